@@ -1,0 +1,96 @@
+//! What every command needs: the settings in force, the queue, the way to print.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use super::config::Config;
+use super::view::View;
+use super::{ColorChoice, Globals};
+use crate::error::{Error, Result};
+use crate::ops::Caller;
+use crate::queue::Queue;
+use crate::store::Location;
+use crate::time::{Clock, SystemClock};
+
+/// What every command needs.
+pub(crate) struct Context {
+    pub(super) globals: Globals,
+    pub(super) config: Config,
+    pub(super) clock: Arc<dyn Clock>,
+    queue: OnceLock<Queue>,
+}
+
+impl Context {
+    pub(super) fn new(globals: Globals) -> Result<Self> {
+        let config = Config::load(globals.config.as_deref())?;
+        Ok(Self { globals, config, clock: Arc::new(SystemClock), queue: OnceLock::new() })
+    }
+
+    /// The queue, opened at the first call.
+    pub(super) fn queue(&self) -> Result<&Queue> {
+        if let Some(queue) = self.queue.get() {
+            return Ok(queue);
+        }
+        let queue = Queue::open(&self.location()?, Caller::local(user()), Arc::clone(&self.clock))?;
+        Ok(self.queue.get_or_init(|| queue))
+    }
+
+    /// Where the queue is: flag, environment, file, default.
+    pub(super) fn location(&self) -> Result<Location> {
+        self.store_setting()?.0.parse()
+    }
+
+    /// The store's place and where that was said.
+    pub(super) fn store_setting(&self) -> Result<(String, &'static str)> {
+        if let Some(store) = &self.globals.store {
+            return Ok((store.clone(), "--store"));
+        }
+        if let Some(store) = env("ORX_STORE") {
+            return Ok((store, "ORX_STORE"));
+        }
+        if let Some(store) = &self.config.store {
+            return Ok((store.clone(), "file"));
+        }
+        Ok((default_store()?.display().to_string(), "default"))
+    }
+
+    /// The way to print.
+    pub(super) fn view(&self) -> Result<View> {
+        let format = self.globals.output.or(self.config.output).unwrap_or_default();
+        View::new(format, self.globals.format.as_deref(), self.color(), self.clock.now())
+    }
+
+    /// The user's wish about colours.
+    pub(super) fn color(&self) -> ColorChoice {
+        self.globals.color.or(self.config.color).unwrap_or_default()
+    }
+
+    /// Whether talk is unwanted.
+    pub(super) fn quiet(&self) -> bool {
+        self.globals.quiet
+    }
+}
+
+/// A variable that is set and not empty.
+pub(super) fn env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|v| !v.is_empty())
+}
+
+/// Who calls, for the audit trail.
+fn user() -> String {
+    env("USER").unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+}
+
+fn directories() -> Result<directories::ProjectDirs> {
+    directories::ProjectDirs::from("", "", "orx")
+        .ok_or_else(|| Error::failed("no home directory is known").hint("set HOME, or name a place with --store"))
+}
+
+fn default_store() -> Result<PathBuf> {
+    Ok(directories()?.data_dir().join("orx.db"))
+}
+
+/// Where the configuration is unless said otherwise.
+pub(super) fn default_config() -> Option<PathBuf> {
+    directories().ok().map(|d| d.config_dir().join("config.toml"))
+}

@@ -1,0 +1,177 @@
+//! The command line: one file per command; only `view` prints, only `main` exits.
+
+mod cancel;
+mod completions;
+mod config;
+mod context;
+mod enqueue;
+mod events;
+mod job_options;
+mod list;
+mod man;
+mod retry;
+mod run;
+mod status;
+mod tail;
+mod ui;
+mod view;
+mod wait;
+mod worker;
+mod workers;
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+pub(crate) use self::context::Context;
+use crate::error::Result;
+
+/// A durable job queue and orchestrator for the shell, systemd and CI.
+#[derive(Parser)]
+#[command(name = "orx", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "\
+Examples:
+  orx run -- make test              run a job now and exit with its code
+  orx enqueue -- make test          store a job for a worker
+  orx worker --slots 4              run jobs
+  orx tail -f last                  follow the newest job's output
+
+State is kept in a SQLite file; 'orx config show' says where.")]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Global options")]
+struct Globals {
+    /// Where the queue is: a path, sqlite:///path, or memory: [env: ORX_STORE]
+    #[arg(long, global = true, value_name = "URL")]
+    store: Option<String>,
+
+    /// How to print data
+    #[arg(short, long, global = true, value_name = "FORMAT")]
+    output: Option<OutputFormat>,
+
+    /// Print each item through a minijinja template, such as '{{number}} {{state}}'
+    #[arg(long, global = true, value_name = "TEMPLATE")]
+    format: Option<String>,
+
+    /// Say nothing but errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+
+    /// Say more; twice for all
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    /// When to use colours (also NO_COLOR, CLICOLOR_FORCE)
+    #[arg(long, global = true, value_name = "WHEN")]
+    color: Option<ColorChoice>,
+
+    /// The configuration file [env: ORX_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
+}
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OutputFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One JSON document
+    Json,
+    /// One JSON object a line
+    Ndjson,
+    /// Ids only, one a line
+    Id,
+}
+
+/// When colours are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ColorChoice {
+    /// On a terminal
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Enqueue(enqueue::Enqueue),
+    Run(run::Run),
+    Status(status::Status),
+    List(list::List),
+    Tail(tail::Tail),
+    Wait(wait::Wait),
+    Cancel(cancel::Cancel),
+    Retry(retry::Retry),
+    Worker(worker::Worker),
+    Workers(workers::Workers),
+    Events(events::Events),
+    Config(config::ConfigCommand),
+    Completions(completions::Completions),
+    Man(man::Man),
+}
+
+impl Command {
+    async fn run(self, context: &Context) -> Result<ExitCode> {
+        match self {
+            Command::Enqueue(c) => c.run(context).await,
+            Command::Run(c) => c.run(context).await,
+            Command::Status(c) => c.run(context).await,
+            Command::List(c) => c.run(context).await,
+            Command::Tail(c) => c.run(context).await,
+            Command::Wait(c) => c.run(context).await,
+            Command::Cancel(c) => c.run(context).await,
+            Command::Retry(c) => c.run(context).await,
+            Command::Worker(c) => c.run(context).await,
+            Command::Workers(c) => c.run(context).await,
+            Command::Events(c) => c.run(context).await,
+            Command::Config(c) => c.run(context),
+            Command::Completions(c) => c.run(context),
+            Command::Man(c) => c.run(context),
+        }
+    }
+
+    /// The exit code of orx's own errors: `run` keeps the small numbers for its job (S33).
+    fn own_error(&self) -> Option<u8> {
+        matches!(self, Command::Run(_)).then_some(run::OWN_ERROR)
+    }
+}
+
+/// The whole program: reads the command line, runs the command, says what went wrong.
+pub fn run() -> ExitCode {
+    completions::complete_and_exit();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ui::usage_error(&error),
+    };
+    let own_error = cli.command.own_error();
+    let json = cli.globals.output == Some(OutputFormat::Json);
+    let result = Context::new(cli.globals).and_then(|context| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let result = runtime.block_on(cli.command.run(&context));
+        // A blocked read of standard input must not keep the program from ending.
+        runtime.shutdown_background();
+        result
+    });
+    result.unwrap_or_else(|error| {
+        ui::print_error(&error, json);
+        ExitCode::from(own_error.unwrap_or(error.kind().exit_code()))
+    })
+}
+
+/// The command line as clap sees it, for man pages and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}

@@ -1,0 +1,196 @@
+//! The one error type that leaves a room: a kind for machines, a message and a hint for the person.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of thing went wrong; decides the exit code and the HTTP status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The command line or a body was not understood.
+    Usage,
+    /// What was named does not exist.
+    NotFound,
+    /// The caller may not do this.
+    Denied,
+    /// It contradicts what is stored.
+    Conflict,
+    /// The store or server cannot be reached, read or written.
+    Unavailable,
+    /// A limit was hit; later may work.
+    Limit,
+    /// Whether a write took effect cannot be said.
+    Unknown,
+    /// The bound on a wait passed.
+    TimedOut,
+    /// The stored data contradicts itself.
+    Corrupt,
+    /// Anything else that failed.
+    Failed,
+}
+
+impl Kind {
+    /// The process exit code of CONTRACT.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Usage => 2,
+            Kind::NotFound => 3,
+            Kind::Denied => 4,
+            Kind::Conflict => 5,
+            Kind::Unavailable => 6,
+            Kind::Limit => 8,
+            Kind::TimedOut => 75,
+            Kind::Unknown | Kind::Corrupt | Kind::Failed => 1,
+        }
+    }
+
+    /// The word used in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Usage => "usage",
+            Kind::NotFound => "not_found",
+            Kind::Denied => "denied",
+            Kind::Conflict => "conflict",
+            Kind::Unavailable => "unavailable",
+            Kind::Limit => "limit",
+            Kind::Unknown => "unknown",
+            Kind::TimedOut => "timed_out",
+            Kind::Corrupt => "corrupt",
+            Kind::Failed => "failed",
+        }
+    }
+}
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error as a person or program meets it.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+    retry_after: Option<Duration>,
+    source: Option<Source>,
+}
+
+/// The result of everything fallible in orx.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of `kind` that says `message` (lower case, no full stop).
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+            retry_after: None,
+            source: None,
+        }
+    }
+
+    /// The input was not understood.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// Something named does not exist.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, message)
+    }
+
+    /// The request contradicts what is stored.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(Kind::Conflict, message)
+    }
+
+    /// The store or server cannot be used now.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unavailable, message)
+    }
+
+    /// Anything else that failed.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, message)
+    }
+
+    /// Adds what the person could do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds when it is worth trying again.
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// Adds the error beneath.
+    pub fn source(mut self, source: impl Into<Source>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Puts `context: ` before the message.
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.message = format!("{context}: {}", self.message);
+        self
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The message without its hint and source.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What the person could do about it.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// When it is worth trying again, if that is known.
+    pub fn retry_after_time(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// An equal error for another receiver; the source stays behind as text.
+    pub fn copy(&self) -> Self {
+        Self {
+            kind: self.kind,
+            message: self.to_string(),
+            hint: self.hint.clone(),
+            retry_after: self.retry_after,
+            source: None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source
+            .as_deref()
+            .map(|e| e as &(dyn std::error::Error + 'static))
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::failed("input or output failed").source(error)
+    }
+}

@@ -1,0 +1,102 @@
+//! The audit trail: one event for each change of state, in the transaction that made it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::ids::{JobId, Number};
+use crate::time::Timestamp;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+        /// What an event tells of.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum EventKind { $($(#[$doc])* #[serde(rename = $word)] $name,)* }
+
+        impl EventKind {
+            /// All kinds.
+            pub const ALL: &[EventKind] = &[$(EventKind::$name),*];
+
+            /// The word for it, the same everywhere.
+            pub fn as_str(self) -> &'static str {
+                match self { $(EventKind::$name => $word,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Stored: blocked, scheduled, pending or skipped.
+    Enqueued = "enqueued",
+    /// blocked → scheduled or pending.
+    Unblocked = "unblocked",
+    /// pending → running.
+    Leased = "leased",
+    /// The process of an attempt runs.
+    Started = "started",
+    /// An attempt ended; `data.state` says where the job went.
+    Settled = "settled",
+    /// A worker wrote with an old fence; nothing changed.
+    RejectedStale = "rejected_stale",
+    /// Somebody asked for the end of a running job.
+    CancelRequested = "cancel_requested",
+    /// blocked, scheduled, pending → cancelled.
+    Cancelled = "cancelled",
+    /// blocked, scheduled, pending → cancelled by the deadline.
+    Expired = "expired",
+    /// blocked → skipped.
+    Skipped = "skipped",
+    /// skipped → blocked, scheduled or pending.
+    Revived = "revived",
+    /// failed, cancelled → a new generation.
+    Retried = "retried",
+    /// A worker registered.
+    WorkerStarted = "worker_started",
+    /// A worker said that it ends.
+    WorkerStopped = "worker_stopped",
+    /// A worker's heartbeat ended, or its successor took over.
+    WorkerLost = "worker_lost",
+    /// Somebody asked a worker to drain.
+    DrainRequested = "drain_requested",
+    /// A process took over the upkeep; `data.epoch` rises.
+    LeaderElected = "leader_elected",
+    /// A queue stopped or went on handing out jobs.
+    QueueChanged = "queue_changed",
+}
+
+impl EventKind {
+    /// The kind of that name.
+    pub fn parse(word: &str) -> Option<EventKind> {
+        Self::ALL.iter().copied().find(|k| k.as_str() == word)
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One line of the audit trail.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place; rises, with gaps.
+    pub seq: i64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub kind: EventKind,
+    /// The job, if it tells of one.
+    pub job_id: Option<JobId>,
+    /// The job's number.
+    pub number: Option<Number>,
+    /// The attempt, if it tells of one.
+    pub attempt: Option<u32>,
+    /// The worker's name, if one did it.
+    pub worker: Option<String>,
+    /// Who asked for it: a user of this machine or a token.
+    pub actor: Option<String>,
+    /// What else is to say.
+    pub data: Value,
+}

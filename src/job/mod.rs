@@ -1,0 +1,45 @@
+//! The core: what a job is and what may happen to it. Pure: no clock, no database, no runtime.
+
+pub mod event;
+pub mod fingerprint;
+pub mod ids;
+pub mod lanes;
+pub mod output;
+pub mod retry;
+pub mod spec;
+pub mod state;
+pub mod view;
+
+pub use event::{Event, EventKind};
+pub use ids::{Fence, JobId, Number, Selector, WorkerId};
+pub use spec::{Captured, JobSpec, Submission};
+pub use state::{Ending, Life, Outcome, State};
+pub use view::{Attempt, Job};
+
+use crate::time::Timestamp;
+
+/// The key of a lane in its store.
+pub type LaneId = i64;
+
+/// A stored job with everything that decides about it.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The store's number.
+    pub number: Number,
+    /// The id for programs.
+    pub id: JobId,
+    /// The lane it stands in.
+    pub lane: LaneId,
+    /// Its queue.
+    pub queue: String,
+    /// Who it belongs to.
+    pub tenant: String,
+    /// State, counters and instants.
+    pub life: Life,
+    /// What was asked for.
+    pub spec: JobSpec,
+    /// What was taken from the caller's surroundings.
+    pub captured: Captured,
+    /// When it was stored.
+    pub created_at: Timestamp,
+}

@@ -1,0 +1,587 @@
+//! What a person asks for when submitting a job, and whether it makes sense.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::ids::JobId;
+use super::retry::{Backoff, CodeSet};
+use crate::error::{Error, Result};
+use crate::time::{Span, Timestamp};
+
+/// The largest payload or standard input of a job, in bytes.
+pub const MAX_PAYLOAD: usize = 1024 * 1024;
+/// The largest sum of arguments and environment, in bytes; below Linux's limit for one exec.
+pub const MAX_ARGS: usize = 1024 * 1024;
+/// The most labels of a job.
+pub const MAX_LABELS: usize = 64;
+/// The most jobs that one job may wait for.
+pub const MAX_AFTER: usize = 10_000;
+/// The longest queue, tenant, label key or limit key, in bytes.
+pub const MAX_WORD: usize = 128;
+/// The longest name, idempotency key or label value, in bytes.
+pub const MAX_NAME: usize = 255;
+/// How many limit a count of attempts, losses or snoozes may have.
+const MAX_COUNT: u32 = 1_000_000;
+
+/// A job as asked for: the options of `orx enqueue` and the fields of an NDJSON line, absent where not given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobSpec {
+    /// The program and its arguments; never a shell line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// A handler of the worker, instead of a command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handler: Option<String>,
+    /// What the handler gets as JSON.
+    #[serde(skip_serializing_if = "Option::is_none", with = "present")]
+    pub payload: Option<Value>,
+    /// The queue; `default` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Who it belongs to; `default` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// A name that no other unfinished job of the tenant has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What to do when the name is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_conflict: Option<OnConflict>,
+    /// −100…100, higher first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// How long to wait before it may start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Span>,
+    /// When it may start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// Cancelled as `expired` when it has not started this long after it was stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Span>,
+    /// Failures that make it a dead letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// Waits between attempts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Backoff>,
+    /// The only exit codes that are tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_codes: Option<CodeSet>,
+    /// Exit codes that are never tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fatal_codes: Option<CodeSet>,
+    /// Lost leases that are forgiven; 0: it must not run twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_losses: Option<u32>,
+    /// Consecutive exits with 75 that are allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_snoozes: Option<u32>,
+    /// Labels that its worker must have.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub require: BTreeMap<String, String>,
+    /// How long an attempt may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+    /// Time between SIGTERM and SIGKILL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kill_grace: Option<Span>,
+    /// How long the job may be silent on its socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat_timeout: Option<Span>,
+    /// `always`: a service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
+    /// Jobs to wait for.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
+    pub after: Vec<After>,
+    /// The same key never makes a second job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// Metadata for people and selectors.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", alias = "labels")]
+    pub label: BTreeMap<String, String>,
+    /// Environment variables.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// The directory it runs in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// What it reads from standard input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<Bytes>,
+    /// At most N running that share the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<KeyLimit>,
+}
+
+/// What was taken from the caller's surroundings; not part of what an idempotency key compares (S13, S34).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Captured {
+    /// Variables of the caller; empty: the worker's own are used.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// The caller's directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// W3C `traceparent` of the caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+}
+
+/// One job to be stored, under an id that the caller made so that a retry never doubles.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Submission {
+    /// The job's id.
+    pub id: JobId,
+    /// What is asked for.
+    pub spec: JobSpec,
+    /// What surrounds it.
+    #[serde(default)]
+    pub captured: Captured,
+}
+
+/// What to do when a name is taken by an unfinished job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnConflict {
+    /// Refuse the new one.
+    #[default]
+    Reject,
+    /// Answer with the one that holds it.
+    Return,
+    /// Cancel the holder and take its place (S12).
+    Replace,
+}
+
+/// Whether a job runs again after it ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Restart {
+    /// For ever: a service (S6).
+    Always,
+}
+
+/// What an edge waits for (S9).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    /// Success.
+    #[default]
+    Done,
+    /// Any terminal state.
+    Ended,
+}
+
+/// A job to wait for, written `JOB` or `JOB:ended`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct After {
+    /// The job as it was named.
+    pub job: super::Selector,
+    /// What is waited for.
+    pub until: Until,
+}
+
+impl FromStr for After {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (job, until) = match text.rsplit_once(':') {
+            Some((job, "done")) => (job, Until::Done),
+            Some((job, "ended")) => (job, Until::Ended),
+            Some((_, other)) => return Err(format!("{other:?} is neither done nor ended")),
+            None => (text, Until::Done),
+        };
+        Ok(Self {
+            job: job.parse()?,
+            until,
+        })
+    }
+}
+
+impl fmt::Display for After {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.until {
+            Until::Done => write!(f, "{}", self.job),
+            Until::Ended => write!(f, "{}:ended", self.job),
+        }
+    }
+}
+
+/// At most `max` running jobs of the tenant share `key`, written `KEY=N` (S16).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyLimit {
+    /// What they share.
+    pub key: String,
+    /// How many may run at once.
+    pub max: u32,
+}
+
+impl FromStr for KeyLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("{text:?} is not KEY=N with N from 1");
+        let (key, max) = text.rsplit_once('=').ok_or_else(bad)?;
+        match max.parse() {
+            Ok(max @ 1..=MAX_COUNT) if !key.is_empty() => Ok(Self {
+                key: key.into(),
+                max,
+            }),
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl fmt::Display for KeyLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.key, self.max)
+    }
+}
+
+/// Bytes that are text in JSON where they are UTF-8, else `{"base64": …}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bytes(pub Vec<u8>);
+
+impl JobSpec {
+    /// The queue in effect.
+    pub fn queue(&self) -> &str {
+        self.queue.as_deref().unwrap_or("default")
+    }
+
+    /// The tenant in effect.
+    pub fn tenant(&self) -> &str {
+        self.tenant.as_deref().unwrap_or("default")
+    }
+
+    /// The priority in effect.
+    pub fn priority(&self) -> i32 {
+        self.priority.unwrap_or(0)
+    }
+
+    /// The number of failures that end it.
+    pub fn max_attempts(&self) -> u32 {
+        self.max_attempts.unwrap_or(1)
+    }
+
+    /// The number of lost leases that are forgiven.
+    pub fn max_losses(&self) -> u32 {
+        self.max_losses.unwrap_or(3)
+    }
+
+    /// The number of consecutive snoozes that are allowed.
+    pub fn max_snoozes(&self) -> u32 {
+        self.max_snoozes.unwrap_or(100)
+    }
+
+    /// The time between SIGTERM and SIGKILL.
+    pub fn kill_grace(&self) -> Span {
+        self.kill_grace.unwrap_or(Span::from_secs(10))
+    }
+
+    /// Whether it is a service.
+    pub fn is_service(&self) -> bool {
+        self.restart.is_some()
+    }
+
+    /// What an idempotency key compares: the SHA-256 of the options as given (S13).
+    pub fn fingerprint(&self) -> [u8; 32] {
+        // Maps are ordered and absent options are left out, so equal specs have equal text.
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        Sha256::digest(&text).into()
+    }
+
+    /// Refuses what can never run or is out of range.
+    ///
+    /// # Errors
+    /// `Usage`, naming the field.
+    pub fn check(&self) -> Result<()> {
+        self.check_program()?;
+        word("queue", self.queue.as_deref())?;
+        word("tenant", self.tenant.as_deref())?;
+        word("limit", self.limit.as_ref().map(|l| l.key.as_str()))?;
+        text("name", self.name.as_deref())?;
+        text("idempotency_key", self.idempotency_key.as_deref())?;
+        for (field, map) in [("label", &self.label), ("require", &self.require)] {
+            if map.len() > MAX_LABELS {
+                return Err(field_error(field, format!("has more than {MAX_LABELS} entries")));
+            }
+            for (key, value) in map {
+                word(field, Some(key))?;
+                if !value.is_empty() {
+                    text(field, Some(value))?;
+                }
+            }
+        }
+        if !(-100..=100).contains(&self.priority()) {
+            return Err(field_error("priority", "is not between -100 and 100"));
+        }
+        if self.delay.is_some() && self.at.is_some() {
+            return Err(field_error("delay", "and at exclude each other"));
+        }
+        if self.after.len() > MAX_AFTER {
+            return Err(field_error("after", format!("names more than {MAX_AFTER} jobs")));
+        }
+        self.check_counts()
+    }
+
+    fn check_program(&self) -> Result<()> {
+        match (&self.command, &self.handler) {
+            (Some(command), None) => {
+                if command.first().is_none_or(String::is_empty) {
+                    return Err(field_error("command", "is empty"));
+                }
+                if self.payload.is_some() {
+                    return Err(field_error("payload", "needs a handler")
+                        .hint("give a command its input with --stdin"));
+                }
+            }
+            (None, Some(handler)) => {
+                word("handler", Some(handler))?;
+                if self.stdin.is_some() {
+                    return Err(field_error("stdin", "is the payload of a handler already"));
+                }
+            }
+            (None, None) => {
+                return Err(field_error("command", "is missing")
+                    .hint("put the command after --, as in: orx enqueue -- make test"));
+            }
+            (Some(_), Some(_)) => {
+                return Err(field_error("handler", "and command exclude each other"));
+            }
+        }
+        let args = self.command.iter().flatten();
+        let size: usize = args
+            .clone()
+            .chain(self.env.keys())
+            .chain(self.env.values())
+            .map(|s| s.len() + 1)
+            .sum();
+        if size > MAX_ARGS {
+            return Err(field_error("command", "and env are larger than 1 MiB"));
+        }
+        let nul = |s: &String| s.contains('\0');
+        if args.clone().any(nul) || self.cwd.iter().any(nul) || self.env.values().any(nul) {
+            return Err(field_error("command", "contains a NUL character"));
+        }
+        if let Some(key) = self.env.keys().find(|k| k.is_empty() || k.contains(['=', '\0'])) {
+            return Err(field_error("env", format!("has an impossible name {key:?}")));
+        }
+        let payload = self.payload.as_ref().map_or(0, |p| p.to_string().len());
+        if payload > MAX_PAYLOAD {
+            return Err(field_error("payload", "is larger than 1 MiB")
+                .hint("store it in a file and pass its path"));
+        }
+        if self.stdin.as_ref().is_some_and(|s| s.0.len() > MAX_PAYLOAD) {
+            return Err(field_error("stdin", "is larger than 1 MiB")
+                .hint("store it in a file and let the command read that"));
+        }
+        Ok(())
+    }
+
+    fn check_counts(&self) -> Result<()> {
+        for (field, value, least) in [
+            ("max_attempts", self.max_attempts, 1),
+            ("max_losses", self.max_losses, 0),
+            ("max_snoozes", self.max_snoozes, 0),
+        ] {
+            if value.is_some_and(|n| !(least..=MAX_COUNT).contains(&n)) {
+                return Err(field_error(field, format!("is not between {least} and {MAX_COUNT}")));
+            }
+        }
+        for (field, value) in [
+            ("timeout", self.timeout),
+            ("heartbeat_timeout", self.heartbeat_timeout),
+            ("deadline", self.deadline),
+        ] {
+            if value.is_some_and(|d| d.as_millis() == 0) {
+                return Err(field_error(field, "is zero"));
+            }
+        }
+        if self.is_service() && self.max_attempts.is_some() {
+            return Err(field_error("max_attempts", "has no meaning with restart always"));
+        }
+        Ok(())
+    }
+}
+
+fn field_error(field: &str, what: impl fmt::Display) -> Error {
+    Error::usage(format!("{field} {what}"))
+}
+
+/// Queues, tenants and keys: short, printable, and free of what shells and URLs treat specially.
+fn word(field: &str, value: Option<&str>) -> Result<()> {
+    let Some(value) = value else { return Ok(()) };
+    let plain = |c: char| c.is_alphanumeric() || "-_.:/@+".contains(c);
+    match value {
+        "" => Err(field_error(field, "is empty")),
+        v if v.len() > MAX_WORD => Err(field_error(field, format!("is longer than {MAX_WORD} bytes"))),
+        v if !v.chars().all(plain) => Err(field_error(
+            field,
+            format!("{v:?} may have letters, digits and - _ . : / @ + only"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn text(field: &str, value: Option<&str>) -> Result<()> {
+    let Some(value) = value else { return Ok(()) };
+    match value {
+        "" => Err(field_error(field, "is empty")),
+        v if v.len() > MAX_NAME => Err(field_error(field, format!("is longer than {MAX_NAME} bytes"))),
+        v if v.chars().any(char::is_control) => Err(field_error(field, "has a control character")),
+        _ => Ok(()),
+    }
+}
+
+/// Keeps `payload: null` apart from no payload.
+mod present {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::Value;
+
+    pub(super) fn serialize<S: Serializer>(v: &Option<Value>, s: S) -> Result<S::Ok, S::Error> {
+        v.serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Value>, D::Error> {
+        Value::deserialize(d).map(Some)
+    }
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<After>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum One {
+        Number(i64),
+        Text(String),
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Raw {
+        Many(Vec<One>),
+        One(One),
+    }
+    let words = match Raw::deserialize(d)? {
+        Raw::Many(words) => words,
+        Raw::One(word) => vec![word],
+    };
+    words
+        .into_iter()
+        .map(|word| match word {
+            One::Number(n) => n.to_string().parse(),
+            One::Text(t) => t.parse(),
+        })
+        .collect::<Result<_, String>>()
+        .map_err(de::Error::custom)
+}
+
+macro_rules! as_text {
+    ($($type:ty),*) => {$(
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+    )*};
+}
+as_text!(After, KeyLimit);
+
+impl<'de> Deserialize<'de> for KeyLimit {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum RawBytes {
+    Text(String),
+    Coded { base64: String },
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        use base64::Engine as _;
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => s.serialize_str(text),
+            Err(_) => RawBytes::Coded {
+                base64: base64::engine::general_purpose::STANDARD.encode(&self.0),
+            }
+            .serialize(s),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        use base64::Engine as _;
+        match RawBytes::deserialize(d)? {
+            RawBytes::Text(text) => Ok(Self(text.into_bytes())),
+            RawBytes::Coded { base64 } => base64::engine::general_purpose::STANDARD
+                .decode(base64)
+                .map(Self)
+                .map_err(de::Error::custom),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> JobSpec {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn a_line_reads_every_option_and_writes_back_the_same() {
+        let json = r#"{"command":["a","b"],"queue":"q","tenant":"t","name":"n","on_conflict":"return",
+            "priority":5,"delay":"90s","deadline":3600,"max_attempts":3,"backoff":"1s..90sx3",
+            "retry_codes":[1,2],"fatal_codes":"3-5","max_losses":0,"max_snoozes":2,"require":{"os":"linux"},
+            "timeout":1.5,"kill_grace":"1m","heartbeat_timeout":"5s","after":[1,"5:ended"],
+            "idempotency_key":"k","label":{"a":"b"},"env":{"A":"B"},"cwd":"/","stdin":"in","limit":"db=2"}"#;
+        let spec = parse(json);
+        spec.check().unwrap();
+        let again: JobSpec = parse(&serde_json::to_string(&spec).unwrap());
+        assert_eq!(spec, again);
+        assert_eq!(spec.fingerprint(), again.fingerprint());
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_survive_json() {
+        let spec = JobSpec { stdin: Some(Bytes(vec![0xff, 0])), ..parse(r#"{"command":["cat"]}"#) };
+        assert_eq!(parse(&serde_json::to_string(&spec).unwrap()), spec);
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        for (json, field) in [
+            (r#"{}"#, "command"),
+            (r#"{"command":[]}"#, "command"),
+            (r#"{"command":["a\u0000"]}"#, "command"),
+            (r#"{"command":["a"],"handler":"h"}"#, "handler"),
+            (r#"{"command":["a"],"payload":null}"#, "payload"),
+            (r#"{"command":["a"],"queue":"a b"}"#, "queue"),
+            (r#"{"command":["a"],"tenant":""}"#, "tenant"),
+            (r#"{"command":["a"],"priority":101}"#, "priority"),
+            (r#"{"command":["a"],"max_attempts":0}"#, "max_attempts"),
+            (r#"{"command":["a"],"timeout":0}"#, "timeout"),
+            (r#"{"command":["a"],"restart":"always","max_attempts":2}"#, "max_attempts"),
+            (r#"{"command":["a"],"env":{"A=":"x"}}"#, "env"),
+            (r#"{"command":["a"],"name":"x\ny"}"#, "name"),
+        ] {
+            let error = parse(json).check().unwrap_err();
+            assert!(error.message().starts_with(field), "{json}: {error}");
+        }
+        for json in [r#"{"comand":["a"]}"#, r#"{"priority":"high"}"#, r#"{"after":[0]}"#, r#"{"limit":"x=0"}"#] {
+            assert!(serde_json::from_str::<JobSpec>(json).is_err(), "{json}");
+        }
+    }
+}

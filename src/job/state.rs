@@ -1,0 +1,506 @@
+//! The state machine of a job (DESIGN §3): the only place that names a next state.
+//!
+//! Every function is pure: it takes the life of a job and what happened, and gives the life that
+//! follows, or says why it cannot happen. The store records it, and decides nothing.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::retry::SNOOZE_CODE;
+use super::spec::JobSpec;
+use crate::error::Error;
+use crate::time::{Span, Timestamp};
+
+/// Where a job is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Waits for other jobs.
+    Blocked,
+    /// Due later.
+    Scheduled,
+    /// May be leased now.
+    Pending,
+    /// A worker holds its lease.
+    Running,
+    /// Ended well.
+    Done,
+    /// Attempts used up, or fatal; it has a dead letter.
+    Failed,
+    /// Ended on request, or expired.
+    Cancelled,
+    /// Never ran, because a job it needs did not succeed.
+    Skipped,
+}
+
+impl State {
+    /// All of them, in the order people read them.
+    pub const ALL: [State; 8] = [
+        State::Blocked,
+        State::Scheduled,
+        State::Pending,
+        State::Running,
+        State::Done,
+        State::Failed,
+        State::Cancelled,
+        State::Skipped,
+    ];
+
+    /// Whether nothing more happens to it by itself.
+    pub fn is_terminal(self) -> bool {
+        matches!(
+            self,
+            State::Done | State::Failed | State::Cancelled | State::Skipped
+        )
+    }
+
+    /// The word for it, the same everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Blocked => "blocked",
+            State::Scheduled => "scheduled",
+            State::Pending => "pending",
+            State::Running => "running",
+            State::Done => "done",
+            State::Failed => "failed",
+            State::Cancelled => "cancelled",
+            State::Skipped => "skipped",
+        }
+    }
+
+    /// The state of that name.
+    pub fn parse(word: &str) -> Option<State> {
+        Self::ALL.into_iter().find(|s| s.as_str() == word)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How an attempt ended, as recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Exit code 0.
+    Done,
+    /// Another exit code, or a signal.
+    Failed,
+    /// It took too long.
+    TimedOut,
+    /// It was asked to end.
+    Cancelled,
+    /// Its worker drained.
+    Interrupted,
+    /// It asked to be tried later.
+    Snoozed,
+    /// Its lease expired.
+    Lost,
+}
+
+impl Outcome {
+    /// The word for it, the same everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Failed => "failed",
+            Outcome::TimedOut => "timed_out",
+            Outcome::Cancelled => "cancelled",
+            Outcome::Interrupted => "interrupted",
+            Outcome::Snoozed => "snoozed",
+            Outcome::Lost => "lost",
+        }
+    }
+
+    /// The outcome of that name.
+    pub fn parse(word: &str) -> Option<Outcome> {
+        use Outcome::*;
+        [Done, Failed, TimedOut, Cancelled, Interrupted, Snoozed, Lost]
+            .into_iter()
+            .find(|o| o.as_str() == word)
+    }
+}
+
+/// What ended the process of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// It ended by itself, or could not be started.
+    Itself,
+    /// The worker signalled it because a cancel was requested.
+    Cancel,
+    /// The worker signalled it because it took too long.
+    Timeout,
+    /// The worker signalled it because it drains.
+    Drain,
+    /// Nobody knows: the lease expired.
+    Lost,
+}
+
+/// The end of an attempt, as a worker reports it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ending {
+    /// What ended it.
+    pub cause: Cause,
+    /// The exit code, if it exited.
+    pub exit_code: Option<i32>,
+    /// The signal, if one ended it.
+    pub signal: Option<i32>,
+    /// What a person should read, such as why it could not be started.
+    pub error: Option<String>,
+}
+
+impl Ending {
+    /// The end of an attempt whose lease expired.
+    pub fn lost(error: impl Into<String>) -> Self {
+        Self {
+            cause: Cause::Lost,
+            exit_code: None,
+            signal: None,
+            error: Some(error.into()),
+        }
+    }
+}
+
+/// The part of a job that changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Life {
+    /// Where it is.
+    pub state: State,
+    /// The fence: the attempt leased last. Only rises.
+    pub attempt: u32,
+    /// Rises with each operator's retry.
+    pub generation: u32,
+    /// Attempts that counted against `max_attempts`, in this generation.
+    pub failures: u32,
+    /// Leases lost in this generation.
+    pub losses: u32,
+    /// Drains in this generation.
+    pub interruptions: u32,
+    /// Consecutive snoozes, or restarts of a service, that its backoff has grown by.
+    pub streak: u32,
+    /// Edges not satisfied yet.
+    pub waiting: u32,
+    /// Not before this instant.
+    pub due_at: Option<Timestamp>,
+    /// Cancelled when it has not started by then.
+    pub deadline_at: Option<Timestamp>,
+    /// Why it is in a terminal state, where that says more than the state.
+    pub reason: Option<String>,
+    /// When it came to a terminal state.
+    pub finished_at: Option<Timestamp>,
+    /// When somebody asked for its end while it ran.
+    pub cancel_requested_at: Option<Timestamp>,
+}
+
+/// Reasons that programs look for.
+pub mod reason {
+    /// Dead: `max_attempts` failures.
+    pub const ATTEMPTS: &str = "attempts used up";
+    /// Dead: an exit code that is never tried again.
+    pub const FATAL: &str = "fatal";
+    /// Dead: too many lost leases.
+    pub const POISON: &str = "poison";
+    /// Dead: it must not run twice, and its lease was lost.
+    pub const LOST: &str = "lost";
+    /// Dead: too many consecutive snoozes.
+    pub const SNOOZED_OUT: &str = "snoozed out";
+    /// Cancelled: not started by its deadline.
+    pub const EXPIRED: &str = "expired";
+}
+
+/// What cannot happen to a job in its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a {state} job cannot be {verb}")]
+pub struct Refused {
+    /// The state it is in.
+    pub state: State,
+    /// What was to happen.
+    pub verb: &'static str,
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        Error::conflict(refused.to_string())
+    }
+}
+
+/// What an attempt's end means for its job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// The job's life from now on.
+    pub life: Life,
+    /// The outcome of the attempt.
+    pub outcome: Outcome,
+}
+
+/// What a cancel means for a job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cancelled {
+    /// It ended at once.
+    Ended(Life),
+    /// Its worker has been asked to end it.
+    Requested(Life),
+}
+
+impl Life {
+    /// A job as it is admitted, with `waiting` edges that are not satisfied.
+    pub fn admit(spec: &JobSpec, now: Timestamp, waiting: u32) -> Life {
+        let due_at = spec.at.or(spec.delay.map(|d| now.plus(d))).filter(|t| *t > now);
+        let mut life = Life {
+            state: State::Blocked,
+            attempt: 0,
+            generation: 1,
+            failures: 0,
+            losses: 0,
+            interruptions: 0,
+            streak: 0,
+            waiting,
+            due_at,
+            deadline_at: spec.deadline.map(|d| now.plus(d)),
+            reason: None,
+            finished_at: None,
+            cancel_requested_at: None,
+        };
+        life.state = life.start_state(now);
+        life
+    }
+
+    /// Where a job waits: for others, for its time, or for a worker.
+    fn start_state(&self, now: Timestamp) -> State {
+        match self.due_at {
+            _ if self.waiting > 0 => State::Blocked,
+            Some(due) if due > now => State::Scheduled,
+            _ => State::Pending,
+        }
+    }
+
+    fn refuse(&self, verb: &'static str) -> Refused {
+        let state = self.state;
+        Refused { state, verb }
+    }
+
+    fn end(mut self, state: State, reason: Option<String>, now: Timestamp) -> Life {
+        self.state = state;
+        self.reason = reason;
+        self.finished_at = Some(now);
+        self.due_at = None;
+        self.deadline_at = None;
+        self
+    }
+
+    /// scheduled → pending, when due.
+    pub fn promote(mut self, now: Timestamp) -> Result<Life, Refused> {
+        match (self.state, self.due_at) {
+            (State::Scheduled, Some(due)) if due <= now => {
+                self.state = State::Pending;
+                self.due_at = None;
+                Ok(self)
+            }
+            _ => Err(self.refuse("promoted")),
+        }
+    }
+
+    /// pending → running, under the next fence.
+    pub fn lease(mut self) -> Result<Life, Refused> {
+        match self.state {
+            State::Pending => {
+                self.state = State::Running;
+                self.attempt += 1;
+                Ok(self)
+            }
+            _ => Err(self.refuse("leased")),
+        }
+    }
+
+    /// One more edge is satisfied: blocked → pending or scheduled with the last of them.
+    pub fn satisfy(mut self, now: Timestamp) -> Result<Life, Refused> {
+        if self.state != State::Blocked || self.waiting == 0 {
+            return Err(self.refuse("unblocked"));
+        }
+        self.waiting -= 1;
+        self.state = self.start_state(now);
+        Ok(self)
+    }
+
+    /// blocked → skipped, when a job it needs can no longer succeed.
+    pub fn skip(self, reason: String, now: Timestamp) -> Result<Life, Refused> {
+        match self.state {
+            State::Blocked => Ok(self.end(State::Skipped, Some(reason), now)),
+            _ => Err(self.refuse("skipped")),
+        }
+    }
+
+    /// skipped → blocked, when the cause is retried (S10).
+    pub fn revive(mut self, waiting: u32, now: Timestamp) -> Result<Life, Refused> {
+        if self.state != State::Skipped {
+            return Err(self.refuse("revived"));
+        }
+        self.waiting = waiting;
+        self.generation += 1;
+        self.reason = None;
+        self.finished_at = None;
+        self.state = self.start_state(now);
+        Ok(self)
+    }
+
+    /// blocked, scheduled, pending → cancelled at once; a running job is asked to end.
+    pub fn cancel(mut self, reason: Option<String>, now: Timestamp) -> Result<Cancelled, Refused> {
+        match self.state {
+            State::Blocked | State::Scheduled | State::Pending => {
+                Ok(Cancelled::Ended(self.end(State::Cancelled, reason, now)))
+            }
+            State::Running => {
+                self.cancel_requested_at.get_or_insert(now);
+                self.reason = reason.or(self.reason);
+                Ok(Cancelled::Requested(self))
+            }
+            _ => Err(self.refuse("cancelled")),
+        }
+    }
+
+    /// blocked, scheduled, pending → cancelled, when its deadline has passed (S7).
+    pub fn expire(self, now: Timestamp) -> Result<Life, Refused> {
+        match (self.state, self.deadline_at) {
+            (State::Blocked | State::Scheduled | State::Pending, Some(at)) if at <= now => {
+                Ok(self.end(State::Cancelled, Some(reason::EXPIRED.into()), now))
+            }
+            _ => Err(self.refuse("expired")),
+        }
+    }
+
+    /// failed, cancelled → pending: an operator's retry, a new generation.
+    pub fn retry(mut self, waiting: u32, now: Timestamp) -> Result<Life, Refused> {
+        if !matches!(self.state, State::Failed | State::Cancelled) {
+            return Err(self.refuse("retried"));
+        }
+        self.generation += 1;
+        self.failures = 0;
+        self.losses = 0;
+        self.interruptions = 0;
+        self.streak = 0;
+        self.waiting = waiting;
+        self.reason = None;
+        self.finished_at = None;
+        self.cancel_requested_at = None;
+        self.state = self.start_state(now);
+        Ok(self)
+    }
+
+    /// running → what the end of its attempt means, with `jitter` in 0..1 for the next wait.
+    ///
+    /// `ran` is how long the attempt took.
+    pub fn settle(
+        mut self,
+        spec: &JobSpec,
+        ending: &Ending,
+        ran: Span,
+        now: Timestamp,
+        jitter: f64,
+    ) -> Result<Verdict, Refused> {
+        if self.state != State::Running {
+            return Err(self.refuse("settled"));
+        }
+        let outcome = self.outcome(spec, ending);
+        if outcome != Outcome::Snoozed {
+            self.deadline_at = None; // S7: it has started
+        }
+        let backoff = spec.backoff.unwrap_or_default();
+        let wait = |step| Some(now.plus(backoff.delay(step, jitter)));
+        let life = match outcome {
+            Outcome::Cancelled => {
+                let reason = self.reason.take();
+                self.end(State::Cancelled, reason, now)
+            }
+            Outcome::Interrupted | Outcome::Lost => self.vanish(spec, outcome, now),
+            Outcome::Done | Outcome::Failed | Outcome::TimedOut if spec.is_service() => {
+                self.streak = if ran > backoff.cap { 1 } else { self.streak + 1 };
+                let due = wait(self.streak);
+                self.again(due, now)
+            }
+            Outcome::Done => self.end(State::Done, None, now),
+            Outcome::Snoozed => {
+                self.streak += 1;
+                if self.streak > spec.max_snoozes() && !spec.is_service() {
+                    self.end(State::Failed, Some(reason::SNOOZED_OUT.into()), now)
+                } else {
+                    let due = wait(self.streak);
+                    self.again(due, now)
+                }
+            }
+            Outcome::Failed | Outcome::TimedOut => {
+                self.failures += 1;
+                self.streak = 0;
+                let fatal = outcome == Outcome::Failed && is_fatal(spec, ending);
+                if fatal {
+                    self.end(State::Failed, Some(reason::FATAL.into()), now)
+                } else if self.failures >= spec.max_attempts() {
+                    self.end(State::Failed, Some(reason::ATTEMPTS.into()), now)
+                } else {
+                    let due = wait(self.failures);
+                    self.again(due, now)
+                }
+            }
+        };
+        Ok(Verdict { life, outcome })
+    }
+
+    fn outcome(&self, spec: &JobSpec, ending: &Ending) -> Outcome {
+        let asked = self.cancel_requested_at.is_some();
+        let code = ending.exit_code;
+        match ending.cause {
+            Cause::Itself if code == Some(0) => Outcome::Done,
+            // S3: with a cancel requested nothing but an unforced exit 0 counts.
+            _ if asked => Outcome::Cancelled,
+            Cause::Cancel => Outcome::Cancelled,
+            Cause::Timeout => Outcome::TimedOut,
+            Cause::Drain => Outcome::Interrupted,
+            Cause::Lost => Outcome::Lost,
+            Cause::Itself if code == Some(SNOOZE_CODE) && !is_listed(spec, SNOOZE_CODE) => {
+                Outcome::Snoozed
+            }
+            Cause::Itself => Outcome::Failed,
+        }
+    }
+
+    /// The worker drained or was lost: again at once, unless it must not run twice.
+    fn vanish(mut self, spec: &JobSpec, outcome: Outcome, now: Timestamp) -> Life {
+        let lost = outcome == Outcome::Lost;
+        match lost {
+            true => self.losses += 1,
+            false => self.interruptions += 1,
+        }
+        if spec.max_losses() == 0 {
+            return self.end(State::Failed, Some(reason::LOST.into()), now); // S4
+        }
+        if lost && self.losses > spec.max_losses() && !spec.is_service() {
+            return self.end(State::Failed, Some(reason::POISON.into()), now);
+        }
+        self.again(None, now)
+    }
+
+    fn again(mut self, due_at: Option<Timestamp>, now: Timestamp) -> Life {
+        self.due_at = due_at.filter(|t| *t > now);
+        self.state = self.start_state(now);
+        self
+    }
+}
+
+fn is_listed(spec: &JobSpec, code: i32) -> bool {
+    spec.fatal_codes.as_ref().is_some_and(|c| c.contains(code))
+}
+
+fn is_fatal(spec: &JobSpec, ending: &Ending) -> bool {
+    let Some(code) = ending.exit_code else {
+        return false;
+    };
+    let unlisted = |codes: &super::retry::CodeSet| !codes.contains(code);
+    is_listed(spec, code) || spec.retry_codes.as_ref().is_some_and(unlisted)
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

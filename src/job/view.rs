@@ -1,0 +1,183 @@
+//! A job as users see it: the JSON of CONTRACT, which every table and answer is made from.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{JobId, JobSpec, Number, Outcome, Record, State};
+use crate::time::Timestamp;
+
+/// A job as users see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // the names are those of CONTRACT and of `JobSpec`
+pub struct Job {
+    pub id: JobId,
+    pub number: Number,
+    pub queue: String,
+    pub tenant: String,
+    pub name: Option<String>,
+    pub state: State,
+    pub priority: i32,
+    pub command: Option<Vec<String>>,
+    pub handler: Option<String>,
+    pub payload: Option<Value>,
+    pub labels: BTreeMap<String, String>,
+    pub attempt: u32,
+    pub failures: u32,
+    pub losses: u32,
+    pub interruptions: u32,
+    pub max_attempts: u32,
+    pub due_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub worker: Option<String>,
+    pub outcome: Option<Outcome>,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    pub error: Option<String>,
+    pub run_id: Option<Uuid>,
+    pub task: Option<String>,
+    pub schedule_id: Option<Uuid>,
+    pub occurrence_id: Option<Uuid>,
+    pub idempotency_key: Option<String>,
+    pub cancel_requested_at: Option<Timestamp>,
+    pub trace_id: Option<String>,
+    pub correlation_id: Option<String>,
+    pub progress: Option<Progress>,
+    pub result: Option<Value>,
+    pub reason: Option<String>,
+    /// Given by `status` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<Vec<Attempt>>,
+    /// Given by `status` only: the jobs it waits or waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Vec<String>>,
+}
+
+/// How far a job says it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// 0…100
+    pub percent: f64,
+    /// What it says.
+    pub text: Option<String>,
+    /// When it said so.
+    pub at: Timestamp,
+}
+
+/// One execution of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // the names are those of CONTRACT
+pub struct Attempt {
+    pub number: u32,
+    pub worker: Option<String>,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub outcome: Option<Outcome>,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    pub error: Option<String>,
+}
+
+/// What a job said through its socket.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Said {
+    /// How far it is.
+    pub progress: Option<Progress>,
+    /// What it made.
+    pub result: Option<Value>,
+}
+
+impl Job {
+    /// The view of `record`, with its current or last attempt and what it said.
+    pub fn new(record: Record, last: Option<Attempt>, said: Said) -> Job {
+        let Record { life, spec, captured, .. } = record;
+        let last = last.unwrap_or_else(Attempt::none);
+        let max_attempts = spec.max_attempts();
+        let priority = spec.priority();
+        let JobSpec { name, command, handler, payload, label, idempotency_key, .. } = spec;
+        Job {
+            id: record.id,
+            number: record.number,
+            queue: record.queue,
+            tenant: record.tenant,
+            name,
+            state: life.state,
+            priority,
+            command,
+            handler,
+            payload,
+            labels: label,
+            attempt: life.attempt,
+            failures: life.failures,
+            losses: life.losses,
+            interruptions: life.interruptions,
+            max_attempts,
+            due_at: life.due_at,
+            created_at: record.created_at,
+            started_at: last.started_at,
+            finished_at: life.finished_at,
+            worker: last.worker,
+            outcome: last.outcome,
+            exit_code: last.exit_code,
+            signal: last.signal,
+            error: last.error,
+            run_id: None,
+            task: None,
+            schedule_id: None,
+            occurrence_id: None,
+            idempotency_key,
+            cancel_requested_at: life.cancel_requested_at,
+            trace_id: captured.trace_id(),
+            correlation_id: None,
+            progress: said.progress,
+            result: said.result,
+            reason: life.reason,
+            attempts: None,
+            after: None,
+        }
+    }
+
+    /// What it runs, on one line, as a person would type it.
+    pub fn title(&self) -> String {
+        match (&self.command, &self.handler) {
+            (Some(command), _) => command.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(" "),
+            (None, Some(handler)) => format!("[{handler}]"),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+fn quoted(arg: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:,@%+".contains(c);
+    match !arg.is_empty() && arg.chars().all(plain) {
+        true => arg.to_owned(),
+        false => format!("'{}'", arg.replace('\'', r"'\''")),
+    }
+}
+
+impl Attempt {
+    fn none() -> Attempt {
+        Attempt {
+            number: 0,
+            worker: None,
+            started_at: None,
+            finished_at: None,
+            outcome: None,
+            exit_code: None,
+            signal: None,
+            error: None,
+        }
+    }
+}
+
+impl super::Captured {
+    /// The trace id of a W3C `traceparent` (version-trace-parent-flags).
+    pub fn trace_id(&self) -> Option<String> {
+        let id = self.trace.as_deref()?.split('-').nth(1)?;
+        (id.len() == 32).then(|| id.to_owned())
+    }
+}

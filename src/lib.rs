@@ -1,0 +1,26 @@
+//! orx: a durable job queue and orchestrator for the shell, systemd and CI.
+//!
+//! The rooms, and the one direction of imports (a room imports only what stands left of it):
+//!
+//! `error, time ← job ← store ← ops ← engine ← queue ← worker ← daemon ← cli ← main`
+//!
+//! - [`error`] — one error with a kind, a message and a hint; [`time`] — instants and the only clocks
+//! - [`job`] — the core: what a job is and what may happen to it; pure
+//! - [`store`] — statements by role, on SQLite; knows no policy
+//! - [`ops`] — use cases, each a value: what the CLI, the worker and an API have in common
+//! - [`engine`] — runs Ops in transactions, many to one commit; wakes whoever waits
+//! - [`queue`] — the front door: `Queue::call`
+//! - [`worker`] — leases, spawns, captures, renews, settles; knows only the queue
+//! - [`daemon`] — a worker as a process: upkeep, signals, systemd
+//! - [`cli`] — one file per command; only it prints
+
+pub mod cli;
+pub mod daemon;
+pub mod engine;
+pub mod error;
+pub mod job;
+pub mod ops;
+pub mod queue;
+pub mod store;
+pub mod time;
+pub mod worker;

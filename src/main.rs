@@ -1,0 +1,7 @@
+//! The `orx` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    orx::cli::run()
+}

@@ -1,0 +1,52 @@
+//! Storing output while a job runs.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Access, Caller, Op, Scopes};
+use crate::error::Result;
+use crate::job::Fence;
+use crate::job::output::Chunk;
+use crate::store::{Topics, Tx};
+
+/// Stores output of a running attempt.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AppendOutput {
+    /// The attempt.
+    pub fence: Fence,
+    /// What it wrote.
+    pub chunks: Vec<Chunk>,
+}
+
+/// Whether output was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Appended {
+    /// It is stored.
+    Stored,
+    /// The fence is old: nothing was stored.
+    Stale,
+}
+
+impl Op for AppendOutput {
+    type Reply = Appended;
+    const NAME: &'static str = "append_output";
+    const ACCESS: Access = Access::Output;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::WORK
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Appended> {
+        if tx.held(&[self.fence])?.iter().all(Option::is_none) {
+            return Ok(Appended::Stale);
+        }
+        tx.put_output(self.fence, &self.chunks)?;
+        tx.wake(Topics::OUTPUT);
+        Ok(Appended::Stored)
+    }
+
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Appended>> {
+        // Chunks are keyed by their place, so storing them again changes nothing.
+        self.run(caller, tx).map(Some)
+    }
+}

@@ -1,0 +1,88 @@
+//! Ending jobs on request.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::transition::{By, change, load_one};
+use super::{Access, Caller, Op, Scopes};
+use crate::error::Result;
+use crate::job::state::Cancelled;
+use crate::job::{EventKind, Number, State};
+use crate::store::{CancelRequest, Topics, Tx};
+
+/// Cancels jobs: at once where they wait, by asking their worker where they run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Cancel {
+    /// The jobs.
+    pub numbers: Vec<Number>,
+    /// Why, for the record.
+    pub reason: Option<String>,
+    /// How a running one is to be ended.
+    #[serde(default)]
+    pub how: CancelRequest,
+}
+
+/// What a cancel did to one job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelReply {
+    /// The job.
+    pub number: Number,
+    /// Its state now.
+    pub state: State,
+    /// What was done.
+    pub did: Did,
+}
+
+/// What a cancel did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Did {
+    /// It is cancelled.
+    Cancelled,
+    /// Its worker has been asked to end it.
+    Requested,
+    /// Nothing: it had ended.
+    TooLate,
+}
+
+impl Op for Cancel {
+    type Reply = Vec<CancelReply>;
+    const NAME: &'static str = "cancel";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::OPERATE
+    }
+
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        self.numbers.iter().map(|n| self.cancel(caller, tx, *n)).collect()
+    }
+
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
+        // Asking again changes nothing that the first asking did.
+        self.run(caller, tx).map(Some)
+    }
+}
+
+impl Cancel {
+    fn cancel(&self, caller: &Caller, tx: &mut dyn Tx, number: Number) -> Result<CancelReply> {
+        let job = load_one(tx, number)?;
+        let by = By { actor: Some(&caller.actor), worker: None };
+        let data = self.reason.as_ref().map_or(json!(null), |r| json!({ "reason": r }));
+        let now = tx.now();
+        let (state, did) = match job.life.clone().cancel(self.reason.clone(), now) {
+            Ok(Cancelled::Ended(life)) => {
+                change(tx, &job, &life, EventKind::Cancelled, by, data)?;
+                (life.state, Did::Cancelled)
+            }
+            Ok(Cancelled::Requested(life)) => {
+                tx.ask_cancel(number, &self.how)?;
+                change(tx, &job, &life, EventKind::CancelRequested, by, data)?;
+                tx.wake(Topics::CONTROL);
+                (life.state, Did::Requested)
+            }
+            Err(refused) => (refused.state, Did::TooLate),
+        };
+        Ok(CancelReply { number, state, did })
+    }
+}

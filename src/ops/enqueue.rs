@@ -1,0 +1,274 @@
+//! Storing jobs.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::select::resolve;
+use super::transition::{self, Gate, By, admit, load_one};
+use super::{Access, Caller, Op, Scopes};
+use crate::error::{Error, Result};
+use crate::job::lanes::Needs;
+use crate::job::spec::{OnConflict, Until};
+use crate::job::state::Cancelled;
+use crate::job::{EventKind, JobId, JobSpec, LaneId, Life, Number, Selector, State, Submission};
+use crate::store::{CancelRequest, Edge, KeyHolder, NewEvent, NewJob, Topics, Tx};
+
+/// Stores jobs: all of them or none.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Enqueue {
+    /// The jobs, under ids that the caller made.
+    pub jobs: Vec<Submission>,
+}
+
+/// A job as it was stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enqueued {
+    /// Its number.
+    pub number: Number,
+    /// Its id; another than was sent when it existed already.
+    pub id: JobId,
+    /// Its state.
+    pub state: State,
+    /// Its queue.
+    pub queue: String,
+    /// Whether it was there before (same id, idempotency key or name).
+    pub existing: bool,
+}
+
+/// The most jobs of one transaction.
+pub const MAX_BATCH: usize = 10_000;
+
+impl Op for Enqueue {
+    type Reply = Vec<Enqueued>;
+    const NAME: &'static str = "enqueue";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        match self.jobs.iter().any(|job| job.spec.command.is_some()) {
+            true => Scopes::SUBMIT.and(Scopes::EXEC),
+            false => Scopes::SUBMIT,
+        }
+    }
+
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        if self.jobs.len() > MAX_BATCH {
+            return Err(Error::usage(format!("more than {MAX_BATCH} jobs in one request")));
+        }
+        let mut lanes = LaneCache::default();
+        let mut replies = Vec::with_capacity(self.jobs.len());
+        for (i, job) in self.jobs.iter().enumerate() {
+            let stored = enqueue(caller, tx, &mut lanes, job);
+            let named = |e: Error| match self.jobs.len() {
+                1 => e,
+                _ => e.context(format_args!("job {}", i + 1)),
+            };
+            replies.push(stored.map_err(named)?);
+        }
+        Ok(replies)
+    }
+
+    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
+        let mut replies = Vec::with_capacity(self.jobs.len());
+        for job in &self.jobs {
+            match existing(tx, job)? {
+                Some(found) => replies.push(found),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(replies))
+    }
+}
+
+/// The lane of the job before, because neighbours mostly share it.
+#[derive(Default)]
+struct LaneCache(Option<([String; 3], Option<String>, LaneId)>);
+
+impl LaneCache {
+    fn lane(&mut self, tx: &mut dyn Tx, spec: &JobSpec) -> Result<LaneId> {
+        let needs = match spec.handler.is_none() && spec.require.is_empty() {
+            true => String::new(),
+            false => Needs { handler: spec.handler.clone(), labels: spec.require.clone() }.key(),
+        };
+        let key = spec.limit.as_ref().map(|l| l.key.as_str());
+        if let Some(([queue, tenant, last], last_key, lane)) = &self.0
+            && (queue, tenant, last) == (&spec.queue().to_owned(), &spec.tenant().to_owned(), &needs)
+            && last_key.as_deref() == key
+        {
+            return Ok(*lane);
+        }
+        let lane = tx.lane(spec.queue(), spec.tenant(), key, &needs)?;
+        let words = [spec.queue().into(), spec.tenant().into(), needs];
+        self.0 = Some((words, key.map(str::to_owned), lane));
+        Ok(lane)
+    }
+}
+
+fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submission) -> Result<Enqueued> {
+    let spec = &job.spec;
+    spec.check()?;
+    if caller.tenant.as_deref().is_some_and(|t| t != spec.tenant()) {
+        return Err(Error::new(crate::error::Kind::Denied, format!("you may not submit for tenant {}", spec.tenant())));
+    }
+    if let Some(found) = by_key(tx, spec)? {
+        return Ok(found);
+    }
+    let mut edges = edges_of(tx, spec)?;
+    match name_conflict(caller, tx, spec)? {
+        Name::Free => {}
+        Name::Answer(found) => return Ok(found),
+        Name::After(holder) => edges.push((holder, Until::Ended, State::Running)),
+    }
+    if let Some(limit) = &spec.limit {
+        let max = tx.limit_key(spec.tenant(), &limit.key, limit.max)?;
+        if max != limit.max {
+            return Err(Error::conflict(format!("limit {} is {max}, not {}", limit.key, limit.max))
+                .hint(format!("change it with: orx limit set {} --max-running {}", limit.key, limit.max)));
+        }
+    }
+    let lane = lanes.lane(tx, spec)?;
+    let now = tx.now();
+    let life = match transition::gate(edges.iter().copied()) {
+        Gate::Waiting(n) => Life::admit(spec, now, n),
+        Gate::Broken(needs, state) => {
+            let why = format!("needs job {needs}, which is {state}");
+            Life::admit(spec, now, 1).skip(why, now)?
+        }
+    };
+    admit(tx, lane, 1)?;
+    let new = NewJob { id: job.id, lane, life: &life, spec, captured: &job.captured };
+    let Some(number) = tx.insert(&[new])?.pop().flatten() else {
+        return existing(tx, job)?.ok_or_else(|| Error::conflict(format!("the id {} is taken", job.id)));
+    };
+    follow_up(caller, tx, job, number, &life, &edges)?;
+    Ok(Enqueued { number, id: job.id, state: life.state, queue: spec.queue().into(), existing: false })
+}
+
+fn follow_up(
+    caller: &Caller,
+    tx: &mut dyn Tx,
+    job: &Submission,
+    number: Number,
+    life: &Life,
+    edges: &[(Number, Until, State)],
+) -> Result<()> {
+    let spec = &job.spec;
+    let edges: Vec<Edge> = edges
+        .iter()
+        .map(|&(needs, until, state)| Edge { number, needs, until, satisfied: transition::meets(until, state) })
+        .collect();
+    tx.put_edges(&edges)?;
+    if let Some(name) = spec.name.as_deref().filter(|_| !life.state.is_terminal()) {
+        tx.hold_name(spec.tenant(), name, number)?;
+    }
+    if let Some(key) = &spec.idempotency_key {
+        let holder = KeyHolder { number, id: job.id, fingerprint: spec.fingerprint() };
+        tx.keep_key(spec.tenant(), key, &holder)?;
+    }
+    tx.append(&[NewEvent {
+        number: Some(number),
+        actor: Some(&caller.actor),
+        state: Some(life.state),
+        data: life.reason.as_ref().map_or(Value::Null, |r| serde_json::json!({ "reason": r })),
+        ..NewEvent::of(EventKind::Enqueued)
+    }])?;
+    let waits = matches!(life.state, State::Pending | State::Scheduled);
+    tx.wake(if waits { Topics::WORK | Topics::JOBS } else { Topics::JOBS });
+    Ok(())
+}
+
+/// What was stored before under the same id or key.
+fn existing(tx: &mut dyn Tx, job: &Submission) -> Result<Option<Enqueued>> {
+    if let Some(found) = by_key(tx, &job.spec)? {
+        return Ok(Some(found));
+    }
+    match tx.find(&Selector::Id(job.id), 1)?.pop() {
+        Some(number) => answer(tx, number).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The job of the same idempotency key; the same key with another body is a conflict (S13).
+fn by_key(tx: &mut dyn Tx, spec: &JobSpec) -> Result<Option<Enqueued>> {
+    let Some(key) = &spec.idempotency_key else { return Ok(None) };
+    let Some(holder) = tx.key_holder(spec.tenant(), key)? else { return Ok(None) };
+    if holder.fingerprint != spec.fingerprint() {
+        return Err(Error::conflict(format!("the idempotency key {key} stands for another job, {}", holder.number))
+            .hint("use a new key for a new job"));
+    }
+    if let Some(job) = tx.load(&[holder.number])?.pop() {
+        return Ok(Some(existing_reply(job)));
+    }
+    // Pruned, but the key is kept.
+    Ok(Some(Enqueued {
+        number: holder.number,
+        id: holder.id,
+        state: State::Done,
+        queue: spec.queue().into(),
+        existing: true,
+    }))
+}
+
+fn answer(tx: &mut dyn Tx, number: Number) -> Result<Enqueued> {
+    load_one(tx, number).map(existing_reply)
+}
+
+fn existing_reply(job: crate::job::Record) -> Enqueued {
+    Enqueued { number: job.number, id: job.id, state: job.life.state, queue: job.queue, existing: true }
+}
+
+/// The jobs to wait for, with their states.
+fn edges_of(tx: &mut dyn Tx, spec: &JobSpec) -> Result<Vec<(Number, Until, State)>> {
+    let mut edges: Vec<(Number, Until, State)> = Vec::new();
+    for after in &spec.after {
+        let numbers = resolve(tx, &after.job).map_err(|e| e.context("--after"))?;
+        for job in tx.load(&numbers)? {
+            match edges.iter_mut().find(|(needs, ..)| *needs == job.number) {
+                // Waiting for success says more than waiting for the end.
+                Some(edge) if after.until == Until::Done => edge.1 = Until::Done,
+                Some(_) => {}
+                None => edges.push((job.number, after.until, job.life.state)),
+            }
+        }
+    }
+    Ok(edges)
+}
+
+enum Name {
+    Free,
+    /// Answer with the job that holds it.
+    Answer(Enqueued),
+    /// Free, but its holder has to end first.
+    After(Number),
+}
+
+/// S12.
+fn name_conflict(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) -> Result<Name> {
+    let Some(name) = &spec.name else { return Ok(Name::Free) };
+    let Some(holder) = tx.name_holder(spec.tenant(), name)? else { return Ok(Name::Free) };
+    let job = load_one(tx, holder)?;
+    match spec.on_conflict.unwrap_or_default() {
+        OnConflict::Reject => Err(Error::conflict(format!("the name {name} is taken by job {holder}, which is {}", job.life.state))
+            .hint("--on-conflict return gives that job, --on-conflict replace takes its place")),
+        OnConflict::Return => Ok(Name::Answer(existing_reply(job))),
+        OnConflict::Replace => {
+            let by = By { actor: Some(&caller.actor), worker: None };
+            let reason = Some("replaced".to_owned());
+            // A waiting holder may itself wait for a running one; the newcomer then waits for that.
+            let before = tx.needs(holder)?.into_iter().find(|(e, s)| {
+                e.until == Until::Ended && !e.satisfied && *s == Some(State::Running)
+            });
+            match job.life.clone().cancel(reason, tx.now())? {
+                Cancelled::Ended(life) => {
+                    transition::change(tx, &job, &life, EventKind::Cancelled, by, Value::Null)?;
+                    Ok(before.map_or(Name::Free, |(edge, _)| Name::After(edge.needs)))
+                }
+                Cancelled::Requested(life) => {
+                    tx.ask_cancel(holder, &CancelRequest::default())?;
+                    transition::change(tx, &job, &life, EventKind::CancelRequested, by, Value::Null)?;
+                    tx.wake(Topics::CONTROL);
+                    Ok(Name::After(holder))
+                }
+            }
+        }
+    }
+}

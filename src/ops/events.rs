@@ -1,0 +1,34 @@
+//! The audit trail.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Access, Caller, Op, Scopes};
+use crate::error::Result;
+use crate::job::Event;
+use crate::store::Tx;
+
+/// Reads events after a place in the trail, oldest first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ReadEvents {
+    /// The last one seen.
+    pub after: i64,
+    /// At most so many; at most [`MAX_EVENTS`].
+    pub limit: usize,
+}
+
+/// The most events of one call.
+pub const MAX_EVENTS: usize = 1000;
+
+impl Op for ReadEvents {
+    type Reply = Vec<Event>;
+    const NAME: &'static str = "read_events";
+    const ACCESS: Access = Access::Read;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::READ
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        tx.events(self.after, self.limit.clamp(1, MAX_EVENTS))
+    }
+}

@@ -1,0 +1,172 @@
+//! Handing out jobs.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::transition::{By, change};
+use super::{Access, Caller, Op, Scopes};
+use crate::error::Result;
+use crate::job::lanes::{self, Lane, Offer};
+use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, Number, WorkerId};
+use crate::store::{Change, Tx};
+use crate::time::{Span, Timestamp};
+
+/// Leases up to `slots` jobs for a worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Lease {
+    /// The worker.
+    pub worker: WorkerId,
+    /// The worker's name, for the record.
+    pub name: String,
+    /// What it serves.
+    pub offer: Offer,
+    /// How many it can start now.
+    pub slots: u32,
+    /// How long the leases last.
+    pub ttl: Span,
+    /// This job only (`orx run`).
+    pub only: Option<Number>,
+}
+
+/// A job to run, and the fence to run it under.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Leased {
+    /// The job and attempt.
+    pub fence: Fence,
+    /// The job's id.
+    pub id: JobId,
+    /// Its queue.
+    pub queue: String,
+    /// Its tenant.
+    pub tenant: String,
+    /// What is to be done.
+    pub spec: JobSpec,
+    /// What surrounds it.
+    pub captured: Captured,
+}
+
+/// What a worker got.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeaseReply {
+    /// The jobs.
+    pub jobs: Vec<Leased>,
+    /// When it is worth asking again though nothing else happens.
+    pub next_timer: Option<Timestamp>,
+}
+
+/// The most jobs of one call.
+pub const MAX_LEASE: u32 = 1024;
+/// How many due or overdue jobs one call moves on, so that pending ones are never starved (S18).
+pub(super) const MAX_TIMERS: usize = 256;
+/// How many lanes are looked at at once.
+const LANES: usize = 64;
+/// How many lanes are looked at in all.
+const MAX_LANES: usize = 4096;
+
+impl Op for Lease {
+    type Reply = LeaseReply;
+    const NAME: &'static str = "lease";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::WORK
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<LeaseReply> {
+        promote(tx)?;
+        expire(tx)?;
+        let mut jobs = Vec::new();
+        for (lane, count) in self.choose(tx)? {
+            self.take(tx, &lane, count, &mut jobs)?;
+            tx.served(&[lane.id])?;
+        }
+        Ok(LeaseReply { jobs, next_timer: tx.next_timer()? })
+    }
+
+    fn reread(&self, _caller: &Caller, _tx: &mut dyn Tx) -> Result<Option<LeaseReply>> {
+        // Jobs leased by the lost commit come back when their leases, never renewed, run out.
+        Ok(Some(LeaseReply { jobs: Vec::new(), next_timer: None }))
+    }
+}
+
+impl Lease {
+    /// The lanes to take from, and how many jobs of each.
+    fn choose(&self, tx: &mut dyn Tx) -> Result<Vec<(Lane, u32)>> {
+        let only = match self.only {
+            Some(number) => match tx.load(&[number])?.pop() {
+                Some(job) => Some(job.lane),
+                None => return Ok(Vec::new()),
+            },
+            None => None,
+        };
+        let slots = self.slots.min(MAX_LEASE);
+        let mut fitting: Vec<Lane> = Vec::new();
+        let mut skip = 0;
+        while slots > 0 && skip < MAX_LANES {
+            let page = tx.lanes(skip, LANES)?;
+            skip += LANES;
+            let last = page.len() < LANES;
+            fitting.extend(page.into_iter().filter(|lane| match only {
+                Some(id) => lane.id == id,
+                None => self.offer.serves(&lane.queue, &lane.needs),
+            }));
+            let found: u64 = fitting.iter().map(|lane| u64::from(lane.pending)).sum();
+            if last || found >= u64::from(slots) {
+                break;
+            }
+        }
+        let shares = lanes::share(&fitting, slots);
+        Ok(shares.into_iter().map(|(i, n)| (fitting[i].clone(), n)).collect())
+    }
+
+    fn take(&self, tx: &mut dyn Tx, lane: &Lane, count: u32, jobs: &mut Vec<Leased>) -> Result<()> {
+        let numbers = match self.only {
+            Some(number) => vec![number],
+            None => tx.pending(lane.id, count as usize)?,
+        };
+        let by = By { worker: Some(&self.name), actor: None };
+        for job in tx.load(&numbers)? {
+            if job.life.deadline_at.is_some_and(|at| at <= tx.now()) {
+                let life = job.life.clone().expire(tx.now())?;
+                change(tx, &job, &life, EventKind::Expired, By::default(), Value::Null)?;
+                continue;
+            }
+            let Ok(life) = job.life.clone().lease() else {
+                continue; // `only`: it is not pending
+            };
+            let fence = Fence { number: job.number, attempt: life.attempt };
+            tx.grant(self.worker, &[fence], self.ttl)?;
+            change(tx, &job, &life, EventKind::Leased, by, Value::Null)?;
+            jobs.push(Leased {
+                fence,
+                id: job.id,
+                queue: job.queue,
+                tenant: job.tenant,
+                spec: job.spec,
+                captured: job.captured,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// scheduled → pending for jobs that are due. Tells nobody: whoever leases looks here first (S26).
+pub(super) fn promote(tx: &mut dyn Tx) -> Result<usize> {
+    let due = tx.due(MAX_TIMERS)?;
+    for job in tx.load(&due)? {
+        let life = job.life.clone().promote(tx.now())?;
+        tx.save(&[Change { number: job.number, lane: job.lane, from: job.life.state, life: &life }])?;
+    }
+    Ok(due.len())
+}
+
+/// Cancels jobs that have not started by their deadline (S7).
+pub(super) fn expire(tx: &mut dyn Tx) -> Result<usize> {
+    let overdue = tx.overdue(MAX_TIMERS)?;
+    for job in tx.load(&overdue)? {
+        if let Ok(life) = job.life.clone().expire(tx.now()) {
+            change(tx, &job, &life, EventKind::Expired, By::default(), Value::Null)?;
+        }
+    }
+    Ok(overdue.len())
+}

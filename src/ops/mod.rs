@@ -1,0 +1,122 @@
+//! Use cases: every one is a value, an [`Op`], that an engine runs inside a transaction.
+//!
+//! The CLI, the worker and the API build Ops and know nothing else of the store. What must not be
+//! here: async, HTTP, which database it is, terminals.
+
+pub mod append_output;
+pub mod cancel;
+pub mod enqueue;
+pub mod events;
+pub mod jobs;
+pub mod lead;
+pub mod lease;
+pub mod output;
+pub mod register;
+pub mod renew;
+pub mod retry;
+pub mod select;
+pub mod settle;
+pub mod status;
+pub mod sweep;
+mod transition;
+pub mod workers;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Result;
+use crate::store::Tx;
+
+/// Which transaction an Op needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It writes nothing.
+    Read,
+    /// It writes the queue.
+    Write,
+    /// It writes output only, which must not delay the queue (S28).
+    Output,
+}
+
+/// What a token must hold for an Op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scopes(pub u8);
+
+impl Scopes {
+    /// See jobs.
+    pub const READ: Scopes = Scopes(1);
+    /// Submit jobs for registered handlers.
+    pub const SUBMIT: Scopes = Scopes(2);
+    /// Submit commands.
+    pub const EXEC: Scopes = Scopes(4);
+    /// Cancel, retry, pause.
+    pub const OPERATE: Scopes = Scopes(8);
+    /// Lease and settle.
+    pub const WORK: Scopes = Scopes(16);
+    /// Tokens and limits.
+    pub const ADMIN: Scopes = Scopes(32);
+    /// Everything.
+    pub const ALL: Scopes = Scopes(63);
+
+    /// Both.
+    pub const fn and(self, other: Scopes) -> Scopes {
+        Scopes(self.0 | other.0)
+    }
+
+    /// Whether all of `needed` are held.
+    pub const fn cover(self, needed: Scopes) -> bool {
+        self.0 & needed.0 == needed.0
+    }
+}
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The name for the audit trail.
+    pub actor: String,
+    /// The only tenant it may touch; none: all.
+    pub tenant: Option<String>,
+    /// What it may do.
+    pub scopes: Scopes,
+}
+
+impl Caller {
+    /// Somebody who can open the store's files may do everything.
+    pub fn local(actor: impl Into<String>) -> Self {
+        Self {
+            actor: actor.into(),
+            tenant: None,
+            scopes: Scopes::ALL,
+        }
+    }
+}
+
+/// A use case as a value.
+pub trait Op: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// What it answers.
+    type Reply: Serialize + DeserializeOwned + Send + 'static;
+    /// Its name in routes and logs.
+    const NAME: &'static str;
+    /// Which transaction it needs.
+    const ACCESS: Access;
+
+    /// What the caller's token must hold; may depend on the body.
+    fn scopes(&self) -> Scopes;
+
+    /// Does it. May be run again after a failure, so it has no effect outside `tx`.
+    ///
+    /// # Errors
+    /// An error leaves no write. A refusal that must be recorded is part of the reply (S23).
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply>;
+
+    /// After a commit of unknown outcome: the reply if it was stored, nothing if it was not.
+    ///
+    /// # Errors
+    /// `Unknown` for an Op that cannot tell.
+    fn reread(&self, _caller: &Caller, _tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
+        Err(crate::error::Error::new(
+            crate::error::Kind::Unknown,
+            format!("whether {} took effect is unknown", Self::NAME),
+        ))
+    }
+}

@@ -1,0 +1,66 @@
+//! Reading what a job wrote.
+
+use serde::{Deserialize, Serialize};
+
+use super::transition::load_one;
+use super::{Access, Caller, Op, Scopes};
+use crate::error::{Error, Result};
+use crate::job::output::Chunk;
+use crate::job::{Fence, Number, State};
+use crate::store::Tx;
+
+/// Reads output of one attempt after a place in it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReadOutput {
+    /// The job.
+    pub number: Number,
+    /// The attempt; the current or last one when absent.
+    pub attempt: Option<u32>,
+    /// The last chunk seen.
+    pub after: Option<u32>,
+}
+
+/// A piece of output, and whether more can come.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OutputReply {
+    /// The attempt that was read; 0 when there is none yet.
+    pub attempt: u32,
+    /// The pieces, in order.
+    pub chunks: Vec<Chunk>,
+    /// Whether this is all there will ever be of this attempt (when `chunks` is empty).
+    pub ended: bool,
+    /// The job's state.
+    pub state: State,
+}
+
+/// How much output one call gives, in bytes.
+const MAX_BYTES: usize = 1024 * 1024;
+
+impl Op for ReadOutput {
+    type Reply = OutputReply;
+    const NAME: &'static str = "read_output";
+    const ACCESS: Access = Access::Read;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::READ
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        let job = load_one(tx, self.number)?;
+        let current = job.life.attempt;
+        let attempt = self.attempt.unwrap_or(current);
+        if attempt > current || (attempt == 0 && self.attempt.is_some()) {
+            return Err(Error::not_found(format!("job {} has no attempt {attempt}", job.number))
+                .hint(format!("it has {current}")));
+        }
+        let running = job.life.state == State::Running && attempt == current;
+        let never = attempt == 0 && !job.life.state.is_terminal();
+        let fence = Fence { number: job.number, attempt };
+        Ok(OutputReply {
+            attempt,
+            chunks: tx.output(fence, self.after, MAX_BYTES)?,
+            ended: !running && !never,
+            state: job.life.state,
+        })
+    }
+}

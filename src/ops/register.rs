@@ -1,0 +1,109 @@
+//! Workers come and go.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::settle::end_attempt;
+use super::{Access, Caller, Op, Scopes};
+use crate::error::Result;
+use crate::job::state::Ending;
+use crate::job::{EventKind, Number, WorkerId};
+use crate::store::{NewEvent, NewWorker, Topics, Tx};
+use crate::time::Span;
+
+/// Adds a worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Register {
+    /// The worker.
+    pub worker: NewWorker,
+    /// How long its heartbeat lasts.
+    pub ttl: Span,
+    /// It owns the lock on its name, so an earlier one of this name is dead: its jobs move at once (S8).
+    pub succeeds: bool,
+    /// Chance in 0..1, for waits of jobs that are taken back.
+    pub jitter: f64,
+}
+
+/// What a new worker learns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// Jobs taken back from a dead worker of this name.
+    pub taken_back: Vec<Number>,
+}
+
+impl Op for Register {
+    type Reply = Registered;
+    const NAME: &'static str = "register";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::WORK
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Registered> {
+        let mut taken_back = Vec::new();
+        if self.succeeds {
+            let same = |w: &crate::store::Worker| {
+                w.name == self.worker.name && w.host == self.worker.host && w.id != self.worker.id
+            };
+            for dead in tx.workers()?.into_iter().filter(same) {
+                taken_back.extend(take_back(tx, dead.id, "its worker died and was started again", self.jitter)?);
+                remove(tx, dead.id, &dead.name, EventKind::WorkerLost)?;
+            }
+        }
+        tx.register(&self.worker, self.ttl)?;
+        tx.append(&[NewEvent {
+            worker: Some(&self.worker.name),
+            data: json!({ "host": self.worker.host, "pid": self.worker.pid, "slots": self.worker.slots }),
+            ..NewEvent::of(EventKind::WorkerStarted)
+        }])?;
+        Ok(Registered { taken_back })
+    }
+
+    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Registered>> {
+        let here = tx.workers()?.iter().any(|w| w.id == self.worker.id);
+        Ok(here.then_some(Registered { taken_back: Vec::new() }))
+    }
+}
+
+/// Ends every attempt of a worker that is known to be dead, as lost.
+pub(super) fn take_back(tx: &mut dyn Tx, worker: WorkerId, why: &str, jitter: f64) -> Result<Vec<Number>> {
+    let leases = tx.leases_of(worker)?;
+    for lease in &leases {
+        let ran = tx.now().since(lease.started_at);
+        end_attempt(tx, lease, &Ending::lost(why), None, ran, jitter)?;
+    }
+    Ok(leases.into_iter().map(|lease| lease.fence.number).collect())
+}
+
+/// Removes a worker and says so.
+pub(super) fn remove(tx: &mut dyn Tx, worker: WorkerId, name: &str, kind: EventKind) -> Result<()> {
+    tx.deregister(worker)?;
+    tx.wake(Topics::JOBS);
+    tx.append(&[NewEvent { worker: Some(name), ..NewEvent::of(kind) }])
+}
+
+/// Removes a worker that ends as planned.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Deregister {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its name, for the record.
+    pub name: String,
+}
+
+impl Op for Deregister {
+    type Reply = ();
+    const NAME: &'static str = "deregister";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::WORK
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
+        remove(tx, self.worker, &self.name, EventKind::WorkerStopped)?;
+        tx.wake(Topics::WORK | Topics::CONTROL); // what it would have taken is for others now
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! Heartbeats: a worker keeps its leases, and learns what is asked of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::settle::{Started, record_start, reject_stale};
+use super::{Access, Caller, Op, Scopes};
+use crate::error::Result;
+use crate::job::{Fence, WorkerId};
+use crate::store::{CancelRequest, Tx, WorkerState};
+use crate::time::Span;
+
+/// Renews a worker's heartbeat and its leases.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Renew {
+    /// The worker.
+    pub worker: WorkerId,
+    /// Its name, for the record.
+    pub name: String,
+    /// How long everything lasts from now.
+    pub ttl: Span,
+    /// The attempts it runs.
+    pub fences: Vec<Fence>,
+    /// Processes that started since the last call.
+    #[serde(default)]
+    pub started: Vec<(Fence, Started)>,
+}
+
+/// What a worker learns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RenewReply {
+    /// What is known of it; none: it must register again.
+    pub worker: Option<WorkerState>,
+    /// One for each fence.
+    pub leases: Vec<Renewed>,
+}
+
+/// What became of a lease.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Renewed {
+    /// It lasts on.
+    Held,
+    /// It lasts on, and the job is to be ended.
+    Cancel(CancelRequest),
+    /// It is lost: the process must end, nothing of it counts.
+    Stale,
+}
+
+impl Op for Renew {
+    type Reply = RenewReply;
+    const NAME: &'static str = "renew";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::WORK
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<RenewReply> {
+        let worker = tx.heartbeat(self.worker, self.ttl)?;
+        let held = tx.held(&self.fences)?;
+        let mut alive = Vec::with_capacity(held.len());
+        let mut leases = Vec::with_capacity(held.len());
+        for (fence, lease) in self.fences.iter().zip(held) {
+            leases.push(match lease {
+                Some(lease) => {
+                    alive.push(*fence);
+                    lease.cancel.map_or(Renewed::Held, Renewed::Cancel)
+                }
+                None => {
+                    reject_stale(tx, *fence, Self::NAME)?;
+                    Renewed::Stale
+                }
+            });
+        }
+        tx.extend(&alive, self.ttl)?;
+        for (fence, started) in &self.started {
+            if alive.contains(fence) {
+                record_start(tx, *fence, &self.name, *started)?;
+            }
+        }
+        Ok(RenewReply { worker, leases })
+    }
+
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<RenewReply>> {
+        // Renewing once more is never wrong.
+        self.run(caller, tx).map(Some)
+    }
+}

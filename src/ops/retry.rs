@@ -1,0 +1,125 @@
+//! An operator's retry: a new generation (S10).
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::transition::{By, Gate, admit, change, gate, load_one, meets};
+use super::{Access, Caller, Op, Scopes};
+use crate::error::{Error, Result};
+use crate::job::{EventKind, Number, Record, State};
+use crate::store::{Edge, Tx};
+
+/// Runs failed or cancelled jobs again.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Retry {
+    /// The jobs.
+    pub numbers: Vec<Number>,
+    /// Leave skipped those that were skipped because of them.
+    #[serde(default)]
+    pub only: bool,
+}
+
+/// A job that was retried, or revived with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryReply {
+    /// The job.
+    pub number: Number,
+    /// Its state now.
+    pub state: State,
+    /// Whether it was skipped because of one that was named.
+    pub revived: bool,
+}
+
+impl Op for Retry {
+    type Reply = Vec<RetryReply>;
+    const NAME: &'static str = "retry";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::OPERATE
+    }
+
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        let by = By { actor: Some(&caller.actor), worker: None };
+        let mut replies = Vec::new();
+        for number in &self.numbers {
+            let job = load_one(tx, *number)?;
+            let waiting = waiting(tx, &job)?;
+            let life = job.life.clone().retry(waiting, tx.now()).map_err(|refused| {
+                let hint = match refused.state {
+                    State::Skipped => "retry the job that it needs",
+                    State::Done => "enqueue it again to run it once more",
+                    _ => "it has not ended",
+                };
+                Error::from(refused).context(format_args!("job {number}")).hint(hint)
+            })?;
+            come_back(tx, &job)?;
+            tx.unbury(&[*number])?;
+            change(tx, &job, &life, EventKind::Retried, by, Value::Null)?;
+            replies.push(RetryReply { number: *number, state: life.state, revived: false });
+            if !self.only {
+                revive_dependants(tx, *number, by, &mut replies)?;
+            }
+        }
+        Ok(replies)
+    }
+}
+
+/// The edges of a job that is run again: those that are broken are waited for no longer.
+fn waiting(tx: &mut dyn Tx, job: &Record) -> Result<u32> {
+    let mut open = 0;
+    for (edge, state) in tx.needs(job.number)? {
+        match state {
+            Some(state) if !edge.satisfied && !state.is_terminal() => open += 1,
+            _ => tx.put_edges(&[Edge { satisfied: true, ..edge }])?,
+        }
+    }
+    Ok(open)
+}
+
+/// Takes back name and key, and counts against the limits (S10, S13, S15).
+fn come_back(tx: &mut dyn Tx, job: &Record) -> Result<()> {
+    admit(tx, job.lane, 1).map_err(|e| e.context(format_args!("job {}", job.number)))?;
+    if let Some(name) = &job.spec.name {
+        if let Some(holder) = tx.name_holder(&job.tenant, name)? {
+            return Err(Error::conflict(format!("job {}: its name {name} is taken by job {holder} now", job.number))
+                .hint(format!("wait for job {holder}, or cancel it")));
+        }
+        tx.hold_name(&job.tenant, name, job.number)?;
+    }
+    if job.spec.idempotency_key.is_some() {
+        tx.forget_keys(job.number, None)?;
+    }
+    Ok(())
+}
+
+/// Brings back the jobs that were skipped because of `source`, and those skipped because of them.
+fn revive_dependants(tx: &mut dyn Tx, source: Number, by: By, replies: &mut Vec<RetryReply>) -> Result<()> {
+    let mut sources = VecDeque::from([source]);
+    while let Some(source) = sources.pop_front() {
+        for edge in tx.dependants(source)? {
+            let Some(job) = tx.load(&[edge.number])?.pop() else { continue };
+            if job.life.state != State::Skipped {
+                continue;
+            }
+            let edges = tx.needs(job.number)?;
+            let states = edges.iter().filter_map(|(e, state)| state.map(|s| (e.needs, e.until, s)));
+            let Gate::Waiting(open) = gate(states) else {
+                continue; // another job that it needs did not succeed either
+            };
+            let again = edges.into_iter().map(|(edge, state)| Edge {
+                satisfied: state.is_none_or(|s| meets(edge.until, s)),
+                ..edge
+            });
+            tx.put_edges(&again.collect::<Vec<_>>())?;
+            come_back(tx, &job)?;
+            let life = job.life.clone().revive(open, tx.now())?;
+            change(tx, &job, &life, EventKind::Revived, by, json!({ "because": source }))?;
+            replies.push(RetryReply { number: job.number, state: life.state, revived: true });
+            sources.push_back(job.number);
+        }
+    }
+    Ok(())
+}

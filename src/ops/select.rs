@@ -1,0 +1,81 @@
+//! From the words that name jobs to their numbers.
+
+use serde::{Deserialize, Serialize};
+
+use super::transition::no_job;
+use super::{Access, Caller, Op, Scopes};
+use crate::error::{Error, Result};
+use crate::job::{JobId, Number, Selector, State};
+use crate::store::{Filter, Tx};
+
+/// Finds the jobs that `selectors` name, in the order named, each once.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Select {
+    /// The words of the command line.
+    pub selectors: Vec<Selector>,
+    /// All that match, instead of naming them.
+    pub all: Option<Filter>,
+}
+
+/// A job that was named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selected {
+    /// Its number.
+    pub number: Number,
+    /// Its id.
+    pub id: JobId,
+    /// Its state at that moment.
+    pub state: State,
+}
+
+/// The most jobs one call may name.
+pub const MAX_SELECTED: usize = 100_000;
+
+impl Op for Select {
+    type Reply = Vec<Selected>;
+    const NAME: &'static str = "select";
+    const ACCESS: Access = Access::Read;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::READ
+    }
+
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        let mut numbers = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for selector in &self.selectors {
+            let found = resolve(tx, selector)?;
+            numbers.extend(found.into_iter().filter(|n| seen.insert(*n)));
+        }
+        if let Some(filter) = &self.all {
+            let found = tx.list(filter, None, MAX_SELECTED + 1)?;
+            numbers.extend(found.into_iter().filter(|n| seen.insert(*n)));
+        }
+        if numbers.len() > MAX_SELECTED {
+            return Err(Error::usage(format!("more than {MAX_SELECTED} jobs at once")).hint("name fewer"));
+        }
+        let mine = |tenant: &str| caller.tenant.as_deref().is_none_or(|t| t == tenant);
+        let jobs = tx.load(&numbers)?.into_iter();
+        Ok(jobs
+            .filter(|job| mine(&job.tenant))
+            .map(|job| Selected { number: job.number, id: job.id, state: job.life.state })
+            .collect())
+    }
+}
+
+/// The jobs that one word names: at least one, or an error; a prefix names exactly one.
+pub(super) fn resolve(tx: &mut dyn Tx, selector: &Selector) -> Result<Vec<Number>> {
+    let found = tx.find(selector, MAX_SELECTED + 1)?;
+    if found.is_empty() {
+        return Err(match selector {
+            Selector::Last => Error::not_found("there is no job yet").hint("'orx enqueue -- CMD' stores one"),
+            other => no_job(other),
+        });
+    }
+    if let (Selector::Prefix(prefix), [_, _, ..]) = (selector, found.as_slice()) {
+        let some: Vec<_> = found.iter().take(5).map(Number::to_string).collect();
+        return Err(Error::usage(format!("{prefix} is the start of {} ids", found.len()))
+            .hint(format!("use the number: {}{}", some.join(", "), if found.len() > 5 { ", …" } else { "" })));
+    }
+    Ok(found)
+}

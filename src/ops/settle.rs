@@ -1,0 +1,186 @@
+//! The end of attempts.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::transition::{By, change, load_one};
+use super::{Access, Caller, Op, Scopes};
+use crate::error::Result;
+use crate::job::fingerprint::fingerprint;
+use crate::job::output::Chunk;
+use crate::job::state::Ending;
+use crate::job::{Attempt, EventKind, Fence, Life, Outcome, Record, State};
+use crate::store::{DeadLetter, Lease, NewEvent, Topics, Tx};
+use crate::time::{Span, Timestamp};
+
+/// Reports the ends of attempts; each by itself, so that a stale one hinders no other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Settle {
+    /// The ends.
+    pub reports: Vec<Report>,
+}
+
+/// The end of one attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The attempt.
+    pub fence: Fence,
+    /// What ended it.
+    pub ending: Ending,
+    /// Its process, unless that was reported before.
+    pub started: Option<Started>,
+    /// How long it ran.
+    pub ran: Span,
+    /// What it wrote since the last append, up to 64 KiB (S28).
+    pub output: Vec<Chunk>,
+    /// Chance in 0..1 for the wait before the next attempt.
+    pub jitter: f64,
+}
+
+/// The process of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// Its id.
+    pub pid: i32,
+    /// When it started.
+    pub at: Timestamp,
+}
+
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settled {
+    /// It counts; the job is in this state now.
+    Accepted(State),
+    /// The fence is old; nothing changed, and it was recorded.
+    Stale,
+}
+
+impl Op for Settle {
+    type Reply = Vec<Settled>;
+    const NAME: &'static str = "settle";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::WORK
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        self.reports.iter().map(|report| settle(tx, report)).collect()
+    }
+
+    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
+        // Stored for all or for none: the first attempt's row tells.
+        let Some(report) = self.reports.first() else { return Ok(Some(Vec::new())) };
+        let attempts = tx.attempts(report.fence.number)?;
+        let stored = attempts.iter().any(|a| a.number == report.fence.attempt && a.outcome.is_some());
+        if !stored {
+            return Ok(None);
+        }
+        let state = |r: &Report| load_one(tx, r.fence.number).map(|job| Settled::Accepted(job.life.state));
+        self.reports.iter().map(state).collect::<Result<_>>().map(Some)
+    }
+}
+
+fn settle(tx: &mut dyn Tx, report: &Report) -> Result<Settled> {
+    let fence = report.fence;
+    let Some(lease) = tx.held(&[fence])?.pop().flatten() else {
+        reject_stale(tx, fence, Settle::NAME)?;
+        return Ok(Settled::Stale);
+    };
+    if let Some(started) = report.started {
+        record_start(tx, fence, &lease.worker_name, started)?;
+    }
+    if !report.output.is_empty() {
+        tx.put_output(fence, &report.output)?;
+        tx.wake(Topics::OUTPUT);
+    }
+    let started_at = report.started.map(|s| s.at);
+    end_attempt(tx, &lease, &report.ending, started_at, report.ran, report.jitter).map(Settled::Accepted)
+}
+
+/// Records that a worker wrote with an old fence.
+pub(super) fn reject_stale(tx: &mut dyn Tx, fence: Fence, what: &str) -> Result<()> {
+    tx.append(&[NewEvent {
+        number: Some(fence.number),
+        attempt: Some(fence.attempt),
+        data: json!({ "op": what }),
+        ..NewEvent::of(EventKind::RejectedStale)
+    }])
+}
+
+/// Records that the process of an attempt runs.
+pub(super) fn record_start(tx: &mut dyn Tx, fence: Fence, worker: &str, started: Started) -> Result<()> {
+    tx.append(&[NewEvent {
+        number: Some(fence.number),
+        attempt: Some(fence.attempt),
+        worker: Some(worker),
+        data: json!({ "pid": started.pid, "started_at": started.at }),
+        ..NewEvent::of(EventKind::Started)
+    }])
+}
+
+/// Ends the attempt of `lease`: its row, the job's next state, the dead letter if it is one.
+pub(super) fn end_attempt(
+    tx: &mut dyn Tx,
+    lease: &Lease,
+    ending: &Ending,
+    started_at: Option<Timestamp>,
+    ran: Span,
+    jitter: f64,
+) -> Result<State> {
+    let job = load_one(tx, lease.fence.number)?;
+    let verdict = job.life.clone().settle(&job.spec, ending, ran, tx.now(), jitter)?;
+    tx.release(&[lease.fence])?;
+    let attempt = Attempt {
+        number: lease.fence.attempt,
+        worker: Some(lease.worker_name.clone()),
+        started_at: Some(started_at.unwrap_or(lease.started_at)),
+        finished_at: Some(tx.now()),
+        outcome: Some(verdict.outcome),
+        exit_code: ending.exit_code,
+        signal: ending.signal,
+        error: ending.error.clone(),
+    };
+    tx.record(&[(job.number, attempt)])?;
+    if verdict.life.state == State::Failed {
+        bury(tx, &job, &verdict.life, ending)?;
+    }
+    let by = By { worker: Some(&lease.worker_name), actor: None };
+    let data = told(verdict.outcome, ending, &verdict.life);
+    change(tx, &job, &verdict.life, EventKind::Settled, by, data)?;
+    if job.spec.limit.is_some() {
+        tx.wake(Topics::WORK); // a slot of the shared limit is free for every worker
+    }
+    Ok(verdict.life.state)
+}
+
+fn told(outcome: Outcome, ending: &Ending, life: &Life) -> Value {
+    let mut data = Map::new();
+    let mut tell = |key: &str, value: Value| {
+        if !value.is_null() {
+            data.insert(key.into(), value);
+        }
+    };
+    tell("outcome", json!(outcome));
+    tell("exit_code", json!(ending.exit_code));
+    tell("signal", json!(ending.signal));
+    tell("reason", json!(life.reason));
+    tell("due_at", json!(life.due_at));
+    Value::Object(data)
+}
+
+fn bury(tx: &mut dyn Tx, job: &Record, life: &Life, ending: &Ending) -> Result<()> {
+    let how = match (ending.exit_code, ending.signal) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => life.reason.clone().unwrap_or_default(),
+    };
+    let said = ending.error.as_deref().map(fingerprint).unwrap_or_default();
+    tx.bury(&[DeadLetter {
+        number: job.number,
+        reason: life.reason.as_deref().unwrap_or_default(),
+        fingerprint: if said.is_empty() { how } else { format!("{how}: {said}") },
+        error: ending.error.as_deref(),
+    }])
+}

@@ -1,0 +1,40 @@
+//! The whole at a glance.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Access, Caller, Op, Scopes};
+use crate::error::Result;
+use crate::store::{Leader, QueueTotals, Tx, Worker};
+
+/// Totals per queue and state, the workers, the leader.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Status {}
+
+/// The whole at a glance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StatusReply {
+    /// What each queue holds.
+    pub queues: Vec<QueueTotals>,
+    /// The workers.
+    pub workers: Vec<Worker>,
+    /// Who does the upkeep; none where no process runs.
+    pub leader: Option<Leader>,
+}
+
+impl Op for Status {
+    type Reply = StatusReply;
+    const NAME: &'static str = "status";
+    const ACCESS: Access = Access::Read;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::READ
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        Ok(StatusReply {
+            queues: tx.totals()?,
+            workers: tx.workers()?,
+            leader: tx.leader()?,
+        })
+    }
+}

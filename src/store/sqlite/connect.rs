@@ -1,0 +1,206 @@
+//! Opening files: modes, pragmas, the version of SQLite, creation and migration under a lock.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::locks;
+use super::sql;
+use crate::error::{Error, Kind, Result};
+use crate::store::migrate::{self, Plan, SCHEMA};
+
+/// Older versions lose acknowledged rows when the owning process opens the file itself.
+const MIN_SQLITE: i32 = 3_053_002;
+/// "orx" in the header of the file, so that another program's database is never touched.
+const APPLICATION_ID: i32 = 0x006f_7278;
+/// How long a writer waits for another process.
+const BUSY_LIMIT: Duration = Duration::from_secs(30);
+const STATEMENTS: usize = 128;
+const MIGRATIONS: [&str; SCHEMA as usize] = [include_str!("migrations/0001_queue.sql")];
+const OUTPUT_SCHEMA: &str = include_str!("migrations/output_0001.sql");
+
+/// Refuses a SQLite that is known to lose data.
+pub(super) fn check_library() -> Result<()> {
+    let version = rusqlite::version_number();
+    if version < MIN_SQLITE {
+        return Err(Error::failed(format!(
+            "SQLite {} is too old: this build needs 3.53.2 or newer",
+            rusqlite::version()
+        )));
+    }
+    Ok(())
+}
+
+/// Opens the queue's file for writing, making or migrating it where needed.
+pub(super) fn open_queue(path: &Path) -> Result<Connection> {
+    let location = path.display().to_string();
+    if !path.exists() {
+        make_file(path)?;
+    }
+    let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| e.context(&location))?;
+    let result = prepare(&conn, path, &location);
+    result.map_err(|e| e.context(&location))?;
+    Ok(conn)
+}
+
+fn prepare(conn: &Connection, path: &Path, location: &str) -> Result<()> {
+    if version(conn)? != SCHEMA {
+        let _lock = locks::wait(path, "migrate", BUSY_LIMIT)?;
+        migrate_queue(conn, location)?;
+    }
+    writer_pragmas(conn, "FULL")
+}
+
+fn writer_pragmas(conn: &Connection, synchronous: &str) -> Result<()> {
+    conn.execute_batch(&format!("PRAGMA synchronous={synchronous}; PRAGMA temp_store=MEMORY;"))?;
+    Ok(())
+}
+
+/// Opens the file for output, which an outcome never waits for.
+pub(super) fn open_output(path: &Path) -> Result<Connection> {
+    if !path.exists() {
+        make_file(path)?;
+    }
+    let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    if version(&conn)? == 0 {
+        let _lock = locks::wait(path, "migrate", BUSY_LIMIT)?;
+        create(&conn, &[OUTPUT_SCHEMA], 1)?;
+    }
+    writer_pragmas(&conn, "NORMAL")?;
+    Ok(conn)
+}
+
+/// Opens a file for reading only.
+pub(super) fn open_reader(path: &Path) -> Result<Connection> {
+    let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .or_else(|_| open(path, OpenFlags::SQLITE_OPEN_READ_ONLY))
+        .map_err(|e| e.context(path.display()))?;
+    conn.busy_timeout(Duration::from_secs(5))?;
+    conn.execute_batch("PRAGMA query_only=1")?;
+    Ok(conn)
+}
+
+/// A queue and an output store in memory.
+pub(super) fn memory() -> Result<(Connection, Connection)> {
+    let (queue, output) = (Connection::open_in_memory()?, Connection::open_in_memory()?);
+    queue.set_prepared_statement_cache_capacity(STATEMENTS);
+    for step in MIGRATIONS {
+        queue.execute_batch(step)?;
+    }
+    output.execute_batch(OUTPUT_SCHEMA)?;
+    Ok((queue, output))
+}
+
+fn open(path: &Path, access: OpenFlags) -> Result<Connection> {
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(conn)
+}
+
+/// Makes an empty file that only its owner can read; SQLite gives its side files the same mode.
+///
+/// `create_new` is safe beside SQLite's locks: nobody in this process can have a new file open.
+fn make_file(path: &Path) -> Result<()> {
+    let cannot = |e: std::io::Error| {
+        Error::unavailable(format!("cannot make the store {}", path.display()))
+            .source(e)
+            .hint("name another place with --store or ORX_STORE")
+    };
+    if let Some(dir) = path.parent().filter(|d| !d.exists()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(cannot)?;
+    }
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(cannot(e)),
+        _ => Ok(()),
+    }
+}
+
+fn version(conn: &Connection) -> Result<u32> {
+    Ok(conn.query_row("PRAGMA user_version", [], |r| r.get(0))?)
+}
+
+fn migrate_queue(conn: &Connection, location: &str) -> Result<()> {
+    let version = version(conn)?; // again: another process may have been faster
+    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
+    let application: i32 = conn.query_row("PRAGMA application_id", [], |r| r.get(0))?;
+    if tables > 0 && application != APPLICATION_ID {
+        return Err(Error::new(Kind::Corrupt, "this is a database of another program")
+            .hint("name another place with --store or ORX_STORE"));
+    }
+    let min_compatible = match tables {
+        0 => 0,
+        _ => conn.query_row(sql!("meta_find"), ["min_compatible"], |r| {
+            Ok(r.get::<_, String>(0)?.parse().unwrap_or(u32::MAX))
+        })?,
+    };
+    match migrate::plan(version, min_compatible, location)? {
+        Plan::Use => Ok(()),
+        Plan::MigrateFrom(from) => create(conn, &MIGRATIONS[from as usize..], SCHEMA),
+    }
+}
+
+/// Runs schema steps in one transaction; the caller holds the migration lock.
+fn create(conn: &Connection, steps: &[&str], version: u32) -> Result<()> {
+    conn.busy_timeout(BUSY_LIMIT)?;
+    // Both must come before the first table.
+    conn.execute_batch("PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")?;
+    let steps = steps.concat();
+    conn.execute_batch(&format!(
+        "BEGIN IMMEDIATE; {steps} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={version}; COMMIT;"
+    ))
+    .inspect_err(|_| {
+        let _ = conn.execute_batch("ROLLBACK"); // nothing of a failed step stays
+    })?;
+    conn.busy_timeout(Duration::ZERO)?;
+    Ok(())
+}
+
+/// Begins a writing transaction, waiting for other processes with short jittered pauses.
+///
+/// SQLite's own busy handler is unfair (waits up to 0.5 s among four processes), and a deferred
+/// transaction that turns into a writing one fails at once without asking it.
+pub(super) fn begin(conn: &Connection) -> Result<()> {
+    let started = Instant::now();
+    let mut pause = Duration::from_micros(100);
+    loop {
+        match conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut s| s.execute([])) {
+            Ok(_) => return Ok(()),
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                if started.elapsed() > BUSY_LIMIT {
+                    return Err(Error::unavailable("another process has kept the store locked for 30 s")
+                        .hint("orx doctor shows who uses it"));
+                }
+                let chance = started.elapsed().subsec_nanos() % 1000;
+                std::thread::sleep(pause.mul_f64(0.5 + f64::from(chance) / 1000.0));
+                pause = (pause * 2).min(Duration::from_millis(4));
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        let code = error.sqlite_error_code();
+        let unavailable = |what: &str| Error::unavailable(what.to_owned());
+        let it = match code {
+            Some(ErrorCode::DiskFull) => unavailable("the disk is full")
+                .hint("make room; nothing that was acknowledged is lost"),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => unavailable("the store is busy"),
+            Some(ErrorCode::ReadOnly) => unavailable("the store cannot be written"),
+            Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => unavailable("the store cannot be opened"),
+            Some(ErrorCode::SystemIoFailure) => unavailable("the disk failed to read or write"),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Error::new(Kind::Corrupt, "the store is damaged or is no orx store")
+                    .hint("restore a backup, or name another place with --store")
+            }
+            Some(ErrorCode::ConstraintViolation) => Error::new(Kind::Corrupt, "the store refused an impossible row"),
+            _ => Error::failed("a statement failed"),
+        };
+        it.source(error)
+    }
+}

@@ -1,0 +1,74 @@
+//! Counters kept beside the rows they count, so that totals and limits cost no scan (S31).
+
+use rusqlite::params;
+
+use super::sql;
+use super::tx::SqliteTx;
+use crate::error::Result;
+use crate::job::{LaneId, State};
+
+/// By how much the number of jobs in each state of a lane changes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Delta([i64; State::ALL.len()]);
+
+impl Delta {
+    fn of(&self, state: State) -> i64 {
+        self.0[state as usize]
+    }
+}
+
+impl SqliteTx<'_> {
+    /// Counts a job that came to `to`, from `from` unless it is new.
+    pub(super) fn count(&mut self, lane: LaneId, from: Option<State>, to: State) {
+        let delta = self.counts.entry(lane).or_default();
+        if let Some(from) = from {
+            delta.0[from as usize] -= 1;
+        }
+        delta.0[to as usize] += 1;
+    }
+
+    /// Writes what was counted. Every reader of counters calls it first.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        if self.counts.is_empty() {
+            return Ok(());
+        }
+        let counts = std::mem::take(&mut self.counts);
+        for (lane, delta) in counts.into_iter().filter(|(_, d)| d.0.iter().any(|n| *n != 0)) {
+            self.apply(lane, delta)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, lane: LaneId, delta: Delta) -> Result<()> {
+        let (pending, running) = (delta.of(State::Pending), delta.of(State::Running));
+        let names = self.first(sql!("lanes_count"), params![lane, pending, running], |r| {
+            Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?))
+        })?;
+        let Some((queue, tenant, key)) = names else {
+            return Ok(()); // a lane is never removed while it has jobs
+        };
+        let d = |state| delta.of(state);
+        self.execute(
+            sql!("queues_count"),
+            params![
+                queue,
+                d(State::Blocked),
+                d(State::Scheduled),
+                d(State::Pending),
+                d(State::Running),
+                d(State::Done),
+                d(State::Failed),
+                d(State::Cancelled),
+                d(State::Skipped)
+            ],
+        )?;
+        let queued: i64 = State::ALL.into_iter().filter(|s| !s.is_terminal()).map(d).sum();
+        if queued != 0 || running != 0 {
+            self.execute(sql!("tenants_count"), params![tenant, queued, running])?;
+        }
+        if !key.is_empty() && running != 0 {
+            self.execute(sql!("limits_count"), params![tenant, key, running])?;
+        }
+        Ok(())
+    }
+}

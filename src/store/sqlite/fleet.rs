@@ -1,0 +1,122 @@
+//! The processes around the store.
+
+use rusqlite::params;
+
+use super::sql;
+use super::tx::{Column, SqliteTx, json, to_json};
+use crate::error::Result;
+use crate::job::WorkerId;
+use crate::job::lanes::Offer;
+use crate::store::{Fleet, Leader, NewWorker, Tx as _, Worker, WorkerState};
+use crate::time::{Span, Timestamp};
+
+impl Fleet for SqliteTx<'_> {
+    fn register(&mut self, worker: &NewWorker, ttl: Span) -> Result<()> {
+        let (now, expiry) = (self.now().0, self.expiry(ttl));
+        let boot = self.boot().boot.clone();
+        self.execute(
+            sql!("workers_register"),
+            params![
+                worker.id.0.as_bytes().as_slice(),
+                worker.name,
+                worker.host,
+                worker.pid,
+                to_json(&worker.offer)?,
+                worker.slots,
+                worker.version,
+                worker.solo,
+                now,
+                boot,
+                expiry,
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn heartbeat(&mut self, id: WorkerId, ttl: Span) -> Result<Option<WorkerState>> {
+        let (now, expiry) = (self.now().0, self.expiry(ttl));
+        let boot = self.boot().boot.clone();
+        let row = params![id.0.as_bytes().as_slice(), now, boot, expiry];
+        let state = self.first(sql!("workers_heartbeat"), row, |r| r.get::<_, String>(0))?;
+        Ok(state.map(|s| worker_state(&s)))
+    }
+
+    fn deregister(&mut self, id: WorkerId) -> Result<()> {
+        self.execute(sql!("workers_deregister"), [id.0.as_bytes().as_slice()])?;
+        Ok(())
+    }
+
+    fn workers(&mut self) -> Result<Vec<Worker>> {
+        let boot = self.boot().clone();
+        let rows = self.all(sql!("workers_list"), params![boot.boot, boot.ms], |r| {
+            let lost: bool = r.get(11)?;
+            let state = match lost {
+                true => WorkerState::Lost,
+                false => worker_state(&r.get::<_, String>(4)?),
+            };
+            let worker = Worker {
+                id: r.get::<_, Column<WorkerId>>(0)?.0,
+                name: r.get(1)?,
+                host: r.get(2)?,
+                pid: r.get(3)?,
+                state,
+                queues: Vec::new(),
+                labels: Default::default(),
+                handlers: Vec::new(),
+                slots: r.get(6)?,
+                running: Vec::new(),
+                version: r.get(7)?,
+                started_at: r.get::<_, Column<Timestamp>>(9)?.0,
+                heartbeat_at: r.get::<_, Column<Timestamp>>(10)?.0,
+                solo: r.get(8)?,
+            };
+            Ok((worker, r.get::<_, String>(5)?, r.get::<_, String>(12)?))
+        })?;
+        rows.into_iter()
+            .map(|(worker, offer, running)| {
+                let Offer { queues, labels, handlers } = json(&offer)?;
+                let running = json(&running)?;
+                Ok(Worker { queues, labels, handlers, running, ..worker })
+            })
+            .collect()
+    }
+
+    fn ask_drain(&mut self, id: WorkerId) -> Result<()> {
+        self.execute(sql!("workers_drain"), [id.0.as_bytes().as_slice()])?;
+        Ok(())
+    }
+
+    fn leader(&mut self) -> Result<Option<Leader>> {
+        let boot = self.boot().clone();
+        self.first(sql!("leader_find"), [], |r| {
+            let same_boot = r.get::<_, String>(3)? == boot.boot;
+            let seen: i64 = r.get(4)?;
+            Ok(Leader {
+                name: r.get(0)?,
+                epoch: r.get(1)?,
+                seen_at: r.get::<_, Column<Timestamp>>(2)?.0,
+                age: same_boot.then(|| Span::from_millis(boot.ms - seen)),
+            })
+        })
+    }
+
+    fn lead(&mut self, name: &str) -> Result<i64> {
+        let boot = self.boot().clone();
+        let now = self.now().0;
+        let epoch = self.first(sql!("leader_take"), params![name, now, boot.boot, boot.ms], |r| r.get(0))?;
+        Ok(epoch.unwrap_or_default())
+    }
+
+    fn still_leads(&mut self, epoch: i64) -> Result<bool> {
+        let boot = self.boot().clone();
+        let now = self.now().0;
+        Ok(self.execute(sql!("leader_seen"), params![epoch, now, boot.boot, boot.ms])? == 1)
+    }
+}
+
+fn worker_state(word: &str) -> WorkerState {
+    match word {
+        "draining" => WorkerState::Draining,
+        _ => WorkerState::Active,
+    }
+}

@@ -1,0 +1,148 @@
+//! What happened: attempts, events, dead letters.
+
+use rusqlite::{Row, params};
+use serde_json::{Value, json as value};
+
+use super::sql;
+use super::tx::{Column, SqliteTx, json, time, to_json};
+use crate::error::Result;
+use crate::job::view::{Progress, Said};
+use crate::job::{Attempt, Event, EventKind, JobId, Number, Outcome, State};
+use crate::store::{DeadLetter, History, NewEvent, Tx as _};
+use crate::time::Timestamp;
+
+impl History for SqliteTx<'_> {
+    fn record(&mut self, attempts: &[(Number, Attempt)]) -> Result<()> {
+        for (number, a) in attempts {
+            self.execute(
+                sql!("attempts_insert"),
+                params![
+                    number,
+                    a.number,
+                    a.worker,
+                    a.started_at.map(|t| t.0),
+                    a.finished_at.map(|t| t.0),
+                    a.outcome.map(Outcome::as_str),
+                    a.exit_code,
+                    a.signal,
+                    a.error,
+                ],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn attempts(&mut self, number: Number) -> Result<Vec<Attempt>> {
+        self.all(sql!("attempts_of_job"), [number], attempt)
+    }
+
+    fn latest(&mut self, numbers: &[Number]) -> Result<Vec<(Option<Attempt>, Said)>> {
+        numbers
+            .iter()
+            .map(|number| {
+                let last = match self.first(sql!("attempts_running"), [number], attempt)? {
+                    Some(running) => Some(running),
+                    None => self.first(sql!("attempts_last"), [number], attempt)?,
+                };
+                Ok((last, self.said(*number)?))
+            })
+            .collect()
+    }
+
+    fn append(&mut self, events: &[NewEvent]) -> Result<()> {
+        let now = self.now().0;
+        for e in events {
+            let data = match &e.data {
+                Value::Null => None,
+                data => Some(to_json(data)?),
+            };
+            self.execute(
+                sql!("events_append"),
+                params![
+                    now,
+                    e.kind.as_str(),
+                    e.number,
+                    e.attempt,
+                    e.worker,
+                    e.actor,
+                    e.state.map(State::as_str),
+                    data,
+                ],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn events(&mut self, after: i64, limit: usize) -> Result<Vec<Event>> {
+        let rows = self.all(sql!("events_after"), params![after, limit as i64], |r| {
+            let event = Event {
+                seq: r.get(0)?,
+                at: r.get::<_, Column<Timestamp>>(1)?.0,
+                kind: r.get::<_, Column<EventKind>>(2)?.0,
+                job_id: r.get::<_, Option<Column<JobId>>>(3)?.map(|c| c.0),
+                number: r.get(4)?,
+                attempt: r.get(5)?,
+                worker: r.get(6)?,
+                actor: r.get(7)?,
+                data: Value::Null,
+            };
+            Ok((event, r.get::<_, Option<String>>(8)?, r.get::<_, Option<String>>(9)?))
+        })?;
+        rows.into_iter()
+            .map(|(event, state, data)| {
+                let mut all = data.as_deref().map_or(Ok(value!({})), json)?;
+                if let (Some(state), Value::Object(map)) = (state, &mut all) {
+                    map.insert("state".into(), state.into());
+                }
+                Ok(Event { data: all, ..event })
+            })
+            .collect()
+    }
+
+    fn bury(&mut self, letters: &[DeadLetter]) -> Result<()> {
+        let now = self.now().0;
+        for letter in letters {
+            self.execute(
+                sql!("letters_insert"),
+                params![letter.number, letter.reason, letter.fingerprint, letter.error, now],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn unbury(&mut self, numbers: &[Number]) -> Result<()> {
+        for number in numbers {
+            self.execute(sql!("letters_delete"), [number])?;
+        }
+        Ok(())
+    }
+}
+
+impl SqliteTx<'_> {
+    fn said(&mut self, number: Number) -> Result<Said> {
+        let row = self.first(sql!("said_find"), [number], |r| {
+            let percent: Option<f64> = r.get(0)?;
+            let (text, at) = (r.get(1)?, time(r, 2)?);
+            let progress = percent.zip(at).map(|(percent, at)| Progress { percent, text, at });
+            Ok((progress, r.get::<_, Option<String>>(3)?))
+        })?;
+        let Some((progress, result)) = row else {
+            return Ok(Said::default());
+        };
+        let result = result.as_deref().map(json).transpose()?;
+        Ok(Said { progress, result })
+    }
+}
+
+fn attempt(r: &Row) -> rusqlite::Result<Attempt> {
+    Ok(Attempt {
+        number: r.get(0)?,
+        worker: r.get(1)?,
+        started_at: time(r, 2)?,
+        finished_at: time(r, 3)?,
+        outcome: r.get::<_, Option<Column<Outcome>>>(4)?.map(|c| c.0),
+        exit_code: r.get(5)?,
+        signal: r.get(6)?,
+        error: r.get(7)?,
+    })
+}

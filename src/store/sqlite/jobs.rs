@@ -1,0 +1,242 @@
+//! Jobs: rows and their lives.
+
+use rusqlite::{Row, ToSql, params};
+
+use super::sql;
+use super::tx::{Column, SqliteTx, json, time, to_json};
+use crate::error::{Error, Kind, Result};
+use crate::job::{Captured, JobId, Life, Number, Record, Selector, State};
+use crate::store::{Change, Filter, Jobs, NewJob, Tx as _};
+use crate::time::Timestamp;
+
+impl Jobs for SqliteTx<'_> {
+    fn insert(&mut self, jobs: &[NewJob]) -> Result<Vec<Option<Number>>> {
+        jobs.iter().map(|job| self.insert_one(job)).collect()
+    }
+
+    fn load(&mut self, numbers: &[Number]) -> Result<Vec<Record>> {
+        let mut records = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            if let Some(raw) = self.first(sql!("jobs_load"), [number], Raw::read)? {
+                records.push(raw.record()?);
+            }
+        }
+        Ok(records)
+    }
+
+    fn save(&mut self, changes: &[Change]) -> Result<()> {
+        for Change { number, lane, from, life } in changes {
+            let changed = self.execute(
+                sql!("jobs_save"),
+                params![
+                    number,
+                    life.state.as_str(),
+                    life.attempt,
+                    life.generation,
+                    life.failures,
+                    life.losses,
+                    life.interruptions,
+                    life.streak,
+                    life.waiting,
+                    life.due_at.map(|t| t.0),
+                    life.deadline_at.map(|t| t.0),
+                    life.reason,
+                    life.finished_at.map(|t| t.0),
+                    life.cancel_requested_at.map(|t| t.0),
+                    from.as_str(),
+                ],
+            )?;
+            if changed != 1 {
+                return Err(Error::new(Kind::Corrupt, format!("job {number} is not {from}")));
+            }
+            if *from != life.state {
+                self.count(*lane, Some(*from), life.state);
+            }
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, selector: &Selector, limit: usize) -> Result<Vec<Number>> {
+        let limit = limit as i64;
+        match selector {
+            Selector::Number(n) => self.all(sql!("jobs_by_number"), params![n, n, limit], number),
+            Selector::Range(from, to) => self.all(sql!("jobs_by_number"), params![from, to, limit], number),
+            Selector::Id(id) => {
+                let bytes = id.0.as_bytes().as_slice();
+                self.all(sql!("jobs_by_id"), params![bytes, bytes, limit], number)
+            }
+            Selector::Prefix(hex) => {
+                let end = |fill| {
+                    let digits: String = hex.chars().chain(std::iter::repeat(fill)).take(32).collect();
+                    u128::from_str_radix(&digits, 16).map(u128::to_be_bytes)
+                };
+                let bad = |_| Error::usage(format!("{hex:?} is not the start of an id"));
+                let (low, high) = (end('0').map_err(bad)?, end('f').map_err(bad)?);
+                self.all(sql!("jobs_by_id"), params![low.as_slice(), high.as_slice(), limit], number)
+            }
+            Selector::Last => self.all(sql!("jobs_last"), [], number),
+            Selector::Label(key, value) => self.all(sql!("jobs_by_label"), params![key, value, limit], number),
+        }
+    }
+
+    fn list(&mut self, filter: &Filter, before: Option<Number>, limit: usize) -> Result<Vec<Number>> {
+        let mut parts = vec!["number < ?".to_owned()];
+        let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(before.unwrap_or(Number::MAX))];
+        if let Some(states) = states_fragment(&filter.states) {
+            parts.push(states);
+        }
+        let lane = [("queue", &filter.queue), ("tenant", &filter.tenant)];
+        for (column, value) in lane {
+            if let Some(value) = value {
+                parts.push(format!("lane IN (SELECT id FROM lanes WHERE {column} = ?)"));
+                values.push(Box::new(value.clone()));
+            }
+        }
+        if let Some(name) = &filter.name {
+            parts.push("number IN (SELECT number FROM job_specs WHERE spec ->> 'name' = ?)".into());
+            values.push(Box::new(name.clone()));
+        }
+        for (key, value) in &filter.labels {
+            parts.push("number IN (SELECT number FROM job_labels WHERE key = ? AND value = ?)".into());
+            values.push(Box::new(key.clone()));
+            values.push(Box::new(value.clone()));
+        }
+        if let Some(since) = filter.since {
+            parts.push("created_at >= ?".into());
+            values.push(Box::new(since.0));
+        }
+        values.push(Box::new(limit as i64));
+        let sql = format!(
+            "SELECT number FROM jobs WHERE {} ORDER BY number DESC LIMIT ?",
+            parts.join(" AND ")
+        );
+        self.all(&sql, rusqlite::params_from_iter(values), number)
+    }
+
+    fn due(&mut self, limit: usize) -> Result<Vec<Number>> {
+        let now = self.now().0;
+        self.all(sql!("jobs_due"), params![now, limit as i64], number)
+    }
+
+    fn overdue(&mut self, limit: usize) -> Result<Vec<Number>> {
+        let now = self.now().0;
+        self.all(sql!("jobs_overdue"), params![now, limit as i64], number)
+    }
+
+    fn next_timer(&mut self) -> Result<Option<Timestamp>> {
+        let at = self.first(sql!("jobs_next_timer"), [], |r| time(r, 0))?;
+        Ok(at.flatten())
+    }
+}
+
+/// A condition on states in the words of the partial indexes, so that rare states are found without a scan.
+fn states_fragment(states: &[State]) -> Option<String> {
+    let rare = |s: &State| matches!(s, State::Blocked | State::Failed | State::Cancelled | State::Skipped);
+    let list = states.iter().map(|s| format!("'{s}'")).collect::<Vec<_>>().join(",");
+    match states {
+        [] => None,
+        [State::Running] => Some("number IN (SELECT number FROM leases)".into()),
+        [one] if !rare(one) => Some(format!("state = '{one}'")),
+        some if some.iter().all(rare) => Some(format!(
+            "state IN ('blocked','failed','cancelled','skipped') AND state IN ({list})"
+        )),
+        _ => Some(format!("state IN ({list})")),
+    }
+}
+
+impl SqliteTx<'_> {
+    fn insert_one(&mut self, job: &NewJob) -> Result<Option<Number>> {
+        let (life, spec) = (job.life, job.spec);
+        let created_at = self.now().0;
+        let stored = self.execute(
+            sql!("jobs_insert"),
+            params![
+                job.id.0.as_bytes().as_slice(),
+                job.lane,
+                life.state.as_str(),
+                spec.priority(),
+                created_at,
+                life.waiting,
+                life.due_at.map(|t| t.0),
+                life.deadline_at.map(|t| t.0),
+                life.finished_at.map(|t| t.0),
+                life.reason,
+            ],
+        )?;
+        if stored == 0 {
+            return Ok(None);
+        }
+        let number = self.queue.last_insert_rowid();
+        let captured = match *job.captured == Captured::default() {
+            true => None,
+            false => Some(to_json(job.captured)?),
+        };
+        self.execute(sql!("specs_insert"), params![number, to_json(spec)?, captured])?;
+        for (key, value) in &spec.label {
+            self.execute(sql!("labels_insert"), params![key, value, number])?;
+        }
+        self.count(job.lane, None, life.state);
+        Ok(Some(number))
+    }
+}
+
+fn number(row: &Row) -> rusqlite::Result<Number> {
+    row.get(0)
+}
+
+/// A row before its JSON is read.
+struct Raw {
+    number: Number,
+    id: JobId,
+    lane: i64,
+    queue: String,
+    tenant: String,
+    created_at: Timestamp,
+    spec: String,
+    captured: Option<String>,
+    life: Life,
+}
+
+impl Raw {
+    fn read(r: &Row) -> rusqlite::Result<Raw> {
+        Ok(Raw {
+            number: r.get(0)?,
+            id: r.get::<_, Column<JobId>>(1)?.0,
+            lane: r.get(2)?,
+            queue: r.get(3)?,
+            tenant: r.get(4)?,
+            created_at: r.get::<_, Column<Timestamp>>(5)?.0,
+            spec: r.get(6)?,
+            captured: r.get(7)?,
+            life: Life {
+                state: r.get::<_, Column<State>>(8)?.0,
+                attempt: r.get(9)?,
+                generation: r.get(10)?,
+                failures: r.get(11)?,
+                losses: r.get(12)?,
+                interruptions: r.get(13)?,
+                streak: r.get(14)?,
+                waiting: r.get(15)?,
+                due_at: time(r, 16)?,
+                deadline_at: time(r, 17)?,
+                reason: r.get(18)?,
+                finished_at: time(r, 19)?,
+                cancel_requested_at: time(r, 20)?,
+            },
+        })
+    }
+
+    fn record(self) -> Result<Record> {
+        Ok(Record {
+            number: self.number,
+            id: self.id,
+            lane: self.lane,
+            queue: self.queue,
+            tenant: self.tenant,
+            life: self.life,
+            spec: json(&self.spec)?,
+            captured: self.captured.as_deref().map(json).transpose()?.unwrap_or_default(),
+            created_at: self.created_at,
+        })
+    }
+}

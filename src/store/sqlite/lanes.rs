@@ -1,0 +1,110 @@
+//! Lanes: what a lease chooses between, and the limits on them.
+
+use rusqlite::{Row, params};
+
+use super::sql;
+use super::tx::{Column, SqliteTx};
+use crate::error::Result;
+use crate::job::lanes::{Lane, Needs};
+use crate::job::{LaneId, Number, State};
+use crate::store::{Lanes, Limits, QueueTotals, Quota};
+use crate::time::Timestamp;
+
+impl Lanes for SqliteTx<'_> {
+    fn lane(&mut self, queue: &str, tenant: &str, limit_key: Option<&str>, needs: &str) -> Result<LaneId> {
+        let words = params![queue, tenant, limit_key.unwrap_or(""), needs];
+        let id = |r: &Row| r.get(0);
+        if let Some(lane) = self.first(sql!("lanes_find"), words, id)? {
+            return Ok(lane);
+        }
+        self.execute(sql!("queues_insert"), [queue])?;
+        self.execute(sql!("tenants_insert"), [tenant])?;
+        let lane = self.first(sql!("lanes_insert"), words, id)?;
+        Ok(lane.unwrap_or_default())
+    }
+
+    fn lanes(&mut self, skip: usize, limit: usize) -> Result<Vec<Lane>> {
+        self.flush()?;
+        self.all(sql!("lanes_turn"), params![skip as i64, limit as i64], |r| {
+            let key: String = r.get(3)?;
+            Ok(Lane {
+                id: r.get(0)?,
+                queue: r.get(1)?,
+                tenant: r.get(2)?,
+                limit_key: (!key.is_empty()).then_some(key),
+                needs: Needs::of_key(&r.get::<_, String>(4)?),
+                pending: r.get(5)?,
+                queue_room: r.get(6)?,
+                tenant_room: r.get(7)?,
+                key_room: r.get(8)?,
+            })
+        })
+    }
+
+    fn pending(&mut self, lane: LaneId, limit: usize) -> Result<Vec<Number>> {
+        self.all(sql!("lanes_pending"), params![lane, limit as i64], |r| r.get(0))
+    }
+
+    fn served(&mut self, lanes: &[LaneId]) -> Result<()> {
+        for lane in lanes {
+            self.execute(sql!("lanes_served"), [lane])?;
+        }
+        Ok(())
+    }
+
+    fn limit_key(&mut self, tenant: &str, key: &str, max: u32) -> Result<u32> {
+        self.execute(sql!("limits_insert"), params![tenant, key, max])?;
+        let found = self.first(sql!("limits_find"), [tenant, key], |r| r.get(0))?;
+        Ok(found.unwrap_or(max))
+    }
+
+    fn quotas(&mut self, lane: LaneId) -> Result<Vec<Quota>> {
+        self.flush()?;
+        let found = self.first(sql!("lanes_quotas"), [lane], |r| {
+            Ok([quota("queue", r, 0)?, quota("tenant", r, 3)?])
+        })?;
+        Ok(found.into_iter().flatten().flatten().collect())
+    }
+
+    fn totals(&mut self) -> Result<Vec<QueueTotals>> {
+        let mut queues = self.all(sql!("queues_totals"), [], totals)?;
+        for queue in queues.iter_mut().filter(|q| q.counts[&State::Pending] > 0) {
+            let oldest = self.first(sql!("queues_oldest"), [&queue.name], |r| {
+                r.get::<_, Option<Column<Timestamp>>>(0)
+            })?;
+            queue.oldest_pending_at = oldest.flatten().map(|c| c.0);
+        }
+        Ok(queues)
+    }
+
+    fn pause(&mut self, queue: &str, paused: bool) -> Result<()> {
+        self.execute(sql!("queues_pause"), params![queue, paused])?;
+        Ok(())
+    }
+}
+
+fn quota(scope: &'static str, r: &Row, at: usize) -> rusqlite::Result<Option<Quota>> {
+    let max: Option<u32> = r.get(at + 1)?;
+    let (name, queued) = (r.get(at)?, r.get(at + 2)?);
+    Ok(max.map(|max| Quota { scope, name, max, queued }))
+}
+
+fn totals(r: &Row) -> rusqlite::Result<QueueTotals> {
+    let counts = State::ALL
+        .into_iter()
+        .enumerate()
+        .map(|(i, state)| Ok((state, r.get(6 + i)?)))
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(QueueTotals {
+        name: r.get(0)?,
+        paused: r.get(1)?,
+        limits: Limits {
+            max_running: r.get(2)?,
+            max_queued: r.get(3)?,
+            per_minute: r.get(4)?,
+            max_payload: r.get(5)?,
+        },
+        counts,
+        oldest_pending_at: None,
+    })
+}

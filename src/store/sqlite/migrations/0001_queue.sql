@@ -1,0 +1,227 @@
+-- The queue. Times are milliseconds since 1970 (UTC) unless the name says otherwise.
+
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The oldest schema whose code may still use this store (S29).
+INSERT INTO meta VALUES ('min_compatible', '1');
+
+-- One per (queue, tenant, limit key, needs): what a lease chooses between (S14).
+CREATE TABLE lanes (
+    id        INTEGER PRIMARY KEY,
+    queue     TEXT NOT NULL,
+    tenant    TEXT NOT NULL,
+    limit_key TEXT NOT NULL DEFAULT '',
+    needs     TEXT NOT NULL DEFAULT '',
+    pending   INTEGER NOT NULL DEFAULT 0 CHECK (pending >= 0),
+    running   INTEGER NOT NULL DEFAULT 0 CHECK (running >= 0),
+    served    INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (queue, tenant, limit_key, needs)
+) STRICT;
+CREATE INDEX lanes_turn ON lanes (served, id) WHERE pending > 0;
+
+CREATE TABLE queues (
+    name        TEXT PRIMARY KEY,
+    paused      INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
+    max_running INTEGER,
+    max_queued  INTEGER,
+    per_minute  INTEGER,
+    max_payload INTEGER,
+    blocked     INTEGER NOT NULL DEFAULT 0 CHECK (blocked >= 0),
+    scheduled   INTEGER NOT NULL DEFAULT 0 CHECK (scheduled >= 0),
+    pending     INTEGER NOT NULL DEFAULT 0 CHECK (pending >= 0),
+    running     INTEGER NOT NULL DEFAULT 0 CHECK (running >= 0),
+    done        INTEGER NOT NULL DEFAULT 0 CHECK (done >= 0),
+    failed      INTEGER NOT NULL DEFAULT 0 CHECK (failed >= 0),
+    cancelled   INTEGER NOT NULL DEFAULT 0 CHECK (cancelled >= 0),
+    skipped     INTEGER NOT NULL DEFAULT 0 CHECK (skipped >= 0),
+    pruned      INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tenants (
+    name        TEXT PRIMARY KEY,
+    max_running INTEGER,
+    max_queued  INTEGER,
+    per_minute  INTEGER,
+    max_payload INTEGER,
+    queued      INTEGER NOT NULL DEFAULT 0 CHECK (queued >= 0),
+    running     INTEGER NOT NULL DEFAULT 0 CHECK (running >= 0)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE limits (
+    tenant      TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    max_running INTEGER NOT NULL CHECK (max_running > 0),
+    running     INTEGER NOT NULL DEFAULT 0 CHECK (running >= 0),
+    PRIMARY KEY (tenant, key)
+) STRICT, WITHOUT ROWID;
+
+-- The hot part of a job; what it was asked to do is in job_specs and never rewritten.
+CREATE TABLE jobs (
+    number              INTEGER PRIMARY KEY AUTOINCREMENT,
+    id                  BLOB NOT NULL CHECK (length(id) = 16),
+    lane                INTEGER NOT NULL,
+    state               TEXT NOT NULL CHECK (state IN
+                        ('blocked','scheduled','pending','running','done','failed','cancelled','skipped')),
+    priority            INTEGER NOT NULL CHECK (priority BETWEEN -100 AND 100),
+    created_at          INTEGER NOT NULL,
+    attempt             INTEGER NOT NULL DEFAULT 0,
+    generation          INTEGER NOT NULL DEFAULT 1,
+    failures            INTEGER NOT NULL DEFAULT 0,
+    losses              INTEGER NOT NULL DEFAULT 0,
+    interruptions       INTEGER NOT NULL DEFAULT 0,
+    streak              INTEGER NOT NULL DEFAULT 0,
+    waiting             INTEGER NOT NULL DEFAULT 0 CHECK (waiting >= 0),
+    due_at              INTEGER,
+    deadline_at         INTEGER,
+    finished_at         INTEGER,
+    cancel_requested_at INTEGER,
+    reason              TEXT,
+    CHECK (state <> 'scheduled' OR due_at IS NOT NULL),
+    CHECK (state <> 'blocked' OR waiting > 0),
+    CHECK (state <> 'running' OR attempt > 0),
+    CHECK ((state IN ('done','failed','cancelled','skipped')) = (finished_at IS NOT NULL))
+) STRICT;
+CREATE UNIQUE INDEX jobs_id ON jobs (id);
+CREATE INDEX jobs_pending ON jobs (lane, priority DESC, number) WHERE state = 'pending';
+CREATE INDEX jobs_due ON jobs (due_at, number) WHERE state = 'scheduled';
+CREATE INDEX jobs_deadline ON jobs (deadline_at)
+    WHERE deadline_at IS NOT NULL AND state IN ('blocked','scheduled','pending');
+-- The states that are rare among many done jobs, so that listing them does not scan.
+CREATE INDEX jobs_rare ON jobs (state, number) WHERE state IN ('blocked','failed','cancelled','skipped');
+
+CREATE TABLE job_specs (
+    number   INTEGER PRIMARY KEY,
+    spec     TEXT NOT NULL,
+    captured TEXT
+) STRICT;
+
+CREATE TABLE job_labels (
+    key    TEXT NOT NULL,
+    value  TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (key, value, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE job_dependencies (
+    number    INTEGER NOT NULL,
+    needs     INTEGER NOT NULL,
+    until     TEXT NOT NULL CHECK (until IN ('done','ended')),
+    satisfied INTEGER NOT NULL CHECK (satisfied IN (0, 1)),
+    PRIMARY KEY (number, needs)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX job_dependencies_needs ON job_dependencies (needs, number);
+
+-- What a running job said of itself; absent for most.
+CREATE TABLE job_said (
+    number  INTEGER PRIMARY KEY,
+    percent REAL,
+    text    TEXT,
+    at      INTEGER,
+    result  TEXT
+) STRICT;
+
+-- Only running jobs. Expiry is by CLOCK_BOOTTIME of one boot: no wall clock can move it (S1).
+CREATE TABLE leases (
+    number        INTEGER PRIMARY KEY,
+    attempt       INTEGER NOT NULL,
+    worker        BLOB NOT NULL,
+    worker_name   TEXT NOT NULL,
+    started_at    INTEGER NOT NULL,
+    boot          TEXT NOT NULL,
+    expires_boot  INTEGER NOT NULL,
+    cancel        TEXT
+) STRICT;
+
+-- Ended attempts.
+CREATE TABLE attempts (
+    number      INTEGER NOT NULL,
+    attempt     INTEGER NOT NULL,
+    worker      TEXT,
+    started_at  INTEGER,
+    finished_at INTEGER NOT NULL,
+    outcome     TEXT NOT NULL CHECK (outcome IN
+                ('done','failed','timed_out','cancelled','interrupted','snoozed','lost')),
+    exit_code   INTEGER,
+    signal      INTEGER,
+    error       TEXT,
+    PRIMARY KEY (number, attempt)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE dead_letters (
+    number      INTEGER PRIMARY KEY,
+    reason      TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    error       TEXT,
+    died_at     INTEGER NOT NULL
+) STRICT;
+
+-- The audit trail. One index only, seq (S26).
+CREATE TABLE events (
+    seq     INTEGER PRIMARY KEY AUTOINCREMENT,
+    at      INTEGER NOT NULL,
+    kind    TEXT NOT NULL,
+    number  INTEGER,
+    attempt INTEGER,
+    worker  TEXT,
+    actor   TEXT,
+    state   TEXT,
+    data    TEXT
+) STRICT;
+
+CREATE TABLE idempotency (
+    tenant      TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    number      INTEGER NOT NULL,
+    id          BLOB NOT NULL,
+    fingerprint BLOB NOT NULL,
+    expires_at  INTEGER,
+    PRIMARY KEY (tenant, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idempotency_number ON idempotency (number);
+
+CREATE TABLE names (
+    tenant TEXT NOT NULL,
+    name   TEXT NOT NULL,
+    number INTEGER NOT NULL UNIQUE,
+    PRIMARY KEY (tenant, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE workers (
+    id           BLOB PRIMARY KEY,
+    name         TEXT NOT NULL,
+    host         TEXT NOT NULL,
+    pid          INTEGER NOT NULL,
+    state        TEXT NOT NULL CHECK (state IN ('active','draining')),
+    offer        TEXT NOT NULL,
+    slots        INTEGER NOT NULL,
+    version      TEXT NOT NULL,
+    solo         INTEGER NOT NULL CHECK (solo IN (0, 1)),
+    started_at   INTEGER NOT NULL,
+    heartbeat_at INTEGER NOT NULL,
+    boot         TEXT NOT NULL,
+    expires_boot INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE leader (
+    id      INTEGER PRIMARY KEY CHECK (id = 1),
+    name    TEXT NOT NULL,
+    epoch   INTEGER NOT NULL,
+    seen_at INTEGER NOT NULL,
+    boot      TEXT NOT NULL,
+    seen_boot INTEGER NOT NULL
+) STRICT;
+
+-- Output up to 64 KiB of an attempt, stored with its outcome; more is in the second file (S28).
+CREATE TABLE output (
+    number  INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    seq     INTEGER NOT NULL,
+    stream  INTEGER NOT NULL CHECK (stream IN (1, 2)),
+    at      INTEGER NOT NULL,
+    gap     INTEGER NOT NULL DEFAULT 0,
+    bytes   BLOB NOT NULL,
+    PRIMARY KEY (number, attempt, seq)
+) STRICT, WITHOUT ROWID;

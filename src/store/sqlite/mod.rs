@@ -1,0 +1,263 @@
+//! The store on one machine: SQLite in WAL mode, every commit synced.
+
+mod connect;
+mod counts;
+mod edges;
+mod fleet;
+mod history;
+mod jobs;
+mod keys;
+mod lanes;
+mod leases;
+mod locks;
+mod outputs;
+mod tx;
+mod wake;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
+
+use self::connect::{begin, check_library, open_output, open_queue};
+use self::tx::{Reach, SqliteTx};
+use super::{Listening, Ownership, Store, Topics, Work, Written};
+use crate::error::{Error, Result};
+use crate::time::Clock;
+
+/// The text of a statement: one file each, so that it can be read, explained and tested by itself.
+macro_rules! sql {
+    ($name:literal) => {
+        include_str!(concat!("sql/", $name, ".sql"))
+    };
+}
+pub(crate) use sql;
+
+/// A SQLite store.
+pub struct Sqlite {
+    path: Option<PathBuf>,
+    clock: Arc<dyn Clock>,
+    writer: Mutex<Connection>,
+    readers: Mutex<Vec<Connection>>,
+    output: Mutex<Option<Connection>>,
+    output_readers: Mutex<Vec<Connection>>,
+}
+
+/// How many idle read connections are kept.
+const IDLE_READERS: usize = 2;
+
+impl Sqlite {
+    /// Opens the store at `path`, making or migrating it where needed.
+    ///
+    /// # Errors
+    /// `Unavailable` when the file cannot be used, `Corrupt` when it is no store.
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+        check_library()?;
+        let path = std::path::absolute(path)?;
+        let writer = open_queue(&path)?;
+        Ok(Self::new(Some(path), clock, writer, None))
+    }
+
+    /// A store that ends with this value.
+    ///
+    /// # Errors
+    /// `Unavailable` when there is no memory for it.
+    pub fn memory(clock: Arc<dyn Clock>) -> Result<Self> {
+        check_library()?;
+        let (queue, output) = connect::memory()?;
+        Ok(Self::new(None, clock, queue, Some(output)))
+    }
+
+    fn new(path: Option<PathBuf>, clock: Arc<dyn Clock>, writer: Connection, output: Option<Connection>) -> Self {
+        Self {
+            path,
+            clock,
+            writer: Mutex::new(writer),
+            readers: Mutex::default(),
+            output: Mutex::new(output),
+            output_readers: Mutex::default(),
+        }
+    }
+
+    /// Where output goes that does not travel with an outcome.
+    fn output_path(path: &Path) -> PathBuf {
+        let mut name = path.as_os_str().to_owned();
+        name.push("-output");
+        name.into()
+    }
+
+    fn reader(&self, path: &Path) -> Result<Connection> {
+        match lock(&self.readers).pop() {
+            Some(conn) => Ok(conn),
+            None => connect::open_reader(path),
+        }
+    }
+
+    fn output_reader(&self, path: &Path) -> Result<Option<Connection>> {
+        if let Some(conn) = lock(&self.output_readers).pop() {
+            return Ok(Some(conn));
+        }
+        let path = Self::output_path(path);
+        match path.exists() {
+            true => connect::open_reader(&path).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    fn with_output_writer<T>(&self, f: impl FnOnce(&Connection) -> T) -> Result<T> {
+        let mut output = lock(&self.output);
+        let conn = match (&mut *output, &self.path) {
+            (Some(conn), _) => conn,
+            (none, Some(path)) => none.insert(open_output(&Self::output_path(path))?),
+            (None, None) => return Err(Error::failed("the store has no place for output")),
+        };
+        Ok(f(conn))
+    }
+}
+
+/// A poisoned lock guards a connection that is still whole: SQLite rolled back.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn keep(pool: &Mutex<Vec<Connection>>, conn: Connection) {
+    let mut pool = lock(pool);
+    if pool.len() < IDLE_READERS {
+        pool.push(conn);
+    }
+}
+
+impl Store for Sqlite {
+    fn read(&self, work: &mut dyn Work) -> Result<()> {
+        let Some(path) = &self.path else {
+            let queue = lock(&self.writer);
+            return self.with_output_writer(|output| {
+                read_in(&queue, Reach::Read(Some(output)), &*self.clock, work)
+            })?;
+        };
+        let queue = self.reader(path)?;
+        let output = self.output_reader(path)?;
+        let result = read_in(&queue, Reach::Read(output.as_ref()), &*self.clock, work);
+        keep(&self.readers, queue);
+        if let Some(output) = output {
+            keep(&self.output_readers, output);
+        }
+        result
+    }
+
+    fn write(&self, batch: &mut [&mut dyn Work]) -> Written {
+        let conn = lock(&self.writer);
+        if let Err(error) = begin(&conn) {
+            return Written::Nothing(error);
+        }
+        let tx = SqliteTx::new(&conn, Reach::Queue, &*self.clock);
+        run_batch(&conn, tx, batch)
+    }
+
+    fn write_output(&self, batch: &mut [&mut dyn Work]) -> Written {
+        let reader = match &self.path {
+            Some(path) => match self.reader(path) {
+                Ok(reader) => Ok(reader),
+                Err(error) => return Written::Nothing(error),
+            },
+            None => Err(lock(&self.writer)),
+        };
+        let queue: &Connection = match &reader {
+            Ok(conn) => conn,
+            Err(guard) => guard,
+        };
+        let written = self.with_output_writer(|output| {
+            if let Err(error) = begin(output) {
+                return Written::Nothing(error);
+            }
+            let tx = SqliteTx::new(queue, Reach::Output(output), &*self.clock);
+            run_batch(output, tx, batch)
+        });
+        if let Ok(conn) = reader {
+            keep(&self.readers, conn);
+        }
+        written.unwrap_or_else(Written::Nothing)
+    }
+
+    fn poke(&self, topics: Topics) {
+        if let Some(path) = &self.path {
+            wake::poke(path, topics);
+        }
+    }
+
+    fn listen(&self, topics: Topics, sink: Box<dyn Fn(Topics) + Send>) -> Result<Listening> {
+        match &self.path {
+            Some(path) => wake::listen(path, topics, sink),
+            None => Ok(Listening(Box::new(()))),
+        }
+    }
+
+    fn own(&self, name: &str) -> Result<Option<Ownership>> {
+        match &self.path {
+            Some(path) => locks::own(path, name),
+            None => Ok(Some(Ownership(Box::new(())))),
+        }
+    }
+
+    fn location(&self) -> String {
+        match &self.path {
+            Some(path) => path.display().to_string(),
+            None => "memory:".into(),
+        }
+    }
+}
+
+fn read_in(queue: &Connection, reach: Reach, clock: &dyn Clock, work: &mut dyn Work) -> Result<()> {
+    queue.prepare_cached("BEGIN")?.execute([])?;
+    let result = work.run(&mut SqliteTx::new(queue, reach, clock));
+    let ended = queue.prepare_cached("COMMIT").and_then(|mut s| s.execute([]));
+    if ended.is_err() {
+        let _ = queue.execute_batch("ROLLBACK"); // it wrote nothing
+    }
+    result
+}
+
+/// Runs each work in a savepoint of its own inside the transaction that `conn` has begun.
+fn run_batch(conn: &Connection, mut tx: SqliteTx, batch: &mut [&mut dyn Work]) -> Written {
+    let mut topics = Topics::NONE;
+    for work in batch.iter_mut() {
+        let ran = savepoint(conn, &mut tx, *work);
+        match ran {
+            Ok(touched) => topics = topics | touched,
+            Err(Gone(error)) => {
+                let _ = conn.execute_batch("ROLLBACK"); // may be rolled back already
+                return Written::Nothing(error);
+            }
+        }
+    }
+    match conn.prepare_cached("COMMIT").and_then(|mut s| s.execute([])) {
+        Ok(_) => Written::Committed(topics),
+        Err(error) => {
+            let _ = conn.execute_batch("ROLLBACK"); // so that the next transaction can begin
+            Written::Unknown(error.into())
+        }
+    }
+}
+
+/// The transaction is no more, whatever the work said.
+struct Gone(Error);
+
+fn savepoint(conn: &Connection, tx: &mut SqliteTx, work: &mut dyn Work) -> Result<Topics, Gone> {
+    let run = |sql| conn.prepare_cached(sql).and_then(|mut s| s.execute([])).map_err(|e| Gone(e.into()));
+    run("SAVEPOINT work")?;
+    match work.run(tx).and_then(|()| tx.flush()) {
+        Ok(()) => {
+            run("RELEASE work")?;
+            Ok(tx.take_topics())
+        }
+        Err(error) => {
+            tx.forget();
+            if conn.is_autocommit() || tx.is_broken() {
+                return Err(Gone(error));
+            }
+            run("ROLLBACK TO work")?;
+            run("RELEASE work")?;
+            Ok(Topics::NONE)
+        }
+    }
+}

@@ -1,0 +1,2 @@
+UPDATE lanes SET pending = pending + ?2, running = running + ?3 WHERE id = ?1
+RETURNING queue, tenant, limit_key

@@ -1,0 +1,1 @@
+DELETE FROM leases WHERE number = ?1 AND attempt = ?2

@@ -1,0 +1,3 @@
+UPDATE queues SET blocked = blocked + ?2, scheduled = scheduled + ?3, pending = pending + ?4, running = running + ?5,
+    done = done + ?6, failed = failed + ?7, cancelled = cancelled + ?8, skipped = skipped + ?9
+WHERE name = ?1

@@ -1,0 +1,188 @@
+//! One transaction as an Op sees it, and the small conversions that all roles share.
+
+use std::collections::HashMap;
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
+use rusqlite::{CachedStatement, Connection, Params, Row};
+use uuid::Uuid;
+
+use super::counts::Delta;
+use crate::error::{Error, Kind, Result};
+use crate::job::{JobId, LaneId, WorkerId};
+use crate::store::{Topics, Tx};
+use crate::time::{BootTime, Clock, Span, Timestamp};
+
+/// What a transaction can get at beside the queue.
+pub(super) enum Reach<'c> {
+    /// It reads; output too, where there is any.
+    Read(Option<&'c Connection>),
+    /// It writes the queue.
+    Queue,
+    /// It writes output, and reads the queue for its fences.
+    Output(&'c Connection),
+}
+
+/// One transaction.
+pub(super) struct SqliteTx<'c> {
+    pub(super) queue: &'c Connection,
+    pub(super) reach: Reach<'c>,
+    pub(super) counts: HashMap<LaneId, Delta>,
+    now: Timestamp,
+    boot: BootTime,
+    topics: Topics,
+    broken: bool,
+}
+
+impl<'c> SqliteTx<'c> {
+    pub(super) fn new(queue: &'c Connection, reach: Reach<'c>, clock: &dyn Clock) -> Self {
+        Self {
+            queue,
+            reach,
+            counts: HashMap::new(),
+            now: clock.now(),
+            boot: clock.boot(),
+            topics: Topics::NONE,
+            broken: false,
+        }
+    }
+
+    pub(super) fn boot(&self) -> &BootTime {
+        &self.boot
+    }
+
+    /// When a lease given now for `ttl` runs out, in milliseconds of this boot.
+    pub(super) fn expiry(&self, ttl: Span) -> i64 {
+        self.boot.ms.saturating_add(ttl.as_millis())
+    }
+
+    pub(super) fn take_topics(&mut self) -> Topics {
+        std::mem::take(&mut self.topics)
+    }
+
+    /// Drops what a failed work left behind.
+    pub(super) fn forget(&mut self) {
+        self.counts.clear();
+        self.topics = Topics::NONE;
+    }
+
+    /// Whether the database failed in a way that ends the whole transaction.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    fn note(&mut self, error: rusqlite::Error) -> Error {
+        use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+        self.broken |= matches!(error.sqlite_error_code(), Some(DiskFull | SystemIoFailure));
+        error.into()
+    }
+
+    fn statement(&self, sql: &str) -> rusqlite::Result<CachedStatement<'c>> {
+        self.queue.prepare_cached(sql)
+    }
+
+    /// Runs a statement; gives the number of rows it changed.
+    pub(super) fn execute(&mut self, sql: &str, params: impl Params) -> Result<usize> {
+        let done = self.statement(sql).and_then(|mut s| s.execute(params));
+        done.map_err(|e| self.note(e))
+    }
+
+    /// All rows of a statement.
+    pub(super) fn all<T>(
+        &mut self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnMut(&Row) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        let rows = self
+            .statement(sql)
+            .and_then(|mut s| s.query_map(params, read)?.collect());
+        rows.map_err(|e| self.note(e))
+    }
+
+    /// The first row of a statement, if there is one.
+    pub(super) fn first<T>(
+        &mut self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        let row = self.statement(sql).and_then(|mut s| s.query_row(params, read));
+        match row {
+            Ok(row) => Ok(Some(row)),
+            Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+            Err(e) => Err(self.note(e)),
+        }
+    }
+}
+
+impl Tx for SqliteTx<'_> {
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    fn wake(&mut self, topics: Topics) {
+        self.topics = self.topics | topics;
+    }
+}
+
+/// A column that is an enum's word, an id or a time.
+pub(super) struct Column<T>(pub(super) T);
+
+impl FromSql for Column<JobId> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        uuid(value).map(|id| Self(JobId(id)))
+    }
+}
+
+impl FromSql for Column<WorkerId> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        uuid(value).map(|id| Self(WorkerId(id)))
+    }
+}
+
+impl FromSql for Column<Timestamp> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_i64().map(|ms| Self(Timestamp(ms)))
+    }
+}
+
+impl FromSql for Column<crate::job::State> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        word(value, crate::job::State::parse)
+    }
+}
+
+impl FromSql for Column<crate::job::Outcome> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        word(value, crate::job::Outcome::parse)
+    }
+}
+
+impl FromSql for Column<crate::job::EventKind> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        word(value, crate::job::EventKind::parse)
+    }
+}
+
+fn uuid(value: ValueRef<'_>) -> FromSqlResult<Uuid> {
+    Uuid::from_slice(value.as_blob()?).map_err(|e| FromSqlError::Other(Box::new(e)))
+}
+
+fn word<T>(value: ValueRef<'_>, parse: impl Fn(&str) -> Option<T>) -> FromSqlResult<Column<T>> {
+    parse(value.as_str()?).map(Column).ok_or(FromSqlError::InvalidType)
+}
+
+/// The time in a column that may be null.
+pub(super) fn time(row: &Row, index: usize) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(index)?.map(Timestamp))
+}
+
+/// JSON that this program wrote itself, so anything else is damage.
+pub(super) fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|e| Error::new(Kind::Corrupt, "a stored row cannot be read").source(e))
+}
+
+/// The text of a value for a column.
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::failed("a value cannot be stored").source(e))
+}
