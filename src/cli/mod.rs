@@ -1,16 +1,19 @@
 //! The command line: one file per command; only `view` prints, only `main` exits.
 
+mod bulk;
 mod cancel;
 mod completions;
 mod config;
 mod context;
 mod enqueue;
 mod events;
+mod exit;
 mod job_options;
 mod list;
 mod man;
 mod retry;
 mod run;
+mod select;
 mod status;
 mod tail;
 mod ui;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::LaneId;
+use super::{JobSpec, LaneId};
 
 /// What a job needs of its worker; jobs with different needs stand in different lanes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,9 +16,21 @@ pub struct Needs {
     /// Labels that the worker must carry (S17).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// A worker that stays: it is a service (S6).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub service: bool,
 }
 
 impl Needs {
+    /// What a job of `spec` needs.
+    pub fn of(spec: &JobSpec) -> Needs {
+        Needs {
+            handler: spec.handler.clone(),
+            labels: spec.require.clone(),
+            service: spec.is_service(),
+        }
+    }
+
     /// The text that names the lane; equal needs have equal text.
     pub fn key(&self) -> String {
         match *self == Self::default() {
@@ -43,6 +55,8 @@ pub struct Offer {
     pub labels: BTreeMap<String, String>,
     /// Its handlers.
     pub handlers: Vec<String>,
+    /// It ends when nothing is runnable, so it takes no services.
+    pub no_services: bool,
 }
 
 impl Offer {
@@ -51,7 +65,7 @@ impl Offer {
         let queue = self.queues.is_empty() || self.queues.iter().any(|q| q == queue);
         let handler = needs.handler.as_ref().is_none_or(|h| self.handlers.contains(h));
         let labels = needs.labels.iter().all(|(k, v)| self.labels.get(k) == Some(v));
-        queue && handler && labels
+        queue && handler && labels && !(needs.service && self.no_services)
     }
 }
 

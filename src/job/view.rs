@@ -131,7 +131,7 @@ impl Job {
             occurrence_id: None,
             idempotency_key,
             cancel_requested_at: life.cancel_requested_at,
-            trace_id: captured.trace_id(),
+            trace_id: Some(captured.trace_id(record.id)),
             correlation_id: None,
             progress: said.progress,
             result: said.result,
@@ -175,9 +175,12 @@ impl Attempt {
 }
 
 impl super::Captured {
-    /// The trace id of a W3C `traceparent` (version-trace-parent-flags).
-    pub fn trace_id(&self) -> Option<String> {
-        let id = self.trace.as_deref()?.split('-').nth(1)?;
-        (id.len() == 32).then(|| id.to_owned())
+    /// The trace id of the caller's W3C `traceparent` (version-trace-parent-flags), else the job's own id.
+    pub fn trace_id(&self, job: JobId) -> String {
+        let given = self.trace.as_deref().and_then(|t| t.split('-').nth(1));
+        match given.filter(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())) {
+            Some(id) => id.to_owned(),
+            None => job.0.simple().to_string(),
+        }
     }
 }

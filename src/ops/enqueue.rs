@@ -85,13 +85,10 @@ struct LaneCache(Option<([String; 3], Option<String>, LaneId)>);
 
 impl LaneCache {
     fn lane(&mut self, tx: &mut dyn Tx, spec: &JobSpec) -> Result<LaneId> {
-        let needs = match spec.handler.is_none() && spec.require.is_empty() {
-            true => String::new(),
-            false => Needs { handler: spec.handler.clone(), labels: spec.require.clone() }.key(),
-        };
+        let needs = Needs::of(spec).key();
         let key = spec.limit.as_ref().map(|l| l.key.as_str());
         if let Some(([queue, tenant, last], last_key, lane)) = &self.0
-            && (queue, tenant, last) == (&spec.queue().to_owned(), &spec.tenant().to_owned(), &needs)
+            && (queue.as_str(), tenant.as_str(), last) == (spec.queue(), spec.tenant(), &needs)
             && last_key.as_deref() == key
         {
             return Ok(*lane);

@@ -38,6 +38,27 @@ pub enum Swept {
     },
 }
 
+/// Whether a round of upkeep has anything to do.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SweepDue {}
+
+impl Op for SweepDue {
+    type Reply = bool;
+    const NAME: &'static str = "sweep_due";
+    const ACCESS: Access = Access::Read;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::WORK
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<bool> {
+        let now = tx.now();
+        Ok(tx.next_timer()?.is_some_and(|at| at <= now)
+            || !tx.expired(1)?.is_empty()
+            || tx.workers()?.iter().any(|w| w.state == WorkerState::Lost))
+    }
+}
+
 /// How many leases one round reaps.
 const MAX_REAPED: usize = 256;
 

@@ -74,7 +74,7 @@ impl Fleet for SqliteTx<'_> {
         })?;
         rows.into_iter()
             .map(|(worker, offer, running)| {
-                let Offer { queues, labels, handlers } = json(&offer)?;
+                let Offer { queues, labels, handlers, .. } = json(&offer)?;
                 let running = json(&running)?;
                 Ok(Worker { queues, labels, handlers, running, ..worker })
             })

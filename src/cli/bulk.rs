@@ -1,0 +1,218 @@
+//! Many jobs at once: `orx enqueue --from` and `--each-line` (S32).
+
+use std::io::Read as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::context::Context;
+use super::{OutputFormat, ui};
+use crate::error::{Error, Result};
+use crate::job::{Captured, JobId, JobSpec, Submission};
+use crate::ops::enqueue::{Enqueue, MAX_BATCH};
+
+/// The longest line, in bytes.
+const MAX_LINE: usize = 4 * 1024 * 1024;
+/// How many bad lines are shown.
+const MAX_SHOWN: usize = 5;
+
+/// What a line is.
+#[derive(Clone, Copy)]
+pub(super) enum Source {
+    /// A job as JSON.
+    Ndjson,
+    /// Text for the command.
+    Lines,
+}
+
+/// A load of many jobs.
+pub(super) struct Bulk {
+    pub(super) source: Source,
+    pub(super) file: String,
+    pub(super) batch: Option<Uuid>,
+    pub(super) skip_invalid: bool,
+    /// The options of the command line: what a line leaves out.
+    pub(super) defaults: JobSpec,
+    pub(super) captured: Captured,
+}
+
+impl Bulk {
+    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let text = Arc::new(self.read()?);
+        let parser = Arc::new(self.parser(Arc::clone(&text))?);
+        let good = Arc::new(self.validate(context, &parser)?);
+        let batch = self.batch.unwrap_or_else(Uuid::now_v7);
+        let each = context.view()?.format() == OutputFormat::Id;
+        let bar = ui::progress(context, good.len() as u64, "stored");
+        let captured = Arc::new(self.captured);
+        let queue = context.queue()?;
+        let (mut stored, mut existing) = (0u64, 0u64);
+        let mut next = prepare(&parser, &good, 0, batch, &captured);
+        let mut from = 0;
+        while from < good.len() {
+            let jobs = next.await.map_err(|e| Error::failed("reading a line failed").source(e))??;
+            let count = jobs.len();
+            from += count;
+            // The next lines are read while these are written.
+            next = prepare(&parser, &good, from, batch, &captured);
+            let result = queue.call(Enqueue { jobs }).await;
+            let replies = result.map_err(|e| {
+                let done = format!("{} jobs were stored before", stored + existing);
+                let hint = format!("{done}; the same input with --batch {batch} stores the rest and doubles none");
+                if stored + existing > 0 { e.hint(hint) } else { e }
+            })?;
+            existing += replies.iter().filter(|job| job.existing).count() as u64;
+            stored += replies.iter().filter(|job| !job.existing).count() as u64;
+            bar.set_position(stored + existing);
+            if each {
+                context.view()?.ids(replies.iter().map(|job| job.id))?;
+            }
+        }
+        bar.finish_and_clear();
+        if !each {
+            context.view()?.ids([batch])?;
+        }
+        let known = if existing > 0 { format!(", {existing} were there before") } else { String::new() };
+        ui::say(context, &format!("{stored} jobs stored{known}"));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn read(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let done = match self.file.as_str() {
+            "-" => std::io::stdin().lock().read_to_end(&mut bytes),
+            file => std::fs::File::open(file).and_then(|mut f| f.read_to_end(&mut bytes)),
+        };
+        done.map_err(|e| Error::usage(format!("cannot read {}", self.file)).source(e))?;
+        Ok(bytes)
+    }
+
+    fn parser(&self, text: Arc<Vec<u8>>) -> Result<Parser> {
+        let mut lines = Vec::new();
+        let mut start = 0;
+        for line in text.split_inclusive(|b| *b == b'\n') {
+            lines.push((start, start + line.trim_ascii_end().len()));
+            start += line.len();
+        }
+        let defaults = match self.source {
+            Source::Ndjson => match serde_json::to_value(&self.defaults) {
+                Ok(Value::Object(map)) => map,
+                _ => Map::new(),
+            },
+            Source::Lines => {
+                self.defaults.check()?;
+                Map::new()
+            }
+        };
+        Ok(Parser { text, lines, source: self.source, defaults, template: self.defaults.clone() })
+    }
+
+    /// The places of the lines that are valid; all are looked at before anything is stored.
+    fn validate(&self, context: &Context, parser: &Parser) -> Result<Vec<usize>> {
+        let mut good = Vec::with_capacity(parser.lines.len());
+        let mut bad = Vec::new();
+        for place in 0..parser.lines.len() {
+            match parser.parse(place) {
+                Ok(Some(_)) => good.push(place),
+                Ok(None) => {} // an empty line
+                Err(e) => bad.push(format!("line {}: {e}", place + 1)),
+            }
+        }
+        if bad.is_empty() {
+            return Ok(good);
+        }
+        let more = bad.len().saturating_sub(MAX_SHOWN);
+        let mut shown = bad[..bad.len() - more].join("\n  ");
+        if more > 0 {
+            shown.push_str(&format!("\n  and {more} more"));
+        }
+        if self.skip_invalid {
+            ui::say(context, &format!("left out {} lines:\n  {shown}", bad.len()));
+            return Ok(good);
+        }
+        let what = if bad.len() == 1 { "a line is" } else { "some lines are" };
+        Err(Error::usage(format!("{what} not valid; nothing was stored\n  {shown}"))
+            .hint("--skip-invalid stores the others"))
+    }
+}
+
+/// Turns lines into jobs.
+struct Parser {
+    text: Arc<Vec<u8>>,
+    lines: Vec<(usize, usize)>,
+    source: Source,
+    defaults: Map<String, Value>,
+    template: JobSpec,
+}
+
+impl Parser {
+    /// The job of the line at `place` (from 0); none for an empty line.
+    fn parse(&self, place: usize) -> Result<Option<JobSpec>> {
+        let (start, end) = self.lines[place];
+        let line = &self.text[start..end];
+        if line.is_empty() {
+            return Ok(None);
+        }
+        if line.len() > MAX_LINE {
+            return Err(Error::usage("is longer than 4 MiB"));
+        }
+        let spec = match self.source {
+            Source::Lines => return self.fill(line).map(Some),
+            Source::Ndjson if self.defaults.is_empty() => serde_json::from_slice(line),
+            Source::Ndjson => serde_json::from_slice::<Map<String, Value>>(line).and_then(|given| {
+                let mut all = self.defaults.clone();
+                all.extend(given);
+                serde_json::from_value(Value::Object(all))
+            }),
+        };
+        let spec: JobSpec = spec.map_err(|e| Error::usage(without_line(&e.to_string())))?;
+        spec.check()?;
+        Ok(Some(spec))
+    }
+
+    fn fill(&self, line: &[u8]) -> Result<JobSpec> {
+        let line = std::str::from_utf8(line).map_err(|_| Error::usage("is not UTF-8"))?;
+        let mut spec = self.template.clone();
+        let command = spec.command.get_or_insert_default();
+        let mut used = false;
+        for arg in command.iter_mut().filter(|arg| arg.contains("{}")) {
+            *arg = arg.replace("{}", line);
+            used = true;
+        }
+        if !used {
+            command.push(line.into()); // as xargs does
+        }
+        spec.check()?;
+        Ok(spec)
+    }
+}
+
+/// The JSON is one line of many, so serde's own "line 1" would mislead.
+fn without_line(message: &str) -> String {
+    message.replace(" at line 1 column ", " at column ")
+}
+
+type Prepared = tokio::task::JoinHandle<Result<Vec<Submission>>>;
+
+/// Reads the next lines on another thread.
+fn prepare(
+    parser: &Arc<Parser>,
+    good: &Arc<Vec<usize>>,
+    from: usize,
+    batch: Uuid,
+    captured: &Arc<Captured>,
+) -> Prepared {
+    let (parser, good, captured) = (Arc::clone(parser), Arc::clone(good), Arc::clone(captured));
+    tokio::task::spawn_blocking(move || {
+        let places = good.iter().skip(from).take(MAX_BATCH);
+        places
+            .map(|place| {
+                let spec = parser.parse(*place)?.unwrap_or_default();
+                let id = JobId::of_line(batch, place + 1);
+                Ok(Submission { id, spec, captured: Captured::clone(&captured) })
+            })
+            .collect()
+    })
+}

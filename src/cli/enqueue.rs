@@ -1,0 +1,96 @@
+//! `orx enqueue`
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::bulk::{Bulk, Source};
+use super::context::Context;
+use super::job_options::{JobOptions, submission};
+use super::{exit, tail, ui, wait};
+use crate::error::{Error, Result};
+use crate::ops::enqueue::{self, Enqueued};
+
+/// Store a job for a worker to run
+///
+/// Prints the job's id. The program is started as given, without a shell; use sh -c '…' where you want one.
+#[derive(Args)]
+#[command(visible_alias = "add", after_help = "\
+Examples:
+  orx enqueue -- make test
+  orx enqueue --name nightly --max-attempts 3 --backoff 1m -- ./backup.sh
+  orx enqueue --after 41 --timeout 10m -- ./deploy.sh
+  orx enqueue --each-line hosts.txt -- ping -c1 {}
+  jq -c '{command: [\"./build\", .name]}' list.json | orx enqueue --from -")]
+pub(super) struct Enqueue {
+    /// Store one job for each line of NDJSON in FILE (-: standard input)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["each_line", "command", "handler"])]
+    from: Option<String>,
+
+    /// Store the command once for each line of text in FILE, with {} replaced by the line
+    #[arg(long, value_name = "FILE")]
+    each_line: Option<String>,
+
+    /// The id of the load; the same id finishes an interrupted one without doubling a line
+    #[arg(long, value_name = "ID")]
+    batch: Option<uuid::Uuid>,
+
+    /// Leave out lines that are not valid instead of storing none
+    #[arg(long, requires = "from")]
+    skip_invalid: bool,
+
+    /// Wait until the job has ended, and exit as it did
+    #[arg(long, conflicts_with_all = ["from", "each_line"])]
+    wait: bool,
+
+    /// Print its output as it comes, and exit as it did
+    #[arg(long, conflicts_with_all = ["from", "each_line"])]
+    follow: bool,
+
+    #[command(flatten)]
+    options: JobOptions,
+
+    /// The program and its arguments, after --
+    #[arg(value_name = "CMD", trailing_var_arg = true)]
+    command: Vec<String>,
+}
+
+impl Enqueue {
+    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let source = match (self.from, self.each_line) {
+            (Some(file), _) => Some((Source::Ndjson, file)),
+            (None, Some(file)) => Some((Source::Lines, file)),
+            (None, None) => None,
+        };
+        let captured = self.options.captured()?;
+        let spec = self.options.spec(context, self.command)?;
+        if let Some((source, file)) = source {
+            let bulk = Bulk { source, file, batch: self.batch, skip_invalid: self.skip_invalid, defaults: spec, captured };
+            return bulk.run(context).await;
+        }
+        if self.batch.is_some() {
+            return Err(Error::usage("--batch needs --from or --each-line"));
+        }
+        spec.check()?;
+        let job = store(context, submission(context, spec, captured)).await?;
+        if !(self.follow || self.wait) {
+            context.view()?.enqueued(&[job])?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let ended = match self.follow {
+            true => tail::follow(context, job.number).await?,
+            false => wait::until_ended(context, job.number).await?,
+        };
+        Ok(ExitCode::from(exit::exit_code(&ended)))
+    }
+}
+
+/// Stores one job and says so.
+pub(super) async fn store(context: &Context, job: crate::job::Submission) -> Result<Enqueued> {
+    let op = enqueue::Enqueue { jobs: vec![job] };
+    let mut stored = context.queue()?.call(op).await?;
+    let job = stored.pop().ok_or_else(|| Error::failed("nothing was answered"))?;
+    let was = if job.existing { " (it was there before)" } else { "" };
+    ui::note(context, &format!("job {} {} in {}{was}", job.number, job.state, job.queue));
+    Ok(job)
+}

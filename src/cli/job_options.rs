@@ -1,0 +1,270 @@
+//! The options that describe a job, for `enqueue` and `run`.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::str::FromStr;
+
+use clap::{ArgAction, Args, ValueEnum};
+
+use super::context::{self, Context};
+use crate::error::{Error, Result};
+use crate::job::retry::{Backoff, CodeSet};
+use crate::job::spec::{After, Bytes, KeyLimit, MAX_PAYLOAD, OnConflict, Restart};
+use crate::job::{Captured, JobId, JobSpec, Submission};
+use crate::time::{Span, Timestamp};
+use crate::worker::program::INHERITED;
+
+/// What a job is and how it is to be run.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Job options")]
+pub(super) struct JobOptions {
+    /// The queue it stands in [default: default]
+    #[arg(long, value_name = "QUEUE", add = super::select::queue_candidates())]
+    queue: Option<String>,
+
+    /// Who it belongs to [default: default]
+    #[arg(long)]
+    tenant: Option<String>,
+
+    /// A name that no other unfinished job of the tenant has
+    #[arg(long)]
+    name: Option<String>,
+
+    /// What to do when the name is taken [default: reject]
+    #[arg(long, value_name = "WHAT", requires = "name")]
+    on_conflict: Option<Conflict>,
+
+    /// Run this handler of the worker instead of a command
+    #[arg(long, value_name = "NAME")]
+    handler: Option<String>,
+
+    /// What the handler gets: JSON, @FILE, or - for standard input
+    #[arg(long, value_name = "JSON", requires = "handler")]
+    payload: Option<String>,
+
+    /// -100 to 100, higher first [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    priority: Option<i32>,
+
+    /// Start no earlier than this long from now (90s, 1h30m, 2d)
+    #[arg(long, value_name = "DURATION", conflicts_with = "at")]
+    delay: Option<Span>,
+
+    /// Start no earlier than this time (RFC 3339, or a local time)
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+
+    /// The time zone of --at, such as Europe/Berlin
+    #[arg(long, value_name = "ZONE", requires = "at")]
+    tz: Option<String>,
+
+    /// Cancel it, as expired, when it has not started after this long
+    #[arg(long, value_name = "DURATION")]
+    deadline: Option<Span>,
+
+    /// Failures that end it [default: 1]
+    #[arg(long, value_name = "N")]
+    max_attempts: Option<u32>,
+
+    /// Waits between attempts: BASE[..CAP][xFACTOR] [default: 10s..10mx2]
+    #[arg(long, value_name = "WAITS")]
+    backoff: Option<Backoff>,
+
+    /// Only these exit codes are tried again (1,3,10-20)
+    #[arg(long, value_name = "LIST")]
+    retry_codes: Option<CodeSet>,
+
+    /// These exit codes are never tried again
+    #[arg(long, value_name = "LIST")]
+    fatal_codes: Option<CodeSet>,
+
+    /// Lost leases that are forgiven; 0: it must not run twice [default: 3]
+    #[arg(long, value_name = "N")]
+    max_losses: Option<u32>,
+
+    /// Consecutive exits with 75 (try later) that are allowed [default: 100]
+    #[arg(long, value_name = "N")]
+    max_snoozes: Option<u32>,
+
+    /// Run it only on workers with this label
+    #[arg(long, value_name = "K=V", value_parser = pair)]
+    require: Vec<(String, String)>,
+
+    /// End an attempt that takes longer
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<Span>,
+
+    /// Time between SIGTERM and SIGKILL [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    kill_grace: Option<Span>,
+
+    /// Run it for ever, again after each end: a service
+    #[arg(long, value_name = "always", value_parser = restart)]
+    restart: Option<Restart>,
+
+    /// Wait until this job is done (JOB:ended: until it has ended somehow)
+    #[arg(long, value_name = "JOB", value_delimiter = ',', add = super::select::job_candidates())]
+    after: Vec<After>,
+
+    /// The same key never makes a second job
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+
+    /// Metadata, to find it by
+    #[arg(long, value_name = "K=V", value_parser = pair)]
+    label: Vec<(String, String)>,
+
+    /// Set a variable (K=V), or take it from here (K)
+    #[arg(long, value_name = "K[=V]", action = ArgAction::Append)]
+    env: Vec<String>,
+
+    /// The directory it runs in [default: this one]
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<std::path::PathBuf>,
+
+    /// What it reads from standard input: a file, or - for ours
+    #[arg(long, value_name = "FILE", conflicts_with = "handler")]
+    stdin: Option<String>,
+
+    /// At most N running jobs share KEY
+    #[arg(long, value_name = "KEY=N")]
+    limit: Option<KeyLimit>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Conflict {
+    /// Refuse the new job
+    Reject,
+    /// Answer with the job that has it
+    Return,
+    /// Cancel that job and take its place
+    Replace,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err("use KEY=VALUE".into()),
+    }
+}
+
+fn restart(text: &str) -> Result<Restart, String> {
+    match text {
+        "always" => Ok(Restart::Always),
+        _ => Err("the only choice is always".into()),
+    }
+}
+
+impl JobOptions {
+    /// The job that these options and `command` describe.
+    ///
+    /// # Errors
+    /// `Usage` when they make no sense together.
+    pub(super) fn spec(self, context: &Context, command: Vec<String>) -> Result<JobSpec> {
+        let now = context.clock.now();
+        let at = self.at.as_deref().map(|at| Timestamp::parse(at, self.tz.as_deref(), now)).transpose()?;
+        let env = self.env.iter().filter_map(|e| e.split_once('='));
+        let spec = JobSpec {
+            command: (!command.is_empty()).then_some(command),
+            payload: self.payload.as_deref().map(payload).transpose()?,
+            handler: self.handler,
+            queue: self.queue,
+            tenant: self.tenant,
+            name: self.name,
+            on_conflict: self.on_conflict.map(|c| match c {
+                Conflict::Reject => OnConflict::Reject,
+                Conflict::Return => OnConflict::Return,
+                Conflict::Replace => OnConflict::Replace,
+            }),
+            priority: self.priority,
+            delay: self.delay,
+            at,
+            deadline: self.deadline,
+            max_attempts: self.max_attempts,
+            backoff: self.backoff,
+            retry_codes: self.retry_codes,
+            fatal_codes: self.fatal_codes,
+            max_losses: self.max_losses,
+            max_snoozes: self.max_snoozes,
+            require: self.require.into_iter().collect(),
+            timeout: self.timeout,
+            kill_grace: self.kill_grace,
+            heartbeat_timeout: None,
+            restart: self.restart,
+            after: self.after,
+            idempotency_key: self.idempotency_key,
+            label: self.label.into_iter().collect(),
+            env: env.map(|(k, v)| (k.into(), v.into())).collect(),
+            cwd: self.cwd.map(directory).transpose()?,
+            stdin: self.stdin.as_deref().map(|s| read(s, "--stdin").map(Bytes)).transpose()?,
+            limit: self.limit,
+        };
+        Ok(spec)
+    }
+
+    /// What is taken from here: a few variables, those that --env names, and the directory (S34).
+    pub(super) fn captured(&self) -> Result<Captured> {
+        let named = self.env.iter().map(String::as_str).filter(|e| !e.contains('='));
+        captured(named)
+    }
+}
+
+/// Our surroundings, for a job in a store that this machine opens by itself.
+pub(super) fn captured<'a>(named: impl Iterator<Item = &'a str>) -> Result<Captured> {
+    let mut env = BTreeMap::new();
+    for name in INHERITED.into_iter().chain(named) {
+        if let Some(value) = std::env::var_os(name) {
+            let value = value.into_string().map_err(|_| Error::usage(format!("the variable {name} is not UTF-8")))?;
+            env.insert(name.to_owned(), value);
+        }
+    }
+    let cwd = std::env::current_dir()?.into_os_string().into_string();
+    let cwd = cwd.map_err(|_| Error::usage("the path of this directory is not UTF-8").hint("name another with --cwd"))?;
+    Ok(Captured { env, cwd: Some(cwd), trace: context::env("TRACEPARENT") })
+}
+
+/// A submission of `spec` under a new id.
+pub(super) fn submission(context: &Context, spec: JobSpec, captured: Captured) -> Submission {
+    let mut chance = [0; 10];
+    chance.copy_from_slice(&uuid::Uuid::new_v4().as_bytes()[..10]);
+    Submission { id: JobId::new(context.clock.now(), chance), spec, captured }
+}
+
+fn directory(path: std::path::PathBuf) -> Result<String> {
+    let path = std::path::absolute(path)?;
+    let text = path.into_os_string().into_string();
+    text.map_err(|_| Error::usage("--cwd is not UTF-8"))
+}
+
+fn payload(text: &str) -> Result<serde_json::Value> {
+    let bytes = match text.strip_prefix('@') {
+        Some(file) => read(file, "--payload")?,
+        None if text == "-" => read(text, "--payload")?,
+        None => text.as_bytes().to_vec(),
+    };
+    serde_json::from_slice(&bytes).map_err(|e| Error::usage("--payload is not JSON").source(e))
+}
+
+/// A file, or standard input for `-`; never more than a job may have.
+fn read(name: &str, option: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = MAX_PAYLOAD as u64 + 1;
+    let done = match name {
+        "-" => std::io::stdin().lock().take(limit).read_to_end(&mut bytes),
+        file => std::fs::File::open(file).and_then(|f| f.take(limit).read_to_end(&mut bytes)),
+    };
+    done.map_err(|e| Error::usage(format!("{option}: cannot read {name}")).source(e))?;
+    match bytes.len() <= MAX_PAYLOAD {
+        true => Ok(bytes),
+        false => Err(Error::usage(format!("{option} is larger than 1 MiB")).hint("pass the path of a file instead")),
+    }
+}
+
+/// A duration with the smallest sensible value of one second.
+pub(super) fn at_least_a_second(text: &str) -> Result<Span, String> {
+    let span = Span::from_str(text)?;
+    match span >= Span::from_secs(1) {
+        true => Ok(span),
+        false => Err("at least 1s".into()),
+    }
+}

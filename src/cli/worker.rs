@@ -1,0 +1,163 @@
+//! `orx worker`
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use super::context::Context;
+use super::job_options::at_least_a_second;
+use crate::daemon;
+use crate::error::{Error, Result};
+use crate::job::WorkerId;
+use crate::job::lanes::Offer;
+use crate::time::Span;
+use crate::worker::Config;
+
+/// Run jobs until told to stop
+///
+/// The first SIGTERM or SIGINT drains: no more jobs are taken, running ones may end within the drain
+/// timeout and are then given back without counting against their attempts. The second gives them back at once.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  orx worker --slots 4
+  orx worker --queues build,test --labels arch=arm64
+  orx worker --burst                      run what there is, then end
+  systemctl enable --now orx-worker@4     see contrib/systemd")]
+pub(super) struct Worker {
+    /// Jobs at once [default: number of cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    slots: Option<u32>,
+
+    /// Serve these queues only [default: all]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', add = super::select::queue_candidates())]
+    queues: Vec<String>,
+
+    /// What jobs may --require of this worker
+    #[arg(long, value_name = "K=V", value_delimiter = ',', value_parser = label)]
+    labels: Vec<(String, String)>,
+
+    /// End when nothing is runnable
+    #[arg(long)]
+    burst: bool,
+
+    /// End after this long without a job
+    #[arg(long, value_name = "DURATION")]
+    idle_timeout: Option<Span>,
+
+    /// How long jobs may run on when it drains [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    drain_timeout: Option<Span>,
+
+    /// Its name, unique on this machine [default: the machine's name]
+    #[arg(long)]
+    name: Option<String>,
+
+    /// How long it may be silent before its jobs move [default: 15s]
+    #[arg(long, value_name = "DURATION", value_parser = at_least_a_second)]
+    lease: Option<Span>,
+
+    /// How to log
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err("use KEY=VALUE".into()),
+    }
+}
+
+impl Worker {
+    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        start_log(context, self.log_format);
+        let queue = context.queue()?.clone();
+        let file = &context.config.worker;
+        let wanted = self.name.as_ref().or(file.name.as_ref());
+        if let Some(name) = wanted {
+            check_name(name)?;
+        }
+        let name = daemon::claim_name(&queue, wanted.map(String::as_str))?;
+        let mut config = config(context, name.name.clone());
+        let labels: BTreeMap<_, _> = self.labels.into_iter().collect();
+        config.offer = Offer {
+            queues: if self.queues.is_empty() { file.queues.clone().unwrap_or_default() } else { self.queues },
+            labels: if labels.is_empty() { file.labels.clone().unwrap_or_default() } else { labels },
+            handlers: config.handlers.keys().cloned().collect(),
+            no_services: self.burst,
+        };
+        config.slots = self.slots.or(file.slots).unwrap_or_else(cores).max(1);
+        config.ttl = self.lease.or(file.lease).unwrap_or(Config::DEFAULT_TTL).max(Span::from_secs(1));
+        config.drain_timeout = self.drain_timeout.or(file.drain_timeout).unwrap_or(Config::DEFAULT_DRAIN);
+        config.burst = self.burst;
+        config.idle_timeout = self.idle_timeout;
+        config.owns_name = true;
+        daemon::run_worker(queue, config, context.clock.clone()).await?;
+        drop(name.lock);
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A worker of this machine with one slot and the handlers of the configuration file.
+pub(super) fn config(context: &Context, name: String) -> Config {
+    let handlers = context.config.handlers.iter();
+    let handlers: BTreeMap<_, _> = handlers.map(|(name, h)| (name.clone(), h.command.clone())).collect();
+    let location = context.store_setting().map(|(place, _)| place).unwrap_or_default();
+    Config {
+        id: WorkerId(uuid::Uuid::now_v7()),
+        name,
+        host: daemon::host(),
+        store_id: daemon::store_id(&location),
+        offer: Offer { handlers: handlers.keys().cloned().collect(), ..Offer::default() },
+        slots: 1,
+        ttl: Config::DEFAULT_TTL,
+        drain_timeout: Config::DEFAULT_DRAIN,
+        max_output: context.config.worker.max_output.unwrap_or(Config::DEFAULT_OUTPUT),
+        handlers,
+        burst: false,
+        idle_timeout: None,
+        only: None,
+        owns_name: false,
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let plain = |c: char| c.is_alphanumeric() || "-_.@".contains(c);
+    match name {
+        n if (1..=64).contains(&n.len()) && n.chars().all(plain) && !n.starts_with('.') => Ok(()),
+        _ => Err(Error::usage(format!("{name:?} is no name for a worker"))
+            .hint("use up to 64 letters, digits and - _ . @")),
+    }
+}
+
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
+}
+
+/// Logs go to standard error. RUST_LOG says more than -v.
+fn start_log(context: &Context, format: LogFormat) {
+    let level = match (context.quiet(), context.globals.verbose) {
+        (true, _) => "error",
+        (_, 0) => "orx=info,warn",
+        (_, 1) => "orx=debug,info",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second subscriber is refused; the first one serves as well.
+    let _ = match format {
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+        LogFormat::Text => log.with_ansi(super::ui::stderr_colors(context)).try_init(),
+    };
+}

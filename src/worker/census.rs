@@ -1,0 +1,142 @@
+//! One look at all processes through `/proc`.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+
+/// What `/proc/PID/stat` says of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Its parent's pid.
+    pub(super) parent: i32,
+    /// Its process group.
+    pub(super) group: i32,
+    /// Its session.
+    pub(super) session: i32,
+    /// When it started, in clock ticks since boot.
+    pub(super) start_time: u64,
+    dead_main: bool,
+    threads: u64,
+}
+
+impl Stat {
+    /// Whether it can still do anything. A main thread that ended looks like a zombie while other threads run on.
+    pub(super) fn alive(&self) -> bool {
+        !self.dead_main || self.threads > 1
+    }
+
+    /// Parses the file; none if it is not of the known form.
+    fn parse(text: &[u8]) -> Option<Self> {
+        // The name stands in parentheses and may itself contain any of them, so the last one ends it.
+        let end = text.iter().rposition(|byte| *byte == b')')?;
+        let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = fields.next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let group = fields.next()?.parse().ok()?;
+        let session = fields.next()?.parse().ok()?;
+        // Fields 3 to 6 of proc(5) are taken; threads are field 20, the start time is field 22.
+        let threads = fields.nth(13)?.parse().ok()?;
+        let start_time = fields.nth(1)?.parse().ok()?;
+        Some(Self {
+            parent,
+            group,
+            session,
+            start_time,
+            dead_main: matches!(state, "Z" | "X" | "x"),
+            threads,
+        })
+    }
+}
+
+/// All processes there were during one pass over `/proc`.
+///
+/// Not a snapshot: a process born during the pass may be missed, so "nobody is left" takes a frozen or dead tree.
+#[derive(Clone, Debug, Default)]
+pub struct Census {
+    processes: HashMap<i32, Stat>,
+    children: HashMap<i32, Vec<i32>>,
+}
+
+impl Census {
+    /// Makes the pass: some 10 µs a process. Errors: `/proc` cannot be listed, as when descriptors run out.
+    pub fn take() -> io::Result<Self> {
+        let mut census = Self::default();
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            match stat(pid) {
+                Ok(stat) => {
+                    census.children.entry(stat.parent).or_default().push(pid);
+                    census.processes.insert(pid, stat);
+                }
+                // It ended since the listing.
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(census)
+    }
+
+    /// The process with this pid.
+    pub(super) fn get(&self, pid: i32) -> Option<&Stat> {
+        self.processes.get(&pid)
+    }
+
+    /// The children of this pid.
+    pub(super) fn children(&self, pid: i32) -> &[i32] {
+        self.children.get(&pid).map_or(&[], Vec::as_slice)
+    }
+
+    /// All processes.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (i32, &Stat)> {
+        self.processes.iter().map(|(pid, stat)| (*pid, stat))
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOENT | libc::ESRCH | libc::EACCES | libc::EPERM)
+    )
+}
+
+fn stat(pid: i32) -> io::Result<Stat> {
+    let mut buffer = [0; 1024];
+    let mut file = fs::File::open(format!("/proc/{pid}/stat"))?;
+    // The kernel gives the whole line, at most some 400 bytes, in one read.
+    let length = file.read(&mut buffer)?;
+    let text = buffer.get(..length).unwrap_or_default();
+    Stat::parse(text).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+}
+
+/// Reads when a process started, in clock ticks since boot. Errors: not found if there is no such process.
+pub(super) fn start_time(pid: i32) -> io::Result<u64> {
+    stat(pid).map(|stat| stat.start_time)
+}
+
+/// Whether a process's environment, as it was when it last executed, has an entry that `accept`s.
+///
+/// False too if it cannot be read, as for a process of another user.
+pub(super) fn has_environment_entry(pid: i32, mut accept: impl FnMut(&[u8]) -> bool) -> bool {
+    let mut any = |environment: &[u8]| environment.split(|byte| *byte == 0).any(&mut accept);
+    match fs::read(format!("/proc/{pid}/environ")) {
+        Ok(environment) if !environment.is_empty() => any(&environment),
+        // A main thread that has ended has no memory to show, its other threads have.
+        Ok(_) => fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|task| fs::read(task.path().join("environ")).is_ok_and(|text| any(&text))),
+        Err(_) => false,
+    }
+}
+
+/// Whether a process belongs to this process's effective user.
+pub(super) fn is_of_this_user(pid: i32) -> bool {
+    fs::metadata(format!("/proc/{pid}"))
+        .is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw())
+}

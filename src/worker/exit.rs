@@ -1,0 +1,133 @@
+//! Waits for processes: for leaders through their pidfd, for orphans by their pid, never for "any child".
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::census::Census;
+use super::leaders;
+
+/// How often a program is looked at that has ended under a debugger.
+const TRACED_RETRY: Duration = Duration::from_millis(20);
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It returned this code, 0 to 255.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+}
+
+/// Waits until the program has ended, and leaves it unreaped.
+///
+/// Until it is reaped its pid and process group cannot be recycled, so this is the moment to kill what it left behind.
+/// At most one wait per pidfd at a time, on a runtime with io enabled. Errors: the runtime cannot watch the descriptor.
+pub async fn ended(pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the borrow keeps the descriptor open for as long as `watched`, which this function drops, lives.
+    let watched = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
+    watched.readable().await?.retain_ready();
+    Ok(())
+}
+
+/// Waits until the program has ended, reaps it and says how it ended.
+///
+/// Dropping the future loses nothing. On a runtime with io and time enabled. Errors: it is no child of this process, or was reaped before.
+pub async fn wait_exit(pidfd: BorrowedFd<'_>) -> io::Result<Exit> {
+    loop {
+        ended(pidfd).await?;
+        if let Some(exit) = reap(pidfd)? {
+            return Ok(exit);
+        }
+        // Ended but not yet ours to reap: a debugger holds it. Its pidfd stays readable, so waiting for that would spin.
+        tokio::time::sleep(TRACED_RETRY).await;
+    }
+}
+
+/// Reaps a program and says how it ended; none if it still runs. Does not block.
+///
+/// Errors: it is no child of this process, or was reaped before.
+pub fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Exit>> {
+    let id = libc::id_t::try_from(pidfd.as_raw_fd())
+        .map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    leaders::reaping(|| {
+        let result = wait_id(libc::P_PIDFD, id);
+        let pid = match &result {
+            Ok(Some((pid, _))) => Some(*pid),
+            Ok(None) | Err(_) => None,
+        };
+        (pid, result.map(|ended| ended.map(|(_, exit)| exit)))
+    })
+}
+
+fn wait_id(kind: libc::idtype_t, id: libc::id_t) -> io::Result<Option<(i32, Exit)>> {
+    // SAFETY: zeroes are a valid `siginfo_t`; the call writes to it and touches nothing else.
+    let (outcome, info) = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let outcome = libc::waitid(kind, id, &raw mut info, libc::WEXITED | libc::WNOHANG);
+        (outcome, info)
+    };
+    if outcome < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `waitid` succeeded, so these fields are set, or zero as before if nothing has ended.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let exit = match info.si_code {
+        libc::CLD_EXITED => Exit::Code(status),
+        _ => Exit::Signal(status),
+    };
+    Ok((pid != 0).then_some((pid, exit)))
+}
+
+/// Reaps dead orphans this process has adopted as a subreaper. Returns how many.
+///
+/// Never a leader of an attempt, nor a child in this process's own group (so none made by other code here, unless it
+/// asked for a new group). Errors: `/proc` cannot be read.
+pub fn reap_orphans() -> io::Result<usize> {
+    Census::take().map(|census| reap_orphans_in(&census))
+}
+
+/// As [`reap_orphans`], with a census the caller has.
+pub fn reap_orphans_in(census: &Census) -> usize {
+    let me = rustix::process::getpid().as_raw_nonzero().get();
+    let own_group = rustix::process::getpgrp().as_raw_nonzero().get();
+    let dead = census.children(me).iter().copied().filter(|pid| {
+        census
+            .get(*pid)
+            .is_some_and(|stat| !stat.alive() && stat.group != own_group)
+    });
+    let mut reaped = 0;
+    leaders::for_each_stranger(dead, |pid| {
+        let Ok(id) = libc::id_t::try_from(pid) else {
+            return;
+        };
+        // One that is gone was reaped by another call.
+        if let Ok(Some(_)) = wait_id(libc::P_PID, id) {
+            reaped += 1;
+        }
+    });
+    reaped
+}
+
+/// Whether this process has adopted anybody: a descendant that outlived its parent, living or not.
+///
+/// One call instead of a walk through /proc, which would cost more than a short job: leaders are children of the
+/// spawner's thread, orphans become children of the first thread, and only that thread's own are asked for. Anywhere
+/// but on the first thread the answer is yes, which is always safe.
+pub fn has_adopted() -> bool {
+    // SAFETY: both only read ids.
+    let first_thread = unsafe { libc::gettid() == libc::getpid() };
+    if !first_thread {
+        return true;
+    }
+    // SAFETY: an all-zero siginfo is valid, and waitid only fills it in; WNOWAIT leaves the child as it is.
+    let result = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WNOTHREAD | libc::__WALL;
+        libc::waitid(libc::P_ALL, 0, &raw mut info, flags)
+    };
+    result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ECHILD)
+}

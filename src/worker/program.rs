@@ -1,0 +1,96 @@
+//! From a leased job to the program that its attempt runs: arguments, environment, input.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::Config;
+use super::spawn::Program;
+use crate::job::{Fence, JobSpec};
+use crate::ops::lease::Leased;
+
+/// Variables that a job gets from its surroundings; nothing else is inherited (S34).
+pub const INHERITED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
+
+/// Where `execvp` looks when PATH is not set.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// The environment entry that every process of an attempt carries, so that it can be found again.
+pub(super) fn marker(config: &Config, fence: Fence) -> String {
+    format!("{}{}.{}", marker_prefix(config), fence.number, fence.attempt)
+}
+
+/// What the markers of all attempts of a worker begin with.
+pub(super) fn marker_prefix(config: &Config) -> String {
+    format!("ORX_FENCE={}.{}.", config.store_id, config.name)
+}
+
+/// The program of an attempt in `slot`, with its payload at `payload`.
+pub(super) fn program(config: &Config, job: &Leased, slot: u32, payload: Option<&Path>) -> Result<Program, String> {
+    let spec = &job.spec;
+    let argv = match (&spec.command, &spec.handler) {
+        (Some(command), _) => command.clone(),
+        (None, Some(name)) => match config.handlers.get(name) {
+            Some(command) => command.clone(),
+            None => return Err(format!("this worker has no handler {name}")),
+        },
+        (None, None) => return Err("the job has neither command nor handler".into()),
+    };
+    let input = match (&spec.stdin, &spec.payload) {
+        (Some(stdin), _) => Some(stdin.0.clone()),
+        (None, Some(payload)) => Some(payload.to_string().into_bytes()),
+        (None, None) => None,
+    };
+    let cwd = spec.cwd.as_ref().or(job.captured.cwd.as_ref());
+    Ok(Program {
+        argv: argv.into_iter().map(OsString::from).collect(),
+        env: environment(config, job, slot, payload),
+        cwd: cwd.map(Into::into),
+        stdin: input,
+        cgroup: None,
+    })
+}
+
+fn environment(config: &Config, job: &Leased, slot: u32, payload: Option<&Path>) -> Vec<(OsString, OsString)> {
+    let mut env = std::collections::BTreeMap::<OsString, OsString>::new();
+    env.insert("PATH".into(), DEFAULT_PATH.into());
+    let captured = &job.captured.env;
+    if captured.is_empty() {
+        let own = INHERITED.iter().filter_map(|k| Some((k.into(), std::env::var_os(k)?)));
+        env.extend(own);
+    }
+    let given = captured.iter().chain(&job.spec.env);
+    env.extend(given.map(|(k, v)| (k.into(), v.into())));
+    let spec = &job.spec;
+    let marker = marker(config, job.fence);
+    let mut set = |name: &str, value: String| env.insert(name.into(), value.into());
+    if let Some((name, value)) = marker.split_once('=') {
+        set(name, value.into());
+    }
+    set("ORX_JOB_ID", job.id.to_string());
+    set("ORX_ATTEMPT", job.fence.attempt.to_string());
+    set("ORX_MAX_ATTEMPTS", spec.max_attempts().to_string());
+    set("ORX_QUEUE", job.queue.clone());
+    set("ORX_TENANT", job.tenant.clone());
+    set("ORX_WORKER", config.name.clone());
+    set("ORX_SLOT", slot.to_string());
+    set("TRACEPARENT", traceparent(job));
+    if let Some(name) = &spec.name {
+        set("ORX_NAME", name.clone());
+    }
+    if let Some(path) = payload {
+        set("ORX_PAYLOAD_FILE", path.display().to_string());
+    }
+    env.into_iter().collect()
+}
+
+/// The attempt as a span of the caller's trace, or of a trace of its own.
+fn traceparent(job: &Leased) -> String {
+    let trace = job.captured.trace_id(job.id);
+    let span = Fence::attempt_id(job.id, job.fence.attempt).simple().to_string();
+    format!("00-{trace}-{}-01", &span[..16])
+}
+
+/// The size of the payload decides whether it is written to a file too.
+pub(super) fn wants_payload_file(spec: &JobSpec) -> bool {
+    spec.payload.is_some()
+}

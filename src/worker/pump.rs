@@ -1,0 +1,146 @@
+//! Reads what a program writes until it has ended and its pipes are empty, or held open by somebody else.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::net::unix::pipe::Receiver;
+
+use crate::job::output::Stream;
+
+/// How long the pipes are read after the leader has ended, if nobody says otherwise.
+pub const DEFAULT_DRAIN: Duration = Duration::from_secs(2);
+
+/// The capacity of a pipe, in bytes: what one read can get.
+const BUFFER: usize = 64 * 1024;
+/// Reads of one pipe before other tasks have their turn.
+const READS_PER_TURN: usize = 4;
+/// Reads of each pipe after the time is up, for what was written before: enough for the largest pipe an unprivileged
+/// program can ask for, and bounded, as somebody may be writing still.
+const LAST_READS: usize = 16;
+
+/// How the reading ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pumped {
+    /// Somebody held a pipe open past the time to drain, so what they write is lost.
+    pub cut: bool,
+}
+
+/// Reads both pipes and gives the bytes to `take`, until both have ended.
+///
+/// From the moment `leader_ended` is ready it reads for `drain` at most, so that a daemon which holds a pipe cannot hang
+/// the attempt. Errors: a descriptor is no pipe, or cannot be read.
+pub async fn pump(
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    leader_ended: impl Future<Output = ()>,
+    drain: Duration,
+    mut take: impl FnMut(Stream, &[u8]),
+) -> io::Result<Pumped> {
+    let mut pipes = Pipes {
+        stdout: Some(Receiver::from_owned_fd(stdout)?),
+        stderr: Some(Receiver::from_owned_fd(stderr)?),
+        buffer: vec![0; BUFFER],
+    };
+    let mut time_is_up = pin!(async {
+        leader_ended.await;
+        tokio::time::sleep(drain).await;
+    });
+    while pipes.stdout.is_some() || pipes.stderr.is_some() {
+        tokio::select! {
+            biased;
+            () = &mut time_is_up => return pipes.read_last(&mut take),
+            ready = pipes.ready() => pipes.read(ready?, READS_PER_TURN, &mut take)?,
+        }
+        // A program that writes without pause keeps its pipe ready for ever.
+        tokio::task::yield_now().await;
+    }
+    Ok(Pumped { cut: false })
+}
+
+struct Pipes {
+    stdout: Option<Receiver>,
+    stderr: Option<Receiver>,
+    buffer: Vec<u8>,
+}
+
+impl Pipes {
+    /// Waits until one of the open pipes has something; for ever if none is open.
+    async fn ready(&self) -> io::Result<Stream> {
+        // In random order, so that neither stream can starve the other.
+        tokio::select! {
+            ready = readable(self.stdout.as_ref()) => ready.map(|()| Stream::Stdout),
+            ready = readable(self.stderr.as_ref()) => ready.map(|()| Stream::Stderr),
+        }
+    }
+
+    /// Reads what there is, and closes the pipe at its end.
+    fn read(
+        &mut self,
+        stream: Stream,
+        reads: usize,
+        take: &mut impl FnMut(Stream, &[u8]),
+    ) -> io::Result<()> {
+        let pipe = match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        };
+        for _ in 0..reads {
+            let Some(open) = pipe.as_ref() else {
+                return Ok(());
+            };
+            match open.try_read(&mut self.buffer) {
+                Ok(0) => *pipe = None,
+                Ok(length) => take(stream, self.buffer.get(..length).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what was written before the time was up.
+    fn read_last(&mut self, take: &mut impl FnMut(Stream, &[u8])) -> io::Result<Pumped> {
+        let mut cut = false;
+        for (stream, pipe) in [
+            (Stream::Stdout, self.stdout.take()),
+            (Stream::Stderr, self.stderr.take()),
+        ] {
+            let Some(pipe) = pipe else { continue };
+            let pipe = pipe.into_nonblocking_fd()?;
+            cut |= !read_directly(&pipe, &mut self.buffer, |bytes| take(stream, bytes))?;
+        }
+        Ok(Pumped { cut })
+    }
+}
+
+async fn readable(pipe: Option<&Receiver>) -> io::Result<()> {
+    match pipe {
+        Some(pipe) => pipe.readable().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads past the runtime, whose knowledge of what is ready may be a turn old. Returns whether the pipe has ended.
+fn read_directly(
+    pipe: &OwnedFd,
+    buffer: &mut [u8],
+    mut take: impl FnMut(&[u8]),
+) -> io::Result<bool> {
+    for _ in 0..LAST_READS {
+        match rustix::io::read(pipe, &mut *buffer) {
+            Ok(0) => return Ok(true),
+            Ok(length) => take(buffer.get(..length).unwrap_or_default()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+#[path = "pump_tests.rs"]
+mod tests;

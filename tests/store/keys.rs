@@ -1,0 +1,93 @@
+use orx::error::Kind;
+use orx::job::State;
+use orx::job::lanes::Offer;
+use orx::job::state::Cause;
+use orx::ops::enqueue::Enqueue;
+use orx::ops::select::Select;
+use orx::job::Selector;
+use orx::time::Span;
+
+use super::support::*;
+
+on_every_store! {
+    async fn s13_a_key_makes_one_job_and_another_body_is_a_conflict(f: Fixture) {
+        let first = f.enqueue(&command(r#""idempotency_key":"k""#)).await.unwrap();
+        let again = f.enqueue(&command(r#""idempotency_key":"k""#)).await.unwrap();
+        assert_eq!((again.number, again.id, again.existing), (first.number, first.id, true));
+        let other = f.enqueue(&command(r#""idempotency_key":"k","priority":1"#)).await.unwrap_err();
+        assert_eq!(other.kind(), Kind::Conflict);
+        let elsewhere = f.enqueue(&command(r#""idempotency_key":"k","tenant":"t""#)).await.unwrap();
+        assert!(!elsewhere.existing, "keys are per tenant");
+    }
+
+    async fn s13_a_key_is_kept_for_a_day_after_the_end(f: Fixture) {
+        let key = command(r#""idempotency_key":"k""#);
+        f.enqueue(&key).await.unwrap();
+        let w = f.worker("w", Offer::default()).await;
+        w.exit(w.take().await, 0).await;
+        f.clock.pass(Span::from_secs(24 * 3600 - 1));
+        assert!(f.enqueue(&key).await.unwrap().existing);
+        f.clock.pass(Span::from_secs(1));
+        assert!(!f.enqueue(&key).await.unwrap().existing);
+    }
+
+    async fn the_same_id_never_doubles(f: Fixture) {
+        let job = submission(&command(""));
+        let jobs = vec![job.clone()];
+        let first = f.queue.call(Enqueue { jobs: jobs.clone() }).await.unwrap().remove(0);
+        let again = f.queue.call(Enqueue { jobs }).await.unwrap().remove(0);
+        assert_eq!((first.number, first.existing, again.number, again.existing), (1, false, 1, true));
+    }
+
+    async fn s12_a_name_is_for_one_unfinished_job(f: Fixture) {
+        let first = f.add(r#""name":"n""#).await;
+        let taken = f.enqueue(&command(r#""name":"n""#)).await.unwrap_err();
+        assert_eq!(taken.kind(), Kind::Conflict);
+        let returned = f.enqueue(&command(r#""name":"n","on_conflict":"return""#)).await.unwrap();
+        assert_eq!((returned.number, returned.existing), (first, true));
+        f.add(r#""name":"n","tenant":"t""#).await;
+        let w = f.worker("w", Offer::default()).await;
+        w.exit(w.take().await, 0).await;
+        assert_ne!(f.add(r#""name":"n""#).await, first, "its holder has ended");
+    }
+
+    async fn s12_replace_cancels_a_waiting_holder(f: Fixture) {
+        let first = f.add(r#""name":"n""#).await;
+        let second = f.add(r#""name":"n","on_conflict":"replace""#).await;
+        assert_eq!(f.states(&[first, second]).await, "cancelled pending");
+    }
+
+    async fn s12_replace_waits_for_a_running_holder_and_one_more_cancels_the_waiter(f: Fixture) {
+        let first = f.add(r#""name":"n""#).await;
+        let w = f.worker("w", Offer::default()).await;
+        let fence = w.take().await;
+        let second = f.add(r#""name":"n","on_conflict":"replace""#).await;
+        assert_eq!(f.states(&[first, second]).await, "running blocked");
+        let third = f.add(r#""name":"n","on_conflict":"replace""#).await;
+        assert_eq!(f.states(&[first, second, third]).await, "running cancelled blocked");
+        w.end(fence, Cause::Cancel, None).await;
+        assert_eq!(f.states(&[first, second, third]).await, "cancelled cancelled pending");
+        assert_eq!(f.enqueue(&command(r#""name":"n""#)).await.unwrap_err().kind(), Kind::Conflict);
+    }
+
+    async fn jobs_are_named_by_number_range_id_prefix_last_and_label(f: Fixture) {
+        let a = f.enqueue(&command(r#""label":{"team":"x"}"#)).await.unwrap();
+        let b = f.add("").await;
+        let select = |word: String| {
+            let queue = f.queue.clone();
+            async move {
+                let selectors = vec![word.parse::<Selector>().unwrap()];
+                queue.call(Select { selectors, all: None }).await.map(|s| s.iter().map(|j| j.number).collect::<Vec<_>>())
+            }
+        };
+        assert_eq!(select("1".into()).await.unwrap(), [a.number]);
+        assert_eq!(select("1-9".into()).await.unwrap(), [a.number, b]);
+        assert_eq!(select("last".into()).await.unwrap(), [b]);
+        assert_eq!(select(a.id.to_string()).await.unwrap(), [a.number]);
+        assert_eq!(select("@team=x".into()).await.unwrap(), [a.number]);
+        let ambiguous = select(format!("0{}", &a.id.to_string()[1..4])).await.unwrap_err();
+        assert_eq!(ambiguous.kind(), Kind::Usage);
+        assert_eq!(select("99".into()).await.unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(f.state(a.number).await, State::Pending);
+    }
+}

@@ -1,0 +1,154 @@
+use orx::error::Kind;
+use orx::job::State;
+use orx::job::lanes::Offer;
+use orx::job::state::Cause;
+use orx::ops::cancel::Cancel;
+use orx::ops::renew::{Renew, Renewed};
+use orx::ops::settle::Settled;
+use orx::ops::sweep::Swept;
+use orx::store::WorkerState;
+use orx::time::Span;
+
+use super::support::*;
+
+on_every_store! {
+    async fn a_job_is_leased_once_and_runs_to_its_end(f: Fixture) {
+        let number = f.add("").await;
+        let (a, b) = (f.worker("a", Offer::default()).await, f.worker("b", Offer::default()).await);
+        let fence = a.take().await;
+        assert_eq!((fence.number, fence.attempt), (number, 1));
+        assert!(b.lease(9).await.is_empty(), "it is leased already");
+        assert_eq!(f.state(number).await, State::Running);
+        assert_eq!(a.exit(fence, 0).await, Settled::Accepted(State::Done));
+        assert_eq!(f.story(number).await, "enqueued→pending leased→running settled→done");
+        let job = f.job(number).await;
+        assert_eq!((job.worker.as_deref(), job.exit_code), (Some("a"), Some(0)));
+    }
+
+    async fn priority_orders_within_a_lane_then_the_number(f: Fixture) {
+        let a = f.add(r#""priority":-5"#).await;
+        let b = f.add("").await;
+        let c = f.add(r#""priority":7"#).await;
+        let d = f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        assert_eq!(w.lease_numbers(9).await, [c, b, d, a]);
+    }
+
+    async fn s1_a_jump_of_the_wall_clock_moves_no_lease(f: Fixture) {
+        f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        let fence = w.take().await;
+        const DAY: i64 = 86_400_000;
+        for jump in [DAY, -2 * DAY, DAY] {
+            f.clock.jump(jump);
+            f.clock.pass(Span::from_secs(1));
+            assert!(matches!(f.sweep().await, Swept::Done { reaped, .. } if reaped.is_empty()), "{jump}");
+        }
+        f.clock.jump(-DAY);
+        f.clock.pass(TTL);
+        assert!(matches!(f.sweep().await, Swept::Done { reaped, .. } if reaped == [fence.number]), "it did freeze");
+    }
+
+    async fn s1_another_boot_means_expired(f: Fixture) {
+        let number = f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        w.take().await;
+        f.clock.reboot();
+        f.sweep().await;
+        assert_eq!((f.state(number).await, f.job(number).await.losses), (State::Pending, 1));
+    }
+
+    async fn an_expired_lease_moves_the_job_and_fences_the_old_worker(f: Fixture) {
+        let number = f.add("").await;
+        let (a, b) = (f.worker("a", Offer::default()).await, f.worker("b", Offer::default()).await);
+        let old = a.take().await;
+        f.clock.pass(TTL);
+        f.sweep().await;
+        b.register(false).await; // the sweep took both for dead
+        let new = b.take().await;
+        assert_eq!(new.attempt, 2);
+        assert_eq!(a.exit(old, 0).await, Settled::Stale);
+        assert_eq!(f.state(number).await, State::Running, "a stale settle changes nothing");
+        assert_eq!(b.exit(new, 3).await, Settled::Accepted(State::Failed));
+        assert_eq!(a.exit(old, 0).await, Settled::Stale);
+        assert_eq!(f.state(number).await, State::Failed);
+        assert_eq!(
+            f.story(number).await,
+            "enqueued→pending leased→running settled→pending leased→running rejected_stale settled→failed rejected_stale"
+        );
+        let attempts = f.job(number).await.attempts.unwrap();
+        assert_eq!(attempts.len(), 2);
+    }
+
+    async fn renewing_keeps_a_lease_and_brings_requests(f: Fixture) {
+        let number = f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        let fence = w.take().await;
+        let renew = || Renew { worker: w.id, name: "w".into(), ttl: TTL, fences: vec![fence], started: vec![] };
+        for _ in 0..5 {
+            f.clock.pass(Span::from_secs(10));
+            let reply = f.queue.call(renew()).await.unwrap();
+            assert_eq!((reply.worker, &reply.leases[..]), (Some(WorkerState::Active), &[Renewed::Held][..]));
+            f.sweep().await;
+        }
+        f.queue.call(Cancel { numbers: vec![number], ..Default::default() }).await.unwrap();
+        assert_eq!(f.state(number).await, State::Running, "it ends when its process has ended");
+        let reply = f.queue.call(renew()).await.unwrap();
+        assert!(matches!(reply.leases[0], Renewed::Cancel(_)));
+        assert_eq!(w.end(fence, Cause::Cancel, None).await, Settled::Accepted(State::Cancelled));
+        let reply = f.queue.call(renew()).await.unwrap();
+        assert_eq!(reply.leases[0], Renewed::Stale);
+    }
+
+    async fn s8_a_worker_that_restarts_takes_back_its_jobs_at_once(f: Fixture) {
+        let number = f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        w.take().await;
+        let mut again = f.worker("other", Offer::default()).await;
+        again.name = "w".into();
+        assert_eq!(again.register(true).await, [number]);
+        assert_eq!(f.state(number).await, State::Pending);
+        assert_eq!(again.take().await.attempt, 2);
+    }
+
+    async fn due_jobs_are_leased_without_any_daemon(f: Fixture) {
+        let number = f.add(r#""delay":"10s""#).await;
+        let w = f.worker("w", Offer::default()).await;
+        assert_eq!(f.state(number).await, State::Scheduled);
+        assert!(w.lease(1).await.is_empty());
+        f.clock.pass(Span::from_secs(10));
+        assert_eq!(w.lease_numbers(1).await, [number]);
+    }
+
+    async fn s7_a_job_that_has_not_started_by_its_deadline_expires(f: Fixture) {
+        let number = f.add(r#""deadline":"5s""#).await;
+        let w = f.worker("w", Offer::default()).await;
+        f.clock.pass(Span::from_secs(5));
+        assert!(w.lease(1).await.is_empty());
+        let job = f.job(number).await;
+        assert_eq!((job.state, job.reason.as_deref()), (State::Cancelled, Some("expired")));
+    }
+
+    async fn a_worker_that_is_not_known_cannot_lease(f: Fixture) {
+        f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        f.clock.pass(TTL);
+        f.sweep().await;
+        let op = orx::ops::lease::Lease {
+            worker: w.id, name: "w".into(), offer: Offer::default(), slots: 1, ttl: TTL, only: None,
+        };
+        assert_eq!(f.queue.call(op).await.unwrap_err().kind(), Kind::Conflict);
+    }
+
+    async fn s30_a_deposed_leader_writes_nothing(f: Fixture) {
+        let number = f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        w.take().await;
+        f.sweep().await;
+        let epoch = f.queue.call(orx::ops::lead::Lead { name: "usurper".into() }).await.unwrap();
+        assert_eq!(epoch, 2);
+        f.clock.pass(TTL);
+        assert_eq!(f.sweep().await, Swept::Deposed);
+        assert_eq!(f.state(number).await, State::Running);
+    }
+}

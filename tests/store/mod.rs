@@ -1,0 +1,12 @@
+//! The conformance suite: what every store must do, through `Queue` only.
+//!
+//! Each case runs on a SQLite file and on SQLite in memory.
+
+mod dependencies;
+mod keys;
+mod leases;
+mod limits;
+mod output;
+mod settling;
+mod sqlite;
+mod support;

@@ -1,0 +1,90 @@
+use orx::error::Kind;
+use orx::job::State;
+use orx::job::lanes::Offer;
+use orx::job::state::Cause;
+use orx::ops::cancel::{Cancel, Did};
+use orx::ops::retry::Retry;
+use orx::ops::settle::Settled;
+use orx::time::Span;
+
+use super::support::*;
+
+on_every_store! {
+    async fn failures_wait_and_end_as_a_dead_letter(f: Fixture) {
+        let number = f.add(r#""max_attempts":2,"backoff":"10s..20s""#).await;
+        let w = f.worker("w", Offer::default()).await;
+        assert_eq!(w.exit(w.take().await, 1).await, Settled::Accepted(State::Scheduled));
+        let wait = f.job(number).await.due_at.unwrap().0 - f.job(number).await.attempts.unwrap()[0].finished_at.unwrap().0;
+        assert!((10_000..=20_000).contains(&wait), "{wait}");
+        f.clock.pass(Span::from_secs(20));
+        assert_eq!(w.exit(w.take().await, 1).await, Settled::Accepted(State::Failed));
+        let job = f.job(number).await;
+        assert_eq!((job.failures, job.reason.as_deref()), (2, Some("attempts used up")));
+    }
+
+    async fn a_drain_spends_no_retry(f: Fixture) {
+        let number = f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        for n in 1..=5 {
+            let fence = w.take().await;
+            assert_eq!(w.end(fence, Cause::Drain, None).await, Settled::Accepted(State::Pending));
+            assert_eq!((f.job(number).await.interruptions, f.job(number).await.failures), (n, 0));
+        }
+    }
+
+    async fn a_retry_is_a_new_generation_and_keeps_the_history(f: Fixture) {
+        let number = f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        w.exit(w.take().await, 9).await;
+        let retry = || Retry { numbers: vec![number], only: false };
+        f.queue.call(retry()).await.unwrap();
+        assert_eq!(f.queue.call(retry()).await.unwrap_err().kind(), Kind::Conflict);
+        w.exit(w.take().await, 0).await;
+        let job = f.job(number).await;
+        assert_eq!((job.state, job.attempt, job.failures), (State::Done, 2, 0));
+        assert_eq!(job.attempts.unwrap().len(), 2);
+        assert_eq!(f.queue.call(retry()).await.unwrap_err().kind(), Kind::Conflict, "done is done");
+    }
+
+    async fn cancelling_what_waits_is_at_once_and_what_ended_is_too_late(f: Fixture) {
+        let (waits, done) = (f.add(r#""delay":"1h""#).await, f.add("").await);
+        let w = f.worker("w", Offer::default()).await;
+        w.exit(w.take().await, 0).await;
+        let op = Cancel { numbers: vec![waits, done], reason: Some("because".into()), ..Default::default() };
+        let did: Vec<_> = f.queue.call(op).await.unwrap().into_iter().map(|r| (r.state, r.did)).collect();
+        assert_eq!(did, [(State::Cancelled, Did::Cancelled), (State::Done, Did::TooLate)]);
+        assert_eq!(f.job(waits).await.reason.as_deref(), Some("because"));
+    }
+
+    async fn s3_done_counts_against_a_cancel_only_if_unforced(f: Fixture) {
+        let (a, b) = (f.add("").await, f.add("").await);
+        let w = f.worker("w", Offer::default()).await;
+        let (fa, fb) = (w.take().await, w.take().await);
+        f.queue.call(Cancel { numbers: vec![a, b], ..Default::default() }).await.unwrap();
+        assert_eq!(w.exit(fa, 0).await, Settled::Accepted(State::Done));
+        assert_eq!(w.exit(fb, 75).await, Settled::Accepted(State::Cancelled));
+    }
+
+    async fn s4_a_job_that_must_not_run_twice_is_lost_for_good(f: Fixture) {
+        let number = f.add(r#""max_losses":0"#).await;
+        let w = f.worker("w", Offer::default()).await;
+        w.take().await;
+        f.clock.pass(TTL);
+        f.sweep().await;
+        let job = f.job(number).await;
+        assert_eq!((job.state, job.reason.as_deref()), (State::Failed, Some("lost")));
+    }
+
+    async fn s6_a_service_runs_again_after_any_end(f: Fixture) {
+        let number = f.add(r#""restart":"always","backoff":"1s..1s""#).await;
+        let w = f.worker("w", Offer::default()).await;
+        for code in [0, 1, 0] {
+            assert_eq!(w.exit(w.take().await, code).await, Settled::Accepted(State::Scheduled));
+            f.clock.pass(Span::from_secs(1));
+        }
+        let burst = Offer { no_services: true, ..Offer::default() };
+        assert!(f.worker("b", burst).await.lease(1).await.is_empty(), "a burst ignores services");
+        f.queue.call(Cancel { numbers: vec![number], ..Default::default() }).await.unwrap();
+        assert_eq!(f.state(number).await, State::Cancelled);
+    }
+}

@@ -1,0 +1,72 @@
+//! What only a SQLite file has: modes, versions, other processes.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use orx::error::Kind;
+use orx::ops::Caller;
+use orx::ops::status::Status;
+use orx::queue::Queue;
+use orx::store::Location;
+
+use super::support::*;
+
+fn open(path: &std::path::Path) -> orx::error::Result<Queue> {
+    Queue::open(&Location::File(path.into()), Caller::local("tester"), TestClock::new())
+}
+
+#[tokio::test]
+async fn files_are_for_their_owner_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new/orx.db");
+    let queue = open(&path).unwrap();
+    queue.call(orx::ops::enqueue::Enqueue { jobs: vec![submission(&command(""))] }).await.unwrap();
+    let mode = |p: &std::path::Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(path.parent().unwrap()), 0o700);
+    for entry in std::fs::read_dir(path.parent().unwrap()).unwrap() {
+        let entry = entry.unwrap().path();
+        let want = if entry.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode(&entry), want, "{}", entry.display());
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_store_is_refused_and_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("text");
+    std::fs::write(&text, "not a database ".repeat(1000)).unwrap();
+    let error = open(&text).err().unwrap();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    let other = dir.path().join("other.db");
+    rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
+    let error = open(&other).err().unwrap();
+    assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+    let tables: i64 = rusqlite::Connection::open(&other)
+        .unwrap()
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))
+        .unwrap();
+    assert_eq!(tables, 1);
+}
+
+#[tokio::test]
+async fn s29_a_store_that_excludes_us_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("orx.db");
+    drop(open(&path).unwrap());
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.execute_batch("PRAGMA user_version=9; UPDATE meta SET value = '9' WHERE key = 'min_compatible'").unwrap();
+    let error = open(&path).err().unwrap();
+    assert!(error.to_string().contains("schema 9"), "{error}");
+    conn.execute_batch("UPDATE meta SET value = '1' WHERE key = 'min_compatible'").unwrap();
+    open(&path).unwrap().call(Status {}).await.unwrap();
+}
+
+#[test]
+fn many_threads_open_a_new_store_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("orx.db");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| open(&path).unwrap());
+        }
+    });
+}

@@ -1,0 +1,231 @@
+//! A queue with a clock that tests turn, and a worker that runs nothing.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use orx::error::Result;
+use orx::job::lanes::Offer;
+use orx::job::state::{Cause, Ending};
+use orx::job::{Fence, Job, JobId, JobSpec, Number, State, Submission, WorkerId};
+use orx::ops::Caller;
+use orx::ops::enqueue::{Enqueue, Enqueued};
+use orx::ops::events::ReadEvents;
+use orx::ops::jobs::GetJobs;
+use orx::ops::lead::Lead;
+use orx::ops::lease::{Lease, Leased};
+use orx::ops::register::Register;
+use orx::ops::settle::{Report, Settle, Settled};
+use orx::ops::sweep::{Sweep, Swept};
+use orx::queue::Queue;
+use orx::store::{Location, NewWorker};
+use orx::time::{BootTime, Clock, Span, Timestamp};
+use uuid::Uuid;
+
+pub const TTL: Span = Span::from_secs(15);
+const START: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00Z
+
+/// Clocks that only a test moves; the wall and the boot clock by themselves.
+pub struct TestClock {
+    wall: AtomicI64,
+    boot: AtomicI64,
+    id: Mutex<String>,
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.wall.load(Ordering::SeqCst))
+    }
+
+    fn boot(&self) -> BootTime {
+        BootTime { boot: self.id.lock().unwrap().clone(), ms: self.boot.load(Ordering::SeqCst) }
+    }
+}
+
+impl TestClock {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { wall: START.into(), boot: 1_000_000.into(), id: Mutex::new("boot-1".into()) })
+    }
+
+    /// Time passes.
+    pub fn pass(&self, span: Span) {
+        self.wall.fetch_add(span.as_millis(), Ordering::SeqCst);
+        self.boot.fetch_add(span.as_millis(), Ordering::SeqCst);
+    }
+
+    /// Somebody sets the wall clock.
+    pub fn jump(&self, ms: i64) {
+        self.wall.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    /// The machine starts again.
+    pub fn reboot(&self) {
+        *self.id.lock().unwrap() = "boot-2".into();
+        self.boot.store(1, Ordering::SeqCst);
+    }
+}
+
+/// A queue for one case.
+pub struct Fixture {
+    pub queue: Queue,
+    pub clock: Arc<TestClock>,
+    pub dir: Option<tempfile::TempDir>,
+    epoch: AtomicI64,
+}
+
+impl Fixture {
+    pub fn file() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let location = Location::File(dir.path().join("orx.db"));
+        Self::open(&location, Some(dir))
+    }
+
+    pub fn memory() -> Self {
+        Self::open(&Location::Memory, None)
+    }
+
+    fn open(location: &Location, dir: Option<tempfile::TempDir>) -> Self {
+        let clock = TestClock::new();
+        let queue = Queue::open(location, Caller::local("tester"), clock.clone()).unwrap();
+        Self { queue, clock, dir, epoch: 0.into() }
+    }
+
+    pub async fn enqueue(&self, json: &str) -> Result<Enqueued> {
+        let jobs = vec![submission(json)];
+        Ok(self.queue.call(Enqueue { jobs }).await?.remove(0))
+    }
+
+    /// Stores `{"command":["true"], …}` and gives its number.
+    pub async fn add(&self, more: &str) -> Number {
+        self.enqueue(&command(more)).await.unwrap().number
+    }
+
+    pub async fn job(&self, number: Number) -> Job {
+        self.queue.call(GetJobs { numbers: vec![number], detail: true }).await.unwrap().remove(0)
+    }
+
+    pub async fn state(&self, number: Number) -> State {
+        self.job(number).await.state
+    }
+
+    pub async fn states(&self, numbers: &[Number]) -> String {
+        let jobs = self.queue.call(GetJobs { numbers: numbers.to_vec(), detail: false }).await.unwrap();
+        jobs.iter().map(|j| j.state.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The audit trail of a job: `kind` or `kind→state`.
+    pub async fn story(&self, number: Number) -> String {
+        let events = self.queue.call(ReadEvents { after: 0, limit: 1000 }).await.unwrap();
+        let told = events.iter().filter(|e| e.number == Some(number)).map(|e| match e.data.get("state") {
+            Some(state) => format!("{}→{}", e.kind, state.as_str().unwrap()),
+            None => e.kind.to_string(),
+        });
+        told.collect::<Vec<_>>().join(" ")
+    }
+
+    /// One round of upkeep.
+    pub async fn sweep(&self) -> Swept {
+        if self.epoch.load(Ordering::SeqCst) == 0 {
+            let epoch = self.queue.call(Lead { name: "leader".into() }).await.unwrap();
+            self.epoch.store(epoch, Ordering::SeqCst);
+        }
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        self.queue.call(Sweep { epoch, jitter: 0.5 }).await.unwrap()
+    }
+
+    pub async fn worker(&self, name: &str, offer: Offer) -> TestWorker<'_> {
+        let worker = TestWorker { fixture: self, id: WorkerId(Uuid::now_v7()), name: name.into(), offer };
+        worker.register(false).await;
+        worker
+    }
+}
+
+pub fn command(more: &str) -> String {
+    let comma = if more.is_empty() { "" } else { "," };
+    format!(r#"{{"command":["true"]{comma}{more}}}"#)
+}
+
+pub fn submission(json: &str) -> Submission {
+    let spec: JobSpec = serde_json::from_str(json).unwrap();
+    Submission { id: JobId(Uuid::now_v7()), spec, captured: Default::default() }
+}
+
+/// A worker that leases and settles, but starts no process.
+pub struct TestWorker<'f> {
+    fixture: &'f Fixture,
+    pub id: WorkerId,
+    pub name: String,
+    pub offer: Offer,
+}
+
+impl TestWorker<'_> {
+    pub async fn register(&self, succeeds: bool) -> Vec<Number> {
+        let worker = NewWorker {
+            id: self.id,
+            name: self.name.clone(),
+            host: "host".into(),
+            pid: 1,
+            offer: self.offer.clone(),
+            slots: 8,
+            version: "0".into(),
+            solo: false,
+        };
+        let op = Register { worker, ttl: TTL, succeeds, jitter: 0.5 };
+        self.fixture.queue.call(op).await.unwrap().taken_back
+    }
+
+    pub async fn lease(&self, slots: u32) -> Vec<Leased> {
+        let op = Lease {
+            worker: self.id,
+            name: self.name.clone(),
+            offer: self.offer.clone(),
+            slots,
+            ttl: TTL,
+            only: None,
+        };
+        self.fixture.queue.call(op).await.unwrap().jobs
+    }
+
+    pub async fn lease_numbers(&self, slots: u32) -> Vec<Number> {
+        self.lease(slots).await.iter().map(|j| j.fence.number).collect()
+    }
+
+    /// Leases exactly one job.
+    pub async fn take(&self) -> Fence {
+        let jobs = self.lease(1).await;
+        assert_eq!(jobs.len(), 1, "one job was expected");
+        jobs[0].fence
+    }
+
+    pub async fn exit(&self, fence: Fence, code: i32) -> Settled {
+        self.end(fence, Cause::Itself, Some(code)).await
+    }
+
+    pub async fn end(&self, fence: Fence, cause: Cause, exit_code: Option<i32>) -> Settled {
+        let ending = Ending { cause, exit_code, signal: None, error: None };
+        let report = Report { fence, ending, started: None, ran: Span::from_secs(1), output: Vec::new(), jitter: 0.5 };
+        self.fixture.queue.call(Settle { reports: vec![report] }).await.unwrap().remove(0)
+    }
+}
+
+/// Runs an async case on every kind of store.
+macro_rules! on_every_store {
+    ($(async fn $name:ident($f:ident: Fixture) $body:block)*) => {$(
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            async fn case($f: Fixture) $body
+
+            #[tokio::test]
+            async fn sqlite_file() {
+                case(Fixture::file()).await;
+            }
+
+            #[tokio::test]
+            async fn sqlite_memory() {
+                case(Fixture::memory()).await;
+            }
+        }
+    )*};
+}
+pub(crate) use on_every_store;
