@@ -54,13 +54,8 @@ impl Engine {
     /// What the Op says; `Unknown` when a commit failed and nothing can be found out about it.
     pub async fn call<O: Op>(&self, op: O) -> Result<O::Reply> {
         let (reply, answer) = oneshot::channel();
-        let slot = Box::new(Slot {
-            op,
-            caller: Arc::clone(&self.caller),
-            mode: Mode::Run,
-            result: None,
-            reply: Some(reply),
-        });
+        let slot =
+            Box::new(Slot { op, caller: Arc::clone(&self.caller), mode: Mode::Run, result: None, reply: Some(reply) });
         match O::ACCESS {
             Access::Read => self.read(slot),
             access => {
@@ -91,14 +86,9 @@ impl Engine {
             return Ok(writer.clone());
         }
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
-        let thread = Writer {
-            store: Arc::clone(&self.store),
-            hub: Arc::clone(&self.hub),
-            output: access == Access::Output,
-        };
-        std::thread::Builder::new()
-            .name(name.into())
-            .spawn(move || thread.run(receiver))?;
+        let thread =
+            Writer { store: Arc::clone(&self.store), hub: Arc::clone(&self.hub), output: access == Access::Output };
+        std::thread::Builder::new().name(name.into()).spawn(move || thread.run(receiver))?;
         *writer = Some(sender.clone());
         Ok(sender)
     }

@@ -81,13 +81,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` that says `message` (lower case, no full stop).
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            hint: None,
-            retry_after: None,
-            source: None,
-        }
+        Self { kind, message: message.into(), hint: None, retry_after: None, source: None }
     }
 
     /// The input was not understood.
@@ -139,6 +133,12 @@ impl Error {
         self
     }
 
+    /// Whether it is only that nobody reads our output any more.
+    pub fn is_broken_pipe(&self) -> bool {
+        let source = self.source.as_ref().and_then(|s| s.downcast_ref::<std::io::Error>());
+        source.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+
     /// What kind of error it is.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -183,9 +183,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source
-            .as_deref()
-            .map(|e| e as &(dyn std::error::Error + 'static))
+        self.source.as_deref().map(|e| e as &(dyn std::error::Error + 'static))
     }
 }
 

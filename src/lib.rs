@@ -14,7 +14,7 @@
 //! - [`daemon`] — a worker as a process: upkeep, signals, systemd
 //! - [`cli`] — one file per command; only it prints
 
-
+pub mod cli;
 pub mod daemon;
 pub mod engine;
 pub mod error;

@@ -1,2 +1,7 @@
 //! The `orx` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    orx::cli::run()
+}

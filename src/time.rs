@@ -36,8 +36,9 @@ impl Timestamp {
             return Ok(Self(t.as_millisecond()));
         }
         let zone = match tz {
-            Some(name) => jiff::tz::TimeZone::get(name)
-                .map_err(|e| Error::usage(format!("no time zone {name:?}")).source(e))?,
+            Some(name) => {
+                jiff::tz::TimeZone::get(name).map_err(|e| Error::usage(format!("no time zone {name:?}")).source(e))?
+            }
             None => jiff::tz::TimeZone::system(),
         };
         let bad = || {
@@ -77,9 +78,8 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(d)?;
-        let time: jiff::Timestamp = text
-            .parse()
-            .map_err(|_| de::Error::custom(format!("{text:?} is not an RFC 3339 time")))?;
+        let time: jiff::Timestamp =
+            text.parse().map_err(|_| de::Error::custom(format!("{text:?} is not an RFC 3339 time")))?;
         Ok(Self(time.as_millisecond()))
     }
 }
@@ -115,9 +115,9 @@ impl Span {
         self.0
     }
 
-    /// `self` divided by `n`.
-    pub fn div(self, n: u32) -> Span {
-        Span(self.0 / n.max(1))
+    /// A third: how often something is renewed that may fail twice.
+    pub fn third(self) -> Span {
+        Span(self.0 / 3)
     }
 
     fn from_secs_f64(secs: f64) -> Result<Self, String> {
@@ -138,9 +138,7 @@ impl FromStr for Span {
         }
         let bad = || format!("{text:?} is not a duration such as 90s, 1h30m or 2d");
         let span: jiff::Span = text.parse().map_err(|_| bad())?;
-        let exact = span
-            .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
-            .map_err(|_| bad())?;
+        let exact = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| bad())?;
         match Duration::try_from(exact) {
             Ok(d) if d <= MAX_SPAN => Ok(Self(d)),
             _ => Err(bad()),
@@ -174,11 +172,7 @@ impl fmt::Display for Span {
 impl Serialize for Span {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let secs = self.0.as_secs_f64();
-        if secs.fract() == 0.0 {
-            s.serialize_u64(self.0.as_secs())
-        } else {
-            s.serialize_f64(secs)
-        }
+        if secs.fract() == 0.0 { s.serialize_u64(self.0.as_secs()) } else { s.serialize_f64(secs) }
     }
 }
 
@@ -221,18 +215,13 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let since = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Timestamp(since.as_millis().try_into().unwrap_or(MAX_MS).min(MAX_MS))
     }
 
     fn boot(&self) -> BootTime {
         let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        BootTime {
-            boot: boot_id().to_owned(),
-            ms: t.tv_sec * 1000 + t.tv_nsec / 1_000_000,
-        }
+        BootTime { boot: boot_id().to_owned(), ms: t.tv_sec * 1000 + t.tv_nsec / 1_000_000 }
     }
 }
 
@@ -240,9 +229,7 @@ impl Clock for SystemClock {
 pub fn boot_id() -> &'static str {
     static ID: OnceLock<String> = OnceLock::new();
     ID.get_or_init(|| {
-        std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map(|s| s.trim().to_owned())
-            .unwrap_or_default()
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|s| s.trim().to_owned()).unwrap_or_default()
     })
 }
 

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::context::{self, Context};
+use super::view::{Row, Text};
 use super::{ColorChoice, OutputFormat};
 use crate::error::{Error, Result};
-use crate::time::Span;
+use crate::time::{Span, Timestamp};
+use crate::worker;
 
 /// The configuration file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -59,9 +62,8 @@ impl Config {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must_exist => return Ok(Self::default()),
             Err(e) => return Err(Error::usage(format!("cannot read {}", path.display())).source(e)),
         };
-        let config: Self = toml::from_str(&text).map_err(|e| {
-            Error::usage(format!("{} is not understood", path.display())).source(e)
-        })?;
+        let config: Self = toml::from_str(&text)
+            .map_err(|e| Error::usage(format!("{} is not understood", path.display())).source(e))?;
         for (name, handler) in &config.handlers {
             if handler.command.first().is_none_or(String::is_empty) {
                 return Err(Error::usage(format!("{}: handler {name} has no command", path.display())));
@@ -85,10 +87,76 @@ enum ConfigSubcommand {
     Show,
 }
 
-impl ConfigCommand {
-    pub(super) fn run(self, _context: &Context) -> Result<ExitCode> {
-        match self.command {
-            ConfigSubcommand::Show => Ok(ExitCode::SUCCESS),
-        }
+/// A setting as it is in force.
+#[derive(Serialize)]
+struct Setting {
+    name: String,
+    value: Value,
+    from: &'static str,
+}
+
+impl Row for Setting {
+    const HEADERS: &'static [&'static str] = &["SETTING", "VALUE", "FROM"];
+
+    fn id(&self) -> String {
+        self.name.clone()
     }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Text> {
+        let value = match &self.value {
+            Value::String(text) => text.clone(),
+            Value::Null => "-".into(),
+            other => other.to_string(),
+        };
+        vec![Text::new(&self.name), Text::new(value), Text::dim(self.from)]
+    }
+}
+
+impl ConfigCommand {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
+        match self.command {
+            ConfigSubcommand::Show => context.view()?.rows(&settings(context)?)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Every setting: flag beats environment beats file beats default.
+fn settings(context: &Context) -> Result<Vec<Setting>> {
+    let (globals, file) = (&context.globals, &context.config);
+    let mut all = Vec::new();
+    let mut add = |name: &str, value: Value, from| all.push(Setting { name: name.into(), value, from });
+    let (store, from) = context.store_setting()?;
+    add("store", json!(store), from);
+    let from = match (&globals.config, context::env("ORX_CONFIG"), &file.path) {
+        (Some(_), _, _) => "--config",
+        (None, Some(_), _) => "ORX_CONFIG",
+        _ => "default",
+    };
+    let place = file.path.clone().or_else(context::default_config);
+    add("config", json!(place), from);
+    let chosen = |flag: bool, option, in_file: bool| match (flag, in_file) {
+        (true, _) => option,
+        (_, true) => "file",
+        _ => "default",
+    };
+    let output = globals.output.or(file.output).unwrap_or_default();
+    add("output", json!(output), chosen(globals.output.is_some(), "--output", file.output.is_some()));
+    add("color", json!(context.color()), chosen(globals.color.is_some(), "--color", file.color.is_some()));
+    let w = &file.worker;
+    let mut worker = |name: &str, value: Option<Value>, default: Value| {
+        let from = if value.is_some() { "file" } else { "default" };
+        add(&format!("worker.{name}"), value.unwrap_or(default), from);
+    };
+    worker("name", w.name.as_ref().map(|v| json!(v)), Value::Null);
+    worker("slots", w.slots.map(|v| json!(v)), json!("cores"));
+    worker("queues", w.queues.as_ref().map(|v| json!(v)), json!("all"));
+    worker("labels", w.labels.as_ref().map(|v| json!(v)), json!({}));
+    worker("lease", w.lease.map(|v| json!(v)), json!(worker::Config::DEFAULT_TTL));
+    worker("drain_timeout", w.drain_timeout.map(|v| json!(v)), json!(worker::Config::DEFAULT_DRAIN));
+    worker("max_output", w.max_output.map(|v| json!(v)), json!(worker::Config::DEFAULT_OUTPUT));
+    for (name, handler) in &file.handlers {
+        add(&format!("handlers.{name}.command"), json!(handler.command), "file");
+    }
+    Ok(all)
 }

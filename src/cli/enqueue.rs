@@ -15,13 +15,16 @@ use crate::ops::enqueue::{self, Enqueued};
 ///
 /// Prints the job's id. The program is started as given, without a shell; use sh -c '…' where you want one.
 #[derive(Args)]
-#[command(visible_alias = "add", after_help = "\
+#[command(
+    visible_alias = "add",
+    after_help = "\
 Examples:
   orx enqueue -- make test
   orx enqueue --name nightly --max-attempts 3 --backoff 1m -- ./backup.sh
   orx enqueue --after 41 --timeout 10m -- ./deploy.sh
   orx enqueue --each-line hosts.txt -- ping -c1 {}
-  jq -c '{command: [\"./build\", .name]}' list.json | orx enqueue --from -")]
+  jq -c '{command: [\"./build\", .name]}' list.json | orx enqueue --from -"
+)]
 pub(super) struct Enqueue {
     /// Store one job for each line of NDJSON in FILE (-: standard input)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["each_line", "command", "handler"])]
@@ -65,7 +68,8 @@ impl Enqueue {
         let captured = self.options.captured()?;
         let spec = self.options.spec(context, self.command)?;
         if let Some((source, file)) = source {
-            let bulk = Bulk { source, file, batch: self.batch, skip_invalid: self.skip_invalid, defaults: spec, captured };
+            let bulk =
+                Bulk { source, file, batch: self.batch, skip_invalid: self.skip_invalid, defaults: spec, captured };
             return bulk.run(context).await;
         }
         if self.batch.is_some() {

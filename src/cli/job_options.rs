@@ -219,7 +219,8 @@ pub(super) fn captured<'a>(named: impl Iterator<Item = &'a str>) -> Result<Captu
         }
     }
     let cwd = std::env::current_dir()?.into_os_string().into_string();
-    let cwd = cwd.map_err(|_| Error::usage("the path of this directory is not UTF-8").hint("name another with --cwd"))?;
+    let cwd =
+        cwd.map_err(|_| Error::usage("the path of this directory is not UTF-8").hint("name another with --cwd"))?;
     Ok(Captured { env, cwd: Some(cwd), trace: context::env("TRACEPARENT") })
 }
 

@@ -81,7 +81,7 @@ struct Globals {
 }
 
 /// How data is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum OutputFormat {
     /// For people
@@ -96,7 +96,7 @@ enum OutputFormat {
 }
 
 /// When colours are used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum ColorChoice {
     /// On a terminal
@@ -169,6 +169,9 @@ pub fn run() -> ExitCode {
         result
     });
     result.unwrap_or_else(|error| {
+        if error.is_broken_pipe() {
+            return ExitCode::SUCCESS; // whoever read has seen enough
+        }
         ui::print_error(&error, json);
         ExitCode::from(own_error.unwrap_or(error.kind().exit_code()))
     })

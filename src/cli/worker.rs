@@ -136,8 +136,10 @@ fn check_name(name: &str) -> Result<()> {
     let plain = |c: char| c.is_alphanumeric() || "-_.@".contains(c);
     match name {
         n if (1..=64).contains(&n.len()) && n.chars().all(plain) && !n.starts_with('.') => Ok(()),
-        _ => Err(Error::usage(format!("{name:?} is no name for a worker"))
-            .hint("use up to 64 letters, digits and - _ . @")),
+        _ => {
+            Err(Error::usage(format!("{name:?} is no name for a worker"))
+                .hint("use up to 64 letters, digits and - _ . @"))
+        }
     }
 }
 

@@ -24,11 +24,12 @@ pub struct Needs {
 impl Needs {
     /// What a job of `spec` needs.
     pub fn of(spec: &JobSpec) -> Needs {
-        Needs {
-            handler: spec.handler.clone(),
-            labels: spec.require.clone(),
-            service: spec.is_service(),
-        }
+        Needs { handler: spec.handler.clone(), labels: spec.require.clone(), service: spec.is_service() }
+    }
+
+    /// Whether they are those of `spec`.
+    pub fn is_of(&self, spec: &JobSpec) -> bool {
+        self.handler == spec.handler && self.labels == spec.require && self.service == spec.is_service()
     }
 
     /// The text that names the lane; equal needs have equal text.

@@ -47,8 +47,6 @@ mod base64_bytes {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
-        STANDARD
-            .decode(String::deserialize(d)?)
-            .map_err(D::Error::custom)
+        STANDARD.decode(String::deserialize(d)?).map_err(D::Error::custom)
     }
 }

@@ -23,11 +23,7 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self {
-            base: Span::from_secs(10),
-            cap: Span::from_secs(600),
-            factor: 2.0,
-        }
+        Self { base: Span::from_secs(10), cap: Span::from_secs(600), factor: 2.0 }
     }
 }
 
@@ -83,9 +79,7 @@ pub struct CodeSet(Vec<(u8, u8)>);
 impl CodeSet {
     /// Whether `code` is in it.
     pub fn contains(&self, code: i32) -> bool {
-        self.0
-            .iter()
-            .any(|(from, to)| (i32::from(*from)..=i32::from(*to)).contains(&code))
+        self.0.iter().any(|(from, to)| (i32::from(*from)..=i32::from(*to)).contains(&code))
     }
 
     /// Whether it names no code at all.
@@ -135,12 +129,7 @@ impl Serialize for Backoff {
     /// Exact, unlike what is shown to people.
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let secs = |span: Span| span.duration().as_secs_f64();
-        s.collect_str(&format_args!(
-            "{}s..{}sx{}",
-            secs(self.base),
-            secs(self.cap),
-            self.factor
-        ))
+        s.collect_str(&format_args!("{}s..{}sx{}", secs(self.base), secs(self.cap), self.factor))
     }
 }
 

@@ -199,10 +199,7 @@ impl FromStr for After {
             Some((_, other)) => return Err(format!("{other:?} is neither done nor ended")),
             None => (text, Until::Done),
         };
-        Ok(Self {
-            job: job.parse()?,
-            until,
-        })
+        Ok(Self { job: job.parse()?, until })
     }
 }
 
@@ -231,10 +228,7 @@ impl FromStr for KeyLimit {
         let bad = || format!("{text:?} is not KEY=N with N from 1");
         let (key, max) = text.rsplit_once('=').ok_or_else(bad)?;
         match max.parse() {
-            Ok(max @ 1..=MAX_COUNT) if !key.is_empty() => Ok(Self {
-                key: key.into(),
-                max,
-            }),
+            Ok(max @ 1..=MAX_COUNT) if !key.is_empty() => Ok(Self { key: key.into(), max }),
             _ => Err(bad()),
         }
     }
@@ -339,8 +333,7 @@ impl JobSpec {
                     return Err(field_error("command", "is empty"));
                 }
                 if self.payload.is_some() {
-                    return Err(field_error("payload", "needs a handler")
-                        .hint("give a command its input with --stdin"));
+                    return Err(field_error("payload", "needs a handler").hint("give a command its input with --stdin"));
                 }
             }
             (None, Some(handler)) => {
@@ -358,12 +351,7 @@ impl JobSpec {
             }
         }
         let args = self.command.iter().flatten();
-        let size: usize = args
-            .clone()
-            .chain(self.env.keys())
-            .chain(self.env.values())
-            .map(|s| s.len() + 1)
-            .sum();
+        let size: usize = args.clone().chain(self.env.keys()).chain(self.env.values()).map(|s| s.len() + 1).sum();
         if size > MAX_ARGS {
             return Err(field_error("command", "and env are larger than 1 MiB"));
         }
@@ -376,12 +364,12 @@ impl JobSpec {
         }
         let payload = self.payload.as_ref().map_or(0, |p| p.to_string().len());
         if payload > MAX_PAYLOAD {
-            return Err(field_error("payload", "is larger than 1 MiB")
-                .hint("store it in a file and pass its path"));
+            return Err(field_error("payload", "is larger than 1 MiB").hint("store it in a file and pass its path"));
         }
         if self.stdin.as_ref().is_some_and(|s| s.0.len() > MAX_PAYLOAD) {
-            return Err(field_error("stdin", "is larger than 1 MiB")
-                .hint("store it in a file and let the command read that"));
+            return Err(
+                field_error("stdin", "is larger than 1 MiB").hint("store it in a file and let the command read that")
+            );
         }
         Ok(())
     }
@@ -396,11 +384,9 @@ impl JobSpec {
                 return Err(field_error(field, format!("is not between {least} and {MAX_COUNT}")));
             }
         }
-        for (field, value) in [
-            ("timeout", self.timeout),
-            ("heartbeat_timeout", self.heartbeat_timeout),
-            ("deadline", self.deadline),
-        ] {
+        for (field, value) in
+            [("timeout", self.timeout), ("heartbeat_timeout", self.heartbeat_timeout), ("deadline", self.deadline)]
+        {
             if value.is_some_and(|d| d.as_millis() == 0) {
                 return Err(field_error(field, "is zero"));
             }
@@ -423,10 +409,9 @@ fn word(field: &str, value: Option<&str>) -> Result<()> {
     match value {
         "" => Err(field_error(field, "is empty")),
         v if v.len() > MAX_WORD => Err(field_error(field, format!("is longer than {MAX_WORD} bytes"))),
-        v if !v.chars().all(plain) => Err(field_error(
-            field,
-            format!("{v:?} may have letters, digits and - _ . : / @ + only"),
-        )),
+        v if !v.chars().all(plain) => {
+            Err(field_error(field, format!("{v:?} may have letters, digits and - _ . : / @ + only")))
+        }
         _ => Ok(()),
     }
 }
@@ -511,10 +496,9 @@ impl Serialize for Bytes {
         use base64::Engine as _;
         match std::str::from_utf8(&self.0) {
             Ok(text) => s.serialize_str(text),
-            Err(_) => RawBytes::Coded {
-                base64: base64::engine::general_purpose::STANDARD.encode(&self.0),
+            Err(_) => {
+                RawBytes::Coded { base64: base64::engine::general_purpose::STANDARD.encode(&self.0) }.serialize(s)
             }
-            .serialize(s),
         }
     }
 }
@@ -524,10 +508,9 @@ impl<'de> Deserialize<'de> for Bytes {
         use base64::Engine as _;
         match RawBytes::deserialize(d)? {
             RawBytes::Text(text) => Ok(Self(text.into_bytes())),
-            RawBytes::Coded { base64 } => base64::engine::general_purpose::STANDARD
-                .decode(base64)
-                .map(Self)
-                .map_err(de::Error::custom),
+            RawBytes::Coded { base64 } => {
+                base64::engine::general_purpose::STANDARD.decode(base64).map(Self).map_err(de::Error::custom)
+            }
         }
     }
 }

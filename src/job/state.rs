@@ -49,10 +49,7 @@ impl State {
 
     /// Whether nothing more happens to it by itself.
     pub fn is_terminal(self) -> bool {
-        matches!(
-            self,
-            State::Done | State::Failed | State::Cancelled | State::Skipped
-        )
+        matches!(self, State::Done | State::Failed | State::Cancelled | State::Skipped)
     }
 
     /// The word for it, the same everywhere.
@@ -118,9 +115,7 @@ impl Outcome {
     /// The outcome of that name.
     pub fn parse(word: &str) -> Option<Outcome> {
         use Outcome::*;
-        [Done, Failed, TimedOut, Cancelled, Interrupted, Snoozed, Lost]
-            .into_iter()
-            .find(|o| o.as_str() == word)
+        [Done, Failed, TimedOut, Cancelled, Interrupted, Snoozed, Lost].into_iter().find(|o| o.as_str() == word)
     }
 }
 
@@ -156,12 +151,7 @@ pub struct Ending {
 impl Ending {
     /// The end of an attempt whose lease expired.
     pub fn lost(error: impl Into<String>) -> Self {
-        Self {
-            cause: Cause::Lost,
-            exit_code: None,
-            signal: None,
-            error: Some(error.into()),
-        }
+        Self { cause: Cause::Lost, exit_code: None, signal: None, error: Some(error.into()) }
     }
 }
 
@@ -459,9 +449,7 @@ impl Life {
             Cause::Timeout => Outcome::TimedOut,
             Cause::Drain => Outcome::Interrupted,
             Cause::Lost => Outcome::Lost,
-            Cause::Itself if code == Some(SNOOZE_CODE) && !is_listed(spec, SNOOZE_CODE) => {
-                Outcome::Snoozed
-            }
+            Cause::Itself if code == Some(SNOOZE_CODE) && !is_listed(spec, SNOOZE_CODE) => Outcome::Snoozed,
             Cause::Itself => Outcome::Failed,
         }
     }

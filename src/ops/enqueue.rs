@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::select::resolve;
-use super::transition::{self, Gate, By, admit, load_one};
+use super::transition::{self, By, Gate, Room, load_one};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Result};
 use crate::job::lanes::Needs;
@@ -79,24 +79,44 @@ impl Op for Enqueue {
     }
 }
 
-/// The lane of the job before, because neighbours mostly share it.
+/// The lane of the job before and the room in it, because neighbours mostly share them.
 #[derive(Default)]
-struct LaneCache(Option<([String; 3], Option<String>, LaneId)>);
+struct LaneCache(Option<Place>);
+
+struct Place {
+    queue: String,
+    tenant: String,
+    key: Option<String>,
+    needs: Needs,
+    lane: LaneId,
+    room: Room,
+}
+
+impl Place {
+    fn is_for(&self, spec: &JobSpec) -> bool {
+        self.queue == spec.queue()
+            && self.tenant == spec.tenant()
+            && self.key.as_deref() == spec.limit.as_ref().map(|l| l.key.as_str())
+            && self.needs.is_of(spec)
+    }
+}
 
 impl LaneCache {
-    fn lane(&mut self, tx: &mut dyn Tx, spec: &JobSpec) -> Result<LaneId> {
-        let needs = Needs::of(spec).key();
-        let key = spec.limit.as_ref().map(|l| l.key.as_str());
-        if let Some(([queue, tenant, last], last_key, lane)) = &self.0
-            && (queue.as_str(), tenant.as_str(), last) == (spec.queue(), spec.tenant(), &needs)
-            && last_key.as_deref() == key
-        {
-            return Ok(*lane);
-        }
-        let lane = tx.lane(spec.queue(), spec.tenant(), key, &needs)?;
-        let words = [spec.queue().into(), spec.tenant().into(), needs];
-        self.0 = Some((words, key.map(str::to_owned), lane));
-        Ok(lane)
+    /// A place for one more job of `spec`.
+    fn admit(&mut self, tx: &mut dyn Tx, spec: &JobSpec) -> Result<LaneId> {
+        let place = match self.0.take() {
+            Some(place) if place.is_for(spec) => place,
+            _ => {
+                let needs = Needs::of(spec);
+                let key = spec.limit.as_ref().map(|l| l.key.clone());
+                let lane = tx.lane(spec.queue(), spec.tenant(), key.as_deref(), &needs.key())?;
+                let room = Room::of(tx, lane)?;
+                Place { queue: spec.queue().into(), tenant: spec.tenant().into(), key, needs, lane, room }
+            }
+        };
+        let place = self.0.insert(place);
+        place.room.take()?;
+        Ok(place.lane)
     }
 }
 
@@ -122,7 +142,7 @@ fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submis
                 .hint(format!("change it with: orx limit set {} --max-running {}", limit.key, limit.max)));
         }
     }
-    let lane = lanes.lane(tx, spec)?;
+    let lane = lanes.admit(tx, spec)?;
     let now = tx.now();
     let life = match transition::gate(edges.iter().copied()) {
         Gate::Waiting(n) => Life::admit(spec, now, n),
@@ -131,7 +151,6 @@ fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submis
             Life::admit(spec, now, 1).skip(why, now)?
         }
     };
-    admit(tx, lane, 1)?;
     let new = NewJob { id: job.id, lane, life: &life, spec, captured: &job.captured };
     let Some(number) = tx.insert(&[new])?.pop().flatten() else {
         return existing(tx, job)?.ok_or_else(|| Error::conflict(format!("the id {} is taken", job.id)));
@@ -244,16 +263,19 @@ fn name_conflict(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) -> Result<Nam
     let Some(holder) = tx.name_holder(spec.tenant(), name)? else { return Ok(Name::Free) };
     let job = load_one(tx, holder)?;
     match spec.on_conflict.unwrap_or_default() {
-        OnConflict::Reject => Err(Error::conflict(format!("the name {name} is taken by job {holder}, which is {}", job.life.state))
-            .hint("--on-conflict return gives that job, --on-conflict replace takes its place")),
+        OnConflict::Reject => {
+            Err(Error::conflict(format!("the name {name} is taken by job {holder}, which is {}", job.life.state))
+                .hint("--on-conflict return gives that job, --on-conflict replace takes its place"))
+        }
         OnConflict::Return => Ok(Name::Answer(existing_reply(job))),
         OnConflict::Replace => {
             let by = By { actor: Some(&caller.actor), worker: None };
             let reason = Some("replaced".to_owned());
             // A waiting holder may itself wait for a running one; the newcomer then waits for that.
-            let before = tx.needs(holder)?.into_iter().find(|(e, s)| {
-                e.until == Until::Ended && !e.satisfied && *s == Some(State::Running)
-            });
+            let before = tx
+                .needs(holder)?
+                .into_iter()
+                .find(|(e, s)| e.until == Until::Ended && !e.satisfied && *s == Some(State::Running));
             match job.life.clone().cancel(reason, tx.now())? {
                 Cancelled::Ended(life) => {
                     transition::change(tx, &job, &life, EventKind::Cancelled, by, Value::Null)?;

@@ -83,11 +83,7 @@ pub struct Caller {
 impl Caller {
     /// Somebody who can open the store's files may do everything.
     pub fn local(actor: impl Into<String>) -> Self {
-        Self {
-            actor: actor.into(),
-            tenant: None,
-            scopes: Scopes::ALL,
-        }
+        Self { actor: actor.into(), tenant: None, scopes: Scopes::ALL }
     }
 }
 

@@ -81,7 +81,7 @@ fn waiting(tx: &mut dyn Tx, job: &Record) -> Result<u32> {
 
 /// Takes back name and key, and counts against the limits (S10, S13, S15).
 fn come_back(tx: &mut dyn Tx, job: &Record) -> Result<()> {
-    admit(tx, job.lane, 1).map_err(|e| e.context(format_args!("job {}", job.number)))?;
+    admit(tx, job.lane).map_err(|e| e.context(format_args!("job {}", job.number)))?;
     if let Some(name) = &job.spec.name {
         if let Some(holder) = tx.name_holder(&job.tenant, name)? {
             return Err(Error::conflict(format!("job {}: its name {name} is taken by job {holder} now", job.number))
@@ -109,10 +109,9 @@ fn revive_dependants(tx: &mut dyn Tx, source: Number, by: By, replies: &mut Vec<
             let Gate::Waiting(open) = gate(states) else {
                 continue; // another job that it needs did not succeed either
             };
-            let again = edges.into_iter().map(|(edge, state)| Edge {
-                satisfied: state.is_none_or(|s| meets(edge.until, s)),
-                ..edge
-            });
+            let again = edges
+                .into_iter()
+                .map(|(edge, state)| Edge { satisfied: state.is_none_or(|s| meets(edge.until, s)), ..edge });
             tx.put_edges(&again.collect::<Vec<_>>())?;
             come_back(tx, &job)?;
             let life = job.life.clone().revive(open, tx.now())?;

@@ -74,8 +74,11 @@ pub(super) fn resolve(tx: &mut dyn Tx, selector: &Selector) -> Result<Vec<Number
     }
     if let (Selector::Prefix(prefix), [_, _, ..]) = (selector, found.as_slice()) {
         let some: Vec<_> = found.iter().take(5).map(Number::to_string).collect();
-        return Err(Error::usage(format!("{prefix} is the start of {} ids", found.len()))
-            .hint(format!("use the number: {}{}", some.join(", "), if found.len() > 5 { ", …" } else { "" })));
+        return Err(Error::usage(format!("{prefix} is the start of {} ids", found.len())).hint(format!(
+            "use the number: {}{}",
+            some.join(", "),
+            if found.len() > 5 { ", …" } else { "" }
+        )));
     }
     Ok(found)
 }

@@ -31,10 +31,6 @@ impl Op for Status {
     }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
-        Ok(StatusReply {
-            queues: tx.totals()?,
-            workers: tx.workers()?,
-            leader: tx.leader()?,
-        })
+        Ok(StatusReply { queues: tx.totals()?, workers: tx.workers()?, leader: tx.leader()? })
     }
 }

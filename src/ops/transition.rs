@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Kind, Result};
 use crate::job::spec::Until;
 use crate::job::{EventKind, JobSpec, LaneId, Life, Number, Record, State};
-use crate::store::{Change, NewEvent, Topics, Tx};
+use crate::store::{Change, NewEvent, Quota, Topics, Tx};
 use crate::time::Span;
 
 /// How long an idempotency key is kept after its job ended (S13).
@@ -84,12 +84,7 @@ fn resolve_dependants(tx: &mut dyn Tx, source: Number, state: State) -> Result<(
                 let why = format!("needs job {source}, which is {state}");
                 (job.life.clone().skip(why, now)?, EventKind::Skipped, json!({ "because": source }))
             };
-            tx.append(&[NewEvent {
-                number: Some(job.number),
-                state: Some(life.state),
-                data,
-                ..NewEvent::of(kind)
-            }])?;
+            tx.append(&[NewEvent { number: Some(job.number), state: Some(life.state), data, ..NewEvent::of(kind) }])?;
             save(tx, job.number, job.lane, State::Blocked, &life)?;
             if life.state.is_terminal() {
                 release(tx, job.number, &job.spec)?;
@@ -130,16 +125,36 @@ pub(super) fn gate(edges: impl IntoIterator<Item = (Number, Until, State)>) -> G
 }
 
 /// Refuses one more queued job where a limit says so (S15).
-pub(super) fn admit(tx: &mut dyn Tx, lane: LaneId, more: u32) -> Result<()> {
-    for quota in tx.quotas(lane)? {
-        if quota.queued.saturating_add(more) > quota.max {
-            let message = format!("{} {} may have {} jobs queued, and has {}", quota.scope, quota.name, quota.max, quota.queued);
-            return Err(Error::new(Kind::Limit, message)
+pub(super) fn admit(tx: &mut dyn Tx, lane: LaneId) -> Result<()> {
+    let mut room = Room::of(tx, lane)?;
+    room.take()
+}
+
+/// How many more jobs of a lane may be queued.
+pub(super) struct Room(Vec<Quota>);
+
+impl Room {
+    /// What the limits on `lane` leave at this moment.
+    pub(super) fn of(tx: &mut dyn Tx, lane: LaneId) -> Result<Self> {
+        Ok(Self(tx.quotas(lane)?))
+    }
+
+    /// One job more.
+    pub(super) fn take(&mut self) -> Result<()> {
+        for quota in &mut self.0 {
+            if quota.queued >= quota.max {
+                let Quota { scope, name, max, queued } = quota;
+                return Err(Error::new(
+                    Kind::Limit,
+                    format!("{scope} {name} may have {max} jobs queued, and has {queued}"),
+                )
                 .retry_after(std::time::Duration::from_secs(5))
                 .hint("try again when some have ended"));
+            }
+            quota.queued += 1;
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The one job of `number`.

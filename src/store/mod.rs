@@ -21,8 +21,7 @@ use crate::job::output::Chunk;
 use crate::job::spec::Until;
 use crate::job::view::Said;
 use crate::job::{
-    Attempt, Captured, Event, EventKind, Fence, JobId, JobSpec, LaneId, Life, Number, Record,
-    Selector, State, WorkerId,
+    Attempt, Captured, Event, EventKind, Fence, JobId, JobSpec, LaneId, Life, Number, Record, Selector, State, WorkerId,
 };
 use crate::time::{Clock, Span, Timestamp};
 
@@ -376,15 +375,7 @@ pub struct NewEvent<'a> {
 impl NewEvent<'_> {
     /// An event of `kind` with nothing else said.
     pub fn of(kind: EventKind) -> Self {
-        Self {
-            kind,
-            number: None,
-            attempt: None,
-            worker: None,
-            actor: None,
-            state: None,
-            data: Value::Null,
-        }
+        Self { kind, number: None, attempt: None, worker: None, actor: None, state: None, data: Value::Null }
     }
 }
 

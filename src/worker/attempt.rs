@@ -12,13 +12,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
+use super::Shared;
 use super::capture::Capture;
 use super::exit::{self, Exit};
 use super::program;
 use super::pump::{self, pump};
 use super::spawn::{Child, SpawnError};
 use super::tree::Tree;
-use super::Shared;
 use crate::job::output::{Chunk, INLINE_OUTPUT, Stream};
 use crate::job::state::{Cause, Ending};
 use crate::ops::append_output::{AppendOutput, Appended};

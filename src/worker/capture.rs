@@ -70,9 +70,7 @@ impl Capture {
         self.tail.drop_oldest(pushed_out);
         self.tail.append(stream, at, kept);
         let lost = skipped.len().saturating_add(pushed_out);
-        self.dropped = self
-            .dropped
-            .saturating_add(u64::try_from(lost).unwrap_or(u64::MAX));
+        self.dropped = self.dropped.saturating_add(u64::try_from(lost).unwrap_or(u64::MAX));
     }
 
     /// Takes out the live chunks there are, oldest first; to be stored while the attempt runs.
@@ -114,13 +112,7 @@ impl Capture {
         let number = |piece: Piece| {
             let seq = self.next_seq;
             self.next_seq = self.next_seq.saturating_add(1);
-            Chunk {
-                seq,
-                stream: piece.stream,
-                at: piece.at,
-                gap: mem::take(&mut gap),
-                bytes: piece.into_bytes(),
-            }
+            Chunk { seq, stream: piece.stream, at: piece.at, gap: mem::take(&mut gap), bytes: piece.into_bytes() }
         };
         pieces.into_iter().map(number).collect()
     }
@@ -142,12 +134,7 @@ struct Piece {
 
 impl Piece {
     fn new(stream: Stream, at: Timestamp) -> Self {
-        Self {
-            stream,
-            at,
-            front: 0,
-            bytes: Vec::new(),
-        }
+        Self { stream, at, front: 0, bytes: Vec::new() }
     }
 
     fn len(&self) -> usize {

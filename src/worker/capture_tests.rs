@@ -12,20 +12,13 @@ fn of(stream: Stream, chunks: &[Chunk]) -> Vec<u8> {
 }
 
 fn all(chunks: &[Chunk]) -> Vec<u8> {
-    chunks
-        .iter()
-        .flat_map(|chunk| chunk.bytes.clone())
-        .collect()
+    chunks.iter().flat_map(|chunk| chunk.bytes.clone()).collect()
 }
 
 /// What the capture holds, as the allocator sees it: capacities, the queue, and 16 bytes a block.
 fn memory(capture: &Capture) -> usize {
     let pieces = |pieces: &Pieces| {
-        let blocks: usize = pieces
-            .queue
-            .iter()
-            .map(|piece| (piece.bytes.capacity() + 16).max(32))
-            .sum();
+        let blocks: usize = pieces.queue.iter().map(|piece| (piece.bytes.capacity() + 16).max(32)).sum();
         blocks + pieces.queue.capacity() * size_of::<Piece>()
     };
     pieces(&capture.live) + pieces(&capture.tail)
@@ -41,21 +34,15 @@ fn assert_well_formed(chunks: &[Chunk]) {
 #[test]
 fn neighbours_of_one_stream_are_one_chunk() {
     let mut capture = Capture::new(DEFAULT_CAP);
-    for (at, stream, text) in [
-        (1, Stream::Stdout, "a"),
-        (2, Stream::Stdout, "b"),
-        (3, Stream::Stderr, "c"),
-        (4, Stream::Stdout, "d"),
-    ] {
+    for (at, stream, text) in
+        [(1, Stream::Stdout, "a"), (2, Stream::Stdout, "b"), (3, Stream::Stderr, "c"), (4, Stream::Stdout, "d")]
+    {
         capture.push(stream, Timestamp(at), text.as_bytes());
     }
     assert_eq!(capture.unsent_bytes(), 4);
     let chunks = capture.take_live();
     assert_eq!(capture.unsent_bytes(), 0);
-    let seen: Vec<_> = chunks
-        .iter()
-        .map(|chunk| (chunk.seq, chunk.at.0, chunk.bytes.as_slice()))
-        .collect();
+    let seen: Vec<_> = chunks.iter().map(|chunk| (chunk.seq, chunk.at.0, chunk.bytes.as_slice())).collect();
     assert_eq!(seen, [(0, 1, &b"ab"[..]), (1, 3, b"c"), (2, 4, b"d")]);
     capture.push(Stream::Stdout, AT, b"e");
     assert_eq!(capture.finish()[0].seq, 3);
@@ -117,10 +104,7 @@ fn single_bytes_by_turns_stay_within_memory_and_in_order() {
             most = most.max(memory(&capture));
         }
     }
-    println!(
-        "{BYTES} pushes of 1 byte in {:?}, {most} bytes",
-        begun.elapsed()
-    );
+    println!("{BYTES} pushes of 1 byte in {:?}, {most} bytes", begun.elapsed());
     assert!(most <= cap as usize + 128 * 1024, "{most}");
     let chunks = capture.finish();
     assert_well_formed(&chunks);
@@ -128,9 +112,7 @@ fn single_bytes_by_turns_stay_within_memory_and_in_order() {
     for stream in [Stream::Stdout, Stream::Stderr] {
         let bytes = of(stream, &chunks);
         // The head of each stream is a run; so is the tail, up to the end.
-        let breaks = bytes
-            .windows(2)
-            .filter(|pair| pair[1] != (pair[0] + 1) % 251);
+        let breaks = bytes.windows(2).filter(|pair| pair[1] != (pair[0] + 1) % 251);
         assert!(breaks.count() <= 1);
         assert_eq!(*bytes.last().unwrap(), ((BYTES / 2 - 1) % 251) as u8);
     }

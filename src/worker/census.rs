@@ -39,14 +39,7 @@ impl Stat {
         // Fields 3 to 6 of proc(5) are taken; threads are field 20, the start time is field 22.
         let threads = fields.nth(13)?.parse().ok()?;
         let start_time = fields.nth(1)?.parse().ok()?;
-        Some(Self {
-            parent,
-            group,
-            session,
-            start_time,
-            dead_main: matches!(state, "Z" | "X" | "x"),
-            threads,
-        })
+        Some(Self { parent, group, session, start_time, dead_main: matches!(state, "Z" | "X" | "x"), threads })
     }
 }
 
@@ -98,10 +91,7 @@ impl Census {
 }
 
 fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::ENOENT | libc::ESRCH | libc::EACCES | libc::EPERM)
-    )
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH | libc::EACCES | libc::EPERM))
 }
 
 fn stat(pid: i32) -> io::Result<Stat> {
@@ -118,25 +108,33 @@ pub(super) fn start_time(pid: i32) -> io::Result<u64> {
     stat(pid).map(|stat| stat.start_time)
 }
 
-/// Whether a process's environment, as it was when it last executed, has an entry that `accept`s.
+/// Whether a process's environment, as it was when it last executed, has an entry that `accept`s; none if it has ended.
 ///
 /// False too if it cannot be read, as for a process of another user.
-pub(super) fn has_environment_entry(pid: i32, mut accept: impl FnMut(&[u8]) -> bool) -> bool {
+pub(super) fn has_environment_entry(pid: i32, mut accept: impl FnMut(&[u8]) -> bool) -> Option<bool> {
     let mut any = |environment: &[u8]| environment.split(|byte| *byte == 0).any(&mut accept);
-    match fs::read(format!("/proc/{pid}/environ")) {
-        Ok(environment) if !environment.is_empty() => any(&environment),
-        // A main thread that has ended has no memory to show, its other threads have.
-        Ok(_) => fs::read_dir(format!("/proc/{pid}/task"))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .any(|task| fs::read(task.path().join("environ")).is_ok_and(|text| any(&text))),
-        Err(_) => false,
+    // The second reading is for a process that was executing during the first, and had no environment at all.
+    for _ in 0..2 {
+        match fs::read(format!("/proc/{pid}/environ")) {
+            Ok(environment) if !environment.is_empty() => return Some(any(&environment)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Some(false),
+            Err(_) => return None,
+        }
+    }
+    // A main thread that has ended has no memory to show, its other threads have.
+    let in_a_thread = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|task| fs::read(task.path().join("environ")).is_ok_and(|text| any(&text)));
+    match stat(pid) {
+        Ok(stat) if in_a_thread || stat.alive() => Some(in_a_thread),
+        Ok(_) | Err(_) => None,
     }
 }
 
 /// Whether a process belongs to this process's effective user.
 pub(super) fn is_of_this_user(pid: i32) -> bool {
-    fs::metadata(format!("/proc/{pid}"))
-        .is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw())
+    fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw())
 }

@@ -31,15 +31,8 @@ pub(super) enum Stage {
 
 impl Stage {
     /// Every stage by its number, which is how it crosses from the child.
-    const ALL: [Self; 7] = [
-        Self::Clone,
-        Self::Cgroup,
-        Self::Group,
-        Self::DeathSignal,
-        Self::Descriptors,
-        Self::Directory,
-        Self::Execute,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Clone, Self::Cgroup, Self::Group, Self::DeathSignal, Self::Descriptors, Self::Directory, Self::Execute];
 }
 
 /// Why there is no child.
@@ -58,15 +51,8 @@ pub(super) struct CArray {
 impl CArray {
     pub(super) fn new(strings: Vec<CString>) -> Self {
         // The bytes live on the heap, so the pointers stay good when the vector of strings moves.
-        let pointers = strings
-            .iter()
-            .map(|string| string.as_ptr())
-            .chain([ptr::null()])
-            .collect();
-        Self {
-            pointers,
-            _strings: strings,
-        }
+        let pointers = strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
+        Self { pointers, _strings: strings }
     }
 }
 
@@ -95,14 +81,7 @@ impl Stack {
         let flags = MapFlags::PRIVATE | MapFlags::STACK;
         let read_write = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
-        let base = unsafe {
-            mmap_anonymous(
-                ptr::null_mut(),
-                GUARD_BYTES + STACK_BYTES,
-                read_write,
-                flags,
-            )
-        }?;
+        let base = unsafe { mmap_anonymous(ptr::null_mut(), GUARD_BYTES + STACK_BYTES, read_write, flags) }?;
         let stack = Self { base };
         // SAFETY: the range is the lower part of the mapping made above, which nobody uses yet.
         unsafe { mprotect(base, GUARD_BYTES, MprotectFlags::empty()) }?;
@@ -157,10 +136,7 @@ pub(super) fn clone_child(plan: &Plan, stack: &Stack) -> Result<(i32, OwnedFd), 
     let clone_error = io::Error::last_os_error();
     restore_signals(before);
     if pid < 0 {
-        return Err(Failure {
-            stage: Stage::Clone,
-            error: clone_error,
-        });
+        return Err(Failure { stage: Stage::Clone, error: clone_error });
     }
     // SAFETY: the clone succeeded, so the kernel stored a new descriptor which nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
@@ -200,13 +176,7 @@ fn block_all_signals() -> u64 {
     let mut before = 0_u64;
     // SAFETY: both pointers are to 8 bytes, the size given.
     unsafe {
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            &raw const all,
-            &raw mut before,
-            KERNEL_SIGSET,
-        )
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const all, &raw mut before, KERNEL_SIGSET)
     };
     before
 }
@@ -275,18 +245,9 @@ unsafe fn become_program(report: &Report<'_>) -> Stage {
         }
         // A belt beside the braces: all our descriptors are close-on-exec, those of a C library may not be. The table is
         // a copy (no CLONE_FILES), so the parent's flags stay. An old kernel without it loses only the belt.
-        libc::syscall(
-            libc::SYS_close_range,
-            3_u32,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        );
+        libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
         restore_signals(0);
-        libc::execve(
-            plan.path.as_ptr(),
-            plan.argv.pointers.as_ptr(),
-            plan.env.pointers.as_ptr(),
-        );
+        libc::execve(plan.path.as_ptr(), plan.argv.pointers.as_ptr(), plan.env.pointers.as_ptr());
         Stage::Execute
     }
 }
@@ -303,13 +264,7 @@ unsafe fn reset_signal_handlers() {
     while signal <= 64 {
         // SAFETY: the pointer is to more bytes than the kernel reads; SIGKILL and SIGSTOP are refused, as they should be.
         unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                default.as_ptr(),
-                ptr::null_mut::<c_void>(),
-                KERNEL_SIGSET,
-            )
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<c_void>(), KERNEL_SIGSET)
         };
         signal += 1;
     }

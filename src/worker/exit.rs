@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::Interest;
@@ -9,7 +10,10 @@ use tokio::io::unix::AsyncFd;
 
 use super::census::Census;
 use super::leaders;
+use super::tree::Process;
 
+/// Orphans reaped, by whichever thread: a look during which one vanished may have missed its child.
+static ORPHANS_REAPED: AtomicU64 = AtomicU64::new(0);
 /// How often a program is looked at that has ended under a debugger.
 const TRACED_RETRY: Duration = Duration::from_millis(20);
 
@@ -51,8 +55,7 @@ pub async fn wait_exit(pidfd: BorrowedFd<'_>) -> io::Result<Exit> {
 ///
 /// Errors: it is no child of this process, or was reaped before.
 pub fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Option<Exit>> {
-    let id = libc::id_t::try_from(pidfd.as_raw_fd())
-        .map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    let id = libc::id_t::try_from(pidfd.as_raw_fd()).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
     leaders::reaping(|| {
         let result = wait_id(libc::P_PIDFD, id);
         let pid = match &result {
@@ -92,12 +95,15 @@ pub fn reap_orphans() -> io::Result<usize> {
 
 /// As [`reap_orphans`], with a census the caller has.
 pub fn reap_orphans_in(census: &Census) -> usize {
-    let me = rustix::process::getpid().as_raw_nonzero().get();
-    let own_group = rustix::process::getpgrp().as_raw_nonzero().get();
-    let dead = census.children(me).iter().copied().filter(|pid| {
-        census
-            .get(*pid)
-            .is_some_and(|stat| !stat.alive() && stat.group != own_group)
+    reap_strangers(dead_children(census).map(|process| process.pid))
+}
+
+/// Reaps those that are dead children of this process, no leaders, and outside its own process group. Returns how many.
+pub(super) fn reap_strangers(pids: impl Iterator<Item = i32>) -> usize {
+    let own_group = rustix::process::getpgrp();
+    let dead = pids.filter(|pid| {
+        let group = rustix::process::Pid::from_raw(*pid).map(|pid| rustix::process::getpgid(Some(pid)));
+        matches!(group, Some(Ok(group)) if group != own_group)
     });
     let mut reaped = 0;
     leaders::for_each_stranger(dead, |pid| {
@@ -107,9 +113,29 @@ pub fn reap_orphans_in(census: &Census) -> usize {
         // One that is gone was reaped by another call.
         if let Ok(Some(_)) = wait_id(libc::P_PID, id) {
             reaped += 1;
+            ORPHANS_REAPED.fetch_add(1, Ordering::AcqRel);
         }
     });
     reaped
+}
+
+/// How many orphans this process has reaped so far.
+pub(super) fn orphans_reaped() -> u64 {
+    ORPHANS_REAPED.load(Ordering::Acquire)
+}
+
+/// Dead children of this process that are not leaders.
+pub(super) fn dead_orphans(census: &Census) -> impl Iterator<Item = Process> {
+    let leaders = leaders::all();
+    dead_children(census).filter(move |process| !leaders.contains(&process.pid))
+}
+
+fn dead_children(census: &Census) -> impl Iterator<Item = Process> {
+    let me = rustix::process::getpid().as_raw_nonzero().get();
+    census.children(me).iter().filter_map(|pid| {
+        let stat = census.get(*pid)?;
+        (!stat.alive()).then_some(Process { pid: *pid, start_time: stat.start_time })
+    })
 }
 
 /// Whether this process has adopted anybody: a descendant that outlived its parent, living or not.

@@ -10,6 +10,8 @@ use super::tree::Process;
 pub(super) struct Found<'a> {
     pub(super) census: &'a Census,
     pub(super) members: HashMap<i32, Stat>,
+    /// Whether one ended before it could be told from a member.
+    pub(super) unsure: bool,
     leaders: HashSet<i32>,
     spared: HashSet<i32>,
     me: i32,
@@ -23,6 +25,7 @@ impl<'a> Found<'a> {
         let mut found = Self {
             census,
             members: HashMap::new(),
+            unsure: false,
             leaders: HashSet::new(),
             spared: HashSet::new(),
             me,
@@ -37,11 +40,7 @@ impl<'a> Found<'a> {
         // A worker may itself run inside a job; it and those above it are never prey.
         let mut above = Some(me);
         while let Some(pid) = above {
-            above = found
-                .spared
-                .insert(pid)
-                .then(|| census.get(pid).map(|stat| stat.parent))
-                .flatten();
+            above = found.spared.insert(pid).then(|| census.get(pid).map(|stat| stat.parent)).flatten();
         }
         found
     }
@@ -92,9 +91,6 @@ impl<'a> Found<'a> {
 
     pub(super) fn living(&self) -> impl Iterator<Item = Process> {
         let alive = self.members.iter().filter(|(_, stat)| stat.alive());
-        alive.map(|(pid, stat)| Process {
-            pid: *pid,
-            start_time: stat.start_time,
-        })
+        alive.map(|(pid, stat)| Process { pid: *pid, start_time: stat.start_time })
     }
 }

@@ -75,7 +75,6 @@ pub(super) fn while_unreaped<T>(pid: i32, act: impl FnOnce() -> T) -> Option<T> 
 pub(super) fn for_each_stranger(pids: impl Iterator<Item = i32>, mut reap: impl FnMut(i32)) {
     let leaders = lock();
     if leaders.cloning == 0 {
-        pids.filter(|pid| !leaders.pids.contains(pid))
-            .for_each(&mut reap);
+        pids.filter(|pid| !leaders.pids.contains(pid)).for_each(&mut reap);
     }
 }

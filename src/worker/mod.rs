@@ -5,6 +5,7 @@ pub mod capture;
 mod census;
 mod clone;
 pub mod exit;
+mod kill;
 mod kin;
 mod leaders;
 pub mod program;
@@ -37,8 +38,9 @@ use crate::ops::lease::{Lease, LeaseReply, Leased};
 use crate::ops::register::{Deregister, Register};
 use crate::ops::renew::{Renew, RenewReply, Renewed};
 use crate::ops::settle::{Report, Settle, Settled, Started};
+use crate::ops::workers::ListWorkers;
 use crate::queue::Queue;
-use crate::store::{NewWorker, Topics, WorkerState};
+use crate::store::{CancelRequest, NewWorker, Topics, WorkerState};
 use crate::time::{Clock, Span, Timestamp};
 
 /// What a worker is to do.
@@ -118,6 +120,8 @@ pub(crate) struct Shared {
 
 /// The longest pause between two tries to write to a store that cannot be written.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// How long ending the leftovers of a dead worker may take.
+const SWEEP_LIMIT: Duration = Duration::from_secs(5);
 /// How many orders an attempt may have waiting.
 const ORDERS: usize = 8;
 
@@ -150,14 +154,7 @@ pub(crate) fn chance() -> f64 {
 /// When it cannot register, or the queue answers with something that waiting does not mend.
 pub async fn run(queue: Queue, config: Config, clock: Arc<dyn Clock>, stop: watch::Receiver<Stop>) -> Result<()> {
     tree::become_subreaper()?;
-    if config.owns_name {
-        let prefix = program::marker_prefix(&config);
-        let limit = std::time::Instant::now() + Duration::from_secs(5);
-        let swept = tokio::task::spawn_blocking(move || sweep::sweep(prefix.as_bytes(), limit)).await;
-        if let Ok(n @ 1..) = swept {
-            info!(processes = n, "ended what a dead worker of this name left behind");
-        }
-    }
+    sweep_predecessor(&queue, &config).await?;
     let changes = queue.subscribe(Topics::WORK | Topics::CONTROL)?;
     let shared = Arc::new(Shared { queue, clock, spawner: Spawner::start()?, config });
     let mut worker = Worker::new(shared, stop);
@@ -168,6 +165,21 @@ pub async fn run(queue: Queue, config: Config, clock: Arc<dyn Clock>, stop: watc
     result.and(left)
 }
 
+/// Ends what a dead worker of this name left running; looked for only where there was one, as it walks through /proc.
+async fn sweep_predecessor(queue: &Queue, config: &Config) -> Result<()> {
+    let same = |w: &crate::store::Worker| w.name == config.name && w.host == config.host;
+    if !config.owns_name || !queue.call(ListWorkers {}).await?.iter().any(same) {
+        return Ok(());
+    }
+    let prefix = program::marker_prefix(config);
+    let limit = std::time::Instant::now() + SWEEP_LIMIT;
+    let swept = tokio::task::spawn_blocking(move || sweep::sweep(prefix.as_bytes(), limit)).await;
+    if let Ok(processes @ 1..) = swept {
+        info!(processes, "ended what a dead worker of this name left behind");
+    }
+    Ok(())
+}
+
 /// An attempt that runs.
 struct Running {
     slot: u32,
@@ -176,7 +188,8 @@ struct Running {
     /// Whether its start was recorded.
     told: bool,
     service: bool,
-    cancelling: bool,
+    /// The request it is being ended by; another one may be harsher.
+    cancelling: Option<CancelRequest>,
 }
 
 /// What comes back from the tasks of a worker.
@@ -251,7 +264,7 @@ impl Worker {
 
     /// The loop: one event at a time, nothing in it waits for the store.
     async fn work(&mut self, mut changes: Subscription) -> Result<()> {
-        let beat = self.config().ttl.div(3).duration();
+        let beat = self.config().ttl.third().duration();
         let mut renew_at = Instant::now() + beat;
         loop {
             self.obey_stop();
@@ -414,14 +427,17 @@ impl Worker {
         let started = Arc::new(OnceLock::new());
         info!(job = %job.id, number = job.fence.number, attempt = job.fence.attempt,
             trace = %job.captured.trace_id(job.id), queue = %job.queue, "leased");
-        self.running.insert(job.fence, Running {
-            slot,
-            orders,
-            started: Arc::clone(&started),
-            told: false,
-            service: job.spec.is_service(),
-            cancelling: false,
-        });
+        self.running.insert(
+            job.fence,
+            Running {
+                slot,
+                orders,
+                started: Arc::clone(&started),
+                told: false,
+                service: job.spec.is_service(),
+                cancelling: None,
+            },
+        );
         let attempt = Attempt { shared: Arc::clone(&self.shared), job, slot, orders: receiver, started };
         self.tasks.spawn(async move { Back::Ended(attempt.run().await) });
     }
@@ -489,8 +505,8 @@ impl Worker {
             let Some(job) = self.running.get_mut(fence) else { continue };
             match renewed {
                 Renewed::Held => {}
-                Renewed::Cancel(how) if !job.cancelling => {
-                    job.cancelling = true;
+                Renewed::Cancel(how) if job.cancelling.as_ref() != Some(&how) => {
+                    job.cancelling = Some(how.clone());
                     let _ = job.orders.try_send(Order::Cancel(how)); // full: it is being ended
                 }
                 Renewed::Cancel(_) => {}
@@ -508,12 +524,7 @@ impl Worker {
         warn!("this worker was taken for dead; registering again");
         self.dry = false;
         let config = self.config();
-        let op = Register {
-            worker: config.introduction(),
-            ttl: config.ttl,
-            succeeds: false,
-            jitter: chance(),
-        };
+        let op = Register { worker: config.introduction(), ttl: config.ttl, succeeds: false, jitter: chance() };
         let queue = self.shared.queue.clone();
         self.asked += 1; // holds the end back until the answer is there
         self.tasks.spawn(async move {

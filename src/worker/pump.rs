@@ -76,12 +76,7 @@ impl Pipes {
     }
 
     /// Reads what there is, and closes the pipe at its end.
-    fn read(
-        &mut self,
-        stream: Stream,
-        reads: usize,
-        take: &mut impl FnMut(Stream, &[u8]),
-    ) -> io::Result<()> {
+    fn read(&mut self, stream: Stream, reads: usize, take: &mut impl FnMut(Stream, &[u8])) -> io::Result<()> {
         let pipe = match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
@@ -104,10 +99,7 @@ impl Pipes {
     /// Takes what was written before the time was up.
     fn read_last(&mut self, take: &mut impl FnMut(Stream, &[u8])) -> io::Result<Pumped> {
         let mut cut = false;
-        for (stream, pipe) in [
-            (Stream::Stdout, self.stdout.take()),
-            (Stream::Stderr, self.stderr.take()),
-        ] {
+        for (stream, pipe) in [(Stream::Stdout, self.stdout.take()), (Stream::Stderr, self.stderr.take())] {
             let Some(pipe) = pipe else { continue };
             let pipe = pipe.into_nonblocking_fd()?;
             cut |= !read_directly(&pipe, &mut self.buffer, |bytes| take(stream, bytes))?;
@@ -124,11 +116,7 @@ async fn readable(pipe: Option<&Receiver>) -> io::Result<()> {
 }
 
 /// Reads past the runtime, whose knowledge of what is ready may be a turn old. Returns whether the pipe has ended.
-fn read_directly(
-    pipe: &OwnedFd,
-    buffer: &mut [u8],
-    mut take: impl FnMut(&[u8]),
-) -> io::Result<bool> {
+fn read_directly(pipe: &OwnedFd, buffer: &mut [u8], mut take: impl FnMut(&[u8])) -> io::Result<bool> {
     for _ in 0..LAST_READS {
         match rustix::io::read(pipe, &mut *buffer) {
             Ok(0) => return Ok(true),

@@ -31,10 +31,7 @@ async fn both_streams_are_read_to_their_end() {
     let attempt = Attempt::shell("echo out; echo err >&2; echo more").await;
     let (pumped, out, err) = pump_attempt(&attempt, DEFAULT_DRAIN).await;
     assert!(!pumped.cut);
-    assert_eq!(
-        (out.as_slice(), err.as_slice()),
-        (&b"out\nmore\n"[..], &b"err\n"[..])
-    );
+    assert_eq!((out.as_slice(), err.as_slice()), (&b"out\nmore\n"[..], &b"err\n"[..]));
 }
 
 #[tokio::test]
@@ -93,10 +90,7 @@ async fn a_pipe_that_is_never_empty_lets_other_tasks_run() {
     let full = || {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
         rustix::pipe::fcntl_setpipe_size(&write, BYTES).unwrap();
-        assert_eq!(
-            rustix::io::write(&write, &vec![b'x'; BYTES]).unwrap(),
-            BYTES
-        );
+        assert_eq!(rustix::io::write(&write, &vec![b'x'; BYTES]).unwrap(), BYTES);
         read
     };
     static TURNS: AtomicU64 = AtomicU64::new(0);
@@ -115,10 +109,7 @@ async fn a_pipe_that_is_never_empty_lets_other_tasks_run() {
     other.abort();
     assert_eq!(length, 2 * BYTES);
     let expected = (2 * BYTES / BUFFER / READS_PER_TURN - 1) as u64;
-    assert!(
-        turns_before_the_last >= expected,
-        "{turns_before_the_last} of {expected}"
-    );
+    assert!(turns_before_the_last >= expected, "{turns_before_the_last} of {expected}");
 }
 
 #[tokio::test]

@@ -17,11 +17,7 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// Resolves `name` to an absolute path through PATH of `env`, or relative to `cwd` if it contains a slash.
 ///
 /// Errors: [`SpawnError::NotFound`], [`SpawnError::NotExecutable`], or [`SpawnError::Directory`] if `cwd` is none.
-pub(super) fn program(
-    name: &OsStr,
-    env: &[(OsString, OsString)],
-    cwd: Option<&Path>,
-) -> Result<PathBuf, SpawnError> {
+pub(super) fn program(name: &OsStr, env: &[(OsString, OsString)], cwd: Option<&Path>) -> Result<PathBuf, SpawnError> {
     let cwd = directory(cwd)?;
     if name.as_bytes().contains(&b'/') {
         return match verdict(&cwd.join(name)) {
@@ -30,10 +26,8 @@ pub(super) fn program(
             Verdict::Refused(path, reason) => Err(refused(path, reason)),
         };
     }
-    let path = env
-        .iter()
-        .find(|(key, _)| key == "PATH")
-        .map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value.as_os_str());
+    let path =
+        env.iter().find(|(key, _)| key == "PATH").map_or(OsStr::new(DEFAULT_PATH), |(_, value)| value.as_os_str());
     let mut first_refused = None;
     for dir in path.as_bytes().split(|byte| *byte == b':') {
         // An empty entry means the working directory, and so does joining it.
@@ -56,26 +50,16 @@ pub(super) fn program(
 fn directory(cwd: Option<&Path>) -> Result<PathBuf, SpawnError> {
     let own = || std::env::current_dir();
     let Some(cwd) = cwd else {
-        return own().map_err(|source| SpawnError::Directory {
-            dir: PathBuf::from("."),
-            source,
-        });
+        return own().map_err(|source| SpawnError::Directory { dir: PathBuf::from("."), source });
     };
     let check = || {
-        let dir = if cwd.is_absolute() {
-            cwd.to_path_buf()
-        } else {
-            own()?.join(cwd)
-        };
+        let dir = if cwd.is_absolute() { cwd.to_path_buf() } else { own()?.join(cwd) };
         match std::fs::metadata(&dir)?.is_dir() {
             true => Ok(dir),
             false => Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
         }
     };
-    check().map_err(|source| SpawnError::Directory {
-        dir: cwd.to_path_buf(),
-        source,
-    })
+    check().map_err(|source| SpawnError::Directory { dir: cwd.to_path_buf(), source })
 }
 
 enum Verdict {
@@ -100,10 +84,7 @@ fn verdict(path: &Path) -> Verdict {
 }
 
 fn refused(path: PathBuf, source: io::Error) -> SpawnError {
-    SpawnError::NotExecutable {
-        program: path,
-        source,
-    }
+    SpawnError::NotExecutable { program: path, source }
 }
 
 fn not_found(name: &OsStr, path: Option<&OsStr>) -> SpawnError {
@@ -111,8 +92,5 @@ fn not_found(name: &OsStr, path: Option<&OsStr>) -> SpawnError {
         Some(path) => format!(" in PATH={}", path.display()),
         None => String::new(),
     };
-    SpawnError::NotFound {
-        program: name.to_os_string(),
-        place,
-    }
+    SpawnError::NotFound { program: name.to_os_string(), place }
 }

@@ -106,10 +106,7 @@ impl SpawnError {
     }
 
     fn system(doing: &'static str, source: impl Into<io::Error>) -> Self {
-        Self::System {
-            doing,
-            source: source.into(),
-        }
+        Self::System { doing, source: source.into() }
     }
 }
 
@@ -141,13 +138,11 @@ impl Spawner {
         let (requests, queue) = mpsc::channel();
         let stack = ChildStack(Stack::new()?);
         let keep_open = requests.clone();
-        std::thread::Builder::new()
-            .name("orx-spawn".to_owned())
-            .spawn(move || {
-                // With a sender of its own the loop never ends: its end would be SIGKILL for every job.
-                let _keep_open = keep_open;
-                serve(&queue, stack);
-            })?;
+        std::thread::Builder::new().name("orx-spawn".to_owned()).spawn(move || {
+            // With a sender of its own the loop never ends: its end would be SIGKILL for every job.
+            let _keep_open = keep_open;
+            serve(&queue, stack);
+        })?;
         Ok(Self { requests })
     }
 
@@ -155,15 +150,11 @@ impl Spawner {
     ///
     /// If the future is dropped before that, a program that still starts is killed. The search for the program happens
     /// on the spawner's thread, so a dead network file system delays other programs but no task.
-    pub fn spawn(
-        &self,
-        program: Program,
-    ) -> impl Future<Output = Result<Child, SpawnError>> + Send + 'static {
+    pub fn spawn(&self, program: Program) -> impl Future<Output = Result<Child, SpawnError>> + Send + 'static {
         let (reply, answer) = oneshot::channel();
         let sent = self.requests.send(Request { program, reply });
         async move {
-            let gone =
-                || SpawnError::system("starting a program", io::Error::other("no spawner thread"));
+            let gone = || SpawnError::system("starting a program", io::Error::other("no spawner thread"));
             sent.map_err(|_| gone())?;
             answer.await.map_err(|_| gone())?.accept()
         }
@@ -182,12 +173,9 @@ struct Delivery(Option<Result<Child, SpawnError>>);
 
 impl Delivery {
     fn accept(mut self) -> Result<Child, SpawnError> {
-        self.0.take().unwrap_or_else(|| {
-            Err(SpawnError::system(
-                "starting a program",
-                io::Error::other("delivered twice"),
-            ))
-        })
+        self.0
+            .take()
+            .unwrap_or_else(|| Err(SpawnError::system("starting a program", io::Error::other("delivered twice"))))
     }
 }
 
@@ -216,11 +204,10 @@ fn serve(queue: &mpsc::Receiver<Request>, stack: ChildStack) {
             continue;
         }
         // A panic must not end this thread, for that would kill every running job.
-        let result = catch_unwind(AssertUnwindSafe(|| start(request.program, &stack.0)))
-            .unwrap_or_else(|_| {
-                let panicked = io::Error::other("the spawner panicked");
-                Err(SpawnError::system("starting a program", panicked))
-            });
+        let result = catch_unwind(AssertUnwindSafe(|| start(request.program, &stack.0))).unwrap_or_else(|_| {
+            let panicked = io::Error::other("the spawner panicked");
+            Err(SpawnError::system("starting a program", panicked))
+        });
         // A caller who has gone gets the delivery back here, and its drop kills the child.
         let _ = request.reply.send(Delivery(Some(result)));
     }
@@ -254,50 +241,28 @@ fn start(program: Program, stack: &Stack) -> Result<Child, SpawnError> {
         path: c_string(path.clone().into_os_string())?,
         argv: c_array(program.argv)?,
         env: c_array(env)?,
-        cwd: cwd
-            .clone()
-            .map(|dir| c_string(dir.into_os_string()))
-            .transpose()?,
+        cwd: cwd.clone().map(|dir| c_string(dir.into_os_string())).transpose()?,
         stdin: lift(stdin(program.stdin.as_deref())?)?,
         stdout: child_stdout,
         stderr: child_stderr,
         cgroup: program.cgroup.map(cgroup_procs).transpose()?,
     };
-    let (pid, pidfd) =
-        clone_child(&plan, stack).map_err(|failure| explain(failure, &name, path, cwd))?;
-    Ok(Child {
-        pid,
-        pidfd,
-        stdout,
-        stderr,
-    })
+    let (pid, pidfd) = clone_child(&plan, stack).map_err(|failure| explain(failure, &name, path, cwd))?;
+    Ok(Child { pid, pidfd, stdout, stderr })
 }
 
 /// Names the fault: the program's, the directory's or the worker's.
 fn explain(failure: Failure, name: &OsStr, path: PathBuf, cwd: Option<PathBuf>) -> SpawnError {
     let Failure { stage, error } = failure;
-    let scarce = matches!(
-        error.raw_os_error(),
-        Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::EINTR)
-    );
+    let scarce =
+        matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::EINTR));
     match stage {
-        Stage::Directory if !scarce => SpawnError::Directory {
-            dir: cwd.unwrap_or_default(),
-            source: error,
-        },
+        Stage::Directory if !scarce => SpawnError::Directory { dir: cwd.unwrap_or_default(), source: error },
         // ENOENT from a file that is there means the interpreter of its `#!` line or its ELF header.
-        Stage::Execute
-            if error.raw_os_error() == Some(libc::ENOENT) && std::fs::metadata(&path).is_err() =>
-        {
-            SpawnError::NotFound {
-                program: name.to_os_string(),
-                place: String::new(),
-            }
+        Stage::Execute if error.raw_os_error() == Some(libc::ENOENT) && std::fs::metadata(&path).is_err() => {
+            SpawnError::NotFound { program: name.to_os_string(), place: String::new() }
         }
-        Stage::Execute if !scarce => SpawnError::NotExecutable {
-            program: path,
-            source: error,
-        },
+        Stage::Execute if !scarce => SpawnError::NotExecutable { program: path, source: error },
         Stage::Execute => SpawnError::system("executing the program", error),
         Stage::Directory => SpawnError::system("entering the working directory", error),
         Stage::Clone => SpawnError::system("making a process", error),
@@ -322,19 +287,14 @@ fn lift(fd: OwnedFd) -> Result<OwnedFd, SpawnError> {
     if fd.as_raw_fd() > 2 {
         return Ok(fd);
     }
-    rustix::io::fcntl_dupfd_cloexec(&fd, 3)
-        .map_err(|errno| SpawnError::system("moving a descriptor", errno))
+    rustix::io::fcntl_dupfd_cloexec(&fd, 3).map_err(|errno| SpawnError::system("moving a descriptor", errno))
 }
 
 /// A file to read the bytes from. Not a pipe: a pipe must be fed, by somebody who outlives a program that never reads.
 fn stdin(bytes: Option<&[u8]>) -> Result<OwnedFd, SpawnError> {
     let Some(bytes) = bytes else {
-        return rustix::fs::open(
-            c"/dev/null",
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|errno| SpawnError::system("opening /dev/null", errno));
+        return rustix::fs::open(c"/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| SpawnError::system("opening /dev/null", errno));
     };
     sealed(bytes).map_err(|source| SpawnError::system("preparing standard input", source))
 }
@@ -344,10 +304,7 @@ fn sealed(bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut file = std::fs::File::from(rustix::fs::memfd_create(c"orx-stdin", flags)?);
     file.write_all(bytes)?;
     // Sealed, as the program could reopen it to write through /proc and see other bytes on a second reading.
-    rustix::fs::fcntl_add_seals(
-        &file,
-        SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
-    )?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
     Ok(file.into())
 }
@@ -366,14 +323,8 @@ fn refuse_nul(program: &Program) -> Result<(), SpawnError> {
         let message = format!("argument {index} of the command contains a NUL byte");
         return Err(SpawnError::Invalid(message));
     }
-    match program
-        .env
-        .iter()
-        .find(|(key, value)| has_nul(key) || has_nul(value))
-    {
-        Some((key, _)) => Err(SpawnError::Invalid(format!(
-            "environment variable {key:?} contains a NUL byte"
-        ))),
+    match program.env.iter().find(|(key, value)| has_nul(key) || has_nul(value)) {
+        Some((key, _)) => Err(SpawnError::Invalid(format!("environment variable {key:?} contains a NUL byte"))),
         None => Ok(()),
     }
 }
@@ -384,8 +335,7 @@ fn c_array(strings: impl IntoIterator<Item = OsString>) -> Result<CArray, SpawnE
 }
 
 fn c_string(string: OsString) -> Result<CString, SpawnError> {
-    CString::new(string.into_vec())
-        .map_err(|_| SpawnError::Invalid("the command contains a NUL byte".to_owned()))
+    CString::new(string.into_vec()).map_err(|_| SpawnError::Invalid("the command contains a NUL byte".to_owned()))
 }
 
 #[cfg(test)]

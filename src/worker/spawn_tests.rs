@@ -39,14 +39,8 @@ impl Drop for Scratch {
 #[tokio::test]
 async fn exit_codes_and_signals_come_back() {
     assert_eq!(output(command(["true"])).await.0, Exit::Code(0));
-    assert_eq!(
-        output(command(["sh", "-c", "exit 42"])).await.0,
-        Exit::Code(42)
-    );
-    assert_eq!(
-        output(command(["sh", "-c", "kill -9 $$"])).await.0,
-        Exit::Signal(9)
-    );
+    assert_eq!(output(command(["sh", "-c", "exit 42"])).await.0, Exit::Code(42));
+    assert_eq!(output(command(["sh", "-c", "kill -9 $$"])).await.0, Exit::Signal(9));
 }
 
 #[tokio::test]
@@ -55,14 +49,8 @@ async fn a_missing_program_is_127_and_names_the_path() {
     program.env = vec![("PATH".into(), "/usr/bin:/bin".into())];
     let error = refusal(program).await;
     assert_eq!(error.exit_code(), 127);
-    assert_eq!(
-        error.to_string(),
-        r#"program "foo-of-nowhere" not found in PATH=/usr/bin:/bin"#
-    );
-    assert_eq!(
-        refusal(command(["./foo-of-nowhere"])).await.exit_code(),
-        127
-    );
+    assert_eq!(error.to_string(), r#"program "foo-of-nowhere" not found in PATH=/usr/bin:/bin"#);
+    assert_eq!(refusal(command(["./foo-of-nowhere"])).await.exit_code(), 127);
     assert_eq!(refusal(command([""])).await.exit_code(), 127);
 }
 
@@ -148,14 +136,8 @@ async fn the_environment_is_exact() {
 #[tokio::test]
 async fn the_child_leads_its_own_group() {
     let script = "cut -d' ' -f1,5 /proc/$$/stat";
-    let child = spawner()
-        .spawn(command(["sh", "-c", script]))
-        .await
-        .unwrap();
-    assert_eq!(
-        read_line(&child.stdout),
-        format!("{} {}", child.pid, child.pid)
-    );
+    let child = spawner().spawn(command(["sh", "-c", script])).await.unwrap();
+    assert_eq!(read_line(&child.stdout), format!("{} {}", child.pid, child.pid));
     assert!(child.started().unwrap() > 0);
     wait_exit(child.pidfd.as_fd()).await.unwrap();
     assert!(child.started().is_err());
@@ -176,30 +158,18 @@ async fn no_descriptor_is_inherited() {
 
 #[tokio::test]
 async fn signals_have_their_defaults_and_none_is_blocked() {
-    let (_, status) = output(command([
-        "grep",
-        "-E",
-        "^Sig(Blk|Ign|Cgt)",
-        "/proc/self/status",
-    ]))
-    .await;
+    let (_, status) = output(command(["grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"])).await;
     assert!(status.contains("SigBlk:\t0000000000000000"), "{status}");
     assert!(status.contains("SigIgn:\t0000000000000000"), "{status}");
     let script = "kill -PIPE $$; echo survived";
-    assert_eq!(
-        output(command(["sh", "-c", script])).await,
-        (Exit::Signal(libc::SIGPIPE), String::new())
-    );
+    assert_eq!(output(command(["sh", "-c", script])).await, (Exit::Signal(libc::SIGPIPE), String::new()));
 }
 
 #[tokio::test]
 async fn a_child_nobody_waits_for_is_killed() {
     let scratch = Scratch::new("abandoned");
     let pid_file = scratch.0.join("pid");
-    let script = format!(
-        "echo $$ >{0}.new; mv {0}.new {0}; exec sleep 300",
-        pid_file.display()
-    );
+    let script = format!("echo $$ >{0}.new; mv {0}.new {0}; exec sleep 300", pid_file.display());
     // The reply is ready but never taken: the future is dropped unpolled.
     drop(spawner().spawn(command(["sh", "-c", &script])));
     let taken = spawner().spawn(command(["true"])).await.unwrap();
@@ -289,9 +259,7 @@ async fn thousands_of_spawns_are_fast() {
     }
     let serial = f64::from(SPAWNS) / begun.elapsed().as_secs_f64();
     let begun = Instant::now();
-    let attempts: Vec<_> = (0..SPAWNS)
-        .map(|_| spawner().spawn(command(["/bin/true"])))
-        .collect();
+    let attempts: Vec<_> = (0..SPAWNS).map(|_| spawner().spawn(command(["/bin/true"]))).collect();
     for attempt in attempts {
         let child = attempt.await.unwrap();
         wait_exit(child.pidfd.as_fd()).await.unwrap();

@@ -35,7 +35,8 @@ pub(super) fn command<const N: usize>(argv: [&str; N]) -> Program {
 pub(super) fn unique_marker() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("{}/{number}", std::process::id())
+    // Ends in a slash, so that no marker is the beginning of another: one test sweeps by its own.
+    format!("{}/{number}/", std::process::id())
 }
 
 /// Looks again until it is so; fails after the limit.
@@ -84,9 +85,7 @@ pub(super) fn read_line(pipe: &OwnedFd) -> String {
 /// Numbers in the next line of a pipe.
 pub(super) fn read_pids(pipe: &OwnedFd) -> Vec<i32> {
     let line = read_line(pipe);
-    line.split_whitespace()
-        .map(|pid| pid.parse().unwrap())
-        .collect()
+    line.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
 pub(super) async fn output(program: Program) -> (Exit, String) {

@@ -1,4 +1,5 @@
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use super::super::exit::{Exit, reap_orphans};
 use super::super::sweep::sweep;
@@ -13,7 +14,7 @@ async fn a_plain_tree_is_found_and_killed() {
     assert!(attempt.pids().contains(&pids[0]) && attempt.pids().contains(&pids[1]));
     assert!(attempt.kill());
     assert_eq!(attempt.exit().await, Exit::Signal(libc::SIGKILL));
-    assert_eq!(attempt.pids(), []);
+    assert!(attempt.pids().is_empty());
 }
 
 #[tokio::test]
@@ -88,8 +89,7 @@ async fn one_that_ignores_term_is_killed() {
 
 #[tokio::test]
 async fn a_stopped_process_gets_term() {
-    let mut attempt =
-        Attempt::shell("trap 'echo got; exit 7' TERM; echo ready; kill -STOP $$").await;
+    let mut attempt = Attempt::shell("trap 'echo got; exit 7' TERM; echo ready; kill -STOP $$").await;
     read_line(&attempt.child.stdout);
     eventually("it is stopped", || is_stopped(attempt.child.pid));
     attempt.tree.signal(Signal::TERM).unwrap();
@@ -146,15 +146,14 @@ async fn a_fork_loop_is_beaten() {
         os._exit(0)";
     let mut attempt = Attempt::python(python).await;
     let marker = match &attempt.tree.marker {
-        Marker::Adopted(marker) => marker.clone(),
-        Marker::Anywhere(_) => unreachable!(),
+        Marker::Adopted(marker) | Marker::Anywhere(marker) => marker.clone(),
     };
     for _ in 0..3 {
         read_line(&attempt.child.stdout);
     }
     assert!(attempt.kill());
     let left = Census::take().unwrap();
-    let marked = |pid| census::has_environment_entry(pid, |entry| entry == marker);
+    let marked = |pid| census::has_environment_entry(pid, |entry| entry == marker) == Some(true);
     assert_eq!(left.iter().filter(|(pid, _)| marked(*pid)).count(), 0);
 }
 
@@ -162,8 +161,7 @@ async fn a_fork_loop_is_beaten() {
 async fn all_are_stopped_before_anybody_is_killed() {
     let mut attempt = Attempt::shell("setsid sh -c 'echo $$; exec sleep 300' & wait").await;
     let pid = read_pids(&attempt.child.stdout)[0];
-    let nobody = attempt.tree.freeze(Instant::now() + LIMIT);
-    assert!(!nobody);
+    attempt.tree.freeze(Instant::now() + LIMIT);
     for pid in [pid, attempt.child.pid] {
         eventually("it is stopped", || is_stopped(pid));
     }
@@ -181,7 +179,7 @@ async fn a_wide_fork_bomb_is_beaten() {
     let mut attempt = Attempt::python(python).await;
     read_line(&attempt.child.stdout);
     assert!(attempt.kill());
-    assert_eq!(attempt.pids(), []);
+    assert!(attempt.pids().is_empty());
 }
 
 #[tokio::test]
@@ -207,10 +205,7 @@ async fn a_recycled_pid_is_never_hit() {
     let mut attempt = Attempt::shell("echo ready; exec sleep 300").await;
     read_line(&attempt.child.stdout);
     let process = attempt.tree.members().unwrap()[0];
-    let other = Process {
-        start_time: process.start_time + 1,
-        ..process
-    };
+    let other = Process { start_time: process.start_time + 1, ..process };
     assert!(open(process).is_some());
     assert!(open(other).is_none());
 }
@@ -224,10 +219,7 @@ async fn orphans_are_reaped_and_leaders_are_not() {
         reap_orphans().unwrap();
         gone()
     });
-    assert!(
-        attempt.child.started().is_ok(),
-        "the leader is a zombie yet"
-    );
+    assert!(attempt.child.started().is_ok(), "the leader is a zombie yet");
     assert_eq!(attempt.exit().await, Exit::Code(0));
     assert!(attempt.kill());
 }
@@ -247,6 +239,45 @@ async fn one_tree_does_not_see_another() {
 fn is_stopped(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     stat.contains(") T ")
+}
+
+#[test]
+fn a_marker_without_a_name_marks_nobody() {
+    for nameless in ["", "ORX", "=", "=x"] {
+        for marker in [Marker::Adopted, Marker::Anywhere].map(|kind| kind(nameless.into())) {
+            for entry in ["", "ORX", "ORX=1", "=", "=x"] {
+                assert!(!marker.accepts(entry.as_bytes()), "{marker:?} {entry:?}");
+            }
+        }
+    }
+    assert!(Marker::Adopted(b"A=1".to_vec()).accepts(b"A=1"));
+    assert!(!Marker::Adopted(b"A=1".to_vec()).accepts(b"A=12"));
+    assert!(Marker::Anywhere(b"A=1".to_vec()).accepts(b"A=12"));
+}
+
+#[tokio::test]
+async fn a_tree_without_marker_leaves_the_orphans_of_others() {
+    let mut attempt = Attempt::shell("(setsid sh -c 'echo $$; exec sleep 300' &)").await;
+    let orphan = read_pids(&attempt.child.stdout)[0];
+    attempt.exit().await;
+    eventually("it is adopted", || attempt.pids() == [orphan]);
+    let stranger = Attempt::shell("exec sleep 300").await;
+    let pidfd = stranger.child.pidfd.try_clone().unwrap();
+    let mut unmarked = Tree::new(stranger.child.pid, pidfd, Vec::new());
+    unmarked.snatch(Instant::now() + LIMIT);
+    assert!(unmarked.kill_all(Instant::now() + LIMIT));
+    assert!(is_alive(orphan));
+    assert!(attempt.kill());
+}
+
+#[tokio::test]
+async fn an_orphan_is_snatched_by_its_marker() {
+    let mut attempt = Attempt::shell("(setsid sh -c 'echo $$; exec sleep 300' &)").await;
+    let orphan = read_pids(&attempt.child.stdout)[0];
+    attempt.exit().await;
+    eventually("it is adopted", || attempt.pids() == [orphan]);
+    attempt.tree.snatch(Instant::now() + LIMIT);
+    eventually("it dies", || !is_alive(orphan));
 }
 
 /// Kills what a test started outside the spawner, and everything below it.
@@ -294,8 +325,7 @@ async fn a_sweep_spares_the_living_attempts_of_this_process() {
     let mut attempt = Attempt::shell("sleep 300 & echo $!; wait").await;
     let pid = read_pids(&attempt.child.stdout)[0];
     let prefix = match &attempt.tree.marker {
-        Marker::Adopted(marker) => marker.clone(),
-        Marker::Anywhere(_) => unreachable!(),
+        Marker::Adopted(marker) | Marker::Anywhere(marker) => marker.clone(),
     };
     assert_eq!(sweep(&prefix, Instant::now() + LIMIT), 0);
     assert!(is_alive(pid));
@@ -314,9 +344,5 @@ async fn a_deadline_in_the_past_still_kills_once_and_returns() {
 fn the_cost_of_a_census() {
     let begun = Instant::now();
     let census = Census::take().unwrap();
-    println!(
-        "{} processes in {:?}",
-        census.iter().count(),
-        begun.elapsed()
-    );
+    println!("{} processes in {:?}", census.iter().count(), begun.elapsed());
 }

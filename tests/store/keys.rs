@@ -1,10 +1,10 @@
 use orx::error::Kind;
+use orx::job::Selector;
 use orx::job::State;
 use orx::job::lanes::Offer;
 use orx::job::state::Cause;
 use orx::ops::enqueue::Enqueue;
 use orx::ops::select::Select;
-use orx::job::Selector;
 use orx::time::Span;
 
 use super::support::*;

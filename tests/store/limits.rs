@@ -1,7 +1,7 @@
 use orx::error::Kind;
+use orx::job::State;
 use orx::job::lanes::Offer;
 use orx::ops::status::Status;
-use orx::job::State;
 
 use super::support::*;
 

@@ -68,7 +68,7 @@ impl TestClock {
 pub struct Fixture {
     pub queue: Queue,
     pub clock: Arc<TestClock>,
-    pub dir: Option<tempfile::TempDir>,
+    _dir: Option<tempfile::TempDir>,
     epoch: AtomicI64,
 }
 
@@ -86,7 +86,7 @@ impl Fixture {
     fn open(location: &Location, dir: Option<tempfile::TempDir>) -> Self {
         let clock = TestClock::new();
         let queue = Queue::open(location, Caller::local("tester"), clock.clone()).unwrap();
-        Self { queue, clock, dir, epoch: 0.into() }
+        Self { queue, clock, _dir: dir, epoch: 0.into() }
     }
 
     pub async fn enqueue(&self, json: &str) -> Result<Enqueued> {
@@ -174,14 +174,8 @@ impl TestWorker<'_> {
     }
 
     pub async fn lease(&self, slots: u32) -> Vec<Leased> {
-        let op = Lease {
-            worker: self.id,
-            name: self.name.clone(),
-            offer: self.offer.clone(),
-            slots,
-            ttl: TTL,
-            only: None,
-        };
+        let op =
+            Lease { worker: self.id, name: self.name.clone(), offer: self.offer.clone(), slots, ttl: TTL, only: None };
         self.fixture.queue.call(op).await.unwrap().jobs
     }
 

@@ -22,8 +22,14 @@ const STATEMENTS: usize = 128;
 const MIGRATIONS: [&str; SCHEMA as usize] = [include_str!("migrations/0001_queue.sql")];
 const OUTPUT_SCHEMA: &str = include_str!("migrations/output_0001.sql");
 
-/// Refuses a SQLite that is known to lose data.
+/// Refuses a SQLite that is known to lose data, and sets it up.
 pub(super) fn check_library() -> Result<()> {
+    static QUIET: std::sync::Once = std::sync::Once::new();
+    QUIET.call_once(|| {
+        // SAFETY: called once, before the first connection of the process; the option takes one int. Where SQLite is
+        // in use already it refuses, which is fine: without its statistics, allocations take no global lock.
+        unsafe { rusqlite::ffi::sqlite3_config(rusqlite::ffi::SQLITE_CONFIG_MEMSTATUS, 0) };
+    });
     let version = rusqlite::version_number();
     if version < MIN_SQLITE {
         return Err(Error::failed(format!(
@@ -55,7 +61,10 @@ fn prepare(conn: &Connection, path: &Path, location: &str) -> Result<()> {
 }
 
 fn writer_pragmas(conn: &Connection, synchronous: &str) -> Result<()> {
-    conn.execute_batch(&format!("PRAGMA synchronous={synchronous}; PRAGMA temp_store=MEMORY;"))?;
+    // No spilling: a transaction of 10,000 jobs would write its pages twice.
+    conn.execute_batch(&format!(
+        "PRAGMA synchronous={synchronous}; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8000; PRAGMA cache_spill=0;"
+    ))?;
     Ok(())
 }
 
@@ -188,8 +197,9 @@ impl From<rusqlite::Error> for Error {
         let code = error.sqlite_error_code();
         let unavailable = |what: &str| Error::unavailable(what.to_owned());
         let it = match code {
-            Some(ErrorCode::DiskFull) => unavailable("the disk is full")
-                .hint("make room; nothing that was acknowledged is lost"),
+            Some(ErrorCode::DiskFull) => {
+                unavailable("the disk is full").hint("make room; nothing that was acknowledged is lost")
+            }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => unavailable("the store is busy"),
             Some(ErrorCode::ReadOnly) => unavailable("the store cannot be written"),
             Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => unavailable("the store cannot be opened"),

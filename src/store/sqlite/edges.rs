@@ -16,10 +16,7 @@ impl Edges for SqliteTx<'_> {
                 Until::Done => "done",
                 Until::Ended => "ended",
             };
-            self.execute(
-                sql!("edges_put"),
-                params![edge.number, edge.needs, until, edge.satisfied],
-            )?;
+            self.execute(sql!("edges_put"), params![edge.number, edge.needs, until, edge.satisfied])?;
         }
         Ok(())
     }
@@ -29,9 +26,7 @@ impl Edges for SqliteTx<'_> {
     }
 
     fn needs(&mut self, number: Number) -> Result<Vec<(Edge, Option<State>)>> {
-        self.all(sql!("edges_needs"), [number], |r| {
-            Ok((edge(r)?, r.get::<_, Option<Column<State>>>(4)?.map(|c| c.0)))
-        })
+        self.all(sql!("edges_needs"), [number], |r| Ok((edge(r)?, r.get::<_, Option<Column<State>>>(4)?.map(|c| c.0))))
     }
 }
 

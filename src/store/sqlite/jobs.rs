@@ -106,10 +106,7 @@ impl Jobs for SqliteTx<'_> {
             values.push(Box::new(since.0));
         }
         values.push(Box::new(limit as i64));
-        let sql = format!(
-            "SELECT number FROM jobs WHERE {} ORDER BY number DESC LIMIT ?",
-            parts.join(" AND ")
-        );
+        let sql = format!("SELECT number FROM jobs WHERE {} ORDER BY number DESC LIMIT ?", parts.join(" AND "));
         self.all(&sql, rusqlite::params_from_iter(values), number)
     }
 
@@ -138,7 +135,7 @@ fn states_fragment(states: &[State]) -> Option<String> {
         [State::Running] => Some("number IN (SELECT number FROM leases)".into()),
         [one] if !rare(one) => Some(format!("state = '{one}'")),
         some if some.iter().all(rare) => Some(format!(
-            "state IN ('blocked','failed','cancelled','skipped') AND state IN ({list})"
+            "(state = 'blocked' OR state = 'failed' OR state = 'cancelled' OR state = 'skipped') AND state IN ({list})"
         )),
         _ => Some(format!("state IN ({list})")),
     }

@@ -13,20 +13,13 @@ impl Keys for SqliteTx<'_> {
     fn key_holder(&mut self, tenant: &str, key: &str) -> Result<Option<KeyHolder>> {
         let now = self.now().0;
         self.first(sql!("keys_holder"), params![tenant, key, now], |r| {
-            Ok(KeyHolder {
-                number: r.get(0)?,
-                id: r.get::<_, Column<JobId>>(1)?.0,
-                fingerprint: r.get(2)?,
-            })
+            Ok(KeyHolder { number: r.get(0)?, id: r.get::<_, Column<JobId>>(1)?.0, fingerprint: r.get(2)? })
         })
     }
 
     fn keep_key(&mut self, tenant: &str, key: &str, holder: &KeyHolder) -> Result<()> {
         let id = holder.id.0.as_bytes().as_slice();
-        self.execute(
-            sql!("keys_keep"),
-            params![tenant, key, holder.number, id, holder.fingerprint.as_slice()],
-        )?;
+        self.execute(sql!("keys_keep"), params![tenant, key, holder.number, id, holder.fingerprint.as_slice()])?;
         Ok(())
     }
 

@@ -60,18 +60,16 @@ impl Lanes for SqliteTx<'_> {
 
     fn quotas(&mut self, lane: LaneId) -> Result<Vec<Quota>> {
         self.flush()?;
-        let found = self.first(sql!("lanes_quotas"), [lane], |r| {
-            Ok([quota("queue", r, 0)?, quota("tenant", r, 3)?])
-        })?;
+        let found =
+            self.first(sql!("lanes_quotas"), [lane], |r| Ok([quota("queue", r, 0)?, quota("tenant", r, 3)?]))?;
         Ok(found.into_iter().flatten().flatten().collect())
     }
 
     fn totals(&mut self) -> Result<Vec<QueueTotals>> {
         let mut queues = self.all(sql!("queues_totals"), [], totals)?;
         for queue in queues.iter_mut().filter(|q| q.counts[&State::Pending] > 0) {
-            let oldest = self.first(sql!("queues_oldest"), [&queue.name], |r| {
-                r.get::<_, Option<Column<Timestamp>>>(0)
-            })?;
+            let oldest =
+                self.first(sql!("queues_oldest"), [&queue.name], |r| r.get::<_, Option<Column<Timestamp>>>(0))?;
             queue.oldest_pending_at = oldest.flatten().map(|c| c.0);
         }
         Ok(queues)
@@ -98,12 +96,7 @@ fn totals(r: &Row) -> rusqlite::Result<QueueTotals> {
     Ok(QueueTotals {
         name: r.get(0)?,
         paused: r.get(1)?,
-        limits: Limits {
-            max_running: r.get(2)?,
-            max_queued: r.get(3)?,
-            per_minute: r.get(4)?,
-            max_payload: r.get(5)?,
-        },
+        limits: Limits { max_running: r.get(2)?, max_queued: r.get(3)?, per_minute: r.get(4)?, max_payload: r.get(5)? },
         counts,
         oldest_pending_at: None,
     })

@@ -24,10 +24,7 @@ impl Leases for SqliteTx<'_> {
     }
 
     fn held(&mut self, fences: &[Fence]) -> Result<Vec<Option<Lease>>> {
-        fences
-            .iter()
-            .map(|f| self.first(sql!("leases_held"), params![f.number, f.attempt], lease))
-            .collect()
+        fences.iter().map(|f| self.first(sql!("leases_held"), params![f.number, f.attempt], lease)).collect()
     }
 
     fn extend(&mut self, fences: &[Fence], ttl: Span) -> Result<()> {

@@ -25,13 +25,7 @@ fn lock_file(store: &Path, name: &str) -> Result<File> {
     if let Some(dir) = path.parent().filter(|d| !d.exists()) {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(cannot)?;
     }
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(cannot)
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(cannot)
 }
 
 fn try_lock(file: &File) -> Result<bool> {

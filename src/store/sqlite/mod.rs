@@ -131,9 +131,7 @@ impl Store for Sqlite {
     fn read(&self, work: &mut dyn Work) -> Result<()> {
         let Some(path) = &self.path else {
             let queue = lock(&self.writer);
-            return self.with_output_writer(|output| {
-                read_in(&queue, Reach::Read(Some(output)), &*self.clock, work)
-            })?;
+            return self.with_output_writer(|output| read_in(&queue, Reach::Read(Some(output)), &*self.clock, work))?;
         };
         let queue = self.reader(path)?;
         let output = self.output_reader(path)?;

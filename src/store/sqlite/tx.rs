@@ -93,9 +93,7 @@ impl<'c> SqliteTx<'c> {
         params: impl Params,
         read: impl FnMut(&Row) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
-        let rows = self
-            .statement(sql)
-            .and_then(|mut s| s.query_map(params, read)?.collect());
+        let rows = self.statement(sql).and_then(|mut s| s.query_map(params, read)?.collect());
         rows.map_err(|e| self.note(e))
     }
 

@@ -89,17 +89,8 @@ pub(super) fn listen(store: &Path, topics: Topics, sink: Box<dyn Fn(Topics) + Se
     let socket = UnixDatagram::bind(through(&dir, &name)).map_err(cannot)?;
     socket.set_read_timeout(Some(SAFETY_POLL)).map_err(cannot)?;
     let ended = Arc::new(AtomicBool::new(false));
-    let ear = Ear {
-        socket,
-        conn: connect::open_reader(store)?,
-        topics,
-        sink,
-        ended: Arc::clone(&ended),
-    };
-    std::thread::Builder::new()
-        .name("orx-wake".into())
-        .spawn(move || ear.listen())
-        .map_err(cannot)?;
+    let ear = Ear { socket, conn: connect::open_reader(store)?, topics, sink, ended: Arc::clone(&ended) };
+    std::thread::Builder::new().name("orx-wake".into()).spawn(move || ear.listen()).map_err(cannot)?;
     Ok(Listening(Box::new(Guard { file, dir, name, ended })))
 }
 
@@ -132,10 +123,7 @@ impl Ear {
 
     /// Changes with every commit of another connection.
     fn data_version(&self) -> Option<i64> {
-        self.conn
-            .prepare_cached("PRAGMA data_version")
-            .and_then(|mut s| s.query_row([], |r| r.get(0)))
-            .ok()
+        self.conn.prepare_cached("PRAGMA data_version").and_then(|mut s| s.query_row([], |r| r.get(0))).ok()
     }
 }
 

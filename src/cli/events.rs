@@ -1,0 +1,64 @@
+//! `orx events`
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::OutputFormat;
+use super::context::Context;
+use super::view::line;
+use crate::error::{Error, Result};
+use crate::job::Event;
+use crate::ops::events::{MAX_EVENTS, ReadEvents};
+use crate::store::Topics;
+
+/// Print the audit trail, one JSON object a line
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  orx events | jq -r 'select(.number == 42) | .kind'
+  orx events -f --from 1000")]
+pub(super) struct Events {
+    /// Go on with each new event, until interrupted
+    #[arg(short, long)]
+    follow: bool,
+
+    /// From this event on
+    #[arg(long, value_name = "SEQ", default_value_t = 1)]
+    from: i64,
+}
+
+impl Events {
+    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let view = context.view()?;
+        // The trail is made for programs; a table only where it was asked for by name.
+        let as_rows = context.globals.format.is_some() || context.globals.output == Some(OutputFormat::Table);
+        let print = |events: &[Event]| match as_rows {
+            true => view.rows(events),
+            false => events.iter().try_for_each(|event| {
+                let text = serde_json::to_string(event).map_err(|e| Error::failed("cannot be printed").source(e))?;
+                line(&text)
+            }),
+        };
+        let queue = context.queue()?;
+        let mut changes = queue.subscribe(Topics::JOBS)?;
+        let mut after = self.from.saturating_sub(1);
+        loop {
+            let events = queue.call(ReadEvents { after, limit: MAX_EVENTS }).await?;
+            print(&events)?;
+            if let Some(last) = events.last() {
+                after = last.seq;
+            }
+            if events.len() == MAX_EVENTS {
+                continue;
+            }
+            if !self.follow {
+                return Ok(ExitCode::SUCCESS);
+            }
+            tokio::select! {
+                _ = changes.changed(None) => {}
+                _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! `orx list`
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::context::Context;
+use super::{ui, view};
+use crate::error::{Error, Result};
+use crate::job::{Job, Number, State};
+use crate::ops::jobs::{ListJobs, MAX_PAGE};
+use crate::store::{Filter, Topics};
+use crate::time::{Span, Timestamp};
+
+/// List jobs, newest first
+#[derive(Args)]
+#[command(
+    visible_alias = "ls",
+    after_help = "\
+Examples:
+  orx list --state failed --since 1d
+  orx list --label team=web -o json
+  orx list --format '{{number}} {{state}} {{command}}'
+  orx list --watch"
+)]
+pub(super) struct List {
+    /// In these states (pending,running,…)
+    #[arg(short, long, value_name = "STATES", value_delimiter = ',', value_parser = state)]
+    state: Vec<State>,
+
+    /// In this queue
+    #[arg(long, value_name = "QUEUE", add = super::select::queue_candidates())]
+    queue: Option<String>,
+
+    /// Of this tenant
+    #[arg(long)]
+    tenant: Option<String>,
+
+    /// With this label
+    #[arg(short, long, value_name = "K=V", value_parser = label, add = super::select::label_candidates())]
+    label: Vec<(String, String)>,
+
+    /// With this name
+    #[arg(long)]
+    name: Option<String>,
+
+    /// Stored since then: a time, or how long ago (1h)
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+
+    /// At most so many; 0 for all
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+
+    /// Go on below this job: the cursor that the page before ended with
+    #[arg(long, value_name = "JOB")]
+    cursor: Option<Number>,
+
+    /// Draw the list again with each change, until interrupted
+    #[arg(short, long)]
+    watch: bool,
+}
+
+fn state(word: &str) -> Result<State, String> {
+    State::parse(word).ok_or_else(|| {
+        let all = State::ALL.map(State::as_str).join(", ");
+        format!("no such state; there are {all}")
+    })
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    text.split_once('=').map(|(k, v)| (k.into(), v.into())).ok_or_else(|| "use KEY=VALUE".into())
+}
+
+/// A time, or how long ago.
+fn since(text: &str, now: Timestamp) -> Result<Timestamp> {
+    match text.parse::<Span>() {
+        Ok(ago) => Ok(Timestamp(now.0.saturating_sub(ago.as_millis()))),
+        Err(_) => Timestamp::parse(text, None, now),
+    }
+}
+
+impl List {
+    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let now = context.clock.now();
+        let filter = Filter {
+            states: self.state.clone(),
+            queue: self.queue.clone(),
+            tenant: self.tenant.clone(),
+            name: self.name.clone(),
+            labels: self.label.iter().cloned().collect::<BTreeMap<_, _>>(),
+            since: self.since.as_deref().map(|s| since(s, now)).transpose()?,
+        };
+        if self.watch {
+            return self.watch(context, filter).await;
+        }
+        let (jobs, next) = self.page(context, &filter).await?;
+        context.view()?.rows(&jobs)?;
+        if let Some(next) = next {
+            ui::note(context, &format!("there may be more: --cursor {next}, or --limit 0 for all"));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn page(&self, context: &Context, filter: &Filter) -> Result<(Vec<Job>, Option<Number>)> {
+        let wanted = if self.limit == 0 { usize::MAX } else { self.limit };
+        let mut jobs = Vec::new();
+        let mut before = self.cursor;
+        loop {
+            let limit = (wanted - jobs.len()).min(MAX_PAGE);
+            let page = context.queue()?.call(ListJobs { filter: filter.clone(), before, limit }).await?;
+            jobs.extend(page.jobs);
+            before = page.next;
+            if before.is_none() || jobs.len() >= wanted {
+                return Ok((jobs, before));
+            }
+        }
+    }
+
+    async fn watch(&self, context: &Context, filter: Filter) -> Result<ExitCode> {
+        if !context.view()?.is_for_people() {
+            return Err(Error::usage("--watch draws a table").hint("programs follow 'orx events -f'"));
+        }
+        let mut changes = context.queue()?.subscribe(Topics::JOBS)?;
+        loop {
+            let (jobs, _) = self.page(context, &filter).await?;
+            view::clear()?;
+            context.view()?.rows(&jobs)?; // a new view each time: ages grow
+            let tick = tokio::time::Instant::now() + Duration::from_secs(1);
+            tokio::select! {
+                _ = changes.changed(Some(tick)) => {}
+                _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
+            }
+            // A busy queue changes more often than anybody can read.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The words that name jobs, and their completion from the store.
+
+use clap::Args;
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+
+use super::context::Context;
+use super::{Globals, ui};
+use crate::error::{Error, Result};
+use crate::job::{Number, Selector, State};
+use crate::ops::jobs::ListJobs;
+use crate::ops::select::{Select, Selected};
+use crate::ops::status::Status;
+use crate::store::{Filter, Location};
+
+/// How many jobs a shell is offered.
+const MAX_OFFERED: usize = 100;
+
+/// Jobs named on the command line.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct Jobs {
+    /// 42, 5-8, an id or its start, last, or @label=value
+    #[arg(value_name = "JOB", add = job_candidates())]
+    jobs: Vec<Selector>,
+}
+
+/// Jobs named on the command line, or all of a kind.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct JobsOrAll {
+    #[command(flatten)]
+    named: Jobs,
+
+    /// All that this can be done to, instead of naming them
+    #[arg(long, conflicts_with = "jobs")]
+    all: bool,
+
+    /// With --all: in this queue only
+    #[arg(long, value_name = "QUEUE", requires = "all", add = queue_candidates())]
+    queue: Option<String>,
+
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+impl Jobs {
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// Looks them up: at least one, each once, in the order named.
+    pub(super) async fn find(&self, context: &Context) -> Result<Vec<Selected>> {
+        if self.jobs.is_empty() {
+            return Err(Error::usage("no job is named").hint("use its number, 'last', or @label=value"));
+        }
+        context.queue()?.call(Select { selectors: self.jobs.clone(), all: None }).await
+    }
+
+    /// The only one.
+    pub(super) async fn find_one(&self, context: &Context) -> Result<Number> {
+        match self.find(context).await?.as_slice() {
+            [one] => Ok(one.number),
+            many => Err(Error::usage(format!("{} jobs are named, and one is needed", many.len()))),
+        }
+    }
+}
+
+impl JobsOrAll {
+    /// Looks them up; asks first where they are many.
+    pub(super) async fn find(&self, context: &Context, verb: &str, states: &[State]) -> Result<Vec<Selected>> {
+        let named_many = self.named.jobs.iter().any(|s| matches!(s, Selector::Label(..)));
+        let found = match self.all {
+            false => self.named.find(context).await?,
+            true => {
+                let filter = Filter { states: states.to_vec(), queue: self.queue.clone(), ..Filter::default() };
+                context.queue()?.call(Select { selectors: Vec::new(), all: Some(filter) }).await?
+            }
+        };
+        if self.all && !found.is_empty() {
+            ui::confirm(&format!("{verb} {} jobs?", found.len()), self.yes)?;
+        } else if named_many && found.len() > 1 && !self.yes {
+            // A label is a choice that was made; only a terminal is asked.
+            ui::note(context, &format!("{} jobs", found.len()));
+        }
+        Ok(found)
+    }
+}
+
+/// Completes jobs: number, state and command of the newest ones.
+pub(super) fn job_candidates() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let jobs = ask(|queue| async move {
+            queue.call(ListJobs { filter: Filter::default(), before: None, limit: MAX_OFFERED }).await
+        });
+        let jobs = jobs.map(|page| page.jobs).unwrap_or_default();
+        let offer = |(order, job): (usize, crate::job::Job)| {
+            let help = format!("{} {}", job.state, job.title());
+            CompletionCandidate::new(job.number.to_string()).help(Some(help.into())).display_order(Some(order))
+        };
+        jobs.into_iter().enumerate().map(offer).collect()
+    })
+}
+
+/// Completes queues.
+pub(super) fn queue_candidates() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let status = ask(|queue| async move { queue.call(Status {}).await });
+        let queues = status.map(|s| s.queues).unwrap_or_default();
+        queues.into_iter().map(|q| CompletionCandidate::new(q.name)).collect()
+    })
+}
+
+/// Completes labels of the newest jobs.
+pub(super) fn label_candidates() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let jobs = ask(|queue| async move {
+            queue.call(ListJobs { filter: Filter::default(), before: None, limit: MAX_OFFERED }).await
+        });
+        let jobs = jobs.map(|page| page.jobs).unwrap_or_default();
+        let labels = jobs.into_iter().flat_map(|job| job.labels).map(|(k, v)| format!("{k}={v}"));
+        let unique: std::collections::BTreeSet<String> = labels.collect();
+        unique.into_iter().map(CompletionCandidate::new).collect()
+    })
+}
+
+/// Asks the store for a shell that waits: never makes one, never complains.
+fn ask<T, F: Future<Output = Result<T>>>(question: impl FnOnce(crate::queue::Queue) -> F) -> Option<T> {
+    let globals = Globals { store: super::completions::typed_store(), ..Globals::default() };
+    let context = Context::new(globals).ok()?;
+    match context.location().ok()? {
+        Location::File(path) if path.exists() => {}
+        _ => return None,
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let answer = question(context.queue().ok()?.clone());
+    runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(2), answer).await.ok()?.ok() })
+}

@@ -1,0 +1,149 @@
+//! `orx status`
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::context::Context;
+use super::select::Jobs;
+use super::view::words::{relative, took};
+use super::view::{self, Text, Tone, View};
+use crate::error::Result;
+use crate::job::{Job, State};
+use crate::ops::jobs::GetJobs;
+use crate::ops::status::{self, StatusReply};
+use crate::time::{Span, Timestamp};
+
+/// Show the whole at a glance, or all about some jobs
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  orx status
+  orx status last
+  orx status 42 -o json | jq .attempts")]
+pub(super) struct Status {
+    #[command(flatten)]
+    jobs: Jobs,
+}
+
+impl Status {
+    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let view = context.view()?;
+        if self.jobs.is_empty() {
+            let reply = context.queue()?.call(status::Status {}).await?;
+            view.value(&reply, |view| describe_all(view, &reply))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let numbers = self.jobs.find(context).await?.into_iter().map(|job| job.number).collect();
+        let jobs = context.queue()?.call(GetJobs { numbers, detail: true }).await?;
+        match jobs.as_slice() {
+            [job] => view.one(job, |view| describe(view, job))?,
+            many if view.is_for_people() => {
+                for (i, job) in many.iter().enumerate() {
+                    if i > 0 {
+                        view::line("")?;
+                    }
+                    describe(&view, job)?;
+                }
+            }
+            many => view.rows(many)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn describe_all(view: &View, reply: &StatusReply) -> Result<()> {
+    match reply.queues.is_empty() {
+        true => view::line("no job has been stored yet")?,
+        false => view.table(&reply.queues)?,
+    }
+    view::line("")?;
+    match reply.workers.is_empty() {
+        true => view::line("no worker runs; 'orx worker' starts one")?,
+        false => view.table(&reply.workers)?,
+    }
+    if let Some(leader) = &reply.leader {
+        let alive = leader.age.is_some_and(|age| age <= Span::from_secs(15));
+        let seen = relative(leader.seen_at, view.now());
+        let tone = if alive { Tone::Plain } else { Tone::Dim };
+        let text = format!("{} (epoch {}, seen {seen})", leader.name, leader.epoch);
+        view::line("")?;
+        view.facts(vec![("leader", Text::toned(text, tone))])?;
+    }
+    Ok(())
+}
+
+fn describe(view: &View, job: &Job) -> Result<()> {
+    let now = view.now();
+    let at = |t: Option<Timestamp>| t.map(|t| format!("{t} ({})", relative(t, now)));
+    let mut facts = vec![
+        ("job", Some(Text::new(format!("{}  {}", job.number, job.id)))),
+        ("state", Some(Text::toned(state(job, now), view_tone(job.state)))),
+        ("command", Some(Text::new(job.title()))),
+        ("name", job.name.clone().map(Text::new)),
+        ("queue", Some(Text::new(&job.queue))),
+        ("tenant", (job.tenant != "default").then(|| Text::new(&job.tenant))),
+        ("priority", (job.priority != 0).then(|| Text::new(job.priority.to_string()))),
+        ("labels", (!job.labels.is_empty()).then(|| Text::new(labels(job)))),
+        ("after", after(job).map(Text::new)),
+        ("stored", at(Some(job.created_at)).map(Text::new)),
+        ("due", at(job.due_at).map(Text::new)),
+        ("finished", at(job.finished_at).map(Text::new)),
+        ("failures", Some(Text::new(format!("{} of {}", job.failures, job.max_attempts)))),
+        ("losses", (job.losses > 0).then(|| Text::new(job.losses.to_string()))),
+        ("drains", (job.interruptions > 0).then(|| Text::new(job.interruptions.to_string()))),
+        (
+            "progress",
+            job.progress
+                .as_ref()
+                .map(|p| Text::new(format!("{:.0} % {}", p.percent, p.text.as_deref().unwrap_or_default()))),
+        ),
+        ("result", job.result.as_ref().map(|r| Text::new(r.to_string()))),
+        ("key", job.idempotency_key.clone().map(Text::new)),
+        ("trace", job.trace_id.clone().map(Text::dim)),
+    ];
+    view.facts(facts.drain(..).filter_map(|(key, text)| Some((key, text?))).collect())?;
+    match job.attempts.as_deref() {
+        Some(attempts @ [_, ..]) => {
+            view::line("")?;
+            view.table(attempts)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn view_tone(state: State) -> Tone {
+    match state {
+        State::Done => Tone::Good,
+        State::Failed => Tone::Bad,
+        State::Running => Tone::Busy,
+        State::Cancelled | State::Skipped => Tone::Dim,
+        State::Blocked | State::Scheduled | State::Pending => Tone::Waiting,
+    }
+}
+
+fn state(job: &Job, now: Timestamp) -> String {
+    let mut text = job.state.to_string();
+    if let Some(reason) = &job.reason {
+        text += &format!(": {reason}");
+    }
+    if job.state == State::Running {
+        text += &format!(" for {}", took(job.started_at, None, now));
+        if let Some(worker) = &job.worker {
+            text += &format!(" on {worker}");
+        }
+        if let Some(asked) = job.cancel_requested_at {
+            text += &format!(", cancel requested {}", relative(asked, now));
+        }
+    }
+    text
+}
+
+fn labels(job: &Job) -> String {
+    job.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ")
+}
+
+fn after(job: &Job) -> Option<String> {
+    let after = job.after.as_ref()?;
+    (!after.is_empty()).then(|| after.join(" "))
+}

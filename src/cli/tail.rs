@@ -1,0 +1,241 @@
+//! `orx tail`, and following a job to its end.
+
+use std::collections::VecDeque;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::context::Context;
+use super::select::Jobs;
+use super::view::{raw, raw_err};
+use crate::error::Result;
+use crate::job::output::{Chunk, Stream};
+use crate::job::{Job, Number};
+use crate::ops::jobs::GetJobs;
+use crate::ops::output::{OutputReply, ReadOutput};
+use crate::store::Topics;
+use crate::time::Timestamp;
+
+/// Print what a job wrote: its standard output on ours, its standard error on ours
+#[derive(Args)]
+#[command(
+    visible_alias = "logs",
+    after_help = "\
+Examples:
+  orx tail last
+  orx tail -f 42            until it ends; attaches before it starts
+  orx tail -n 20 --stderr 42"
+)]
+pub(super) struct Tail {
+    #[command(flatten)]
+    job: Jobs,
+
+    /// Go on until the job ends, through all its attempts
+    #[arg(short, long)]
+    follow: bool,
+
+    /// The last N lines only
+    #[arg(short = 'n', long, value_name = "N")]
+    lines: Option<usize>,
+
+    /// This attempt [default: the last]
+    #[arg(long, value_name = "N", conflicts_with = "follow")]
+    attempt: Option<u32>,
+
+    /// Its standard output only
+    #[arg(long, conflicts_with = "stderr")]
+    stdout: bool,
+
+    /// Its standard error only
+    #[arg(long)]
+    stderr: bool,
+
+    /// Put before each line when it was written
+    #[arg(short, long)]
+    timestamps: bool,
+}
+
+impl Tail {
+    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let number = self.job.find_one(context).await?;
+        let only = match (self.stdout, self.stderr) {
+            (true, _) => Some(Stream::Stdout),
+            (_, true) => Some(Stream::Stderr),
+            _ => None,
+        };
+        let mut printer = Printer { only, timestamps: self.timestamps, at_line_start: [true, true] };
+        let mut reader = Reader { number, attempt: self.attempt, after: None };
+        let mut last = match self.lines {
+            Some(n) => LastLines::new(n),
+            None => LastLines::all(),
+        };
+        // What there is so far.
+        let state = loop {
+            let reply = context.queue()?.call(reader.op()).await?;
+            let empty = reply.chunks.is_empty();
+            reader.seen(&reply);
+            for chunk in reply.chunks {
+                if printer.wants(&chunk) {
+                    last.push(chunk, &mut printer)?;
+                }
+            }
+            if empty {
+                break reply.state;
+            }
+        };
+        last.flush(&mut printer)?;
+        if self.follow && !state.is_terminal() {
+            follow_from(context, reader, &mut printer).await?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Prints the output of a job from its start until it has ended for good, through all its attempts.
+pub(super) async fn follow(context: &Context, number: Number) -> Result<Job> {
+    let mut printer = Printer { only: None, timestamps: false, at_line_start: [true, true] };
+    follow_from(context, Reader { number, attempt: Some(1), after: None }, &mut printer).await
+}
+
+async fn follow_from(context: &Context, mut reader: Reader, printer: &mut Printer) -> Result<Job> {
+    let queue = context.queue()?;
+    let mut changes = queue.subscribe(Topics::OUTPUT | Topics::JOBS)?;
+    loop {
+        let jobs = queue.call(GetJobs { numbers: vec![reader.number], detail: false }).await?;
+        let Some(job) = jobs.into_iter().next() else {
+            return Err(crate::error::Error::not_found(format!("job {} was pruned", reader.number)));
+        };
+        // The state was read first: whatever was written before the end is there when we look now.
+        let current = reader.attempt.unwrap_or(job.attempt).max(1);
+        reader.attempt = Some(current);
+        if job.attempt >= current {
+            let reply = queue.call(reader.op()).await?;
+            let more = !reply.chunks.is_empty();
+            reader.seen(&reply);
+            for chunk in reply.chunks {
+                printer.print(&chunk)?;
+            }
+            if more {
+                continue;
+            }
+            if reply.ended && job.attempt > current {
+                reader.attempt = Some(current + 1);
+                reader.after = None;
+                continue;
+            }
+        }
+        if job.state.is_terminal() {
+            return Ok(job);
+        }
+        changes.changed(None).await;
+    }
+}
+
+/// Where in a job's output we are.
+struct Reader {
+    number: Number,
+    attempt: Option<u32>,
+    after: Option<u32>,
+}
+
+impl Reader {
+    fn op(&self) -> ReadOutput {
+        ReadOutput { number: self.number, attempt: self.attempt, after: self.after }
+    }
+
+    fn seen(&mut self, reply: &OutputReply) {
+        if reply.attempt > 0 {
+            self.attempt = Some(reply.attempt); // stay with it though a retry begins
+        }
+        self.after = reply.chunks.last().map(|c| c.seq).or(self.after);
+    }
+}
+
+/// Writes chunks where they belong.
+struct Printer {
+    only: Option<Stream>,
+    timestamps: bool,
+    at_line_start: [bool; 2],
+}
+
+impl Printer {
+    fn wants(&self, chunk: &Chunk) -> bool {
+        self.only.is_none_or(|only| only == chunk.stream)
+    }
+
+    fn print(&mut self, chunk: &Chunk) -> Result<()> {
+        if !self.wants(chunk) {
+            return Ok(());
+        }
+        if chunk.gap > 0 {
+            raw_err(format!("[orx: {} bytes cut]\n", chunk.gap).as_bytes())?;
+        }
+        self.write(chunk.stream, chunk.at, &chunk.bytes)
+    }
+
+    fn write(&mut self, stream: Stream, at: Timestamp, bytes: &[u8]) -> Result<()> {
+        let stamped;
+        let bytes = match self.timestamps {
+            true => {
+                stamped = self.stamp(stream, at, bytes);
+                &stamped
+            }
+            false => bytes,
+        };
+        match stream {
+            Stream::Stdout => raw(bytes),
+            Stream::Stderr => raw_err(bytes),
+        }
+    }
+
+    fn stamp(&mut self, stream: Stream, at: Timestamp, bytes: &[u8]) -> Vec<u8> {
+        let at_start = &mut self.at_line_start[stream as usize];
+        let mut out = Vec::with_capacity(bytes.len() + 32);
+        for line in bytes.split_inclusive(|b| *b == b'\n') {
+            if *at_start {
+                out.extend_from_slice(format!("{at} ").as_bytes());
+            }
+            out.extend_from_slice(line);
+            *at_start = line.ends_with(b"\n");
+        }
+        out
+    }
+}
+
+/// Keeps the last lines of what it gets, or passes everything on.
+struct LastLines {
+    limit: Option<usize>,
+    kept: VecDeque<Chunk>,
+}
+
+impl LastLines {
+    fn all() -> Self {
+        Self { limit: None, kept: VecDeque::new() }
+    }
+
+    fn new(lines: usize) -> Self {
+        Self { limit: Some(lines), kept: VecDeque::new() }
+    }
+
+    fn push(&mut self, chunk: Chunk, printer: &mut Printer) -> Result<()> {
+        let Some(limit) = self.limit else {
+            return printer.print(&chunk);
+        };
+        for line in chunk.bytes.split_inclusive(|b| *b == b'\n') {
+            match self.kept.back_mut() {
+                Some(last) if !last.bytes.ends_with(b"\n") && last.stream == chunk.stream => {
+                    last.bytes.extend_from_slice(line);
+                }
+                _ => self.kept.push_back(Chunk { bytes: line.to_vec(), gap: 0, ..chunk.clone() }),
+            }
+            if self.kept.len() > limit {
+                self.kept.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(self, printer: &mut Printer) -> Result<()> {
+        self.kept.iter().try_for_each(|line| printer.print(line))
+    }
+}

@@ -1,0 +1,119 @@
+//! Talk: what goes to standard error, prompts, progress bars, colours.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use super::{ColorChoice, Context, run};
+use crate::error::{Error, Result};
+
+/// Says what clap says: help and version on standard output with 0, errors on standard error with 2 (125 for `run`).
+pub(super) fn usage_error(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let _ = error.print(); // a closed pipe is nobody's error
+        return ExitCode::SUCCESS;
+    }
+    let args: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    if wants_json(&args) {
+        let text = error.render().to_string();
+        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        print_error(&Error::usage(first).hint("see --help"), true);
+    } else {
+        let _ = error.print();
+    }
+    // The command is the first word that is no option; the few options with a value before it are long ones with =.
+    let command = args.iter().find(|a| !a.starts_with('-'));
+    let is_run = command.is_some_and(|c| c == "run") || args.iter().take_while(|a| *a != "--").any(|a| a == "run");
+    ExitCode::from(if is_run { run::OWN_ERROR } else { 2 })
+}
+
+fn wants_json(args: &[String]) -> bool {
+    let mine = args.iter().take_while(|a| *a != "--");
+    let pairs = mine.clone().zip(mine.clone().skip(1));
+    pairs.into_iter().any(|(a, b)| (a == "-o" || a == "--output") && b == "json")
+        || mine.into_iter().any(|a| a == "-ojson" || a == "--output=json")
+}
+
+/// Says what went wrong, and what could be done about it.
+pub(super) fn print_error(error: &Error, as_json: bool) {
+    let mut err = std::io::stderr().lock();
+    // Nobody is left to tell when standard error is closed.
+    if as_json {
+        let body = json!({ "kind": error.kind().as_str(), "message": error.to_string(), "hint": error.hint_text() });
+        let _ = writeln!(err, "{}", json!({ "error": body }));
+        return;
+    }
+    let (red, dim, plain) = match color_for(ColorChoice::Auto, err.is_terminal()) {
+        true => ("\x1b[1;31m", "\x1b[2m", "\x1b[0m"),
+        false => ("", "", ""),
+    };
+    let _ = writeln!(err, "{red}orx:{plain} {error}");
+    if let Some(hint) = error.hint_text() {
+        let _ = writeln!(err, "{dim}hint: {hint}{plain}");
+    }
+}
+
+/// Talk that a person at a terminal may want, and a script does not.
+pub(super) fn note(context: &Context, text: &str) {
+    if std::io::stderr().is_terminal() {
+        say(context, text);
+    }
+}
+
+/// Talk that is unwanted only with --quiet.
+pub(super) fn say(context: &Context, text: &str) {
+    if !context.quiet() {
+        let _ = writeln!(std::io::stderr().lock(), "{text}"); // nobody is left to tell
+    }
+}
+
+/// Whether talk is coloured.
+pub(super) fn stderr_colors(context: &Context) -> bool {
+    color_for(context.color(), std::io::stderr().is_terminal())
+}
+
+/// Whether output is coloured: by wish, by the environment, else on a terminal.
+pub(super) fn color_for(choice: ColorChoice, terminal: bool) -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty() && v != "0");
+    match choice {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto if set("CLICOLOR_FORCE") => true,
+        ColorChoice::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+    }
+}
+
+/// Asks before something happens to many things; a script must say --yes.
+///
+/// # Errors
+/// `Usage` when there is nobody to ask, or the answer is no.
+pub(super) fn confirm(question: &str, yes: bool) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        return Err(Error::usage(format!("{question} Nobody can be asked here")).hint("say --yes"));
+    }
+    let _ = write!(std::io::stderr().lock(), "{question} [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Error::usage("nothing was done")),
+    }
+}
+
+/// A progress bar on a terminal, and nothing elsewhere.
+pub(super) fn progress(context: &Context, total: u64, what: &'static str) -> ProgressBar {
+    if context.quiet() || !std::io::stderr().is_terminal() {
+        return ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+    }
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} {msg}  {per_sec}  {eta}") {
+        bar.set_style(style);
+    }
+    bar.with_message(what)
+}

@@ -1,0 +1,265 @@
+//! Formats of data: a reply is data, and every command prints it through here.
+
+mod rows;
+mod template;
+pub(super) mod words;
+
+use std::io::{IsTerminal as _, Write as _};
+
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row as TableRow, Table, presets};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::ui::color_for;
+use super::{ColorChoice, OutputFormat};
+use crate::error::{Error, Result};
+use crate::job::State;
+use crate::ops::enqueue::Enqueued;
+use crate::time::Timestamp;
+
+/// A thing that has a line in a table.
+pub(super) trait Row: Serialize {
+    /// The words above the columns.
+    const HEADERS: &'static [&'static str];
+    /// What `-o id` prints.
+    fn id(&self) -> String;
+    /// What stands in the columns.
+    fn cells(&self, now: Timestamp) -> Vec<Text>;
+}
+
+/// A word with a meaning that a colour may show.
+pub(super) struct Text {
+    text: String,
+    tone: Tone,
+}
+
+/// What a colour means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    Plain,
+    Good,
+    Bad,
+    Busy,
+    Waiting,
+    Dim,
+}
+
+impl Text {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), tone: Tone::Plain }
+    }
+
+    pub(super) fn toned(text: impl Into<String>, tone: Tone) -> Self {
+        Self { text: text.into(), tone }
+    }
+
+    pub(super) fn dim(text: impl Into<String>) -> Self {
+        Self::toned(text, Tone::Dim)
+    }
+
+    pub(super) fn state(state: State) -> Self {
+        Self::toned(state.as_str(), tone_of(state))
+    }
+}
+
+fn tone_of(state: State) -> Tone {
+    match state {
+        State::Done => Tone::Good,
+        State::Failed => Tone::Bad,
+        State::Running => Tone::Busy,
+        State::Pending | State::Scheduled | State::Blocked => Tone::Waiting,
+        State::Cancelled | State::Skipped => Tone::Dim,
+    }
+}
+
+/// The way to print that the user chose.
+pub(super) struct View {
+    format: OutputFormat,
+    template: Option<template::Template>,
+    terminal: bool,
+    color: bool,
+    now: Timestamp,
+}
+
+impl View {
+    /// # Errors
+    /// `Usage` when the template is not understood.
+    pub(super) fn new(
+        format: OutputFormat,
+        template: Option<&str>,
+        color: ColorChoice,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let terminal = std::io::stdout().is_terminal();
+        let template = template.map(template::Template::new).transpose()?;
+        Ok(Self { format, template, terminal, color: color_for(color, terminal), now })
+    }
+
+    pub(super) fn format(&self) -> OutputFormat {
+        self.format
+    }
+
+    /// Whether people read it, and not a template or a program.
+    pub(super) fn is_for_people(&self) -> bool {
+        self.format == OutputFormat::Table && self.template.is_none()
+    }
+
+    /// Many things.
+    pub(super) fn rows<R: Row>(&self, rows: &[R]) -> Result<()> {
+        if let Some(template) = &self.template {
+            return rows.iter().try_for_each(|row| line(&template.render(row)?));
+        }
+        match self.format {
+            OutputFormat::Table => self.table(rows),
+            OutputFormat::Json => line(&to_json(&rows)?.to_string()),
+            OutputFormat::Ndjson => rows.iter().try_for_each(|row| line(&to_json(row)?.to_string())),
+            OutputFormat::Id => rows.iter().try_for_each(|row| line(&row.id())),
+        }
+    }
+
+    /// One thing: an object, and for people what `describe` writes.
+    pub(super) fn one<R: Row>(&self, row: &R, describe: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        match self.format {
+            OutputFormat::Table if self.template.is_none() => describe(self),
+            OutputFormat::Json if self.template.is_none() => line(&to_json(row)?.to_string()),
+            _ => self.rows(std::slice::from_ref(row)),
+        }
+    }
+
+    /// Data that is no table, such as a summary.
+    pub(super) fn value<T: Serialize>(&self, value: &T, describe: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        match (&self.template, self.format) {
+            (Some(template), _) => line(&template.render(value)?),
+            (None, OutputFormat::Table | OutputFormat::Id) => describe(self),
+            (None, _) => line(&to_json(value)?.to_string()),
+        }
+    }
+
+    /// Jobs as they were stored: the full id alone, for scripts.
+    pub(super) fn enqueued(&self, jobs: &[Enqueued]) -> Result<()> {
+        if let Some(template) = &self.template {
+            return jobs.iter().try_for_each(|job| line(&template.render(job)?));
+        }
+        match self.format {
+            OutputFormat::Table | OutputFormat::Id => self.ids(jobs.iter().map(|job| job.id)),
+            OutputFormat::Json | OutputFormat::Ndjson => {
+                jobs.iter().try_for_each(|job| line(&to_json(job)?.to_string()))
+            }
+        }
+    }
+
+    /// Ids, one a line.
+    pub(super) fn ids<I: std::fmt::Display>(&self, ids: impl IntoIterator<Item = I>) -> Result<()> {
+        let text: String = ids.into_iter().map(|id| format!("{id}\n")).collect();
+        raw(text.as_bytes())
+    }
+
+    /// A table that fits the terminal: what is too long is cut, not wrapped. Whole where no terminal is.
+    pub(super) fn table<R: Row>(&self, rows: &[R]) -> Result<()> {
+        let cells = rows.iter().map(|row| row.cells(self.now)).collect();
+        self.grid(R::HEADERS, cells)
+    }
+
+    /// A table of texts.
+    pub(super) fn grid(&self, headers: &[&str], rows: Vec<Vec<Text>>) -> Result<()> {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_truncation_indicator("…");
+        let arrangement = match self.terminal {
+            true => ContentArrangement::Dynamic,
+            false => ContentArrangement::Disabled,
+        };
+        table.set_content_arrangement(arrangement);
+        match self.color {
+            true => table.enforce_styling(),
+            false => table.force_no_tty(),
+        };
+        if let (true, Some(width)) = (self.terminal, width()) {
+            table.set_width(width);
+        }
+        let header = headers.iter().map(|h| self.cell(Text::dim(*h)));
+        table.set_header(TableRow::from(header.collect::<Vec<_>>()));
+        for row in rows {
+            let mut row = TableRow::from(row.into_iter().map(|text| self.cell(text)).collect::<Vec<_>>());
+            row.max_height(1);
+            table.add_row(row);
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        let lines: String = table.lines().map(|l| format!("{}\n", l.trim_end())).collect();
+        raw(lines.as_bytes())
+    }
+
+    fn cell(&self, Text { text, tone }: Text) -> Cell {
+        let cell = Cell::new_owned(text.replace(['\n', '\t', '\r'], " "));
+        if !self.color {
+            return cell;
+        }
+        match tone {
+            Tone::Plain => cell,
+            Tone::Good => cell.fg(Color::Green),
+            Tone::Bad => cell.fg(Color::Red),
+            Tone::Busy => cell.fg(Color::Cyan),
+            Tone::Waiting => cell.fg(Color::Yellow),
+            Tone::Dim => cell.add_attribute(Attribute::Dim),
+        }
+    }
+
+    /// `text` in the colour of its tone.
+    pub(super) fn paint(&self, Text { text, tone }: Text) -> String {
+        let code = match tone {
+            _ if !self.color => return text,
+            Tone::Plain => return text,
+            Tone::Good => "32",
+            Tone::Bad => "31",
+            Tone::Busy => "36",
+            Tone::Waiting => "33",
+            Tone::Dim => "2",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+
+    /// Lines of `key: value`.
+    pub(super) fn facts(&self, facts: Vec<(&str, Text)>) -> Result<()> {
+        let wide = facts.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
+        let text = facts.into_iter().map(|(key, value)| {
+            let key = self.paint(Text::dim(format!("{:<1$}", format!("{key}:"), wide + 1)));
+            format!("{key}  {}\n", self.paint(value))
+        });
+        raw(text.collect::<String>().as_bytes())
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
+    }
+}
+
+fn width() -> Option<u16> {
+    rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| size.ws_col).filter(|w| *w > 0)
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<Value> {
+    serde_json::to_value(value).map_err(|e| Error::failed("cannot be printed as JSON").source(e))
+}
+
+/// One line on standard output.
+pub(super) fn line(text: &str) -> Result<()> {
+    raw(format!("{text}\n").as_bytes())
+}
+
+/// Bytes on standard output, as they are.
+pub(super) fn raw(bytes: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(bytes)?;
+    Ok(out.flush()?)
+}
+
+/// Bytes of a job on standard error, as they are.
+pub(super) fn raw_err(bytes: &[u8]) -> Result<()> {
+    Ok(std::io::stderr().lock().write_all(bytes)?)
+}
+
+/// Clears the screen, for what is drawn again and again.
+pub(super) fn clear() -> Result<()> {
+    raw(b"\x1b[H\x1b[2J")
+}

@@ -1,0 +1,193 @@
+//! What each kind of thing shows in a table.
+
+use super::words::{ending, relative, took};
+use super::{Row, Text, Tone};
+use crate::job::{Attempt, Event, Job, Outcome, State};
+use crate::ops::cancel::{CancelReply, Did};
+use crate::ops::retry::RetryReply;
+use crate::store::{QueueTotals, Worker, WorkerState};
+use crate::time::Timestamp;
+
+impl Row for Job {
+    const HEADERS: &'static [&'static str] = &["JOB", "STATE", "QUEUE", "NAME", "AGE", "TOOK", "COMMAND", "NOTE"];
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Text> {
+        let end = (self.state != State::Running).then_some(self.finished_at).flatten();
+        let took = match self.state {
+            State::Running | State::Done | State::Failed | State::Cancelled => took(self.started_at, end, now),
+            _ => String::new(),
+        };
+        vec![
+            Text::new(self.number.to_string()),
+            Text::state(self.state),
+            Text::new(&self.queue),
+            Text::new(self.name.clone().unwrap_or_default()),
+            Text::dim(relative(self.created_at, now)),
+            Text::new(took),
+            Text::new(self.title()),
+            Text::dim(note(self, now)),
+        ]
+    }
+}
+
+/// What else a person wants to know of a job, in a few words.
+fn note(job: &Job, now: Timestamp) -> String {
+    let tries = match (job.failures, job.max_attempts) {
+        (1.., 2..) => format!("{} of {} failed", job.failures, job.max_attempts),
+        _ => String::new(),
+    };
+    let more = match job.state {
+        State::Scheduled => job.due_at.map(|at| relative(at, now)).unwrap_or_default(),
+        State::Running if job.cancel_requested_at.is_some() => "cancelling".into(),
+        State::Running => job.progress.as_ref().map(|p| format!("{:.0} %", p.percent)).unwrap_or_default(),
+        State::Failed if job.outcome == Some(Outcome::TimedOut) => job.error.clone().unwrap_or_default(),
+        State::Failed => ending(job.exit_code, job.signal),
+        State::Cancelled | State::Skipped => job.reason.clone().unwrap_or_default(),
+        _ => String::new(),
+    };
+    [tries, more].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+impl Row for Attempt {
+    const HEADERS: &'static [&'static str] = &["ATTEMPT", "OUTCOME", "WORKER", "STARTED", "TOOK", "ENDED BY", "ERROR"];
+
+    fn id(&self) -> String {
+        self.number.to_string()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Text> {
+        let outcome = match self.outcome {
+            None => Text::toned("running", Tone::Busy),
+            Some(o @ Outcome::Done) => Text::toned(o.as_str(), Tone::Good),
+            Some(o @ (Outcome::Failed | Outcome::TimedOut | Outcome::Lost)) => Text::toned(o.as_str(), Tone::Bad),
+            Some(o) => Text::dim(o.as_str()),
+        };
+        vec![
+            Text::new(self.number.to_string()),
+            outcome,
+            Text::new(self.worker.clone().unwrap_or_default()),
+            Text::dim(self.started_at.map(|t| relative(t, now)).unwrap_or_default()),
+            Text::new(took(self.started_at, self.finished_at, now)),
+            Text::new(ending(self.exit_code, self.signal)),
+            Text::dim(self.error.clone().unwrap_or_default()),
+        ]
+    }
+}
+
+impl Row for QueueTotals {
+    const HEADERS: &'static [&'static str] = &[
+        "QUEUE",
+        "BLOCKED",
+        "SCHEDULED",
+        "PENDING",
+        "RUNNING",
+        "DONE",
+        "FAILED",
+        "CANCELLED",
+        "SKIPPED",
+        "OLDEST",
+        "",
+    ];
+
+    fn id(&self) -> String {
+        self.name.clone()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Text> {
+        let mut cells = vec![Text::new(&self.name)];
+        cells.extend(State::ALL.map(|state| match self.counts.get(&state) {
+            Some(0) | None => Text::dim("0"),
+            Some(n) => Text::toned(n.to_string(), super::tone_of(state)),
+        }));
+        cells.push(Text::new(self.oldest_pending_at.map(|t| relative(t, now)).unwrap_or_default()));
+        cells.push(Text::toned(if self.paused { "paused" } else { "" }, Tone::Waiting));
+        cells
+    }
+}
+
+impl Row for Worker {
+    const HEADERS: &'static [&'static str] =
+        &["WORKER", "STATE", "SLOTS", "RUNNING", "QUEUES", "LABELS", "PID", "SEEN", "VERSION"];
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Text> {
+        let tone = match self.state {
+            WorkerState::Active => Tone::Good,
+            WorkerState::Draining => Tone::Waiting,
+            WorkerState::Lost => Tone::Bad,
+        };
+        let some = |list: Vec<String>, none: &str| if list.is_empty() { none.to_owned() } else { list.join(",") };
+        let labels = self.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let running = self.running.iter().map(i64::to_string).collect();
+        vec![
+            Text::new(&self.name),
+            Text::toned(self.state.as_str(), tone),
+            Text::new(format!("{}/{}", self.running.len(), self.slots)),
+            Text::new(some(running, "-")),
+            Text::new(some(self.queues.clone(), "all")),
+            Text::new(some(labels, "")),
+            Text::dim(self.pid.to_string()),
+            Text::dim(relative(self.heartbeat_at, now)),
+            Text::dim(&self.version),
+        ]
+    }
+}
+
+impl Row for CancelReply {
+    const HEADERS: &'static [&'static str] = &["JOB", "STATE", "DID"];
+
+    fn id(&self) -> String {
+        self.number.to_string()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Text> {
+        let did = match self.did {
+            Did::Cancelled => "cancelled",
+            Did::Requested => "its worker has been asked to end it",
+            Did::TooLate => "too late: it had ended",
+        };
+        vec![Text::new(self.number.to_string()), Text::state(self.state), Text::new(did)]
+    }
+}
+
+impl Row for RetryReply {
+    const HEADERS: &'static [&'static str] = &["JOB", "STATE", "DID"];
+
+    fn id(&self) -> String {
+        self.number.to_string()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Text> {
+        let did = if self.revived { "revived with the job that it needs" } else { "retried" };
+        vec![Text::new(self.number.to_string()), Text::state(self.state), Text::new(did)]
+    }
+}
+
+impl Row for Event {
+    const HEADERS: &'static [&'static str] = &["SEQ", "AT", "KIND", "JOB", "ATTEMPT", "WORKER", "ACTOR", "DATA"];
+
+    fn id(&self) -> String {
+        self.seq.to_string()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Text> {
+        let number = |n: Option<i64>| n.map(|n| n.to_string()).unwrap_or_default();
+        vec![
+            Text::dim(self.seq.to_string()),
+            Text::dim(self.at.to_string()),
+            Text::new(self.kind.as_str()),
+            Text::new(number(self.number)),
+            Text::new(number(self.attempt.map(i64::from))),
+            Text::new(self.worker.clone().unwrap_or_default()),
+            Text::new(self.actor.clone().unwrap_or_default()),
+            Text::dim(self.data.to_string()),
+        ]
+    }
+}

@@ -1,0 +1,84 @@
+//! `orx wait`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::time::Instant;
+
+use super::context::Context;
+use super::select::Jobs;
+use super::{exit, ui};
+use crate::error::{Error, Kind, Result};
+use crate::job::{Job, Number, State};
+use crate::ops::jobs::GetJobs;
+use crate::store::Topics;
+use crate::time::Span;
+
+/// Wait until jobs have ended
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  orx wait 42                 exits as job 42 does
+  orx wait 5-8 --timeout 10m  exits 0 if all are done, else 1
+  orx wait --any @team=web
+
+Exit code for one job: as 'orx run'. 75 when --timeout passes and the job lives on.")]
+pub(super) struct Wait {
+    #[command(flatten)]
+    jobs: Jobs,
+
+    /// Until the first of them has ended
+    #[arg(long)]
+    any: bool,
+
+    /// No longer than this
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<Span>,
+}
+
+impl Wait {
+    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let found = self.jobs.find(context).await?;
+        let numbers: Vec<Number> = found.iter().map(|job| job.number).collect();
+        let deadline = self.timeout.map(|t| Instant::now() + t.duration());
+        let need = if self.any { 1 } else { numbers.len() };
+        let many = numbers.len() > 1;
+        let bar = match many {
+            true => ui::progress(context, need as u64, "ended"),
+            false => indicatif::ProgressBar::hidden(),
+        };
+        let op = GetJobs { numbers, detail: false };
+        let jobs = context
+            .queue()?
+            .call_until(op, Topics::JOBS, deadline, |jobs| {
+                let ended = ended(jobs).count();
+                bar.set_position(ended as u64);
+                ended >= need
+            })
+            .await?;
+        bar.finish_and_clear();
+        if ended(&jobs).count() < need {
+            let left = jobs.iter().filter(|job| !job.state.is_terminal()).count();
+            let message = match jobs.as_slice() {
+                [job] => format!("job {} is {} still", job.number, job.state),
+                _ => format!("{left} jobs have not ended"),
+            };
+            return Err(Error::new(Kind::TimedOut, message));
+        }
+        Ok(ExitCode::from(match jobs.as_slice() {
+            [job] => exit::exit_code(job),
+            _ => u8::from(ended(&jobs).any(|job| job.state != State::Done)),
+        }))
+    }
+}
+
+fn ended(jobs: &[Job]) -> impl Iterator<Item = &Job> {
+    jobs.iter().filter(|job| job.state.is_terminal())
+}
+
+/// Waits for one job, for as long as it takes.
+pub(super) async fn until_ended(context: &Context, number: Number) -> Result<Job> {
+    let op = GetJobs { numbers: vec![number], detail: false };
+    let jobs = context.queue()?.call_until(op, Topics::JOBS, None, |jobs| ended(jobs).count() > 0).await?;
+    jobs.into_iter().next().ok_or_else(|| Error::not_found(format!("job {number} was pruned")))
+}

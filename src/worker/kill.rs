@@ -1,0 +1,207 @@
+//! Kills a whole tree, however fast it grows, and knows when nobody is left.
+//!
+//! A look at `/proc` takes longer than a process that only forks and exits needs for a generation, so "I saw nobody" is
+//! no proof. It is one if nobody who could have been a member died during the look: a child missed by it was born
+//! after it began, of a parent that was alive then, is not now, and so has become a dead orphan of this process.
+//! Such a death makes the look worthless and another one necessary.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+
+use super::census::{self, Census};
+use super::tree::{Marker, Process, Survey, Tree, open, send_to};
+use super::{exit, leaders};
+
+/// Passes that stop newcomers before killing begins anyway.
+const MAX_FREEZE_PASSES: usize = 64;
+/// How long one pass waits for the killed to end before it looks again.
+const KILL_PASS_WAIT: Duration = Duration::from_millis(50);
+/// Ends waited for in one pass; the rest is seen by the next one, and descriptors are not used up by a fork bomb.
+const MAX_WAITED: usize = 64;
+/// Certain looks in a row that must find nobody. The second starts when the leader was dead beyond doubt.
+const CERTAIN_LOOKS: usize = 2;
+/// Looks in a row that must find nobody where deaths cannot be seen, as those of another process's orphans.
+const BLIND_LOOKS: usize = 16;
+/// Quick looks at this process's own children, some 20 µs each, after a look at everybody was worthless.
+const QUICK_LOOKS: usize = 200;
+
+impl Tree {
+    /// Kills every member, and those they start meanwhile. Returns whether it is certain that nobody is left.
+    ///
+    /// All are stopped first, so that nobody forks while others die. Blocks until nobody is left or the deadline has
+    /// passed, so it belongs on a blocking thread. Reaps orphans, not the leader. This process must be a subreaper.
+    pub fn kill_all(&mut self, deadline: Instant) -> bool {
+        self.kill_counting(deadline).1
+    }
+
+    /// As [`Tree::kill_all`]; says also how many processes it found.
+    pub(super) fn kill_counting(&mut self, deadline: Instant) -> (usize, bool) {
+        let mut killed = HashSet::new();
+        let mut quiet = Quiet::default();
+        self.freeze(deadline);
+        loop {
+            let reaped_before = exit::orphans_reaped();
+            let waited = match Census::take() {
+                Ok(census) => {
+                    let Survey { members, unsure } = self.survey(&census);
+                    let unsure = quiet.saw_deaths(&census, reaped_before) || unsure;
+                    exit::reap_orphans_in(&census);
+                    let blind = matches!(self.marker, Marker::Anywhere(_));
+                    if quiet.is_certain(members.is_empty(), unsure, blind) {
+                        return (killed.len(), true);
+                    }
+                    killed.extend(members.iter().copied());
+                    let waited = self.kill(&Self::grouped(members, &census));
+                    if unsure {
+                        self.snatch(deadline);
+                    }
+                    waited
+                }
+                // Most likely descriptors ran out, which passes. The leader's group takes none.
+                Err(_) => {
+                    self.signal_leader(Signal::KILL);
+                    std::thread::sleep(left(deadline).min(KILL_PASS_WAIT));
+                    Vec::new()
+                }
+            };
+            if left(deadline).is_zero() {
+                return (killed.len(), false);
+            }
+            wait_for_ends(waited, left(deadline).min(KILL_PASS_WAIT));
+        }
+    }
+
+    /// Stops members until a look finds nobody new, or half of the time is over.
+    pub(super) fn freeze(&mut self, deadline: Instant) {
+        let until = Instant::now() + left(deadline) / 2;
+        let mut stopped = HashSet::new();
+        for _ in 0..MAX_FREEZE_PASSES {
+            let Ok(census) = Census::take() else { return };
+            let mut newcomers = self.with_group(&census);
+            newcomers.retain(|(process, _)| stopped.insert(*process));
+            if newcomers.is_empty() {
+                return;
+            }
+            self.send(&newcomers, Signal::STOP);
+            if Instant::now() >= until {
+                return;
+            }
+        }
+    }
+
+    /// Kills the members and returns pidfds of some to wait for, those that could not be signalled included.
+    fn kill(&self, members: &[(Process, i32)]) -> Vec<OwnedFd> {
+        self.signal_group(Signal::KILL);
+        let mut waited = Vec::new();
+        for (process, _) in members {
+            let Some(fd) = open(*process) else { continue };
+            send_to(&fd, Signal::KILL);
+            if waited.len() < MAX_WAITED {
+                waited.push(fd);
+            }
+        }
+        waited
+    }
+
+    /// Kills marked orphans as soon as they are adopted: the only way to catch one that lives for less than a look.
+    pub(super) fn snatch(&self, deadline: Instant) {
+        if matches!(self.marker, Marker::Anywhere(_)) {
+            return;
+        }
+        let me = std::process::id();
+        let leaders = leaders::all();
+        let mut looked_at = HashSet::new();
+        for _ in 0..QUICK_LOOKS {
+            // The kernel gives orphans to the first living thread, the main one. Without this file (it takes
+            // CONFIG_PROC_CHILDREN) the looks at everybody must do.
+            let Ok(children) = fs::read_to_string(format!("/proc/self/task/{me}/children")) else {
+                return;
+            };
+            let mut dead = Vec::new();
+            let children = children.split_ascii_whitespace();
+            for pid in children.filter_map(|pid| pid.parse::<i32>().ok()) {
+                let is_stranger = !leaders.contains(&pid) && !looked_at.contains(&pid);
+                match is_stranger.then(|| kill_if_marked(pid, &self.marker)) {
+                    Some(Looked::Dead) => dead.push(pid),
+                    Some(Looked::Alive) => {
+                        looked_at.insert(pid);
+                    }
+                    None => {}
+                }
+            }
+            // The longer the list of children, the slower the look.
+            exit::reap_strangers(dead.into_iter());
+            if left(deadline).is_zero() {
+                return;
+            }
+        }
+    }
+}
+
+enum Looked {
+    Alive,
+    Dead,
+}
+
+/// Opened first, looked at second: if the pid changes hands between, the signal goes to a dead process.
+fn kill_if_marked(pid: i32, marker: &Marker) -> Looked {
+    let fd = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    match (fd, census::has_environment_entry(pid, |entry| marker.accepts(entry))) {
+        // Killed, but not dead yet: to be looked at again, so that it is reaped.
+        (Some(fd), Some(true)) if send_to(&fd, Signal::KILL) => Looked::Dead,
+        (_, None) => Looked::Dead,
+        (_, Some(_)) => Looked::Alive,
+    }
+}
+
+/// How long nobody has been seen.
+#[derive(Default)]
+struct Quiet {
+    certain: usize,
+    blind: usize,
+    /// Dead orphans seen by an earlier look, which say nothing about a later one.
+    dead: HashSet<Process>,
+}
+
+impl Quiet {
+    /// Whether an orphan of this process died since the last look, or was reaped by others after `reaped_before`.
+    fn saw_deaths(&mut self, census: &Census, reaped_before: u64) -> bool {
+        let dead: HashSet<Process> = exit::dead_orphans(census).collect();
+        let new = dead.difference(&self.dead).next().is_some();
+        self.dead = dead;
+        new || exit::orphans_reaped() != reaped_before
+    }
+
+    fn is_certain(&mut self, nobody: bool, unsure: bool, blind: bool) -> bool {
+        self.certain = if nobody && !unsure { self.certain + 1 } else { 0 };
+        self.blind = if nobody { self.blind + 1 } else { 0 };
+        if blind { self.blind >= BLIND_LOOKS } else { self.certain >= CERTAIN_LOOKS }
+    }
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// Waits until all have ended or the time is over.
+fn wait_for_ends(mut running: Vec<OwnedFd>, limit: Duration) {
+    let until = Instant::now() + limit;
+    while !running.is_empty() && !left(until).is_zero() {
+        let Ok(timeout) = Timespec::try_from(left(until)) else {
+            return;
+        };
+        let mut polled: Vec<_> = running.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)).collect();
+        if poll(&mut polled, Some(&timeout)).is_err() {
+            // Interrupted or out of memory: the next look at /proc says what this could not.
+            return;
+        }
+        let ended: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut ended = ended.into_iter();
+        running.retain(|_| !ended.next().unwrap_or(false));
+    }
+}
