@@ -211,7 +211,7 @@ fn prepare(
             .map(|place| {
                 let spec = parser.parse(*place)?.unwrap_or_default();
                 let id = JobId::of_line(batch, place + 1);
-                Ok(Submission { id, spec, captured: Captured::clone(&captured) })
+                Ok(Submission { id, spec, captured: Arc::clone(&captured) })
             })
             .collect()
     })

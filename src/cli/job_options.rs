@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::{ArgAction, Args, ValueEnum};
 
@@ -228,7 +229,7 @@ pub(super) fn captured<'a>(named: impl Iterator<Item = &'a str>) -> Result<Captu
 pub(super) fn submission(context: &Context, spec: JobSpec, captured: Captured) -> Submission {
     let mut chance = [0; 10];
     chance.copy_from_slice(&uuid::Uuid::new_v4().as_bytes()[..10]);
-    Submission { id: JobId::new(context.clock.now(), chance), spec, captured }
+    Submission { id: JobId::new(context.clock.now(), chance), spec, captured: Arc::new(captured) }
 }
 
 fn directory(path: std::path::PathBuf) -> Result<String> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
@@ -143,9 +144,9 @@ pub struct Submission {
     pub id: JobId,
     /// What is asked for.
     pub spec: JobSpec,
-    /// What surrounds it.
+    /// What surrounds it; jobs submitted together share it.
     #[serde(default)]
-    pub captured: Captured,
+    pub captured: Arc<Captured>,
 }
 
 /// What to do when a name is taken by an unfinished job.

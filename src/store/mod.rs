@@ -178,7 +178,7 @@ pub struct NewJob<'a> {
     /// What was asked for.
     pub spec: &'a JobSpec,
     /// What surrounds it.
-    pub captured: &'a Captured,
+    pub captured: &'a Arc<Captured>,
 }
 
 /// A job's life as it is from now on.

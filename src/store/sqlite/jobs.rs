@@ -1,5 +1,7 @@
 //! Jobs: rows and their lives.
 
+use std::sync::Arc;
+
 use rusqlite::{Row, ToSql, params};
 
 use super::sql;
@@ -164,16 +166,30 @@ impl SqliteTx<'_> {
             return Ok(None);
         }
         let number = self.queue.last_insert_rowid();
-        let captured = match *job.captured == Captured::default() {
-            true => None,
-            false => Some(to_json(job.captured)?),
-        };
+        let captured = self.captured_json(job.captured)?;
         self.execute(sql!("specs_insert"), params![number, to_json(spec)?, captured])?;
         for (key, value) in &spec.label {
             self.execute(sql!("labels_insert"), params![key, value, number])?;
         }
         self.count(job.lane, None, life.state);
         Ok(Some(number))
+    }
+}
+
+impl SqliteTx<'_> {
+    /// The text of what surrounds a job; made once for jobs that share it.
+    fn captured_json(&mut self, captured: &Arc<Captured>) -> Result<Option<Arc<str>>> {
+        if let Some((last, text)) = &self.captured
+            && Arc::ptr_eq(last, captured)
+        {
+            return Ok(text.clone());
+        }
+        let text = match **captured == Captured::default() {
+            true => None,
+            false => Some(Arc::from(to_json(&**captured)?)),
+        };
+        self.captured = Some((Arc::clone(captured), text.clone()));
+        Ok(text)
     }
 }
 

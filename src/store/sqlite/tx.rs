@@ -1,6 +1,7 @@
 //! One transaction as an Op sees it, and the small conversions that all roles share.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{CachedStatement, Connection, Params, Row};
@@ -8,7 +9,7 @@ use uuid::Uuid;
 
 use super::counts::Delta;
 use crate::error::{Error, Kind, Result};
-use crate::job::{JobId, LaneId, WorkerId};
+use crate::job::{Captured, JobId, LaneId, WorkerId};
 use crate::store::{Topics, Tx};
 use crate::time::{BootTime, Clock, Span, Timestamp};
 
@@ -27,6 +28,8 @@ pub(super) struct SqliteTx<'c> {
     pub(super) queue: &'c Connection,
     pub(super) reach: Reach<'c>,
     pub(super) counts: HashMap<LaneId, Delta>,
+    /// What surrounded the job stored last, and its text.
+    pub(super) captured: Option<(Arc<Captured>, Option<Arc<str>>)>,
     now: Timestamp,
     boot: BootTime,
     topics: Topics,
@@ -39,6 +42,7 @@ impl<'c> SqliteTx<'c> {
             queue,
             reach,
             counts: HashMap::new(),
+            captured: None,
             now: clock.now(),
             boot: clock.boot(),
             topics: Topics::NONE,
