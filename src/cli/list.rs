@@ -75,7 +75,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 /// A time, or how long ago.
-fn since(text: &str, now: Timestamp) -> Result<Timestamp> {
+pub(super) fn since(text: &str, now: Timestamp) -> Result<Timestamp> {
     match text.parse::<Span>() {
         Ok(ago) => Ok(Timestamp(now.0.saturating_sub(ago.as_millis()))),
         Err(_) => Timestamp::parse(text, None, now),

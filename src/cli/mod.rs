@@ -5,6 +5,7 @@ mod cancel;
 mod completions;
 mod config;
 mod context;
+mod dlq;
 mod enqueue;
 mod events;
 mod exit;
@@ -118,6 +119,7 @@ enum Command {
     Wait(wait::Wait),
     Cancel(cancel::Cancel),
     Retry(retry::Retry),
+    Dlq(dlq::Dlq),
     Worker(worker::Worker),
     Workers(workers::Workers),
     Events(events::Events),
@@ -137,6 +139,7 @@ impl Command {
             Command::Wait(c) => c.run(context).await,
             Command::Cancel(c) => c.run(context).await,
             Command::Retry(c) => c.run(context).await,
+            Command::Dlq(c) => c.run(context).await,
             Command::Worker(c) => c.run(context).await,
             Command::Workers(c) => c.run(context).await,
             Command::Events(c) => c.run(context).await,

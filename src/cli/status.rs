@@ -34,22 +34,28 @@ impl Status {
             view.value(&reply, |view| describe_all(view, &reply))?;
             return Ok(ExitCode::SUCCESS);
         }
-        let numbers = self.jobs.find(context).await?.into_iter().map(|job| job.number).collect();
-        let jobs = context.queue()?.call(GetJobs { numbers, detail: true }).await?;
-        match jobs.as_slice() {
-            [job] => view.one(job, |view| describe(view, job))?,
-            many if view.is_for_people() => {
-                for (i, job) in many.iter().enumerate() {
-                    if i > 0 {
-                        view::line("")?;
-                    }
-                    describe(&view, job)?;
-                }
-            }
-            many => view.rows(many)?,
-        }
-        Ok(ExitCode::SUCCESS)
+        show(context, &self.jobs).await
     }
+}
+
+/// All about some jobs and their attempts.
+pub(super) async fn show(context: &Context, jobs: &Jobs) -> Result<ExitCode> {
+    let view = context.view()?;
+    let numbers = jobs.find(context).await?.into_iter().map(|job| job.number).collect();
+    let jobs = context.queue()?.call(GetJobs { numbers, detail: true }).await?;
+    match jobs.as_slice() {
+        [job] => view.one(job, |view| describe(view, job))?,
+        many if view.is_for_people() => {
+            for (i, job) in many.iter().enumerate() {
+                if i > 0 {
+                    view::line("")?;
+                }
+                describe(&view, job)?;
+            }
+        }
+        many => view.rows(many)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn describe_all(view: &View, reply: &StatusReply) -> Result<()> {

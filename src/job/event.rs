@@ -49,6 +49,8 @@ kinds! {
     Skipped = "skipped",
     /// skipped → blocked, scheduled or pending.
     Revived = "revived",
+    /// Somebody took its dead letter away; it stays failed.
+    Discarded = "discarded",
     /// failed, cancelled → a new generation.
     Retried = "retried",
     /// A worker registered.

@@ -91,7 +91,7 @@ impl Op for GetJobs {
     }
 }
 
-fn views(tx: &mut dyn Tx, numbers: &[Number]) -> Result<Vec<Job>> {
+pub(super) fn views(tx: &mut dyn Tx, numbers: &[Number]) -> Result<Vec<Job>> {
     let records = tx.load(numbers)?;
     let found: Vec<Number> = records.iter().map(|r| r.number).collect();
     let latest = tx.latest(&found)?;

@@ -5,6 +5,7 @@
 
 pub mod append_output;
 pub mod cancel;
+pub mod dead_letters;
 pub mod enqueue;
 pub mod events;
 pub mod jobs;

@@ -159,7 +159,7 @@ pub struct Listening(#[allow(dead_code)] pub(crate) Box<dyn Send + Sync>);
 pub struct Ownership(#[allow(dead_code)] pub(crate) Box<dyn Send + Sync>);
 
 /// What an Op sees of a store: one transaction.
-pub trait Tx: Jobs + Edges + Lanes + Leases + History + Keys + Fleet + Outputs {
+pub trait Tx: Jobs + Edges + Lanes + Leases + History + Letters + Keys + Fleet + Outputs {
     /// The instant of the transaction.
     fn now(&self) -> Timestamp;
 
@@ -403,10 +403,64 @@ pub trait History {
     fn append(&mut self, events: &[NewEvent]) -> Result<()>;
     /// Events after `after`, oldest first, at most `limit`.
     fn events(&mut self, after: i64, limit: usize) -> Result<Vec<Event>>;
+}
+
+/// A dead letter as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Letter {
+    /// The job.
+    pub number: Number,
+    /// Why it is dead.
+    pub reason: String,
+    /// Errors that are alike have the same.
+    pub fingerprint: String,
+    /// The last error.
+    pub error: Option<String>,
+    /// When it died.
+    pub died_at: Timestamp,
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LetterFilter {
+    /// Of jobs in this queue.
+    pub queue: Option<String>,
+    /// Of jobs of this tenant.
+    pub tenant: Option<String>,
+    /// With this reason.
+    pub reason: Option<String>,
+    /// With this fingerprint.
+    pub fingerprint: Option<String>,
+    /// Dead at or after this instant.
+    pub since: Option<Timestamp>,
+}
+
+/// Dead letters that are alike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LetterGroup {
+    /// What they have in common.
+    pub fingerprint: String,
+    /// How many there are.
+    pub count: i64,
+    /// When the first of them died.
+    pub first_at: Timestamp,
+    /// When the last of them died.
+    pub last_at: Timestamp,
+    /// The newest of them.
+    pub sample: Number,
+}
+
+/// Dead letters.
+pub trait Letters {
     /// Adds dead letters.
     fn bury(&mut self, letters: &[DeadLetter]) -> Result<()>;
-    /// Takes dead letters away.
-    fn unbury(&mut self, numbers: &[Number]) -> Result<()>;
+    /// Takes dead letters away; gives how many there were.
+    fn unbury(&mut self, numbers: &[Number]) -> Result<usize>;
+    /// Those that match, of the newest jobs first, below `before`, at most `limit`.
+    fn letters(&mut self, filter: &LetterFilter, before: Option<Number>, limit: usize) -> Result<Vec<Letter>>;
+    /// Those that match, counted by fingerprint, the largest group first, at most `limit`.
+    fn letter_groups(&mut self, filter: &LetterFilter, limit: usize) -> Result<Vec<LetterGroup>>;
 }
 
 /// What an idempotency key stands for.

@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{Instrument as _, info, warn};
 
 use self::attempt::{Attempt, Order};
 use self::spawn::Spawner;
@@ -32,6 +32,7 @@ use crate::engine::Subscription;
 use crate::error::{Error, Kind, Result};
 use crate::job::lanes::Offer;
 use crate::job::output::DEFAULT_OUTPUT_CAP;
+use crate::job::state::Ending;
 use crate::job::{Fence, Number, WorkerId};
 use crate::ops::Op;
 use crate::ops::lease::{Lease, LeaseReply, Leased};
@@ -182,6 +183,8 @@ async fn sweep_predecessor(queue: &Queue, config: &Config) -> Result<()> {
 
 /// An attempt that runs.
 struct Running {
+    /// Puts the job's ids on each line of the log.
+    span: tracing::Span,
     slot: u32,
     orders: mpsc::Sender<Order>,
     started: Arc<OnceLock<Started>>,
@@ -425,11 +428,13 @@ impl Worker {
         let slot = (1..).find(|n| self.running.values().all(|r| r.slot != *n)).unwrap_or(1);
         let (orders, receiver) = mpsc::channel(ORDERS);
         let started = Arc::new(OnceLock::new());
-        info!(job = %job.id, number = job.fence.number, attempt = job.fence.attempt,
-            trace = %job.captured.trace_id(job.id), queue = %job.queue, "leased");
+        let span = tracing::info_span!("job", id = %job.id, number = job.fence.number, attempt = job.fence.attempt,
+            queue = %job.queue, trace = %job.captured.trace_id(job.id));
+        span.in_scope(|| info!("leased"));
         self.running.insert(
             job.fence,
             Running {
+                span: span.clone(),
                 slot,
                 orders,
                 started: Arc::clone(&started),
@@ -439,19 +444,19 @@ impl Worker {
             },
         );
         let attempt = Attempt { shared: Arc::clone(&self.shared), job, slot, orders: receiver, started };
-        self.tasks.spawn(async move { Back::Ended(attempt.run().await) });
+        self.tasks.spawn(async move { Back::Ended(attempt.run().await) }.instrument(span));
     }
 
     /// Frees the slot, and asks for the next job in the same breath: both share one commit.
     fn ended(&mut self, mut report: Report) {
         let fence = report.fence;
-        if let Some(job) = self.running.remove(&fence)
-            && job.told
-        {
-            report.started = None;
+        if let Some(job) = self.running.remove(&fence) {
+            let Ending { cause, exit_code, signal, .. } = &report.ending;
+            job.span.in_scope(|| info!(?cause, exit_code, signal, "ended"));
+            if job.told {
+                report.started = None;
+            }
         }
-        info!(number = fence.number, attempt = fence.attempt, cause = ?report.ending.cause,
-            exit_code = report.ending.exit_code, signal = report.ending.signal, "ended");
         self.idle_since = Instant::now();
         self.settling += 1;
         self.dry = false; // a slot, and maybe room under a limit, is free

@@ -4,8 +4,9 @@ use super::words::{ending, relative, took};
 use super::{Row, Text, Tone};
 use crate::job::{Attempt, Event, Job, Outcome, State};
 use crate::ops::cancel::{CancelReply, Did};
+use crate::ops::dead_letters::DeadLetter;
 use crate::ops::retry::RetryReply;
-use crate::store::{QueueTotals, Worker, WorkerState};
+use crate::store::{LetterGroup, QueueTotals, Worker, WorkerState};
 use crate::time::Timestamp;
 
 impl Row for Job {
@@ -167,6 +168,44 @@ impl Row for RetryReply {
     fn cells(&self, _now: Timestamp) -> Vec<Text> {
         let did = if self.revived { "revived with the job that it needs" } else { "retried" };
         vec![Text::new(self.number.to_string()), Text::state(self.state), Text::new(did)]
+    }
+}
+
+impl Row for DeadLetter {
+    const HEADERS: &'static [&'static str] = &["JOB", "REASON", "QUEUE", "NAME", "DIED", "COMMAND", "ERROR"];
+
+    fn id(&self) -> String {
+        self.job.id.to_string()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Text> {
+        vec![
+            Text::new(self.job.number.to_string()),
+            Text::toned(&self.reason, Tone::Bad),
+            Text::new(&self.job.queue),
+            Text::new(self.job.name.clone().unwrap_or_default()),
+            Text::dim(relative(self.died_at, now)),
+            Text::new(self.job.title()),
+            Text::dim(self.error.clone().unwrap_or_else(|| ending(self.job.exit_code, self.job.signal))),
+        ]
+    }
+}
+
+impl Row for LetterGroup {
+    const HEADERS: &'static [&'static str] = &["COUNT", "FINGERPRINT", "FIRST", "LAST", "SAMPLE"];
+
+    fn id(&self) -> String {
+        self.sample.to_string()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Text> {
+        vec![
+            Text::toned(self.count.to_string(), Tone::Bad),
+            Text::new(&self.fingerprint),
+            Text::dim(relative(self.first_at, now)),
+            Text::dim(relative(self.last_at, now)),
+            Text::new(self.sample.to_string()),
+        ]
     }
 }
 

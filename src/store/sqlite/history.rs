@@ -1,4 +1,4 @@
-//! What happened: attempts, events, dead letters.
+//! What happened: attempts and events.
 
 use rusqlite::{Row, params};
 use serde_json::{Value, json as value};
@@ -8,7 +8,7 @@ use super::tx::{Column, SqliteTx, json, time, to_json};
 use crate::error::Result;
 use crate::job::view::{Progress, Said};
 use crate::job::{Attempt, Event, EventKind, JobId, Number, Outcome, State};
-use crate::store::{DeadLetter, History, NewEvent, Tx as _};
+use crate::store::{History, NewEvent, Tx as _};
 use crate::time::Timestamp;
 
 impl History for SqliteTx<'_> {
@@ -97,24 +97,6 @@ impl History for SqliteTx<'_> {
                 Ok(Event { data: all, ..event })
             })
             .collect()
-    }
-
-    fn bury(&mut self, letters: &[DeadLetter]) -> Result<()> {
-        let now = self.now().0;
-        for letter in letters {
-            self.execute(
-                sql!("letters_insert"),
-                params![letter.number, letter.reason, letter.fingerprint, letter.error, now],
-            )?;
-        }
-        Ok(())
-    }
-
-    fn unbury(&mut self, numbers: &[Number]) -> Result<()> {
-        for number in numbers {
-            self.execute(sql!("letters_delete"), [number])?;
-        }
-        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ mod jobs;
 mod keys;
 mod lanes;
 mod leases;
+mod letters;
 mod locks;
 mod outputs;
 mod tx;

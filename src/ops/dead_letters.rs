@@ -1,0 +1,125 @@
+//! The dead letters: looking at them, and throwing them away. `retry` runs them again.
+
+use serde::{Deserialize, Serialize};
+
+use super::jobs::views;
+use super::transition::load_one;
+use super::{Access, Caller, Op, Scopes};
+use crate::error::{Error, Kind, Result};
+use crate::job::{EventKind, Job, Number};
+use crate::store::{LetterFilter, LetterGroup, NewEvent, Topics, Tx};
+use crate::time::Timestamp;
+
+/// Lists dead letters, of the newest jobs first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ListLetters {
+    /// Which ones.
+    #[serde(default)]
+    pub filter: LetterFilter,
+    /// Of jobs below this number.
+    pub before: Option<Number>,
+    /// At most so many; at most [`super::jobs::MAX_PAGE`].
+    pub limit: usize,
+}
+
+/// A dead letter as users see it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)] // the names are those of CONTRACT
+pub struct DeadLetter {
+    pub job: Job,
+    pub reason: String,
+    pub fingerprint: String,
+    pub error: Option<String>,
+    pub died_at: Timestamp,
+}
+
+impl Op for ListLetters {
+    type Reply = Vec<DeadLetter>;
+    const NAME: &'static str = "list_letters";
+    const ACCESS: Access = Access::Read;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::READ
+    }
+
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        let limit = self.limit.clamp(1, super::jobs::MAX_PAGE);
+        let letters = tx.letters(&of_caller(&self.filter, caller), self.before, limit)?;
+        let numbers: Vec<Number> = letters.iter().map(|l| l.number).collect();
+        let jobs = views(tx, &numbers)?;
+        let both = jobs.into_iter().zip(letters);
+        Ok(both
+            .map(|(job, l)| DeadLetter {
+                job,
+                reason: l.reason,
+                fingerprint: l.fingerprint,
+                error: l.error,
+                died_at: l.died_at,
+            })
+            .collect())
+    }
+}
+
+/// Counts dead letters that are alike, the largest group first.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct GroupLetters {
+    /// Which ones.
+    #[serde(default)]
+    pub filter: LetterFilter,
+}
+
+impl Op for GroupLetters {
+    type Reply = Vec<LetterGroup>;
+    const NAME: &'static str = "group_letters";
+    const ACCESS: Access = Access::Read;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::READ
+    }
+
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        tx.letter_groups(&of_caller(&self.filter, caller), super::jobs::MAX_PAGE)
+    }
+}
+
+fn of_caller(filter: &LetterFilter, caller: &Caller) -> LetterFilter {
+    let mut filter = filter.clone();
+    if caller.tenant.is_some() {
+        filter.tenant.clone_from(&caller.tenant);
+    }
+    filter
+}
+
+/// Takes dead letters away for good; their jobs stay failed, with their history.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DiscardLetters {
+    /// The jobs.
+    pub numbers: Vec<Number>,
+}
+
+impl Op for DiscardLetters {
+    type Reply = usize;
+    const NAME: &'static str = "discard_letters";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::OPERATE
+    }
+
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<usize> {
+        for number in &self.numbers {
+            let job = load_one(tx, *number)?;
+            if tx.unbury(&[*number])? == 0 {
+                let message = format!("job {number} has no dead letter: it is {}", job.life.state);
+                return Err(Error::new(Kind::Conflict, message).hint("'orx dlq list' shows them"));
+            }
+            tx.append(&[NewEvent {
+                number: Some(*number),
+                actor: Some(&caller.actor),
+                ..NewEvent::of(EventKind::Discarded)
+            }])?;
+        }
+        tx.wake(Topics::JOBS);
+        Ok(self.numbers.len())
+    }
+}
