@@ -4,11 +4,13 @@ pub mod event;
 pub mod fingerprint;
 pub mod ids;
 pub mod lanes;
+mod outcome;
 pub mod output;
 pub mod retry;
 pub mod spec;
 pub mod state;
 pub mod view;
+mod words;
 
 pub use event::{Event, EventKind};
 pub use ids::{Fence, JobId, Number, Selector, WorkerId};

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::ids::JobId;
 use super::retry::{Backoff, CodeSet};
+use super::words::one_or_many;
+pub use super::words::{After, Bytes, KeyLimit};
 use crate::error::{Error, Result};
 use crate::time::{Span, Timestamp};
 
@@ -27,7 +28,7 @@ pub const MAX_WORD: usize = 128;
 /// The longest name, idempotency key or label value, in bytes.
 pub const MAX_NAME: usize = 255;
 /// How many limit a count of attempts, losses or snoozes may have.
-const MAX_COUNT: u32 = 1_000_000;
+pub(super) const MAX_COUNT: u32 = 1_000_000;
 
 /// A job as asked for: the options of `orx enqueue` and the fields of an NDJSON line, absent where not given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -180,70 +181,6 @@ pub enum Until {
     /// Any terminal state.
     Ended,
 }
-
-/// A job to wait for, written `JOB` or `JOB:ended`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct After {
-    /// The job as it was named.
-    pub job: super::Selector,
-    /// What is waited for.
-    pub until: Until,
-}
-
-impl FromStr for After {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (job, until) = match text.rsplit_once(':') {
-            Some((job, "done")) => (job, Until::Done),
-            Some((job, "ended")) => (job, Until::Ended),
-            Some((_, other)) => return Err(format!("{other:?} is neither done nor ended")),
-            None => (text, Until::Done),
-        };
-        Ok(Self { job: job.parse()?, until })
-    }
-}
-
-impl fmt::Display for After {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.until {
-            Until::Done => write!(f, "{}", self.job),
-            Until::Ended => write!(f, "{}:ended", self.job),
-        }
-    }
-}
-
-/// At most `max` running jobs of the tenant share `key`, written `KEY=N` (S16).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyLimit {
-    /// What they share.
-    pub key: String,
-    /// How many may run at once.
-    pub max: u32,
-}
-
-impl FromStr for KeyLimit {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?} is not KEY=N with N from 1");
-        let (key, max) = text.rsplit_once('=').ok_or_else(bad)?;
-        match max.parse() {
-            Ok(max @ 1..=MAX_COUNT) if !key.is_empty() => Ok(Self { key: key.into(), max }),
-            _ => Err(bad()),
-        }
-    }
-}
-
-impl fmt::Display for KeyLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.key, self.max)
-    }
-}
-
-/// Bytes that are text in JSON where they are UTF-8, else `{"base64": …}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bytes(pub Vec<u8>);
 
 impl JobSpec {
     /// The queue in effect.
@@ -438,81 +375,6 @@ mod present {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Value>, D::Error> {
         Value::deserialize(d).map(Some)
-    }
-}
-
-fn one_or_many<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<After>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum One {
-        Number(i64),
-        Text(String),
-    }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Raw {
-        Many(Vec<One>),
-        One(One),
-    }
-    let words = match Raw::deserialize(d)? {
-        Raw::Many(words) => words,
-        Raw::One(word) => vec![word],
-    };
-    words
-        .into_iter()
-        .map(|word| match word {
-            One::Number(n) => n.to_string().parse(),
-            One::Text(t) => t.parse(),
-        })
-        .collect::<Result<_, String>>()
-        .map_err(de::Error::custom)
-}
-
-macro_rules! as_text {
-    ($($type:ty),*) => {$(
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.collect_str(self)
-            }
-        }
-    )*};
-}
-as_text!(After, KeyLimit);
-
-impl<'de> Deserialize<'de> for KeyLimit {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(de::Error::custom)
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum RawBytes {
-    Text(String),
-    Coded { base64: String },
-}
-
-impl Serialize for Bytes {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        use base64::Engine as _;
-        match std::str::from_utf8(&self.0) {
-            Ok(text) => s.serialize_str(text),
-            Err(_) => {
-                RawBytes::Coded { base64: base64::engine::general_purpose::STANDARD.encode(&self.0) }.serialize(s)
-            }
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        use base64::Engine as _;
-        match RawBytes::deserialize(d)? {
-            RawBytes::Text(text) => Ok(Self(text.into_bytes())),
-            RawBytes::Coded { base64 } => {
-                base64::engine::general_purpose::STANDARD.decode(base64).map(Self).map_err(de::Error::custom)
-            }
-        }
     }
 }
 

@@ -1,25 +1,25 @@
 //! The life of one attempt, on one page: start, capture, watch, stop, report.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::Shared;
-use super::capture::Capture;
 use super::exit::{self, Exit};
+use super::heard::Heard;
+use super::live::Live;
 use super::program;
 use super::pump::{self, pump};
 use super::spawn::{Child, SpawnError};
 use super::tree::Tree;
-use crate::job::output::{Chunk, INLINE_OUTPUT, Stream};
+use crate::job::output::{Chunk, INLINE_OUTPUT};
 use crate::job::state::{Cause, Ending};
 use crate::ops::append_output::{AppendOutput, Appended};
 use crate::ops::lease::Leased;
@@ -31,12 +31,6 @@ use crate::time::Span;
 const FLUSH: Duration = Duration::from_millis(100);
 /// How much output goes into one append, in bytes.
 const APPEND: usize = 512 * 1024;
-/// How often leftovers of an ended leader are looked at until they have ended too.
-const LOOK_AGAIN: Duration = Duration::from_millis(25);
-/// How long killing may take before the attempt is reported anyway.
-const KILL_LIMIT: Duration = Duration::from_secs(5);
-/// The longest error taken from standard error, in bytes.
-const MAX_ERROR: usize = 400;
 
 /// What a worker tells an attempt that runs.
 #[derive(Clone, Debug)]
@@ -130,19 +124,9 @@ impl Attempt {
         let mut pumped = false;
         let mut flush: Option<JoinHandle<bool>> = None;
         let mut flush_at: Option<Instant> = None;
-        let mut live = Live {
-            pidfd,
-            tree: Some(tree),
-            killing: None,
-            cause: Cause::Itself,
-            grace: self.job.spec.kill_grace().duration(),
-            timeout_at: self.job.spec.timeout.map(|t| begun + t.duration()),
-            kill_at: None,
-            look_at: None,
-            exited: false,
-            clean: false,
-            tell_ended: Some(tell_ended),
-        };
+        let timeout_at = self.job.spec.timeout.map(|t| begun + t.duration());
+        let grace = self.job.spec.kill_grace().duration();
+        let mut live = Live::new(pidfd, tree, grace, timeout_at, tell_ended);
         let mut orders_open = true;
         loop {
             if live.clean && pumped && flush.is_none() {
@@ -256,192 +240,5 @@ async fn join<T>(task: &mut Option<JoinHandle<T>>) -> Option<T> {
     match task {
         Some(task) => task.await.ok(),
         None => std::future::pending().await,
-    }
-}
-
-/// A process tree that is watched.
-struct Live {
-    pidfd: OwnedFd,
-    /// Absent while it is being killed.
-    tree: Option<Tree>,
-    killing: Option<JoinHandle<Tree>>,
-    cause: Cause,
-    grace: Duration,
-    timeout_at: Option<Instant>,
-    kill_at: Option<Instant>,
-    look_at: Option<Instant>,
-    exited: bool,
-    /// The leader has ended and nobody is left.
-    clean: bool,
-    tell_ended: Option<oneshot::Sender<()>>,
-}
-
-impl Live {
-    fn order(&mut self, order: Order) {
-        match order {
-            Order::Kill => {
-                self.set_cause(Cause::Lost);
-                self.kill();
-            }
-            Order::Interrupt => self.stop(Cause::Drain, Signal::TERM, self.grace),
-            Order::Cancel(how) => {
-                let signal = how.signal.and_then(Signal::from_named_raw).unwrap_or(Signal::TERM);
-                let grace = how.grace.map_or(self.grace, Span::duration);
-                self.stop(Cause::Cancel, signal, grace);
-            }
-        }
-    }
-
-    /// Only a process that still runs can be ended by us (S3).
-    fn set_cause(&mut self, cause: Cause) {
-        if !self.exited && self.cause == Cause::Itself && !has_ended(&self.pidfd) {
-            self.cause = cause;
-        }
-    }
-
-    fn stop(&mut self, cause: Cause, signal: Signal, grace: Duration) {
-        let again = self.cause != Cause::Itself;
-        self.set_cause(cause);
-        self.timeout_at = None;
-        if let Some(tree) = &mut self.tree
-            && let Err(e) = tree.signal(signal)
-        {
-            warn!("signalling failed: {e}");
-        }
-        let at = Instant::now() + grace;
-        self.kill_at = Some(match self.kill_at {
-            Some(before) if again => before.min(at),
-            _ => at,
-        });
-    }
-
-    fn kill(&mut self) {
-        self.kill_at = None;
-        self.timeout_at = None;
-        if let Some(mut tree) = self.tree.take() {
-            // It reads /proc and waits, so it belongs on a thread of its own.
-            self.killing = Some(tokio::task::spawn_blocking(move || {
-                tree.kill_all(std::time::Instant::now() + KILL_LIMIT);
-                tree
-            }));
-        }
-    }
-
-    fn killed(&mut self, tree: Option<Tree>) {
-        self.killing = None;
-        self.tree = tree;
-        self.exited |= has_ended(&self.pidfd);
-        // A process in an uninterruptible call outlives SIGKILL; the attempt must not hang with it.
-        self.clean = true;
-        self.look_at = None;
-        self.tell();
-    }
-
-    fn leader_ended(&mut self, result: io::Result<()>) {
-        if let Err(e) = result {
-            warn!("watching a process failed: {e}");
-        }
-        self.exited = true;
-        self.timeout_at = None;
-        if self.killing.is_some() {
-            return;
-        }
-        if self.cause == Cause::Itself && !exit::has_adopted() {
-            self.clean = true; // nobody outlived the leader
-            self.tell();
-            return;
-        }
-        if self.look() {
-            self.stop(self.cause, Signal::TERM, self.grace);
-        }
-    }
-
-    /// Looks whether anybody outlived the leader; true when so.
-    fn look(&mut self) -> bool {
-        let left = match &mut self.tree {
-            Some(tree) => tree.members().is_ok_and(|members| !members.is_empty()),
-            None => return true,
-        };
-        let _ = exit::reap_orphans();
-        self.clean = !left;
-        self.look_at = left.then(|| Instant::now() + LOOK_AGAIN);
-        if !left {
-            self.tell();
-        }
-        left
-    }
-
-    /// From now on the pipes are read for a short time only.
-    fn tell(&mut self) {
-        if let Some(tell) = self.tell_ended.take() {
-            let _ = tell.send(()); // the pipes may have ended before
-        }
-    }
-
-    fn next_timer(&self) -> Option<Instant> {
-        [self.timeout_at, self.kill_at, self.look_at].into_iter().flatten().min()
-    }
-
-    fn timer(&mut self) {
-        let now = Instant::now();
-        let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if passed(self.kill_at) {
-            self.kill();
-        } else if passed(self.timeout_at) {
-            self.stop(Cause::Timeout, Signal::TERM, self.grace);
-        } else if passed(self.look_at) {
-            self.look();
-        }
-        if self.clean {
-            self.kill_at = None;
-        }
-    }
-}
-
-fn has_ended(pidfd: &OwnedFd) -> bool {
-    let mut fds = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0)
-}
-
-/// What the job wrote.
-struct Heard(Mutex<(Option<Capture>, Vec<u8>)>);
-
-impl Heard {
-    fn new(cap: u64) -> Self {
-        Self(Mutex::new((Some(Capture::new(cap)), Vec::new())))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, (Option<Capture>, Vec<u8>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, stream: Stream, at: crate::time::Timestamp, bytes: &[u8]) {
-        let (capture, errors) = &mut *self.lock();
-        if let Some(capture) = capture {
-            capture.push(stream, at, bytes);
-        }
-        if stream == Stream::Stderr {
-            errors.extend_from_slice(&bytes[bytes.len().saturating_sub(MAX_ERROR)..]);
-            let old = errors.len().saturating_sub(MAX_ERROR);
-            errors.drain(..old);
-        }
-    }
-
-    fn unsent(&self) -> usize {
-        self.lock().0.as_ref().map_or(0, Capture::unsent_bytes)
-    }
-
-    fn take_live(&self) -> Vec<Chunk> {
-        self.lock().0.as_mut().map(Capture::take_live).unwrap_or_default()
-    }
-
-    /// What has not been sent, and the last line of standard error.
-    fn finish(&self) -> (Vec<Chunk>, Option<String>) {
-        let (capture, errors) = &mut *self.lock();
-        let chunks = capture.take().map(Capture::finish).unwrap_or_default();
-        let text = String::from_utf8_lossy(errors);
-        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
-        (chunks, line.map(|l| l.chars().filter(|c| !c.is_control()).collect()))
     }
 }

@@ -1,0 +1,150 @@
+//! The roles of a transaction: small traits of set-oriented, object-safe methods, one file per backend each.
+
+use super::rows::{
+    CancelRequest, Change, DeadLetter, Edge, Filter, KeyHolder, Leader, Lease, Letter, LetterFilter, LetterGroup,
+    NewEvent, NewJob, NewWorker, QueueTotals, Quota, Worker, WorkerState,
+};
+use crate::error::Result;
+use crate::job::lanes::Lane;
+use crate::job::output::Chunk;
+use crate::job::view::Said;
+use crate::job::{Attempt, Event, Fence, LaneId, Number, Record, Selector, State, WorkerId};
+use crate::time::{Span, Timestamp};
+
+/// Jobs: rows and their lives.
+pub trait Jobs {
+    /// Stores `jobs`; gives the number of each, or none where that id is stored already.
+    fn insert(&mut self, jobs: &[NewJob]) -> Result<Vec<Option<Number>>>;
+    /// The jobs of `numbers` that exist, in that order.
+    fn load(&mut self, numbers: &[Number]) -> Result<Vec<Record>>;
+    /// Records new lives, and counts them.
+    fn save(&mut self, changes: &[Change]) -> Result<()>;
+    /// The numbers that `selector` names, ascending, at most `limit`.
+    fn find(&mut self, selector: &Selector, limit: usize) -> Result<Vec<Number>>;
+    /// The numbers that match, newest first, below `before`, at most `limit`.
+    fn list(&mut self, filter: &Filter, before: Option<Number>, limit: usize) -> Result<Vec<Number>>;
+    /// Scheduled jobs that are due, earliest first, at most `limit`.
+    fn due(&mut self, limit: usize) -> Result<Vec<Number>>;
+    /// Jobs that have not started by their deadline, at most `limit`.
+    fn overdue(&mut self, limit: usize) -> Result<Vec<Number>>;
+    /// The next instant at which a scheduled job is due or a deadline passes.
+    fn next_timer(&mut self) -> Result<Option<Timestamp>>;
+}
+
+/// Edges between jobs.
+pub trait Edges {
+    /// Stores edges, or their new `satisfied`.
+    fn put_edges(&mut self, edges: &[Edge]) -> Result<()>;
+    /// Edges that wait for `needs`.
+    fn dependants(&mut self, needs: Number) -> Result<Vec<Edge>>;
+    /// The edges of `number`, with the state of what each needs; none when that was pruned.
+    fn needs(&mut self, number: Number) -> Result<Vec<(Edge, Option<State>)>>;
+}
+
+/// Lanes: what a lease chooses between, and the limits on them.
+pub trait Lanes {
+    /// The lane of these words, made when absent.
+    fn lane(&mut self, queue: &str, tenant: &str, limit_key: Option<&str>, needs: &str) -> Result<LaneId>;
+    /// Lanes with pending jobs and room, not paused, least recently served first, `skip` left out.
+    fn lanes(&mut self, skip: usize, limit: usize) -> Result<Vec<Lane>>;
+    /// Pending jobs of a lane in the order they are handed out, at most `limit`.
+    fn pending(&mut self, lane: LaneId, limit: usize) -> Result<Vec<Number>>;
+    /// Puts `lanes` to the end of the turn.
+    fn served(&mut self, lanes: &[LaneId]) -> Result<()>;
+    /// Makes the limit of `key` unless it exists; gives the one in force.
+    fn limit_key(&mut self, tenant: &str, key: &str, max: u32) -> Result<u32>;
+    /// The limits on queued jobs that `lane` is under.
+    fn quotas(&mut self, lane: LaneId) -> Result<Vec<Quota>>;
+    /// What each queue holds.
+    fn totals(&mut self) -> Result<Vec<QueueTotals>>;
+    /// Stops or resumes handing out the jobs of `queue`.
+    fn pause(&mut self, queue: &str, paused: bool) -> Result<()>;
+}
+
+/// Leases. Their clock is the store's own and never jumps (S1).
+pub trait Leases {
+    /// Gives `worker` the right to run `fences` for `ttl`.
+    fn grant(&mut self, worker: WorkerId, fences: &[Fence], ttl: Span) -> Result<()>;
+    /// The lease of each fence; none where it is not the current one.
+    fn held(&mut self, fences: &[Fence]) -> Result<Vec<Option<Lease>>>;
+    /// Makes them last `ttl` from now.
+    fn extend(&mut self, fences: &[Fence], ttl: Span) -> Result<()>;
+    /// Ends them.
+    fn release(&mut self, fences: &[Fence]) -> Result<()>;
+    /// Leases that ran out, at most `limit`.
+    fn expired(&mut self, limit: usize) -> Result<Vec<Lease>>;
+    /// The leases of `worker`.
+    fn leases_of(&mut self, worker: WorkerId) -> Result<Vec<Lease>>;
+    /// Leaves a request for the holder of the lease on `number`.
+    fn ask_cancel(&mut self, number: Number, request: &CancelRequest) -> Result<()>;
+}
+
+/// What happened.
+pub trait History {
+    /// Records ended attempts.
+    fn record(&mut self, attempts: &[(Number, Attempt)]) -> Result<()>;
+    /// The attempts of `number`, a running one last.
+    fn attempts(&mut self, number: Number) -> Result<Vec<Attempt>>;
+    /// The current or last attempt of each job, and what the job said.
+    fn latest(&mut self, numbers: &[Number]) -> Result<Vec<(Option<Attempt>, Said)>>;
+    /// Appends to the audit trail.
+    fn append(&mut self, events: &[NewEvent]) -> Result<()>;
+    /// Events after `after`, oldest first, at most `limit`.
+    fn events(&mut self, after: i64, limit: usize) -> Result<Vec<Event>>;
+}
+
+/// Dead letters.
+pub trait Letters {
+    /// Adds dead letters.
+    fn bury(&mut self, letters: &[DeadLetter]) -> Result<()>;
+    /// Takes dead letters away; gives how many there were.
+    fn unbury(&mut self, numbers: &[Number]) -> Result<usize>;
+    /// Those that match, of the newest jobs first, below `before`, at most `limit`.
+    fn letters(&mut self, filter: &LetterFilter, before: Option<Number>, limit: usize) -> Result<Vec<Letter>>;
+    /// Those that match, counted by fingerprint, the largest group first, at most `limit`.
+    fn letter_groups(&mut self, filter: &LetterFilter, limit: usize) -> Result<Vec<LetterGroup>>;
+}
+
+/// Names and idempotency keys.
+pub trait Keys {
+    /// Who holds an idempotency key, if it is kept still.
+    fn key_holder(&mut self, tenant: &str, key: &str) -> Result<Option<KeyHolder>>;
+    /// Gives the key to `holder`.
+    fn keep_key(&mut self, tenant: &str, key: &str, holder: &KeyHolder) -> Result<()>;
+    /// Has the keys of `number` forgotten at `at`, or never (S13).
+    fn forget_keys(&mut self, number: Number, at: Option<Timestamp>) -> Result<()>;
+    /// The unfinished job that owns `name`.
+    fn name_holder(&mut self, tenant: &str, name: &str) -> Result<Option<Number>>;
+    /// Gives `name` to `number`, whoever had it.
+    fn hold_name(&mut self, tenant: &str, name: &str, number: Number) -> Result<()>;
+    /// Takes from `number` the name it owns.
+    fn drop_name(&mut self, number: Number) -> Result<()>;
+}
+
+/// The processes around the store.
+pub trait Fleet {
+    /// Adds a worker whose heartbeat lasts `ttl`.
+    fn register(&mut self, worker: &NewWorker, ttl: Span) -> Result<()>;
+    /// Makes a worker's heartbeat last `ttl` from now; gives its state, or none when it is not known.
+    fn heartbeat(&mut self, id: WorkerId, ttl: Span) -> Result<Option<WorkerState>>;
+    /// Removes a worker.
+    fn deregister(&mut self, id: WorkerId) -> Result<()>;
+    /// Every worker, by name.
+    fn workers(&mut self) -> Result<Vec<Worker>>;
+    /// Asks a worker to take no more jobs.
+    fn ask_drain(&mut self, id: WorkerId) -> Result<()>;
+    /// Who leads.
+    fn leader(&mut self) -> Result<Option<Leader>>;
+    /// Makes `name` the leader under the next epoch, and gives it.
+    fn lead(&mut self, name: &str) -> Result<i64>;
+    /// Marks the leader of `epoch` as alive; false when that is no longer the epoch.
+    fn still_leads(&mut self, epoch: i64) -> Result<bool>;
+}
+
+/// What jobs wrote.
+pub trait Outputs {
+    /// Stores chunks: beside the outcome in a transaction of the queue, else in the output store.
+    fn put_output(&mut self, fence: Fence, chunks: &[Chunk]) -> Result<()>;
+    /// Chunks of an attempt after `seq`, at most about `max_bytes` (always one, if there is one).
+    fn output(&mut self, fence: Fence, after: Option<u32>, max_bytes: usize) -> Result<Vec<Chunk>>;
+}

@@ -1,0 +1,302 @@
+//! What goes in and out of a store: plain data, the same for every backend.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::job::spec::Until;
+use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, LaneId, Life, Number, State, WorkerId};
+use crate::time::{Span, Timestamp};
+
+/// A job to be stored.
+pub struct NewJob<'a> {
+    /// The id its maker chose.
+    pub id: JobId,
+    /// Where it stands.
+    pub lane: LaneId,
+    /// Its state and counters.
+    pub life: &'a Life,
+    /// What was asked for.
+    pub spec: &'a JobSpec,
+    /// What surrounds it.
+    pub captured: &'a Arc<Captured>,
+}
+
+/// A job's life as it is from now on.
+pub struct Change<'a> {
+    /// The job.
+    pub number: Number,
+    /// Its lane.
+    pub lane: LaneId,
+    /// The state that it leaves.
+    pub from: State,
+    /// Its life.
+    pub life: &'a Life,
+}
+
+/// Which jobs to list.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// Any of these states; empty: all.
+    pub states: Vec<State>,
+    /// In this queue.
+    pub queue: Option<String>,
+    /// Of this tenant.
+    pub tenant: Option<String>,
+    /// With this name.
+    pub name: Option<String>,
+    /// With all of these labels.
+    pub labels: BTreeMap<String, String>,
+    /// Stored at or after this instant.
+    pub since: Option<Timestamp>,
+}
+
+/// How many jobs of a queue are in which state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueueTotals {
+    /// The queue.
+    pub name: String,
+    /// Whether it hands out jobs.
+    pub paused: bool,
+    /// Limits; none where there is none.
+    pub limits: Limits,
+    /// Jobs by state, all states present.
+    pub counts: BTreeMap<State, i64>,
+    /// When the job that waits longest was stored.
+    pub oldest_pending_at: Option<Timestamp>,
+}
+
+/// Limits of a queue or tenant; none where there is none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // the names are those of CONTRACT
+pub struct Limits {
+    pub max_running: Option<u32>,
+    pub max_queued: Option<u32>,
+    pub per_minute: Option<u32>,
+    pub max_payload: Option<u32>,
+}
+
+/// An edge between two jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// The job that waits.
+    pub number: Number,
+    /// The job that is waited for.
+    pub needs: Number,
+    /// What is waited for.
+    pub until: Until,
+    /// Whether it has come true.
+    pub satisfied: bool,
+}
+
+/// How much of a limit on queued jobs is left.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quota {
+    /// `queue` or `tenant`.
+    pub scope: &'static str,
+    /// Its name.
+    pub name: String,
+    /// How many may be queued.
+    pub max: u32,
+    /// How many are.
+    pub queued: u32,
+}
+
+/// A right to run an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lease {
+    /// The attempt.
+    pub fence: Fence,
+    /// Who holds it.
+    pub worker: WorkerId,
+    /// That worker's name.
+    pub worker_name: String,
+    /// When it was given.
+    pub started_at: Timestamp,
+    /// What the holder was asked.
+    pub cancel: Option<CancelRequest>,
+}
+
+/// How a running job is to be ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CancelRequest {
+    /// The first signal; SIGTERM when absent.
+    pub signal: Option<i32>,
+    /// The time until SIGKILL; the job's own when absent.
+    pub grace: Option<Span>,
+}
+
+/// An event to be recorded.
+pub struct NewEvent<'a> {
+    /// What happened.
+    pub kind: EventKind,
+    /// The job.
+    pub number: Option<Number>,
+    /// The attempt.
+    pub attempt: Option<u32>,
+    /// The worker's name.
+    pub worker: Option<&'a str>,
+    /// Who asked for it.
+    pub actor: Option<&'a str>,
+    /// The state that the job has from now on.
+    pub state: Option<State>,
+    /// What else is to say; null for nothing.
+    pub data: Value,
+}
+
+impl NewEvent<'_> {
+    /// An event of `kind` with nothing else said.
+    pub fn of(kind: EventKind) -> Self {
+        Self { kind, number: None, attempt: None, worker: None, actor: None, state: None, data: Value::Null }
+    }
+}
+
+/// Why a job is dead.
+pub struct DeadLetter<'a> {
+    /// The job.
+    pub number: Number,
+    /// One of [`crate::job::state::reason`].
+    pub reason: &'a str,
+    /// Errors that are alike have the same.
+    pub fingerprint: String,
+    /// The last error.
+    pub error: Option<&'a str>,
+}
+
+/// A dead letter as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Letter {
+    /// The job.
+    pub number: Number,
+    /// Why it is dead.
+    pub reason: String,
+    /// Errors that are alike have the same.
+    pub fingerprint: String,
+    /// The last error.
+    pub error: Option<String>,
+    /// When it died.
+    pub died_at: Timestamp,
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LetterFilter {
+    /// Of jobs in this queue.
+    pub queue: Option<String>,
+    /// Of jobs of this tenant.
+    pub tenant: Option<String>,
+    /// With this reason.
+    pub reason: Option<String>,
+    /// With this fingerprint.
+    pub fingerprint: Option<String>,
+    /// Dead at or after this instant.
+    pub since: Option<Timestamp>,
+}
+
+/// Dead letters that are alike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LetterGroup {
+    /// What they have in common.
+    pub fingerprint: String,
+    /// How many there are.
+    pub count: i64,
+    /// When the first of them died.
+    pub first_at: Timestamp,
+    /// When the last of them died.
+    pub last_at: Timestamp,
+    /// The newest of them.
+    pub sample: Number,
+}
+
+/// What an idempotency key stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyHolder {
+    /// The job's number.
+    pub number: Number,
+    /// The job's id.
+    pub id: JobId,
+    /// The hash of what was asked for.
+    pub fingerprint: [u8; 32],
+}
+
+/// A worker as it presents itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewWorker {
+    /// The id of this life of it.
+    pub id: WorkerId,
+    /// Its name, unique on its host.
+    pub name: String,
+    /// Its machine.
+    pub host: String,
+    /// Its process.
+    pub pid: u32,
+    /// What it serves.
+    pub offer: crate::job::lanes::Offer,
+    /// How many jobs it runs at once.
+    pub slots: u32,
+    /// The version of orx.
+    pub version: String,
+    /// Whether it runs one job of its own only (`orx run`).
+    pub solo: bool,
+}
+
+/// A worker as users see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // the names are those of CONTRACT
+pub struct Worker {
+    pub id: WorkerId,
+    pub name: String,
+    pub host: String,
+    pub pid: u32,
+    pub state: WorkerState,
+    pub queues: Vec<String>,
+    pub labels: BTreeMap<String, String>,
+    pub handlers: Vec<String>,
+    pub slots: u32,
+    pub running: Vec<Number>,
+    pub version: String,
+    pub started_at: Timestamp,
+    pub heartbeat_at: Timestamp,
+    #[serde(default)]
+    pub solo: bool,
+}
+
+/// How a worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    /// Takes jobs.
+    Active,
+    /// Takes no more.
+    Draining,
+    /// Its heartbeat has ended.
+    Lost,
+}
+
+impl WorkerState {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WorkerState::Active => "active",
+            WorkerState::Draining => "draining",
+            WorkerState::Lost => "lost",
+        }
+    }
+}
+
+/// The process that does the upkeep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Leader {
+    /// Who it is.
+    pub name: String,
+    /// Rises with each change of leader.
+    pub epoch: i64,
+    /// When it led last.
+    pub seen_at: Timestamp,
+    /// How long ago that was, by the store's clock of leases; none: in another boot.
+    pub age: Option<Span>,
+}

@@ -1,0 +1,190 @@
+//! A process tree that is watched: when it is signalled, killed, and when nobody is left.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::attempt::Order;
+use super::exit;
+use super::tree::Tree;
+use crate::job::state::Cause;
+use crate::time::Span;
+
+/// How often leftovers of an ended leader are looked at until they have ended too.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+/// How long killing may take before the attempt is reported anyway.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// A process tree that is watched.
+pub(super) struct Live {
+    pub(super) pidfd: OwnedFd,
+    /// Absent while it is being killed.
+    tree: Option<Tree>,
+    pub(super) killing: Option<JoinHandle<Tree>>,
+    pub(super) cause: Cause,
+    grace: Duration,
+    timeout_at: Option<Instant>,
+    kill_at: Option<Instant>,
+    look_at: Option<Instant>,
+    pub(super) exited: bool,
+    /// The leader has ended and nobody is left.
+    pub(super) clean: bool,
+    tell_ended: Option<oneshot::Sender<()>>,
+}
+
+impl Live {
+    /// Watches `tree`, whose leader is behind `pidfd`; `tell_ended` hears when only the pipes are left.
+    pub(super) fn new(
+        pidfd: OwnedFd,
+        tree: Tree,
+        grace: Duration,
+        timeout_at: Option<Instant>,
+        tell_ended: oneshot::Sender<()>,
+    ) -> Self {
+        Self {
+            pidfd,
+            tree: Some(tree),
+            killing: None,
+            cause: Cause::Itself,
+            grace,
+            timeout_at,
+            kill_at: None,
+            look_at: None,
+            exited: false,
+            clean: false,
+            tell_ended: Some(tell_ended),
+        }
+    }
+
+    pub(super) fn order(&mut self, order: Order) {
+        match order {
+            Order::Kill => {
+                self.set_cause(Cause::Lost);
+                self.kill();
+            }
+            Order::Interrupt => self.stop(Cause::Drain, Signal::TERM, self.grace),
+            Order::Cancel(how) => {
+                let signal = how.signal.and_then(Signal::from_named_raw).unwrap_or(Signal::TERM);
+                let grace = how.grace.map_or(self.grace, Span::duration);
+                self.stop(Cause::Cancel, signal, grace);
+            }
+        }
+    }
+
+    /// Only a process that still runs can be ended by us (S3).
+    fn set_cause(&mut self, cause: Cause) {
+        if !self.exited && self.cause == Cause::Itself && !has_ended(&self.pidfd) {
+            self.cause = cause;
+        }
+    }
+
+    fn stop(&mut self, cause: Cause, signal: Signal, grace: Duration) {
+        let again = self.cause != Cause::Itself;
+        self.set_cause(cause);
+        self.timeout_at = None;
+        if let Some(tree) = &mut self.tree
+            && let Err(e) = tree.signal(signal)
+        {
+            warn!("signalling failed: {e}");
+        }
+        let at = Instant::now() + grace;
+        self.kill_at = Some(match self.kill_at {
+            Some(before) if again => before.min(at),
+            _ => at,
+        });
+    }
+
+    fn kill(&mut self) {
+        self.kill_at = None;
+        self.timeout_at = None;
+        if let Some(mut tree) = self.tree.take() {
+            // It reads /proc and waits, so it belongs on a thread of its own.
+            self.killing = Some(tokio::task::spawn_blocking(move || {
+                tree.kill_all(std::time::Instant::now() + KILL_LIMIT);
+                tree
+            }));
+        }
+    }
+
+    pub(super) fn killed(&mut self, tree: Option<Tree>) {
+        self.killing = None;
+        self.tree = tree;
+        self.exited |= has_ended(&self.pidfd);
+        // A process in an uninterruptible call outlives SIGKILL; the attempt must not hang with it.
+        self.clean = true;
+        self.look_at = None;
+        self.tell();
+    }
+
+    pub(super) fn leader_ended(&mut self, result: io::Result<()>) {
+        if let Err(e) = result {
+            warn!("watching a process failed: {e}");
+        }
+        self.exited = true;
+        self.timeout_at = None;
+        if self.killing.is_some() {
+            return;
+        }
+        if self.cause == Cause::Itself && !exit::has_adopted() {
+            self.clean = true; // nobody outlived the leader
+            self.tell();
+            return;
+        }
+        if self.look() {
+            self.stop(self.cause, Signal::TERM, self.grace);
+        }
+    }
+
+    /// Looks whether anybody outlived the leader; true when so.
+    fn look(&mut self) -> bool {
+        let left = match &mut self.tree {
+            Some(tree) => tree.members().is_ok_and(|members| !members.is_empty()),
+            None => return true,
+        };
+        let _ = exit::reap_orphans();
+        self.clean = !left;
+        self.look_at = left.then(|| Instant::now() + LOOK_AGAIN);
+        if !left {
+            self.tell();
+        }
+        left
+    }
+
+    /// From now on the pipes are read for a short time only.
+    fn tell(&mut self) {
+        if let Some(tell) = self.tell_ended.take() {
+            let _ = tell.send(()); // the pipes may have ended before
+        }
+    }
+
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        [self.timeout_at, self.kill_at, self.look_at].into_iter().flatten().min()
+    }
+
+    pub(super) fn timer(&mut self) {
+        let now = Instant::now();
+        let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if passed(self.kill_at) {
+            self.kill();
+        } else if passed(self.timeout_at) {
+            self.stop(Cause::Timeout, Signal::TERM, self.grace);
+        } else if passed(self.look_at) {
+            self.look();
+        }
+        if self.clean {
+            self.kill_at = None;
+        }
+    }
+}
+
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0)
+}
