@@ -99,6 +99,10 @@ pub(super) struct JobOptions {
     #[arg(long, value_name = "DURATION")]
     kill_grace: Option<Span>,
 
+    /// End an attempt that says nothing for so long (orx heartbeat, orx progress)
+    #[arg(long, value_name = "DURATION")]
+    heartbeat_timeout: Option<Span>,
+
     /// Run it for ever, again after each end: a service
     #[arg(long, value_name = "always", value_parser = restart)]
     restart: Option<Restart>,
@@ -190,7 +194,7 @@ impl JobOptions {
             require: self.require.into_iter().collect(),
             timeout: self.timeout,
             kill_grace: self.kill_grace,
-            heartbeat_timeout: None,
+            heartbeat_timeout: self.heartbeat_timeout,
             restart: self.restart,
             after: self.after,
             idempotency_key: self.idempotency_key,

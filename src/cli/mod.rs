@@ -14,6 +14,7 @@ mod list;
 mod man;
 mod retry;
 mod run;
+mod say;
 mod select;
 mod status;
 mod tail;
@@ -123,6 +124,9 @@ enum Command {
     Worker(worker::Worker),
     Workers(workers::Workers),
     Events(events::Events),
+    Progress(say::Progress),
+    Heartbeat(say::Heartbeat),
+    Result(say::JobResult),
     Config(config::ConfigCommand),
     Completions(completions::Completions),
     Man(man::Man),
@@ -143,6 +147,9 @@ impl Command {
             Command::Worker(c) => c.run(context).await,
             Command::Workers(c) => c.run(context).await,
             Command::Events(c) => c.run(context).await,
+            Command::Progress(c) => c.run(context),
+            Command::Heartbeat(c) => c.run(context),
+            Command::Result(c) => c.run(context),
             Command::Config(c) => c.run(context),
             Command::Completions(c) => c.run(context),
             Command::Man(c) => c.run(context),

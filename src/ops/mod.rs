@@ -15,6 +15,7 @@ pub mod output;
 pub mod register;
 pub mod renew;
 pub mod retry;
+pub mod say;
 pub mod select;
 pub mod settle;
 pub mod status;

@@ -87,6 +87,8 @@ pub trait History {
     fn attempts(&mut self, number: Number) -> Result<Vec<Attempt>>;
     /// The current or last attempt of each job, and what the job said.
     fn latest(&mut self, numbers: &[Number]) -> Result<Vec<(Option<Attempt>, Said)>>;
+    /// Records what a job said; what it did not say stays as it was.
+    fn say(&mut self, number: Number, said: &Said) -> Result<()>;
     /// Appends to the audit trail.
     fn append(&mut self, events: &[NewEvent]) -> Result<()>;
     /// Events after `after`, oldest first, at most `limit`.

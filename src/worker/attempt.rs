@@ -39,6 +39,8 @@ pub(super) enum Order {
     Cancel(CancelRequest),
     /// The worker drains.
     Interrupt,
+    /// The job said something.
+    Alive,
     /// The lease is lost: end at once, nothing of it counts.
     Kill,
 }
@@ -61,7 +63,7 @@ impl Attempt {
             Err(e) => return self.not_started(125, format!("cannot write the payload: {e}")),
         };
         let file = payload.as_ref().map(tempfile::TempPath::as_ref);
-        let program = match program::program(&self.shared.config, &self.job, self.slot, file) {
+        let program = match program::program(&self.shared, &self.job, self.slot, file) {
             Ok(program) => program,
             Err(message) => return self.not_started(127, message),
         };
@@ -126,7 +128,8 @@ impl Attempt {
         let mut flush_at: Option<Instant> = None;
         let timeout_at = self.job.spec.timeout.map(|t| begun + t.duration());
         let grace = self.job.spec.kill_grace().duration();
-        let mut live = Live::new(pidfd, tree, grace, timeout_at, tell_ended);
+        let patience = self.job.spec.heartbeat_timeout.map(crate::time::Span::duration);
+        let mut live = Live::new(pidfd, tree, grace, timeout_at, patience, tell_ended);
         let mut orders_open = true;
         loop {
             if live.clean && pumped && flush.is_none() {
@@ -168,6 +171,7 @@ impl Attempt {
         let (chunks, last_line) = heard.finish();
         let output = self.send_rest(chunks).await;
         let error = match (live.cause, exit) {
+            (Cause::Timeout, _) if live.silent => self.job.spec.heartbeat_timeout.map(|t| format!("silent for {t}")),
             (Cause::Timeout, _) => self.job.spec.timeout.map(|t| format!("timed out after {t}")),
             (_, Some(Exit::Code(0))) => None,
             _ => last_line,

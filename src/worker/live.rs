@@ -30,6 +30,11 @@ pub(super) struct Live {
     pub(super) cause: Cause,
     grace: Duration,
     timeout_at: Option<Instant>,
+    /// How long the job may say nothing.
+    patience: Option<Duration>,
+    silent_at: Option<Instant>,
+    /// It was ended because it said nothing.
+    pub(super) silent: bool,
     kill_at: Option<Instant>,
     look_at: Option<Instant>,
     pub(super) exited: bool,
@@ -45,6 +50,7 @@ impl Live {
         tree: Tree,
         grace: Duration,
         timeout_at: Option<Instant>,
+        patience: Option<Duration>,
         tell_ended: oneshot::Sender<()>,
     ) -> Self {
         Self {
@@ -54,6 +60,9 @@ impl Live {
             cause: Cause::Itself,
             grace,
             timeout_at,
+            patience,
+            silent_at: patience.map(|p| Instant::now() + p),
+            silent: false,
             kill_at: None,
             look_at: None,
             exited: false,
@@ -67,6 +76,11 @@ impl Live {
             Order::Kill => {
                 self.set_cause(Cause::Lost);
                 self.kill();
+            }
+            Order::Alive => {
+                if self.silent_at.is_some() {
+                    self.silent_at = self.patience.map(|p| Instant::now() + p);
+                }
             }
             Order::Interrupt => self.stop(Cause::Drain, Signal::TERM, self.grace),
             Order::Cancel(how) => {
@@ -88,6 +102,7 @@ impl Live {
         let again = self.cause != Cause::Itself;
         self.set_cause(cause);
         self.timeout_at = None;
+        self.silent_at = None;
         if let Some(tree) = &mut self.tree
             && let Err(e) = tree.signal(signal)
         {
@@ -103,6 +118,7 @@ impl Live {
     fn kill(&mut self) {
         self.kill_at = None;
         self.timeout_at = None;
+        self.silent_at = None;
         if let Some(mut tree) = self.tree.take() {
             // It reads /proc and waits, so it belongs on a thread of its own.
             self.killing = Some(tokio::task::spawn_blocking(move || {
@@ -128,6 +144,7 @@ impl Live {
         }
         self.exited = true;
         self.timeout_at = None;
+        self.silent_at = None;
         if self.killing.is_some() {
             return;
         }
@@ -164,7 +181,7 @@ impl Live {
     }
 
     pub(super) fn next_timer(&self) -> Option<Instant> {
-        [self.timeout_at, self.kill_at, self.look_at].into_iter().flatten().min()
+        [self.timeout_at, self.silent_at, self.kill_at, self.look_at].into_iter().flatten().min()
     }
 
     pub(super) fn timer(&mut self) {
@@ -172,7 +189,8 @@ impl Live {
         let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if passed(self.kill_at) {
             self.kill();
-        } else if passed(self.timeout_at) {
+        } else if passed(self.timeout_at) || passed(self.silent_at) {
+            self.silent = !passed(self.timeout_at);
             self.stop(Cause::Timeout, Signal::TERM, self.grace);
         } else if passed(self.look_at) {
             self.look();

@@ -14,6 +14,7 @@ pub mod program;
 pub mod pump;
 mod resolve;
 mod shift;
+pub mod socket;
 pub mod spawn;
 pub mod sweep;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use self::shift::Worker;
+use self::socket::{Socket, Talkers};
 use self::spawn::Spawner;
 use crate::error::{Kind, Result};
 use crate::job::lanes::Offer;
@@ -113,6 +115,9 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) spawner: Spawner,
+    /// Absent where none could be made; jobs run all the same.
+    socket: Option<Socket>,
+    talkers: Talkers,
 }
 
 /// The longest pause between two tries to write to a store that cannot be written.
@@ -151,7 +156,11 @@ pub async fn run(queue: Queue, config: Config, clock: Arc<dyn Clock>, stop: watc
     tree::become_subreaper()?;
     sweep_predecessor(&queue, &config).await?;
     let changes = queue.subscribe(Topics::WORK | Topics::CONTROL)?;
-    let shared = Arc::new(Shared { queue, clock, spawner: Spawner::start()?, config });
+    let talkers = Talkers::default();
+    let socket = Socket::open(queue.clone(), talkers.clone())
+        .inspect_err(|e| warn!("jobs cannot talk to this worker: {e}"))
+        .ok();
+    let shared = Arc::new(Shared { queue, clock, spawner: Spawner::start()?, config, socket, talkers });
     let mut worker = Worker::new(shared, stop);
     worker.register().await?;
     let result = worker.work(changes).await;

@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::Config;
 use super::spawn::Program;
+use super::{Config, Shared};
 use crate::job::{Fence, JobSpec};
 use crate::ops::lease::Leased;
 
@@ -25,7 +25,8 @@ pub(super) fn marker_prefix(config: &Config) -> String {
 }
 
 /// The program of an attempt in `slot`, with its payload at `payload`.
-pub(super) fn program(config: &Config, job: &Leased, slot: u32, payload: Option<&Path>) -> Result<Program, String> {
+pub(super) fn program(shared: &Shared, job: &Leased, slot: u32, payload: Option<&Path>) -> Result<Program, String> {
+    let config = &shared.config;
     let spec = &job.spec;
     let argv = match (&spec.command, &spec.handler) {
         (Some(command), _) => command.clone(),
@@ -43,14 +44,15 @@ pub(super) fn program(config: &Config, job: &Leased, slot: u32, payload: Option<
     let cwd = spec.cwd.as_ref().or(job.captured.cwd.as_ref());
     Ok(Program {
         argv: argv.into_iter().map(OsString::from).collect(),
-        env: environment(config, job, slot, payload),
+        env: environment(shared, job, slot, payload),
         cwd: cwd.map(Into::into),
         stdin: input,
         cgroup: None,
     })
 }
 
-fn environment(config: &Config, job: &Leased, slot: u32, payload: Option<&Path>) -> Vec<(OsString, OsString)> {
+fn environment(shared: &Shared, job: &Leased, slot: u32, payload: Option<&Path>) -> Vec<(OsString, OsString)> {
+    let config = &shared.config;
     let mut env = std::collections::BTreeMap::<OsString, OsString>::new();
     env.insert("PATH".into(), DEFAULT_PATH.into());
     let captured = &job.captured.env;
@@ -74,6 +76,9 @@ fn environment(config: &Config, job: &Leased, slot: u32, payload: Option<&Path>)
     set("ORX_WORKER", config.name.clone());
     set("ORX_SLOT", slot.to_string());
     set("TRACEPARENT", traceparent(job));
+    if let Some(socket) = &shared.socket {
+        set("ORX_SOCKET", socket.path().display().to_string());
+    }
     if let Some(name) = &spec.name {
         set("ORX_NAME", name.clone());
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, info, warn};
 
 use super::attempt::{Attempt, Order};
-use super::{Config, Shared, Stop, chance};
+use super::{Config, Shared, Stop, chance, program};
 use crate::engine::Subscription;
 use crate::error::{Error, Kind, Result};
 use crate::job::Fence;
@@ -275,6 +275,8 @@ impl Worker {
         let span = tracing::info_span!("job", id = %job.id, number = job.fence.number, attempt = job.fence.attempt,
             queue = %job.queue, trace = %job.captured.trace_id(job.id));
         span.in_scope(|| info!("leased"));
+        let marker = program::marker(self.config(), job.fence);
+        self.shared.talkers.add(&marker, job.fence, orders.clone());
         self.running.insert(
             job.fence,
             Running {
@@ -294,6 +296,7 @@ impl Worker {
     /// Frees the slot, and asks for the next job in the same breath: both share one commit.
     fn ended(&mut self, mut report: Report) {
         let fence = report.fence;
+        self.shared.talkers.remove(&program::marker(self.config(), fence));
         if let Some(job) = self.running.remove(&fence) {
             let Ending { cause, exit_code, signal, .. } = &report.ending;
             job.span.in_scope(|| info!(?cause, exit_code, signal, "ended"));

@@ -49,6 +49,14 @@ impl History for SqliteTx<'_> {
             .collect()
     }
 
+    fn say(&mut self, number: Number, said: &Said) -> Result<()> {
+        let p = said.progress.as_ref();
+        let result = said.result.as_ref().map(to_json).transpose()?;
+        let row = params![number, p.map(|p| p.percent), p.and_then(|p| p.text.as_ref()), p.map(|p| p.at.0), result];
+        self.execute(sql!("said_put"), row)?;
+        Ok(())
+    }
+
     fn append(&mut self, events: &[NewEvent]) -> Result<()> {
         let now = self.now().0;
         for e in events {

@@ -1,0 +1,66 @@
+//! What a running job says of itself: how far it is, and what it made (S35).
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::settle::reject_stale;
+use super::{Access, Caller, Op, Scopes};
+use crate::error::{Error, Result};
+use crate::job::Fence;
+use crate::job::spec::{MAX_NAME, MAX_PAYLOAD};
+use crate::job::view::{Progress, Said};
+use crate::store::{Topics, Tx};
+
+/// Records what a running attempt says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Say {
+    /// The attempt.
+    pub fence: Fence,
+    /// How far it is, 0…100, and a few words.
+    pub progress: Option<(f64, Option<String>)>,
+    /// What it made.
+    pub result: Option<Value>,
+}
+
+/// Whether it was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Heard {
+    /// It was.
+    Recorded,
+    /// The fence is old: nothing was recorded.
+    Stale,
+}
+
+impl Op for Say {
+    type Reply = Heard;
+    const NAME: &'static str = "say";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::WORK
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Heard> {
+        if tx.held(&[self.fence])?.iter().all(Option::is_none) {
+            reject_stale(tx, self.fence, Self::NAME)?;
+            return Ok(Heard::Stale);
+        }
+        let at = tx.now();
+        let progress = self.progress.as_ref().map(|(percent, text)| {
+            let text = text.as_ref().map(|t| t.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect());
+            Progress { percent: percent.clamp(0.0, 100.0), text, at }
+        });
+        if self.result.as_ref().is_some_and(|r| r.to_string().len() > MAX_PAYLOAD) {
+            return Err(Error::usage("the result is larger than 1 MiB").hint("store it in a file and give its path"));
+        }
+        tx.say(self.fence.number, &Said { progress, result: self.result.clone() })?;
+        tx.wake(Topics::JOBS);
+        Ok(Heard::Recorded)
+    }
+
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Heard>> {
+        // Saying the same again changes nothing.
+        self.run(caller, tx).map(Some)
+    }
+}

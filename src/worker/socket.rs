@@ -1,0 +1,159 @@
+//! The socket by which a job talks to its worker (S35).
+//!
+//! One socket serves all attempts of a worker. What is said carries the fence of its attempt, which every process
+//! of a job has in its environment; a fence that does not run here any more is refused.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+use tracing::warn;
+
+use super::attempt::Order;
+use crate::error::{Error, Kind, Result};
+use crate::job::Fence;
+use crate::ops::say::{Heard, Say};
+use crate::queue::Queue;
+
+/// The longest line, in bytes: a result of 1 MiB and what surrounds it.
+const MAX_LINE: u64 = 2 * 1024 * 1024;
+/// How long a job may take to say one thing.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How many may talk at once.
+const MAX_TALKING: usize = 64;
+
+/// What a job says.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Message {
+    /// The value of ORX_FENCE.
+    pub fence: String,
+    /// How far it is, and a few words.
+    pub progress: Option<(f64, Option<String>)>,
+    /// What it made.
+    pub result: Option<Value>,
+}
+
+/// What it is answered: nothing when all is well.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Answer {
+    /// Why not.
+    pub error: Option<String>,
+}
+
+/// The attempts that run, by the value of ORX_FENCE.
+#[derive(Clone, Default)]
+pub(super) struct Talkers(Arc<Mutex<HashMap<String, (Fence, mpsc::Sender<Order>)>>>);
+
+impl Talkers {
+    pub(super) fn add(&self, marker: &str, fence: Fence, orders: mpsc::Sender<Order>) {
+        self.lock().insert(value(marker).to_owned(), (fence, orders));
+    }
+
+    pub(super) fn remove(&self, marker: &str) {
+        self.lock().remove(value(marker));
+    }
+
+    fn find(&self, value: &str) -> Option<(Fence, mpsc::Sender<Order>)> {
+        self.lock().get(value).cloned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Fence, mpsc::Sender<Order>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `NAME=value` → `value`.
+fn value(marker: &str) -> &str {
+    marker.split_once('=').map_or(marker, |(_, value)| value)
+}
+
+/// A socket in a directory of its own; both go when this is dropped.
+pub(super) struct Socket {
+    dir: tempfile::TempDir,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Socket {
+    /// # Errors
+    /// When no directory or socket can be made.
+    pub(super) fn open(queue: Queue, talkers: Talkers) -> io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("orx-").tempdir()?; // mode 0700
+        let path = Self::path_in(dir.path());
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        let task = tokio::spawn(serve(listener, queue, talkers));
+        Ok(Self { dir, task })
+    }
+
+    pub(super) fn path(&self) -> PathBuf {
+        Self::path_in(self.dir.path())
+    }
+
+    fn path_in(dir: &Path) -> PathBuf {
+        dir.join("socket")
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(listener: UnixListener, queue: Queue, talkers: Talkers) {
+    let talking = Arc::new(Semaphore::new(MAX_TALKING));
+    loop {
+        let Ok(permit) = Arc::clone(&talking).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (queue, talkers) = (queue.clone(), talkers.clone());
+                tokio::spawn(async move {
+                    let _ = tokio::time::timeout(PATIENCE, hear(stream, &queue, &talkers)).await;
+                    drop(permit);
+                });
+            }
+            Err(e) => {
+                warn!("the socket of jobs: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await; // out of descriptors, perhaps
+            }
+        }
+    }
+}
+
+async fn hear(stream: UnixStream, queue: &Queue, talkers: &Talkers) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(read.take(MAX_LINE)).read_line(&mut line).await?;
+    let answer = match record(&line, queue, talkers).await {
+        Ok(()) => Answer::default(),
+        Err(e) => Answer { error: Some(e.to_string()) },
+    };
+    let mut text = serde_json::to_string(&answer)?;
+    text.push('\n');
+    write.write_all(text.as_bytes()).await
+}
+
+async fn record(line: &str, queue: &Queue, talkers: &Talkers) -> Result<()> {
+    let message: Message = serde_json::from_str(line).map_err(|e| Error::usage("not understood").source(e))?;
+    let stale = || Error::new(Kind::Conflict, "this attempt does not run here any more");
+    let (fence, orders) = talkers.find(&message.fence).ok_or_else(stale)?;
+    // Whatever it says shows that it lives. Full: it is being ended.
+    let _ = orders.try_send(Order::Alive);
+    if message.progress.is_none() && message.result.is_none() {
+        return Ok(());
+    }
+    let op = Say { fence, progress: message.progress, result: message.result };
+    match queue.call(op).await? {
+        Heard::Recorded => Ok(()),
+        Heard::Stale => Err(stale()),
+    }
+}
