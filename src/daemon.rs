@@ -141,7 +141,7 @@ pub async fn upkeep(queue: Queue, name: String) {
             Err(e) if e.kind() == Kind::Unavailable => warn!("upkeep waits: {e}"),
             Err(e) => warn!("upkeep failed: {e}"),
         }
-        tokio::time::sleep(LOOK * SAY).await;
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -156,25 +156,36 @@ async fn lead(queue: &Queue, name: &str) -> Result<()> {
     let mut looks = 0;
     loop {
         looks += 1;
-        if looks % SAY == 0 || queue.call(SweepDue {}).await? {
-            match queue.call(Sweep { epoch, jitter: chance() }).await? {
-                Swept::Deposed => {
-                    warn!("another process leads now");
-                    return Ok(());
-                }
-                Swept::Done { reaped, more, .. } => {
-                    if !reaped.is_empty() {
-                        info!(jobs = ?reaped, "took back jobs whose leases had expired");
-                    }
-                    if more {
-                        looks = SAY - 1;
-                        continue;
-                    }
-                }
+        match sweep(queue, epoch, looks % SAY == 0).await {
+            Ok(Some(Swept::Deposed)) => {
+                warn!("another process leads now");
+                return Ok(());
             }
+            Ok(Some(Swept::Done { more: true, .. })) => {
+                looks = SAY - 1; // the next round at once
+                continue;
+            }
+            Ok(_) => {}
+            // Leading goes on: how long the store could not be written decides what happens to leases (S2).
+            Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => warn!("upkeep waits: {e}"),
+            Err(e) => return Err(e),
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// One round, where something is to be done or it is time to say that the leader lives.
+async fn sweep(queue: &Queue, epoch: i64, say: bool) -> Result<Option<Swept>> {
+    if !say && !queue.call(SweepDue {}).await? {
+        return Ok(None);
+    }
+    let swept = queue.call(Sweep { epoch, jitter: chance() }).await?;
+    if let Swept::Done { reaped, .. } = &swept
+        && !reaped.is_empty()
+    {
+        info!(jobs = ?reaped, "took back jobs whose leases had expired");
+    }
+    Ok(Some(swept))
 }
 
 async fn leader_is_silent(queue: &Queue) -> Result<bool> {

@@ -1,5 +1,6 @@
 //! The command line: one file per command; only `view` prints, only `main` exits.
 
+mod audit;
 mod bulk;
 mod cancel;
 mod completions;
@@ -124,6 +125,7 @@ enum Command {
     Worker(worker::Worker),
     Workers(workers::Workers),
     Events(events::Events),
+    Audit(audit::Audit),
     Progress(say::Progress),
     Heartbeat(say::Heartbeat),
     Result(say::JobResult),
@@ -147,6 +149,7 @@ impl Command {
             Command::Worker(c) => c.run(context).await,
             Command::Workers(c) => c.run(context).await,
             Command::Events(c) => c.run(context).await,
+            Command::Audit(c) => c.run(context).await,
             Command::Progress(c) => c.run(context),
             Command::Heartbeat(c) => c.run(context),
             Command::Result(c) => c.run(context),

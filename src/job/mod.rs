@@ -1,5 +1,6 @@
 //! The core: what a job is and what may happen to it. Pure: no clock, no database, no runtime.
 
+pub mod audit;
 pub mod event;
 pub mod fingerprint;
 pub mod ids;

@@ -7,8 +7,9 @@ use super::select::resolve;
 use super::transition::{self, By, Gate, Room, load_one};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Result};
+use crate::job::audit::Terms;
 use crate::job::lanes::Needs;
-use crate::job::spec::{OnConflict, Until};
+use crate::job::spec::{After, OnConflict, Until};
 use crate::job::state::Cancelled;
 use crate::job::{EventKind, JobId, JobSpec, LaneId, Life, Number, Selector, State, Submission};
 use crate::store::{CancelRequest, Edge, KeyHolder, NewEvent, NewJob, Topics, Tx};
@@ -184,12 +185,34 @@ fn follow_up(
         number: Some(number),
         actor: Some(&caller.actor),
         state: Some(life.state),
-        data: life.reason.as_ref().map_or(Value::Null, |r| serde_json::json!({ "reason": r })),
+        data: told(spec, life, &edges)?,
         ..NewEvent::of(EventKind::Enqueued)
     }])?;
     let waits = matches!(life.state, State::Pending | State::Scheduled);
     tx.wake(if waits { Topics::WORK | Topics::JOBS } else { Topics::JOBS });
     Ok(())
+}
+
+/// What an auditor must know of a job, where it differs from the defaults.
+fn told(spec: &JobSpec, life: &Life, edges: &[Edge]) -> Result<Value> {
+    let after = edges.iter().map(|e| After { job: Selector::Number(e.needs), until: e.until }).collect();
+    let terms = Terms {
+        max_attempts: spec.max_attempts,
+        max_losses: spec.max_losses,
+        backoff: spec.backoff,
+        service: spec.is_service(),
+        after,
+        limit: spec.limit.clone(),
+        tenant: spec.limit.as_ref().map(|_| spec.tenant().to_owned()),
+    };
+    if terms == Terms::default() && life.reason.is_none() {
+        return Ok(Value::Null);
+    }
+    let mut data = serde_json::to_value(terms).map_err(|e| Error::failed("cannot be told").source(e))?;
+    if let (Some(reason), Value::Object(map)) = (&life.reason, &mut data) {
+        map.insert("reason".into(), reason.clone().into());
+    }
+    Ok(data)
 }
 
 /// What was stored before under the same id or key.

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::job::state::Ending;
 use crate::job::{EventKind, Number};
 use crate::store::{Topics, Tx, WorkerState};
-use crate::time::Timestamp;
+use crate::time::{Span, Timestamp};
 
 /// One bounded round of upkeep by the leader of `epoch`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub enum Swept {
         next_timer: Option<Timestamp>,
     },
 }
+
+/// A silence of the leader that is longer means that the store could not be written; leases are given this long anew.
+const GAP: Span = Span::from_secs(15);
 
 /// Whether a round of upkeep has anything to do.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -72,10 +75,19 @@ impl Op for Sweep {
     }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Swept> {
+        let before = tx.leader()?;
         if !tx.still_leads(self.epoch)? {
             return Ok(Swept::Deposed);
         }
-        let expired = tx.expired(MAX_REAPED)?;
+        let mut expired = tx.expired(MAX_REAPED)?;
+        if before.is_some_and(|l| l.age.is_some_and(|age| age > GAP)) {
+            // Nobody could write: the holders could not renew either, and get the time that they lost (S2).
+            let fences: Vec<_> = expired.drain(..).map(|lease| lease.fence).collect();
+            tx.extend(&fences, GAP)?;
+            for worker in tx.workers()? {
+                tx.heartbeat(worker.id, GAP)?;
+            }
+        }
         for lease in &expired {
             let ran = tx.now().since(lease.started_at);
             end_attempt(tx, lease, &Ending::lost("its lease expired"), None, ran, self.jitter)?;

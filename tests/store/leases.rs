@@ -152,3 +152,18 @@ on_every_store! {
         assert_eq!(f.state(number).await, State::Running);
     }
 }
+
+on_every_store! {
+    async fn s2_after_a_time_in_which_nobody_could_write_leases_get_it_back(f: Fixture) {
+        let number = f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        let fence = w.take().await;
+        f.sweep().await;
+        f.clock.pass(Span::from_secs(60)); // the disk is full; neither the worker nor the leader can write
+        assert!(matches!(f.sweep().await, Swept::Done { reaped, .. } if reaped.is_empty()));
+        f.clock.pass(Span::from_secs(10));
+        f.sweep().await;
+        assert_eq!(w.exit(fence, 0).await, Settled::Accepted(State::Done));
+        assert_eq!(f.story(number).await, "enqueued→pending leased→running settled→done");
+    }
+}

@@ -25,19 +25,19 @@ on_every_store! {
         f.add("").await;
         let w = f.worker("w", Offer::default()).await;
         let fence = w.take().await;
-        assert_eq!(read(&f, fence, None).await, (String::new(), false));
+        assert_eq!(read(f, fence, None).await, (String::new(), false));
         let append = |chunks| AppendOutput { fence, chunks };
         let stored = f.queue.call(append(vec![chunk(0, "one "), chunk(1, "two ")])).await.unwrap();
         assert_eq!(stored, Appended::Stored);
-        assert_eq!(read(&f, fence, Some(0)).await, ("two ".into(), false));
+        assert_eq!(read(f, fence, Some(0)).await, ("two ".into(), false));
         let ending = Ending { cause: Cause::Itself, exit_code: Some(0), signal: None, error: None };
         let report = Report {
             fence, ending, started: None, ran: Span::ZERO, output: vec![chunk(2, "three")], jitter: 0.0,
         };
         f.queue.call(Settle { reports: vec![report] }).await.unwrap();
-        assert_eq!(read(&f, fence, None).await, ("one two three".into(), true));
+        assert_eq!(read(f, fence, None).await, ("one two three".into(), true));
         let late = f.queue.call(append(vec![chunk(9, "late")])).await.unwrap();
         assert_eq!(late, Appended::Stale);
-        assert_eq!(read(&f, fence, Some(2)).await, (String::new(), true));
+        assert_eq!(read(f, fence, Some(2)).await, (String::new(), true));
     }
 }

@@ -122,6 +122,14 @@ impl Fixture {
         told.collect::<Vec<_>>().join(" ")
     }
 
+    /// What the audit finds.
+    pub async fn audit(&self) -> Vec<orx::job::audit::Breach> {
+        let events = self.queue.call(ReadEvents { after: 0, limit: 1000 }).await.unwrap();
+        let mut auditor = orx::job::audit::Auditor::default();
+        events.iter().for_each(|e| auditor.event(e));
+        auditor.finish()
+    }
+
     /// One round of upkeep.
     pub async fn sweep(&self) -> Swept {
         if self.epoch.load(Ordering::SeqCst) == 0 {
@@ -208,16 +216,22 @@ macro_rules! on_every_store {
             #[allow(unused_imports)]
             use super::*;
 
-            async fn case($f: Fixture) $body
+            async fn case($f: &Fixture) $body
+
+            // Whatever a case did, the audit of its trail finds nothing.
+            async fn check(f: Fixture) {
+                case(&f).await;
+                assert_eq!(f.audit().await, []);
+            }
 
             #[tokio::test]
             async fn sqlite_file() {
-                case(Fixture::file()).await;
+                check(Fixture::file()).await;
             }
 
             #[tokio::test]
             async fn sqlite_memory() {
-                case(Fixture::memory()).await;
+                check(Fixture::memory()).await;
             }
         }
     )*};

@@ -2,6 +2,7 @@
 
 use super::words::{ending, relative, took};
 use super::{Row, Text, Tone};
+use crate::job::audit::Breach;
 use crate::job::{Attempt, Event, Job, Outcome, State};
 use crate::ops::cancel::{CancelReply, Did};
 use crate::ops::dead_letters::DeadLetter;
@@ -205,6 +206,23 @@ impl Row for LetterGroup {
             Text::dim(relative(self.first_at, now)),
             Text::dim(relative(self.last_at, now)),
             Text::new(self.sample.to_string()),
+        ]
+    }
+}
+
+impl Row for Breach {
+    const HEADERS: &'static [&'static str] = &["SEQ", "JOB", "BROKEN", "FOUND"];
+
+    fn id(&self) -> String {
+        self.seq.to_string()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Text> {
+        vec![
+            Text::new(self.seq.to_string()),
+            Text::new(self.number.map(|n| n.to_string()).unwrap_or_default()),
+            Text::toned(&self.invariant, Tone::Bad),
+            Text::new(&self.message),
         ]
     }
 }

@@ -1,0 +1,43 @@
+//! `orx audit`
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::context::Context;
+use super::ui;
+use crate::error::Result;
+use crate::job::audit::Auditor;
+use crate::ops::events::{MAX_EVENTS, ReadEvents};
+
+/// Check from the audit trail what must always hold
+///
+/// No job twice at a time, no attempt counted by a worker that had lost it, no limit exceeded, nothing after an end…
+/// Exit code 1 and a line for each breach.
+#[derive(Args)]
+#[command(after_help = "Example:\n  orx audit && echo sound")]
+pub(super) struct Audit {}
+
+impl Audit {
+    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let mut auditor = Auditor::default();
+        let (mut after, mut count) = (0, 0);
+        loop {
+            let events = context.queue()?.call(ReadEvents { after, limit: MAX_EVENTS }).await?;
+            events.iter().for_each(|event| auditor.event(event));
+            count += events.len();
+            match events.last() {
+                Some(last) if events.len() == MAX_EVENTS => after = last.seq,
+                _ => break,
+            }
+        }
+        let breaches = auditor.finish();
+        if breaches.is_empty() {
+            ui::say(context, &format!("{count} events: nothing is wrong"));
+            return Ok(ExitCode::SUCCESS);
+        }
+        context.view()?.rows(&breaches)?;
+        ui::say(context, &format!("{count} events: {} breaches", breaches.len()));
+        Ok(ExitCode::FAILURE)
+    }
+}

@@ -1,0 +1,122 @@
+use serde_json::json;
+
+use super::*;
+
+/// `kind number attempt data`: an event a second.
+fn trail(lines: &[(&str, Number, u32, Value)]) -> Vec<String> {
+    let mut auditor = Auditor::default();
+    for (i, (kind, number, attempt, data)) in lines.iter().enumerate() {
+        auditor.event(&Event {
+            seq: i as i64 + 1,
+            at: Timestamp(i as i64 * 1000),
+            kind: EventKind::parse(kind).unwrap(),
+            job_id: None,
+            number: (*number > 0).then_some(*number),
+            attempt: (*attempt > 0).then_some(*attempt),
+            worker: None,
+            actor: None,
+            data: data.clone(),
+        });
+    }
+    auditor.finish().into_iter().map(|b| b.invariant).collect()
+}
+
+fn stored(number: Number) -> (&'static str, Number, u32, Value) {
+    ("enqueued", number, 0, json!({"state": "pending"}))
+}
+
+fn leased(number: Number, attempt: u32) -> (&'static str, Number, u32, Value) {
+    ("leased", number, attempt, json!({"state": "running"}))
+}
+
+fn settled(number: Number, attempt: u32, outcome: &str, state: &str) -> (&'static str, Number, u32, Value) {
+    ("settled", number, attempt, json!({"state": state, "outcome": outcome}))
+}
+
+#[test]
+fn a_sound_trail_has_no_breach() {
+    let breaches = trail(&[
+        ("leader_elected", 0, 0, json!({"epoch": 1})),
+        ("enqueued", 1, 0, json!({"state": "pending", "max_attempts": 2, "backoff": "10s"})),
+        ("enqueued", 2, 0, json!({"state": "blocked", "after": ["1"]})),
+        leased(1, 1),
+        ("settled", 1, 1, json!({"state": "scheduled", "outcome": "failed", "due_at": "1970-01-01T00:00:20Z"})),
+        leased(1, 2),
+        ("rejected_stale", 1, 1, json!({})),
+        settled(1, 2, "lost", "pending"),
+        leased(1, 3),
+        settled(1, 3, "done", "done"),
+        ("unblocked", 2, 0, json!({"state": "pending"})),
+        leased(2, 1),
+        settled(2, 1, "failed", "failed"),
+        ("retried", 2, 1, json!({"state": "pending"})),
+        ("cancelled", 2, 1, json!({"state": "cancelled"})),
+        ("leader_elected", 0, 0, json!({"epoch": 2})),
+    ]);
+    assert_eq!(breaches, [""; 0]);
+}
+
+#[test]
+fn each_breach_is_named() {
+    let limit = |n| ("enqueued", n, 0, json!({"state": "pending", "limit": "db=1", "tenant": "t"}));
+    let cases: Vec<(&str, Vec<(&str, Number, u32, Value)>)> = vec![
+        ("no second lease before the first has ended", vec![stored(1), leased(1, 1), leased(1, 2)]),
+        ("attempt numbers rise", vec![stored(1), leased(1, 2), settled(1, 2, "lost", "pending"), leased(1, 2)]),
+        ("only the current attempt is settled", vec![stored(1), leased(1, 2), settled(1, 1, "done", "done")]),
+        (
+            "nothing follows an end but a retry",
+            vec![
+                stored(1),
+                leased(1, 1),
+                settled(1, 1, "done", "done"),
+                ("cancelled", 1, 1, json!({"state": "cancelled"})),
+            ],
+        ),
+        (
+            "only what may run is leased",
+            vec![stored(1), ("cancelled", 1, 0, json!({"state": "cancelled"})), leased(1, 1)],
+        ),
+        (
+            "failures stay within max_attempts",
+            vec![
+                stored(1),
+                leased(1, 1),
+                settled(1, 1, "failed", "pending"),
+                leased(1, 2),
+                settled(1, 2, "failed", "failed"),
+            ],
+        ),
+        (
+            "losses stay within max_losses + 1",
+            vec![
+                ("enqueued", 1, 0, json!({"state": "pending", "max_losses": 0})),
+                leased(1, 1),
+                settled(1, 1, "lost", "pending"),
+                leased(1, 2),
+                settled(1, 2, "lost", "failed"),
+            ],
+        ),
+        (
+            "waits lie between base and cap",
+            vec![
+                ("enqueued", 1, 0, json!({"state": "pending", "max_attempts": 2})),
+                leased(1, 1),
+                ("settled", 1, 1, json!({"state": "scheduled", "outcome": "failed", "due_at": "1970-01-01T00:00:03Z"})),
+            ],
+        ),
+        (
+            "a job starts after what it waits for",
+            vec![stored(1), ("enqueued", 2, 0, json!({"state": "pending", "after": ["1"]})), leased(2, 1)],
+        ),
+        ("running jobs never exceed a limit", vec![limit(1), limit(2), leased(1, 1), leased(2, 1)]),
+        (
+            "leader epochs rise",
+            vec![("leader_elected", 0, 0, json!({"epoch": 2})), ("leader_elected", 0, 0, json!({"epoch": 2}))],
+        ),
+        ("a job is stored once", vec![stored(1), stored(1)]),
+        ("a job is stored before anything happens to it", vec![stored(1), leased(7, 1)]),
+    ];
+    for (invariant, lines) in cases {
+        assert_eq!(trail(&lines), [invariant]);
+    }
+}
