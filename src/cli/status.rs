@@ -61,12 +61,12 @@ pub(super) async fn show(context: &Context, jobs: &Jobs) -> Result<ExitCode> {
 fn describe_all(view: &View, reply: &StatusReply) -> Result<()> {
     match reply.queues.is_empty() {
         true => view::line("no job has been stored yet")?,
-        false => view.table(&reply.queues)?,
+        false => view.dense_table(&reply.queues, &["QUEUE", "PENDING", "RUNNING", "DONE", "FAILED"])?,
     }
     view::line("")?;
     match reply.workers.is_empty() {
         true => view::line("no worker runs; 'orx worker' starts one")?,
-        false => view.table(&reply.workers)?,
+        false => view.dense_table(&reply.workers, &["WORKER"])?,
     }
     if let Some(leader) = &reply.leader {
         let alive = leader.age.is_some_and(|age| age <= Span::from_secs(15));

@@ -160,8 +160,23 @@ impl View {
         self.grid(R::HEADERS, cells)
     }
 
+    /// As [`View::table`], without the columns in which every row says nothing or 0, so that it fits.
+    pub(super) fn dense_table<R: Row>(&self, rows: &[R], always: &[&str]) -> Result<()> {
+        let mut cells: Vec<Vec<Text>> = rows.iter().map(|row| row.cells(self.now)).collect();
+        let says =
+            |at: usize| cells.iter().any(|row| row.get(at).is_some_and(|c| !["", "0"].contains(&c.text.as_str())));
+        let keep: Vec<bool> =
+            R::HEADERS.iter().enumerate().map(|(at, header)| always.contains(header) || says(at)).collect();
+        for row in &mut cells {
+            let mut at = keep.iter();
+            row.retain(|_| at.next().copied().unwrap_or(true));
+        }
+        let headers: Vec<&str> = R::HEADERS.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(h, _)| *h).collect();
+        self.grid(&headers, cells)
+    }
+
     /// A table of texts.
-    pub(super) fn grid(&self, headers: &[&str], rows: Vec<Vec<Text>>) -> Result<()> {
+    fn grid(&self, headers: &[&str], rows: Vec<Vec<Text>>) -> Result<()> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_truncation_indicator("…");
         let arrangement = match self.terminal {
@@ -177,7 +192,9 @@ impl View {
             table.set_width(width);
         }
         let header = headers.iter().map(|h| self.cell(Text::dim(*h)));
-        table.set_header(TableRow::from(header.collect::<Vec<_>>()));
+        let mut header = TableRow::from(header.collect::<Vec<_>>());
+        header.max_height(1);
+        table.set_header(header);
         for row in rows {
             let mut row = TableRow::from(row.into_iter().map(|text| self.cell(text)).collect::<Vec<_>>());
             row.max_height(1);
