@@ -4,6 +4,7 @@
 //! and only then answers: an acknowledgement follows the commit by construction (S23).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Access, Caller, Op};
-use crate::store::{Listening, Ownership, Store, Topics, Tx, Work, Written};
+use crate::store::{Finding, Listening, Ownership, Store, Topics, Tx, Work, Written};
 
 /// The most Ops that share one commit.
 const MAX_BATCH: usize = 256;
@@ -114,6 +115,24 @@ impl Engine {
     /// `Unavailable` when locks cannot be had.
     pub fn own(&self, name: &str) -> Result<Option<Ownership>> {
         self.store.own(name)
+    }
+
+    /// Looks whether what is stored contradicts itself.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be read.
+    pub async fn check(&self) -> Result<Vec<Finding>> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.check()).await.map_err(|_| ended())?
+    }
+
+    /// Copies the store to a new file, and checks the copy.
+    ///
+    /// # Errors
+    /// `Conflict` when the file exists, `Unavailable` when it cannot be written.
+    pub async fn backup(&self, to: PathBuf) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.backup(&to)).await.map_err(|_| ended())?
     }
 
     /// Where the store is, for messages.

@@ -1,5 +1,6 @@
 //! The front door: every command, worker and route calls Ops through a [`Queue`].
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -7,7 +8,7 @@ use tokio::time::Instant;
 use crate::engine::{Engine, Subscription};
 use crate::error::Result;
 use crate::ops::{Caller, Op};
-use crate::store::{self, Location, Ownership, Topics};
+use crate::store::{self, Finding, Location, Ownership, Topics};
 use crate::time::Clock;
 
 /// A queue, wherever it is.
@@ -76,6 +77,26 @@ impl Queue {
     pub fn own(&self, name: &str) -> Result<Option<Ownership>> {
         match self {
             Self::Local(engine) => engine.own(name),
+        }
+    }
+
+    /// Looks whether what is stored contradicts itself.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be read.
+    pub async fn check(&self) -> Result<Vec<Finding>> {
+        match self {
+            Self::Local(engine) => engine.check().await,
+        }
+    }
+
+    /// Copies the store to a new file, and checks the copy.
+    ///
+    /// # Errors
+    /// `Conflict` when the file exists, `Unavailable` when it cannot be written.
+    pub async fn backup(&self, to: PathBuf) -> Result<()> {
+        match self {
+            Self::Local(engine) => engine.backup(to).await,
         }
     }
 

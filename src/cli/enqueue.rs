@@ -16,6 +16,7 @@ use crate::ops::enqueue::{self, Enqueued};
 /// Prints the job's id. The program is started as given, without a shell; use sh -c '…' where you want one.
 #[derive(Args)]
 #[command(
+    override_usage = "orx enqueue [OPTIONS] -- CMD [ARG]...\n       orx enqueue [OPTIONS] --each-line FILE -- CMD {}\n       orx enqueue [OPTIONS] --from FILE\n       orx enqueue [OPTIONS] --handler NAME [--payload JSON]",
     visible_alias = "add",
     after_help = "\
 Examples:
@@ -54,7 +55,7 @@ pub(super) struct Enqueue {
     options: JobOptions,
 
     /// The program and its arguments, after --
-    #[arg(value_name = "CMD", trailing_var_arg = true)]
+    #[arg(value_name = "CMD", trailing_var_arg = true, help_heading = "Arguments")]
     command: Vec<String>,
 }
 

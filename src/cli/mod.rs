@@ -6,6 +6,7 @@ mod cancel;
 mod completions;
 mod config;
 mod context;
+mod db;
 mod dlq;
 mod enqueue;
 mod events;
@@ -126,6 +127,7 @@ enum Command {
     Workers(workers::Workers),
     Events(events::Events),
     Audit(audit::Audit),
+    Db(db::Db),
     Progress(say::Progress),
     Heartbeat(say::Heartbeat),
     Result(say::JobResult),
@@ -150,6 +152,7 @@ impl Command {
             Command::Workers(c) => c.run(context).await,
             Command::Events(c) => c.run(context).await,
             Command::Audit(c) => c.run(context).await,
+            Command::Db(c) => c.run(context).await,
             Command::Progress(c) => c.run(context),
             Command::Heartbeat(c) => c.run(context),
             Command::Result(c) => c.run(context),

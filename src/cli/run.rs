@@ -36,20 +36,23 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Where no live worker serves the queue, the job runs in this process, with all its retries.
 /// Interrupt once to cancel it, twice to kill it.
 #[derive(Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "orx run [OPTIONS] -- CMD [ARG]...",
+    after_help = "\
 Examples:
   orx run -- make test
   orx run --timeout 5m --max-attempts 3 --backoff 5s -- ./flaky.sh
   orx run --name deploy -- ./deploy.sh      refused while another 'deploy' is unfinished
 
 Exit code: the job's own; 124 timed out; 125 orx failed, or the job expired or was skipped;
-126 cannot be executed; 127 not found; 128+N ended by signal N; 130 cancelled.")]
+126 cannot be executed; 127 not found; 128+N ended by signal N; 130 cancelled."
+)]
 pub(super) struct Run {
     #[command(flatten)]
     options: JobOptions,
 
     /// The program and its arguments, after --
-    #[arg(value_name = "CMD", trailing_var_arg = true)]
+    #[arg(value_name = "CMD", trailing_var_arg = true, help_heading = "Arguments")]
     command: Vec<String>,
 }
 

@@ -9,7 +9,7 @@ mod rows;
 pub mod sqlite;
 
 use std::ops::BitOr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -140,6 +140,18 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// `Unavailable` when locks cannot be had here; `None` when another live process owns it.
     fn own(&self, name: &str) -> Result<Option<Ownership>>;
+
+    /// Looks whether what is stored contradicts itself.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be read.
+    fn check(&self) -> Result<Vec<Finding>>;
+
+    /// Copies it to a new file while others go on writing, and checks the copy.
+    ///
+    /// # Errors
+    /// `Conflict` when the file exists, `Unavailable` when it cannot be written.
+    fn backup(&self, to: &Path) -> Result<()>;
 
     /// Where it is, for messages; without passwords.
     fn location(&self) -> String;

@@ -300,3 +300,12 @@ pub struct Leader {
     /// How long ago that was, by the store's clock of leases; none: in another boot.
     pub age: Option<Span>,
 }
+
+/// Something in a store that contradicts what must always hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What must always hold.
+    pub check: String,
+    /// What was found.
+    pub message: String,
+}

@@ -70,3 +70,53 @@ fn many_threads_open_a_new_store_at_once() {
         }
     });
 }
+
+#[tokio::test]
+async fn a_backup_is_a_store_and_never_overwrites() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(&dir.path().join("orx.db")).unwrap();
+    queue.call(orx::ops::enqueue::Enqueue { jobs: vec![submission(&command(""))] }).await.unwrap();
+    let copy = dir.path().join("copy.db");
+    queue.backup(copy.clone()).await.unwrap();
+    assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    let restored = open(&copy).unwrap();
+    assert_eq!(restored.check().await.unwrap(), []);
+    let jobs = restored.call(orx::ops::jobs::ListJobs { limit: 9, ..Default::default() }).await.unwrap().jobs;
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(queue.backup(copy).await.unwrap_err().kind(), Kind::Conflict);
+}
+
+#[tokio::test]
+async fn check_names_what_contradicts() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("orx.db");
+    let queue = open(&path).unwrap();
+    let blocked = command(r#""after":[1],"limit":"db=1""#);
+    for json in [command(r#""name":"n""#), blocked] {
+        queue.call(orx::ops::enqueue::Enqueue { jobs: vec![submission(&json)] }).await.unwrap();
+    }
+    assert_eq!(queue.check().await.unwrap(), []);
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    for (damage, check) in [
+        ("UPDATE lanes SET pending = 7 WHERE id = 1", "lanes count their jobs"),
+        ("UPDATE queues SET done = 3", "queues count their jobs by state"),
+        ("UPDATE tenants SET queued = 3", "tenants count their jobs"),
+        ("UPDATE limits SET running = 1", "limits count what runs, and hold"),
+        (
+            "INSERT INTO leases VALUES (1, 1, x'00', 'w', 0, '', 0, NULL)",
+            "running jobs have a lease of their attempt, and no others have one",
+        ),
+        (
+            "INSERT INTO attempts VALUES (1, 5, 'w', 0, 0, 'done', 0, NULL, NULL)",
+            "ended attempts lie below the fence",
+        ),
+        ("INSERT INTO dead_letters VALUES (1, 'x', 'x', NULL, 0)", "dead letters are of failed jobs"),
+        ("UPDATE names SET number = 99", "names belong to unfinished jobs"),
+        ("UPDATE job_dependencies SET satisfied = 1", "blocked jobs wait for as many edges as are open"),
+        ("DELETE FROM job_specs WHERE number = 2", "every job says what it does"),
+    ] {
+        conn.execute_batch(&format!("BEGIN; {damage}; COMMIT")).unwrap();
+        let found = queue.check().await.unwrap();
+        assert!(found.iter().any(|f| f.check == check), "{damage}: {found:?}");
+    }
+}

@@ -7,7 +7,7 @@ use crate::job::{Attempt, Event, Job, Outcome, State};
 use crate::ops::cancel::{CancelReply, Did};
 use crate::ops::dead_letters::DeadLetter;
 use crate::ops::retry::RetryReply;
-use crate::store::{LetterGroup, QueueTotals, Worker, WorkerState};
+use crate::store::{Finding, LetterGroup, QueueTotals, Worker, WorkerState};
 use crate::time::Timestamp;
 
 impl Row for Job {
@@ -207,6 +207,18 @@ impl Row for LetterGroup {
             Text::dim(relative(self.last_at, now)),
             Text::new(self.sample.to_string()),
         ]
+    }
+}
+
+impl Row for Finding {
+    const HEADERS: &'static [&'static str] = &["BROKEN", "FOUND"];
+
+    fn id(&self) -> String {
+        self.check.clone()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Text> {
+        vec![Text::toned(&self.check, Tone::Bad), Text::new(&self.message)]
     }
 }
 

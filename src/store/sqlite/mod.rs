@@ -11,6 +11,7 @@ mod lanes;
 mod leases;
 mod letters;
 mod locks;
+mod maintain;
 mod outputs;
 mod tx;
 mod wake;
@@ -22,7 +23,7 @@ use rusqlite::Connection;
 
 use self::connect::{begin, check_library, open_output, open_queue};
 use self::tx::{Reach, SqliteTx};
-use super::{Listening, Ownership, Store, Topics, Work, Written};
+use super::{Finding, Listening, Ownership, Store, Topics, Work, Written};
 use crate::error::{Error, Result};
 use crate::time::Clock;
 
@@ -195,6 +196,20 @@ impl Store for Sqlite {
         match &self.path {
             Some(path) => locks::own(path, name),
             None => Ok(Some(Ownership(Box::new(())))),
+        }
+    }
+
+    fn check(&self) -> Result<Vec<Finding>> {
+        match &self.path {
+            Some(path) => maintain::check(path, &Self::output_path(path)),
+            None => Ok(Vec::new()), // it ends with the process
+        }
+    }
+
+    fn backup(&self, to: &Path) -> Result<()> {
+        match &self.path {
+            Some(path) => maintain::backup(path, &Self::output_path(path), to),
+            None => Err(Error::usage("a store in memory cannot be copied")),
         }
     }
 

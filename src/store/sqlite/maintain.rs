@@ -1,0 +1,97 @@
+//! Looking after the files: whether they are sound, and copies of them.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::{connect, sql};
+use crate::error::{Error, Kind, Result};
+use crate::store::Finding;
+
+/// What must always hold of the rows, and a statement that finds what breaks it.
+const CHECKS: [(&str, &str); 10] = [
+    ("lanes count their jobs", sql!("check_lanes")),
+    ("queues count their jobs by state", sql!("check_queues")),
+    ("tenants count their jobs", sql!("check_tenants")),
+    ("limits count what runs, and hold", sql!("check_limits")),
+    ("running jobs have a lease of their attempt, and no others have one", sql!("check_leases")),
+    ("ended attempts lie below the fence", sql!("check_attempts")),
+    ("dead letters are of failed jobs", sql!("check_letters")),
+    ("names belong to unfinished jobs", sql!("check_names")),
+    ("blocked jobs wait for as many edges as are open", sql!("check_edges")),
+    ("every job says what it does", sql!("check_specs")),
+];
+
+/// Looks at the queue's file and at the one for output.
+pub(super) fn check(queue: &Path, output: &Path) -> Result<Vec<Finding>> {
+    let conn = connect::open_reader(queue)?;
+    conn.execute_batch("BEGIN")?; // one moment for all checks
+    let mut findings = pages(&conn, "the queue's file is whole")?;
+    for (check, sql) in CHECKS {
+        findings.extend(all(&conn, check, sql)?);
+    }
+    if output.exists() {
+        findings.extend(pages(&connect::open_reader(output)?, "the file of output is whole")?);
+    }
+    Ok(findings)
+}
+
+fn pages(conn: &Connection, check: &str) -> Result<Vec<Finding>> {
+    let mut found = all(conn, check, "PRAGMA integrity_check(20)")?;
+    found.retain(|f| f.message != "ok");
+    Ok(found)
+}
+
+fn all(conn: &Connection, check: &str, sql: &str) -> Result<Vec<Finding>> {
+    let mut statement = conn.prepare(sql)?;
+    let rows = statement.query_map([], |r| Ok(Finding { check: check.to_owned(), message: r.get(0)? }))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Copies both files while others go on writing; the copy is read back before it counts.
+pub(super) fn backup(queue: &Path, output: &Path, to: &Path) -> Result<()> {
+    let side = with_ending(to, "-output");
+    for file in [to, side.as_path()] {
+        if file.exists() {
+            return Err(Error::conflict(format!("{} exists already", file.display())).hint("name a new file"));
+        }
+    }
+    copy(queue, to)?;
+    if output.exists() {
+        copy(output, &side)?;
+    }
+    let findings = check(to, &side)?;
+    match findings.first() {
+        None => Ok(()),
+        Some(f) => Err(Error::new(Kind::Corrupt, format!("the copy is damaged: {}: {}", f.check, f.message))),
+    }
+}
+
+/// `VACUUM INTO` reads one moment and ends even under a busy writer, which copying page by page does not.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let cannot = |e: std::io::Error| Error::unavailable(format!("cannot write {}", to.display())).source(e);
+    let mut made = to.as_os_str().to_owned();
+    made.push(".part");
+    let part = PathBuf::from(made);
+    let _ = std::fs::remove_file(&part); // of a copy that was interrupted
+    let text = part.to_str().ok_or_else(|| Error::usage("the path is not UTF-8"))?;
+    let conn = connect::open_reader(from)?;
+    conn.execute_batch("PRAGMA query_only=0")?;
+    let copied = conn.execute("VACUUM INTO ?1", [text]).map_err(Error::from);
+    let kept = copied.and_then(|_| {
+        // VACUUM keeps neither mode nor journal; a store is for its owner only.
+        std::fs::set_permissions(&part, std::fs::Permissions::from_mode(0o600)).map_err(cannot)?;
+        std::fs::File::open(&part).and_then(|f| f.sync_all()).map_err(cannot)?;
+        std::fs::rename(&part, to).map_err(cannot)
+    });
+    kept.inspect_err(|_| {
+        let _ = std::fs::remove_file(&part);
+    })
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}

@@ -1,0 +1,7 @@
+SELECT 'job ' || j.number || ' is ' || j.state || ' in attempt ' || j.attempt || ', and its lease is for '
+       || coalesce(l.attempt, 'none')
+FROM jobs j LEFT JOIN leases l ON l.number = j.number
+WHERE (j.state = 'running' AND (l.attempt IS NULL OR l.attempt <> j.attempt)) OR (j.state <> 'running' AND l.number IS NOT NULL)
+UNION ALL
+SELECT 'a lease is for job ' || number || ', which does not exist' FROM leases WHERE number NOT IN (SELECT number FROM jobs)
+LIMIT 20
