@@ -135,6 +135,15 @@ impl Engine {
         tokio::task::spawn_blocking(move || store.backup(&to)).await.map_err(|_| ended())?
     }
 
+    /// Gives free space back to the file system.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store cannot be written.
+    pub async fn shrink(&self) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.shrink()).await.map_err(|_| ended())?
+    }
+
     /// Where the store is, for messages.
     pub fn location(&self) -> String {
         self.store.location()

@@ -100,6 +100,16 @@ impl Queue {
         }
     }
 
+    /// Gives free space back to the file system.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store cannot be written.
+    pub async fn shrink(&self) -> Result<()> {
+        match self {
+            Self::Local(engine) => engine.shrink().await,
+        }
+    }
+
     /// Where it is, for messages.
     pub fn location(&self) -> String {
         match self {

@@ -8,6 +8,8 @@ use clap::{Args, Subcommand};
 use super::context::Context;
 use super::ui;
 use crate::error::Result;
+use crate::ops::prune::{DropOutput, Prunable, Prune};
+use crate::time::{Span, Timestamp};
 
 /// Look after the store
 #[derive(Args)]
@@ -25,6 +27,23 @@ enum DbSubcommand {
     /// Check that the files are whole and that no row contradicts another; exit code 1 if so
     #[command(after_help = "Example:\n  orx db check && echo sound")]
     Check,
+    /// Forget finished jobs with their output and history, and shrink the files
+    ///
+    /// Never one that has not finished or that an unfinished job waits for; dead letters only with --dead.
+    #[command(after_help = "Example:\n  orx db prune --older-than 30d --yes")]
+    Prune {
+        /// Finished longer ago than this
+        #[arg(long, value_name = "DURATION")]
+        older_than: Span,
+
+        /// Dead letters too
+        #[arg(long)]
+        dead: bool,
+
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
     /// Copy the store to a new file while others go on using it, and check the copy
     #[command(after_help = "Example:\n  orx db backup orx-backup.db")]
     Backup {
@@ -46,6 +65,7 @@ impl Db {
                 context.view()?.rows(&findings)?;
                 Ok(ExitCode::FAILURE)
             }
+            DbSubcommand::Prune { older_than, dead, yes } => prune(context, older_than, dead, yes).await,
             DbSubcommand::Backup { file } => {
                 queue.backup(file.clone()).await?;
                 ui::say(context, &format!("copied to {}, and checked", file.display()));
@@ -53,4 +73,25 @@ impl Db {
             }
         }
     }
+}
+
+async fn prune(context: &Context, older_than: Span, dead: bool, yes: bool) -> Result<ExitCode> {
+    let queue = context.queue()?;
+    let before = Timestamp(context.clock.now().0.saturating_sub(older_than.as_millis()));
+    ui::confirm(&format!("Forget all jobs that finished before {before}?"), yes)?;
+    let bar = ui::progress(context, 0, "forgotten");
+    let (mut after, mut count) = (0, 0);
+    loop {
+        let numbers = queue.call(Prunable { after, before, dead }).await?;
+        let Some(last) = numbers.last() else { break };
+        after = *last;
+        // Output first: what is interrupted in between leaves a job without output, not output without a job.
+        queue.call(DropOutput { numbers: numbers.clone() }).await?;
+        count += queue.call(Prune { numbers, before, dead }).await?;
+        bar.set_position(count as u64);
+    }
+    queue.shrink().await?;
+    bar.finish_and_clear();
+    ui::say(context, &format!("{count} jobs forgotten"));
+    Ok(ExitCode::SUCCESS)
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-pub use self::roles::{Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Letters, Outputs};
+pub use self::roles::{Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Letters, Outputs, Prune};
 pub use self::rows::*;
 use crate::error::{Error, Result};
 use crate::time::{Clock, Timestamp};
@@ -153,6 +153,12 @@ pub trait Store: Send + Sync {
     /// `Conflict` when the file exists, `Unavailable` when it cannot be written.
     fn backup(&self, to: &Path) -> Result<()>;
 
+    /// Gives free space back to the file system.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be written.
+    fn shrink(&self) -> Result<()>;
+
     /// Where it is, for messages; without passwords.
     fn location(&self) -> String;
 }
@@ -164,7 +170,7 @@ pub struct Listening(#[allow(dead_code)] pub(crate) Box<dyn Send + Sync>);
 pub struct Ownership(#[allow(dead_code)] pub(crate) Box<dyn Send + Sync>);
 
 /// What an Op sees of a store: one transaction.
-pub trait Tx: Jobs + Edges + Lanes + Leases + History + Letters + Keys + Fleet + Outputs {
+pub trait Tx: Jobs + Edges + Lanes + Leases + History + Letters + Keys + Fleet + Outputs + Prune {
     /// The instant of the transaction.
     fn now(&self) -> Timestamp;
 

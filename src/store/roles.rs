@@ -143,6 +143,17 @@ pub trait Fleet {
     fn still_leads(&mut self, epoch: i64) -> Result<bool>;
 }
 
+/// Forgetting finished jobs.
+pub trait Prune {
+    /// Jobs above `after` that finished before `before` and may be forgotten, ascending, at most `limit`; those with a
+    /// dead letter only if `dead`.
+    fn prunable(&mut self, after: Number, before: Timestamp, dead: bool, limit: usize) -> Result<Vec<Number>>;
+    /// Removes jobs with everything that belongs to them, and counts them as pruned.
+    fn prune(&mut self, jobs: &[Record]) -> Result<()>;
+    /// Removes what jobs wrote from the output store.
+    fn drop_output(&mut self, numbers: &[Number]) -> Result<()>;
+}
+
 /// What jobs wrote.
 pub trait Outputs {
     /// Stores chunks: beside the outcome in a transaction of the queue, else in the output store.

@@ -7,6 +7,7 @@ mod keys;
 mod leases;
 mod limits;
 mod output;
+mod pruning;
 mod settling;
 mod sqlite;
 mod support;

@@ -27,6 +27,11 @@ impl SqliteTx<'_> {
         delta.0[to as usize] += 1;
     }
 
+    /// A job is no more.
+    pub(super) fn uncount(&mut self, lane: LaneId, from: State) {
+        self.counts.entry(lane).or_default().0[from as usize] -= 1;
+    }
+
     /// Writes what was counted. Every reader of counters calls it first.
     pub(super) fn flush(&mut self) -> Result<()> {
         if self.counts.is_empty() {

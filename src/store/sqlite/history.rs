@@ -77,6 +77,7 @@ impl History for SqliteTx<'_> {
                     data,
                 ],
             )?;
+            self.last_seq = self.queue.last_insert_rowid();
         }
         Ok(())
     }

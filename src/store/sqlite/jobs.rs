@@ -27,6 +27,7 @@ impl Jobs for SqliteTx<'_> {
     }
 
     fn save(&mut self, changes: &[Change]) -> Result<()> {
+        let last_seq = self.last_seq;
         for Change { number, lane, from, life } in changes {
             let changed = self.execute(
                 sql!("jobs_save"),
@@ -46,6 +47,7 @@ impl Jobs for SqliteTx<'_> {
                     life.finished_at.map(|t| t.0),
                     life.cancel_requested_at.map(|t| t.0),
                     from.as_str(),
+                    last_seq,
                 ],
             )?;
             if changed != 1 {

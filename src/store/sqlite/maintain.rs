@@ -90,6 +90,28 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     })
 }
 
+/// How many free pages are given back at a time.
+const SHRINK_STEP: u32 = 1000;
+/// How often at most: a file of a few GiB.
+const MAX_STEPS: u32 = 1000;
+
+/// Gives free pages back to the file system, a bounded step at a time so that writers get their turn.
+pub(super) fn shrink(conn: &Connection) -> Result<()> {
+    for _ in 0..MAX_STEPS {
+        let free: i64 = conn.query_row("PRAGMA freelist_count", [], |r| r.get(0))?;
+        if free == 0 {
+            break;
+        }
+        connect::begin(conn)?;
+        let mut step = conn.prepare(&format!("PRAGMA incremental_vacuum({SHRINK_STEP})"))?;
+        let mut rows = step.query([])?;
+        while rows.next()?.is_some() {}
+        drop(rows);
+        conn.execute_batch("COMMIT")?;
+    }
+    Ok(())
+}
+
 fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);

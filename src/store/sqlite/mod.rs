@@ -13,6 +13,7 @@ mod letters;
 mod locks;
 mod maintain;
 mod outputs;
+mod prune;
 mod tx;
 mod wake;
 
@@ -211,6 +212,14 @@ impl Store for Sqlite {
             Some(path) => maintain::backup(path, &Self::output_path(path), to),
             None => Err(Error::usage("a store in memory cannot be copied")),
         }
+    }
+
+    fn shrink(&self) -> Result<()> {
+        if self.path.is_none() {
+            return Ok(());
+        }
+        maintain::shrink(&lock(&self.writer))?;
+        self.with_output_writer(maintain::shrink)?
     }
 
     fn location(&self) -> String {

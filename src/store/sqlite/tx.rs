@@ -30,6 +30,8 @@ pub(super) struct SqliteTx<'c> {
     pub(super) counts: HashMap<LaneId, Delta>,
     /// What surrounded the job stored last, and its text.
     pub(super) captured: Option<(Arc<Captured>, Option<Arc<str>>)>,
+    /// The place of the event appended last.
+    pub(super) last_seq: i64,
     now: Timestamp,
     boot: BootTime,
     topics: Topics,
@@ -43,6 +45,7 @@ impl<'c> SqliteTx<'c> {
             reach,
             counts: HashMap::new(),
             captured: None,
+            last_seq: 0,
             now: clock.now(),
             boot: clock.boot(),
             topics: Topics::NONE,

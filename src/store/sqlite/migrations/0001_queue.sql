@@ -79,6 +79,8 @@ CREATE TABLE jobs (
     finished_at         INTEGER,
     cancel_requested_at INTEGER,
     reason              TEXT,
+    -- The place of its last event: up to here all events of a finished job lie.
+    last_seq            INTEGER NOT NULL DEFAULT 0,
     CHECK (state = 'pending' OR state = 'running' OR state = 'done' OR state = 'scheduled' OR state = 'blocked'
         OR state = 'failed' OR state = 'cancelled' OR state = 'skipped'),
     CHECK (state <> 'scheduled' OR due_at IS NOT NULL),
@@ -107,6 +109,8 @@ CREATE TABLE job_labels (
     number INTEGER NOT NULL,
     PRIMARY KEY (key, value, number)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX job_labels_number ON job_labels (number);
 
 CREATE TABLE job_dependencies (
     number    INTEGER NOT NULL,

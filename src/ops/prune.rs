@@ -1,0 +1,94 @@
+//! Forgetting finished jobs, in bounded batches.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Access, Caller, Op, Scopes};
+use crate::error::Result;
+use crate::job::Number;
+use crate::store::{Topics, Tx};
+use crate::time::Timestamp;
+
+/// The most jobs of one batch.
+pub const MAX_PRUNED: usize = 500;
+
+/// Finds the next jobs that may be forgotten.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Prunable {
+    /// Above this number.
+    pub after: Number,
+    /// Finished before this instant.
+    pub before: Timestamp,
+    /// Also those with a dead letter.
+    pub dead: bool,
+}
+
+impl Op for Prunable {
+    type Reply = Vec<Number>;
+    const NAME: &'static str = "prunable";
+    const ACCESS: Access = Access::Read;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::ADMIN
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Vec<Number>> {
+        tx.prunable(self.after, self.before, self.dead, MAX_PRUNED)
+    }
+}
+
+/// Removes what jobs wrote from the output store, before [`Prune`] forgets them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DropOutput {
+    /// The jobs.
+    pub numbers: Vec<Number>,
+}
+
+impl Op for DropOutput {
+    type Reply = ();
+    const NAME: &'static str = "drop_output";
+    const ACCESS: Access = Access::Output;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::ADMIN
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
+        tx.drop_output(&self.numbers)
+    }
+}
+
+/// Forgets jobs with all their history; gives how many. Those that may not be forgotten (any more) are left.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Prune {
+    /// The jobs, ascending.
+    pub numbers: Vec<Number>,
+    /// Finished before this instant.
+    pub before: Timestamp,
+    /// Also those with a dead letter.
+    pub dead: bool,
+}
+
+impl Op for Prune {
+    type Reply = usize;
+    const NAME: &'static str = "prune";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::ADMIN
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<usize> {
+        let Some(first) = self.numbers.first() else { return Ok(0) };
+        let still = tx.prunable(first - 1, self.before, self.dead, self.numbers.len())?;
+        let both: Vec<Number> = still.into_iter().filter(|n| self.numbers.binary_search(n).is_ok()).collect();
+        let jobs = tx.load(&both)?;
+        tx.prune(&jobs)?;
+        tx.wake(Topics::JOBS);
+        Ok(jobs.len())
+    }
+
+    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<usize>> {
+        let left = tx.load(&self.numbers)?.len();
+        Ok((left < self.numbers.len()).then(|| self.numbers.len() - left))
+    }
+}

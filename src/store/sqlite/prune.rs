@@ -1,0 +1,53 @@
+//! Forgetting finished jobs, with everything that belongs to them (S11, S26).
+
+use std::collections::HashMap;
+
+use rusqlite::params;
+
+use super::sql;
+use super::tx::{Reach, SqliteTx, to_json};
+use crate::error::Result;
+use crate::job::{Number, Record};
+use crate::store::Prune;
+use crate::time::Timestamp;
+
+impl Prune for SqliteTx<'_> {
+    fn prunable(&mut self, after: Number, before: Timestamp, dead: bool, limit: usize) -> Result<Vec<Number>> {
+        self.all(sql!("prune_find"), params![after, before.0, dead, limit as i64], |r| r.get(0))
+    }
+
+    fn prune(&mut self, jobs: &[Record]) -> Result<()> {
+        let numbers: Vec<Number> = jobs.iter().map(|job| job.number).collect();
+        let list = to_json(&numbers)?;
+        let mut pruned: HashMap<&str, i64> = HashMap::new();
+        for job in jobs {
+            self.uncount(job.lane, job.life.state);
+            *pruned.entry(&job.queue).or_default() += 1;
+        }
+        for (queue, count) in pruned {
+            self.execute(sql!("prune_counted"), params![queue, count])?;
+        }
+        // The events first: where they end is written in the jobs.
+        for statement in [
+            sql!("prune_events"),
+            sql!("prune_attempts"),
+            sql!("prune_output"),
+            sql!("prune_job_said"),
+            sql!("prune_job_labels"),
+            sql!("prune_job_dependencies"),
+            sql!("prune_dead_letters"),
+            sql!("prune_job_specs"),
+            sql!("prune_jobs"),
+        ] {
+            self.execute(statement, [&list])?;
+        }
+        Ok(())
+    }
+
+    fn drop_output(&mut self, numbers: &[Number]) -> Result<()> {
+        if let Reach::Output(output) = self.reach {
+            output.prepare_cached(sql!("prune_output"))?.execute([to_json(&numbers)?])?;
+        }
+        Ok(())
+    }
+}

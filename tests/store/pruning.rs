@@ -1,0 +1,59 @@
+use orx::job::State;
+use orx::job::lanes::Offer;
+use orx::job::output::{Chunk, Stream};
+use orx::ops::append_output::AppendOutput;
+use orx::ops::events::ReadEvents;
+use orx::ops::prune::{DropOutput, Prunable, Prune};
+use orx::ops::status::Status;
+use orx::time::{Clock as _, Span, Timestamp};
+
+use super::support::*;
+
+async fn prune(f: &Fixture, dead: bool) -> Vec<i64> {
+    let before = Timestamp(f.clock.now().0 + 1);
+    let numbers = f.queue.call(Prunable { after: 0, before, dead }).await.unwrap();
+    f.queue.call(DropOutput { numbers: numbers.clone() }).await.unwrap();
+    let count = f.queue.call(Prune { numbers: numbers.clone(), before, dead }).await.unwrap();
+    assert_eq!(count, numbers.len());
+    numbers
+}
+
+on_every_store! {
+    async fn s11_only_finished_jobs_that_nobody_waits_for_are_forgotten(f: Fixture) {
+        let (a, b) = (f.add("").await, f.add("").await);
+        let waits = f.add(&format!(r#""after":["{a}:ended",{b}]"#)).await;
+        let failed = f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        w.exit(w.take().await, 0).await;
+        let running = w.take().await;
+        assert_eq!(running.number, b);
+        let third = w.take().await;
+        w.exit(third, 1).await;
+        assert_eq!(third.number, failed);
+        assert_eq!(prune(f, false).await, [a], "its edge is satisfied; the dead letter stays");
+        assert_eq!(prune(f, true).await, [failed]);
+        w.exit(running, 0).await;
+        assert_eq!(f.state(waits).await, State::Pending);
+    }
+
+    async fn everything_of_a_pruned_job_goes_and_the_totals_stay_right(f: Fixture) {
+        let number = f.add(r#""label":{"a":"b"},"idempotency_key":"k""#).await;
+        let w = f.worker("w", Offer::default()).await;
+        let fence = w.take().await;
+        let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes: b"x".to_vec() };
+        f.queue.call(AppendOutput { fence, chunks: vec![chunk] }).await.unwrap();
+        w.exit(fence, 0).await;
+        let stays = f.add("").await;
+        assert_eq!(prune(f, false).await, [number]);
+        let events = f.queue.call(ReadEvents { after: 0, limit: 100 }).await.unwrap();
+        assert!(events.iter().all(|e| e.number != Some(number)));
+        let queue = f.queue.call(Status {}).await.unwrap().queues.remove(0);
+        assert_eq!((queue.counts[&State::Done], queue.counts[&State::Pending]), (0, 1));
+        assert_eq!(f.queue.check().await.unwrap(), []);
+        let again = f.enqueue(&command(r#""label":{"a":"b"},"idempotency_key":"k""#)).await.unwrap();
+        assert_eq!((again.number, again.existing), (number, true), "S13: a key outlives its job for a day");
+        f.clock.pass(Span::from_secs(24 * 3600));
+        let new = f.enqueue(&command(r#""label":{"a":"b"},"idempotency_key":"k""#)).await.unwrap();
+        assert!(new.number > stays, "S27: numbers are never used again");
+    }
+}
