@@ -85,6 +85,7 @@ pub async fn run_worker(queue: Queue, config: Config, clock: Arc<dyn Clock>) -> 
     upkeep.abort();
     watchdog.abort();
     notify(&[NotifyState::Stopping]);
+    info!("ended");
     result
 }
 

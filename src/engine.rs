@@ -252,12 +252,9 @@ impl Writer {
     fn commit(&self, batch: &mut [Box<dyn Pending>]) {
         match self.write(batch) {
             Written::Committed(topics) => {
+                self.tell(topics);
                 for slot in batch.iter_mut() {
                     slot.answer();
-                }
-                self.hub.tell(topics);
-                if topics != Topics::NONE {
-                    self.store.poke(topics);
                 }
             }
             Written::Nothing(error) => {
@@ -276,6 +273,14 @@ impl Writer {
                     self.find_out(slot, &error);
                 }
             }
+        }
+    }
+
+    /// Wakes whoever waits, before the answer: the process may end with the answer, and nobody would be woken.
+    fn tell(&self, topics: Topics) {
+        if topics != Topics::NONE {
+            self.store.poke(topics);
+            self.hub.tell(topics);
         }
     }
 
@@ -298,9 +303,8 @@ impl Writer {
                         slot.fail(Error::unavailable("nothing was stored").source(error.to_string()));
                         return;
                     }
+                    self.tell(topics);
                     slot.answer();
-                    self.hub.tell(topics);
-                    self.store.poke(topics);
                     return;
                 }
                 _ => std::thread::sleep(Duration::from_millis(20 << pause)),
@@ -323,9 +327,6 @@ impl Hub {
     }
 
     fn tell(&self, topics: Topics) {
-        if topics == Topics::NONE {
-            return;
-        }
         self.0.send_modify(|counts| {
             for (bit, count) in counts.iter_mut().enumerate() {
                 *count += u64::from(topics.0 >> bit & 1);

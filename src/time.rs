@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::error::{Error, Result};
-
 /// A wall-clock instant: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
@@ -30,30 +28,24 @@ impl Timestamp {
     /// Reads RFC 3339, or a local time (`2026-01-31 09:00`, `09:00`) in the zone `tz` (default: the system's).
     ///
     /// # Errors
-    /// `Usage` when the text is neither.
-    pub fn parse(text: &str, tz: Option<&str>, now: Timestamp) -> Result<Self> {
+    /// What is wrong, for a person.
+    pub fn parse(text: &str, tz: Option<&str>, now: Timestamp) -> Result<Self, String> {
         if let Ok(t) = text.parse::<jiff::Timestamp>() {
             return Ok(Self(t.as_millisecond()));
         }
         let zone = match tz {
-            Some(name) => {
-                jiff::tz::TimeZone::get(name).map_err(|e| Error::usage(format!("no time zone {name:?}")).source(e))?
-            }
+            Some(name) => jiff::tz::TimeZone::get(name).map_err(|_| format!("there is no time zone {name:?}"))?,
             None => jiff::tz::TimeZone::system(),
         };
-        let bad = || {
-            Error::usage(format!("{text:?} is not a time"))
-                .hint("use RFC 3339 (2026-01-31T09:00:00Z) or a local time (2026-01-31 09:00)")
-        };
+        let bad = |_| format!("{text:?} is not a time such as 2026-01-31T09:00:00Z or 2026-01-31 09:00");
         let local = match text.parse::<jiff::civil::DateTime>() {
             Ok(local) => local,
             Err(_) => {
-                let time: jiff::civil::Time = text.parse().map_err(|_| bad())?;
-                let today = now.jiff().to_zoned(zone.clone()).date();
-                today.to_datetime(time)
+                let time: jiff::civil::Time = text.parse().map_err(bad)?;
+                now.jiff().to_zoned(zone.clone()).date().to_datetime(time)
             }
         };
-        let zoned = local.to_zoned(zone).map_err(|_| bad())?;
+        let zoned = local.to_zoned(zone).map_err(bad)?;
         Ok(Self(zoned.timestamp().as_millisecond()))
     }
 

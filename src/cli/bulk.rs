@@ -59,6 +59,7 @@ impl Bulk {
             next = prepare(&parser, &good, from, batch, &captured);
             let result = queue.call(Enqueue { jobs }).await;
             let replies = result.map_err(|e| {
+                let e = e.context(format_args!("from line {}", good[from - count] + 1));
                 let done = format!("{} jobs were stored before", stored + existing);
                 let hint = format!("{done}; the same input with --batch {batch} stores the rest and doubles none");
                 if stored + existing > 0 { e.hint(hint) } else { e }
@@ -75,7 +76,7 @@ impl Bulk {
             context.view()?.ids([batch])?;
         }
         let known = if existing > 0 { format!(", {existing} were there before") } else { String::new() };
-        ui::say(context, &format!("{stored} jobs stored{known}"));
+        ui::say(context, &format!("{} stored{known}", ui::count(stored, "job")));
         Ok(ExitCode::SUCCESS)
     }
 
@@ -129,7 +130,7 @@ impl Bulk {
             shown.push_str(&format!("\n  and {more} more"));
         }
         if self.skip_invalid {
-            ui::say(context, &format!("left out {} lines:\n  {shown}", bad.len()));
+            ui::say(context, &format!("left out {}:\n  {shown}", ui::count(bad.len() as u64, "line")));
             return Ok(good);
         }
         let what = if bad.len() == 1 { "a line is" } else { "some lines are" };
@@ -191,7 +192,14 @@ impl Parser {
 
 /// The JSON is one line of many, so serde's own "line 1" would mislead.
 fn without_line(message: &str) -> String {
-    message.replace(" at line 1 column ", " at column ")
+    let message = message.replace(" at line 1 column ", " at column ");
+    // serde lists every field there is; the place and the word that was not understood say enough.
+    match (message.split_once(", expected one of"), message.rsplit_once(" at column ")) {
+        (Some((what, _)), Some((_, column))) if what.starts_with("unknown field") => {
+            format!("{what} at column {column}")
+        }
+        _ => message,
+    }
 }
 
 type Prepared = tokio::task::JoinHandle<Result<Vec<Submission>>>;

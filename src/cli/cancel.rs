@@ -104,7 +104,10 @@ impl Cancel {
             how: CancelRequest { signal: self.signal, grace: self.grace },
         };
         let replies = context.queue()?.call(op).await?;
-        context.view()?.rows(&replies)?;
+        let view = context.view()?;
+        if !(view.is_for_people() && (context.quiet() || replies.is_empty())) {
+            view.rows(&replies)?;
+        }
         let late: Vec<_> = replies.iter().filter(|r| r.did == Did::TooLate && r.state != State::Cancelled).collect();
         match late.as_slice() {
             [] => Ok(ExitCode::SUCCESS),

@@ -86,6 +86,9 @@ impl Enqueue {
             true => tail::follow(context, job.number).await?,
             false => wait::until_ended(context, job.number).await?,
         };
+        if let Some(why) = exit::explain(&ended) {
+            ui::say(context, &why);
+        }
         Ok(ExitCode::from(exit::exit_code(&ended)))
     }
 }

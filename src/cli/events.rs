@@ -41,7 +41,7 @@ impl Events {
             }),
         };
         let queue = context.queue()?;
-        let mut changes = queue.subscribe(Topics::JOBS)?;
+        let mut changes = queue.subscribe(Topics::ALL)?;
         let mut after = self.from.saturating_sub(1);
         loop {
             let events = queue.call(ReadEvents { after, limit: MAX_EVENTS }).await?;

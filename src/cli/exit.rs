@@ -2,6 +2,7 @@
 
 use crate::job::state::reason;
 use crate::job::{Job, Outcome, State};
+use crate::worker::NOT_STARTED;
 
 /// An attempt took too long.
 const TIMED_OUT: u8 = 124;
@@ -22,6 +23,21 @@ pub(super) fn exit_code(job: &Job) -> u8 {
         State::Failed => own_code(job).unwrap_or(ORX),
         _ => ORX,
     }
+}
+
+/// What a person should read when the exit code is not the program's own: nothing else says it.
+pub(super) fn explain(job: &Job) -> Option<String> {
+    let said = job.error.as_deref();
+    let why = match job.state {
+        State::Failed if job.outcome == Some(Outcome::TimedOut) => said?.to_owned(),
+        State::Failed if said.is_some_and(|e| e.starts_with(NOT_STARTED)) => said?.to_owned(),
+        State::Failed if exit_code(job) == ORX => job.reason.clone()?,
+        State::Failed => format!("ended by {}", super::cancel::signal_name(job.signal?)),
+        State::Skipped => format!("skipped: {}", job.reason.as_deref()?),
+        State::Cancelled => format!("cancelled: {}", job.reason.as_deref()?),
+        _ => return None,
+    };
+    Some(format!("orx: job {}: {why}", job.number))
 }
 
 fn own_code(job: &Job) -> Option<u8> {

@@ -167,7 +167,12 @@ impl JobOptions {
     /// `Usage` when they make no sense together.
     pub(super) fn spec(self, context: &Context, command: Vec<String>) -> Result<JobSpec> {
         let now = context.clock.now();
-        let at = self.at.as_deref().map(|at| Timestamp::parse(at, self.tz.as_deref(), now)).transpose()?;
+        let at = self
+            .at
+            .as_deref()
+            .map(|at| Timestamp::parse(at, self.tz.as_deref(), now))
+            .transpose()
+            .map_err(Error::usage)?;
         let env = self.env.iter().filter_map(|e| e.split_once('='));
         let spec = JobSpec {
             command: (!command.is_empty()).then_some(command),

@@ -22,7 +22,7 @@ use crate::time::{Span, Timestamp};
 Examples:
   orx list --state failed --since 1d
   orx list --label team=web -o json
-  orx list --format '{{number}} {{state}} {{command}}'
+  orx list --format '{{number}} {{state}} {{worker}}'
   orx list --watch"
 )]
 pub(super) struct List {
@@ -78,7 +78,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 pub(super) fn since(text: &str, now: Timestamp) -> Result<Timestamp> {
     match text.parse::<Span>() {
         Ok(ago) => Ok(Timestamp(now.0.saturating_sub(ago.as_millis()))),
-        Err(_) => Timestamp::parse(text, None, now),
+        Err(_) => Timestamp::parse(text, None, now).map_err(Error::usage),
     }
 }
 

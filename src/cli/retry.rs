@@ -32,7 +32,10 @@ impl Retry {
         let found = self.jobs.find(context, "Retry", &[State::Failed]).await?;
         let numbers = found.iter().map(|job| job.number).collect();
         let replies = context.queue()?.call(retry::Retry { numbers, only: self.only }).await?;
-        context.view()?.rows(&replies)?;
+        let view = context.view()?;
+        if !(view.is_for_people() && (context.quiet() || replies.is_empty())) {
+            view.rows(&replies)?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

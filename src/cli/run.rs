@@ -15,7 +15,7 @@ use super::{exit, tail, ui, worker};
 use crate::daemon;
 use crate::error::{Error, Result};
 use crate::job::lanes::Needs;
-use crate::job::{Job, JobSpec, Number, State};
+use crate::job::{JobSpec, Number, State};
 use crate::ops::cancel::Cancel;
 use crate::ops::jobs::GetJobs;
 use crate::ops::workers::ListWorkers;
@@ -83,8 +83,8 @@ impl Run {
         host.stop().await;
         let ended = ended?;
         let code = exit::exit_code(&ended);
-        if code == OWN_ERROR {
-            ui::say(context, &why(&ended));
+        if let Some(why) = exit::explain(&ended) {
+            ui::say(context, &why);
         }
         Ok(ExitCode::from(code))
     }
@@ -99,12 +99,6 @@ async fn cancel(context: &Context, number: Number, asked: u32) -> Result<()> {
     ui::say(context, if asked == 1 { "cancelling; again to kill" } else { "killing" });
     let op = Cancel { numbers: vec![number], reason: Some("interrupted".into()), how };
     context.queue()?.call(op).await.map(|_| ())
-}
-
-/// What a person should read when the exit code says only that orx failed.
-fn why(job: &Job) -> String {
-    let reason = job.reason.as_deref().or(job.error.as_deref()).unwrap_or("no reason is known");
-    format!("job {} {}: {reason}", job.number, job.state)
 }
 
 struct Signals {

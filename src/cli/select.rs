@@ -67,21 +67,39 @@ impl Jobs {
 impl JobsOrAll {
     /// Looks them up; asks first where they are many.
     pub(super) async fn find(&self, context: &Context, verb: &str, states: &[State]) -> Result<Vec<Selected>> {
-        let named_many = self.named.jobs.iter().any(|s| matches!(s, Selector::Label(..)));
         let found = match self.all {
-            false => self.named.find(context).await?,
+            false => self.named(context, states).await?,
             true => {
                 let filter = Filter { states: states.to_vec(), queue: self.queue.clone(), ..Filter::default() };
                 context.queue()?.call(Select { selectors: Vec::new(), all: Some(filter) }).await?
             }
         };
         if self.all && !found.is_empty() {
-            ui::confirm(&format!("{verb} {} jobs?", found.len()), self.yes)?;
-        } else if named_many && found.len() > 1 && !self.yes {
-            // A label is a choice that was made; only a terminal is asked.
-            ui::note(context, &format!("{} jobs", found.len()));
+            ui::confirm(&format!("{verb} {}?", ui::count(found.len() as u64, "job")), self.yes)?;
+        }
+        if found.is_empty() {
+            ui::say(context, "no job to do this to");
         }
         Ok(found)
+    }
+}
+
+impl JobsOrAll {
+    /// A label or a range chooses among jobs, so those that have ended already are left out; a job that is named is meant.
+    async fn named(&self, context: &Context, states: &[State]) -> Result<Vec<Selected>> {
+        let chooses = |s: &&Selector| matches!(s, Selector::Label(..) | Selector::Range(..));
+        let mut found: Vec<Selected> = Vec::new();
+        for selector in &self.named.jobs {
+            let jobs = Jobs { jobs: vec![selector.clone()] }.find(context).await?;
+            let fits = |job: &Selected| !chooses(&selector) || states.contains(&job.state);
+            let new = |job: &Selected| found.iter().all(|known| known.number != job.number);
+            let more: Vec<Selected> = jobs.into_iter().filter(|job| fits(job) && new(job)).collect();
+            found.extend(more);
+        }
+        match self.named.jobs.is_empty() {
+            true => self.named.find(context).await, // says that none is named
+            false => Ok(found),
+        }
     }
 }
 

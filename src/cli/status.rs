@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::OutputFormat;
 use super::context::Context;
 use super::select::Jobs;
 use super::view::words::{relative, took};
@@ -31,7 +32,10 @@ impl Status {
         let view = context.view()?;
         if self.jobs.is_empty() {
             let reply = context.queue()?.call(status::Status {}).await?;
-            view.value(&reply, |view| describe_all(view, &reply))?;
+            match view.format() {
+                OutputFormat::Id => view.ids(reply.queues.iter().map(|q| &q.name))?,
+                _ => view.value(&reply, |view| describe_all(view, &reply))?,
+            }
             return Ok(ExitCode::SUCCESS);
         }
         show(context, &self.jobs).await
@@ -95,7 +99,11 @@ fn describe(view: &View, job: &Job) -> Result<()> {
         ("stored", at(Some(job.created_at)).map(Text::new)),
         ("due", at(job.due_at).map(Text::new)),
         ("finished", at(job.finished_at).map(Text::new)),
-        ("failures", Some(Text::new(format!("{} of {}", job.failures, job.max_attempts)))),
+        (
+            "failures",
+            (job.max_attempts > 1 || job.failures > 0)
+                .then(|| Text::new(format!("{} of {}", job.failures, job.max_attempts))),
+        ),
         ("losses", (job.losses > 0).then(|| Text::new(job.losses.to_string()))),
         ("drains", (job.interruptions > 0).then(|| Text::new(job.interruptions.to_string()))),
         (

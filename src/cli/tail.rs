@@ -16,7 +16,9 @@ use crate::ops::output::{OutputReply, ReadOutput};
 use crate::store::Topics;
 use crate::time::Timestamp;
 
-/// Print what a job wrote: its standard output on ours, its standard error on ours
+/// Print a job's output
+///
+/// Its standard output goes to standard output, its standard error to standard error.
 #[derive(Args)]
 #[command(
     visible_alias = "logs",
@@ -63,7 +65,7 @@ impl Tail {
             (_, true) => Some(Stream::Stderr),
             _ => None,
         };
-        let mut printer = Printer { only, timestamps: self.timestamps, at_line_start: [true, true] };
+        let mut printer = Printer { only, timestamps: self.timestamps, ..Printer::default() };
         let mut reader = Reader { number, attempt: self.attempt, after: None };
         let mut last = match self.lines {
             Some(n) => LastLines::new(n),
@@ -93,7 +95,7 @@ impl Tail {
 
 /// Prints the output of a job from its start until it has ended for good, through all its attempts.
 pub(super) async fn follow(context: &Context, number: Number) -> Result<Job> {
-    let mut printer = Printer { only: None, timestamps: false, at_line_start: [true, true] };
+    let mut printer = Printer { deaf: true, ..Printer::default() };
     follow_from(context, Reader { number, attempt: Some(1), after: None }, &mut printer).await
 }
 
@@ -112,9 +114,7 @@ async fn follow_from(context: &Context, mut reader: Reader, printer: &mut Printe
             let reply = queue.call(reader.op()).await?;
             let more = !reply.chunks.is_empty();
             reader.seen(&reply);
-            for chunk in reply.chunks {
-                printer.print(&chunk)?;
-            }
+            *printer = print_aside(std::mem::take(printer), reply.chunks).await?;
             if more {
                 continue;
             }
@@ -129,6 +129,20 @@ async fn follow_from(context: &Context, mut reader: Reader, printer: &mut Printe
         }
         changes.changed(None).await;
     }
+}
+
+/// Prints on another thread: a pager that stops reading must not stop a worker that lives in this process.
+async fn print_aside(mut printer: Printer, chunks: Vec<Chunk>) -> Result<Printer> {
+    let printing = tokio::task::spawn_blocking(move || {
+        for chunk in &chunks {
+            match printer.print(chunk) {
+                Err(error) if printer.deaf && error.is_broken_pipe() => {}
+                printed => printed?,
+            }
+        }
+        Ok(printer)
+    });
+    printing.await.map_err(|e| crate::error::Error::failed("printing failed").source(e))?
 }
 
 /// Where in a job's output we are.
@@ -152,10 +166,13 @@ impl Reader {
 }
 
 /// Writes chunks where they belong.
+#[derive(Default)]
 struct Printer {
     only: Option<Stream>,
     timestamps: bool,
-    at_line_start: [bool; 2],
+    /// Goes on though nobody reads: `run` wants the job's end, not its output.
+    deaf: bool,
+    inside_line: [bool; 2],
 }
 
 impl Printer {
@@ -189,14 +206,14 @@ impl Printer {
     }
 
     fn stamp(&mut self, stream: Stream, at: Timestamp, bytes: &[u8]) -> Vec<u8> {
-        let at_start = &mut self.at_line_start[stream as usize];
+        let inside = &mut self.inside_line[stream as usize];
         let mut out = Vec::with_capacity(bytes.len() + 32);
         for line in bytes.split_inclusive(|b| *b == b'\n') {
-            if *at_start {
+            if !*inside {
                 out.extend_from_slice(format!("{at} ").as_bytes());
             }
             out.extend_from_slice(line);
-            *at_start = line.ends_with(b"\n");
+            *inside = !line.ends_with(b"\n");
         }
         out
     }

@@ -24,10 +24,28 @@ pub(super) fn usage_error(error: &clap::Error) -> ExitCode {
     } else {
         let _ = error.print();
     }
-    // The command is the first word that is no option; the few options with a value before it are long ones with =.
-    let command = args.iter().find(|a| !a.starts_with('-'));
-    let is_run = command.is_some_and(|c| c == "run") || args.iter().take_while(|a| *a != "--").any(|a| a == "run");
+    let is_run = command_word(&args).is_some_and(|word| word == "run");
     ExitCode::from(if is_run { run::OWN_ERROR } else { 2 })
+}
+
+/// The first word that is no option and no option's value: the command.
+fn command_word(args: &[String]) -> Option<&str> {
+    let command = super::command();
+    let takes_value = |word: &str| {
+        command.get_arguments().filter(|arg| arg.get_action().takes_values()).any(|arg| {
+            arg.get_long().is_some_and(|long| word.strip_prefix("--") == Some(long))
+                || arg.get_short().is_some_and(|short| word.strip_prefix('-') == Some(short.to_string().as_str()))
+        })
+    };
+    let mut args = args.iter();
+    while let Some(word) = args.next() {
+        match word.as_str() {
+            option if takes_value(option) => _ = args.next(),
+            option if option.starts_with('-') => {}
+            command => return Some(command),
+        }
+    }
+    None
 }
 
 fn wants_json(args: &[String]) -> bool {
@@ -86,6 +104,11 @@ pub(super) fn color_for(choice: ColorChoice, terminal: bool) -> bool {
     }
 }
 
+/// `1 job`, `2 jobs`.
+pub(super) fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// Asks before something happens to many things; a script must say --yes.
 ///
 /// # Errors
@@ -112,7 +135,7 @@ pub(super) fn progress(context: &Context, total: u64, what: &'static str) -> Pro
         return ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
     }
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} {msg}  {per_sec}  {eta}") {
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} {msg}  {elapsed}") {
         bar.set_style(style);
     }
     bar.with_message(what)

@@ -65,6 +65,11 @@ impl Wait {
             };
             return Err(Error::new(Kind::TimedOut, message));
         }
+        if let [job] = jobs.as_slice()
+            && let Some(why) = exit::explain(job)
+        {
+            ui::say(context, &why);
+        }
         Ok(ExitCode::from(match jobs.as_slice() {
             [job] => exit::exit_code(job),
             _ => u8::from(ended(&jobs).any(|job| job.state != State::Done)),

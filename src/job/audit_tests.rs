@@ -2,8 +2,11 @@ use serde_json::json;
 
 use super::*;
 
-/// `kind number attempt data`: an event a second.
-fn trail(lines: &[(&str, Number, u32, Value)]) -> Vec<String> {
+/// `kind number attempt data`
+type Line = (&'static str, Number, u32, Value);
+
+/// What is found in a trail with an event a second.
+fn trail(lines: &[Line]) -> Vec<String> {
     let mut auditor = Auditor::default();
     for (i, (kind, number, attempt, data)) in lines.iter().enumerate() {
         auditor.event(&Event {
@@ -21,15 +24,15 @@ fn trail(lines: &[(&str, Number, u32, Value)]) -> Vec<String> {
     auditor.finish().into_iter().map(|b| b.invariant).collect()
 }
 
-fn stored(number: Number) -> (&'static str, Number, u32, Value) {
+fn stored(number: Number) -> Line {
     ("enqueued", number, 0, json!({"state": "pending"}))
 }
 
-fn leased(number: Number, attempt: u32) -> (&'static str, Number, u32, Value) {
+fn leased(number: Number, attempt: u32) -> Line {
     ("leased", number, attempt, json!({"state": "running"}))
 }
 
-fn settled(number: Number, attempt: u32, outcome: &str, state: &str) -> (&'static str, Number, u32, Value) {
+fn settled(number: Number, attempt: u32, outcome: &str, state: &str) -> Line {
     ("settled", number, attempt, json!({"state": state, "outcome": outcome}))
 }
 
@@ -59,7 +62,7 @@ fn a_sound_trail_has_no_breach() {
 #[test]
 fn each_breach_is_named() {
     let limit = |n| ("enqueued", n, 0, json!({"state": "pending", "limit": "db=1", "tenant": "t"}));
-    let cases: Vec<(&str, Vec<(&str, Number, u32, Value)>)> = vec![
+    let cases: Vec<(&str, Vec<Line>)> = vec![
         ("no second lease before the first has ended", vec![stored(1), leased(1, 1), leased(1, 2)]),
         ("attempt numbers rise", vec![stored(1), leased(1, 2), settled(1, 2, "lost", "pending"), leased(1, 2)]),
         ("only the current attempt is settled", vec![stored(1), leased(1, 2), settled(1, 1, "done", "done")]),

@@ -61,7 +61,7 @@ impl Op for Enqueue {
             let stored = enqueue(caller, tx, &mut lanes, job);
             let named = |e: Error| match self.jobs.len() {
                 1 => e,
-                _ => e.context(format_args!("job {}", i + 1)),
+                _ => e.context(format_args!("entry {}", i + 1)),
             };
             replies.push(stored.map_err(named)?);
         }
@@ -128,6 +128,12 @@ fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submis
         return Err(Error::new(crate::error::Kind::Denied, format!("you may not submit for tenant {}", spec.tenant())));
     }
     if let Some(found) = by_key(tx, spec)? {
+        return Ok(found);
+    }
+    // What is named may stand in its own way when a load is finished under the same ids (S32).
+    if (spec.name.is_some() || !spec.after.is_empty())
+        && let Some(found) = existing(tx, job)?
+    {
         return Ok(found);
     }
     let mut edges = edges_of(tx, spec)?;

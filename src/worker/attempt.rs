@@ -11,7 +11,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use super::Shared;
 use super::exit::{self, Exit};
 use super::heard::Heard;
 use super::live::Live;
@@ -19,6 +18,7 @@ use super::program;
 use super::pump::{self, pump};
 use super::spawn::{Child, SpawnError};
 use super::tree::Tree;
+use super::{NOT_STARTED, Shared};
 use crate::job::output::{Chunk, INLINE_OUTPUT};
 use crate::job::state::{Cause, Ending};
 use crate::ops::append_output::{AppendOutput, Appended};
@@ -95,7 +95,8 @@ impl Attempt {
     }
 
     fn not_started(&self, code: i32, message: String) -> Report {
-        self.report(ending(Cause::Itself, Some(Exit::Code(code)), Some(message)), Span::ZERO, Vec::new())
+        let error = format!("{NOT_STARTED}: {message}");
+        self.report(ending(Cause::Itself, Some(Exit::Code(code)), Some(error)), Span::ZERO, Vec::new())
     }
 
     fn report(&self, ending: Ending, ran: Span, output: Vec<Chunk>) -> Report {
@@ -121,7 +122,12 @@ impl Attempt {
         let leader_ended = async {
             let _ = hear_ended.await;
         };
-        let take = |stream, bytes: &[u8]| heard.push(stream, self.shared.clock.now(), bytes);
+        // The pump's own progress wakes nobody: without this, output would lie here until the leader ends.
+        let news = tokio::sync::Notify::new();
+        let take = |stream, bytes: &[u8]| {
+            heard.push(stream, self.shared.clock.now(), bytes);
+            news.notify_one();
+        };
         let mut pump = pin!(pump(stdout, stderr, leader_ended, pump::DEFAULT_DRAIN, take));
         let mut pumped = false;
         let mut flush: Option<JoinHandle<bool>> = None;
@@ -147,6 +153,7 @@ impl Attempt {
                         warn!(job = %self.job.id, "reading output failed: {e}");
                     }
                 }
+                () = news.notified(), if !pumped && flush.is_none() => {} // what it means is decided below
                 () = until(live.next_timer()), if live.next_timer().is_some() => live.timer(),
                 done = join(&mut live.killing), if live.killing.is_some() => live.killed(done),
                 stored = join(&mut flush), if flush.is_some() => {

@@ -120,6 +120,8 @@ pub(crate) struct Shared {
     talkers: Talkers,
 }
 
+/// What the error of an attempt begins with when its program never ran.
+pub const NOT_STARTED: &str = "cannot start";
 /// The longest pause between two tries to write to a store that cannot be written.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// How long ending the leftovers of a dead worker may take.

@@ -299,7 +299,7 @@ impl Worker {
         self.shared.talkers.remove(&program::marker(self.config(), fence));
         if let Some(job) = self.running.remove(&fence) {
             let Ending { cause, exit_code, signal, .. } = &report.ending;
-            job.span.in_scope(|| info!(?cause, exit_code, signal, "ended"));
+            job.span.in_scope(|| info!(by = cause.as_str(), exit_code, signal, "ended"));
             if job.told {
                 report.started = None;
             }

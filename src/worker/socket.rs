@@ -51,7 +51,9 @@ pub struct Answer {
 
 /// The attempts that run, by the value of ORX_FENCE.
 #[derive(Clone, Default)]
-pub(super) struct Talkers(Arc<Mutex<HashMap<String, (Fence, mpsc::Sender<Order>)>>>);
+pub(super) struct Talkers(Arc<Mutex<Table>>);
+
+type Table = HashMap<String, (Fence, mpsc::Sender<Order>)>;
 
 impl Talkers {
     pub(super) fn add(&self, marker: &str, fence: Fence, orders: mpsc::Sender<Order>) {
@@ -66,7 +68,7 @@ impl Talkers {
         self.lock().get(value).cloned()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Fence, mpsc::Sender<Order>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

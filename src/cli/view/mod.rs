@@ -8,7 +8,6 @@ use std::io::{IsTerminal as _, Write as _};
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row as TableRow, Table, presets};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::ui::color_for;
 use super::{ColorChoice, OutputFormat};
@@ -111,8 +110,8 @@ impl View {
         }
         match self.format {
             OutputFormat::Table => self.table(rows),
-            OutputFormat::Json => line(&to_json(&rows)?.to_string()),
-            OutputFormat::Ndjson => rows.iter().try_for_each(|row| line(&to_json(row)?.to_string())),
+            OutputFormat::Json => line(&to_json(&rows)?),
+            OutputFormat::Ndjson => rows.iter().try_for_each(|row| line(&to_json(row)?)),
             OutputFormat::Id => rows.iter().try_for_each(|row| line(&row.id())),
         }
     }
@@ -121,7 +120,7 @@ impl View {
     pub(super) fn one<R: Row>(&self, row: &R, describe: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         match self.format {
             OutputFormat::Table if self.template.is_none() => describe(self),
-            OutputFormat::Json if self.template.is_none() => line(&to_json(row)?.to_string()),
+            OutputFormat::Json if self.template.is_none() => line(&to_json(row)?),
             _ => self.rows(std::slice::from_ref(row)),
         }
     }
@@ -131,7 +130,7 @@ impl View {
         match (&self.template, self.format) {
             (Some(template), _) => line(&template.render(value)?),
             (None, OutputFormat::Table | OutputFormat::Id) => describe(self),
-            (None, _) => line(&to_json(value)?.to_string()),
+            (None, _) => line(&to_json(value)?),
         }
     }
 
@@ -142,9 +141,7 @@ impl View {
         }
         match self.format {
             OutputFormat::Table | OutputFormat::Id => self.ids(jobs.iter().map(|job| job.id)),
-            OutputFormat::Json | OutputFormat::Ndjson => {
-                jobs.iter().try_for_each(|job| line(&to_json(job)?.to_string()))
-            }
+            OutputFormat::Json | OutputFormat::Ndjson => jobs.iter().try_for_each(|job| line(&to_json(job)?)),
         }
     }
 
@@ -208,7 +205,7 @@ impl View {
     }
 
     fn cell(&self, Text { text, tone }: Text) -> Cell {
-        let cell = Cell::new_owned(text.replace(['\n', '\t', '\r'], " "));
+        let cell = Cell::new_owned(words::one_line(&text));
         if !self.color {
             return cell;
         }
@@ -241,7 +238,7 @@ impl View {
         let wide = facts.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
         let text = facts.into_iter().map(|(key, value)| {
             let key = self.paint(Text::dim(format!("{:<1$}", format!("{key}:"), wide + 1)));
-            format!("{key}  {}\n", self.paint(value))
+            format!("{key}  {}\n", self.paint(Text { text: words::one_line(&value.text), ..value }))
         });
         raw(text.collect::<String>().as_bytes())
     }
@@ -255,8 +252,8 @@ fn width() -> Option<u16> {
     rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| size.ws_col).filter(|w| *w > 0)
 }
 
-fn to_json<T: Serialize>(value: &T) -> Result<Value> {
-    serde_json::to_value(value).map_err(|e| Error::failed("cannot be printed as JSON").source(e))
+fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::failed("cannot be printed as JSON").source(e))
 }
 
 /// One line on standard output.

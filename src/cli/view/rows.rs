@@ -3,12 +3,14 @@
 use super::words::{ending, relative, took};
 use super::{Row, Text, Tone};
 use crate::job::audit::Breach;
+use crate::job::state::reason;
 use crate::job::{Attempt, Event, Job, Outcome, State};
 use crate::ops::cancel::{CancelReply, Did};
 use crate::ops::dead_letters::DeadLetter;
 use crate::ops::retry::RetryReply;
 use crate::store::{Finding, LetterGroup, QueueTotals, Worker, WorkerState};
 use crate::time::Timestamp;
+use crate::worker::NOT_STARTED;
 
 impl Row for Job {
     const HEADERS: &'static [&'static str] = &["JOB", "STATE", "QUEUE", "NAME", "AGE", "TOOK", "COMMAND", "NOTE"];
@@ -39,7 +41,9 @@ impl Row for Job {
 /// What else a person wants to know of a job, in a few words.
 fn note(job: &Job, now: Timestamp) -> String {
     let tries = match (job.failures, job.max_attempts) {
-        (1.., 2..) => format!("{} of {} failed", job.failures, job.max_attempts),
+        (1.., 2..) if job.reason.as_deref() != Some(reason::FATAL) => {
+            format!("{} of {} failed", job.failures, job.max_attempts)
+        }
         _ => String::new(),
     };
     let more = match job.state {
@@ -47,7 +51,12 @@ fn note(job: &Job, now: Timestamp) -> String {
         State::Running if job.cancel_requested_at.is_some() => "cancelling".into(),
         State::Running => job.progress.as_ref().map(|p| format!("{:.0} %", p.percent)).unwrap_or_default(),
         State::Failed if job.outcome == Some(Outcome::TimedOut) => job.error.clone().unwrap_or_default(),
-        State::Failed => ending(job.exit_code, job.signal),
+        State::Failed => {
+            let how = ending(job.exit_code, job.signal);
+            let why = job.reason.as_deref().filter(|r| *r != reason::ATTEMPTS).unwrap_or_default();
+            let started = job.error.as_deref().filter(|e| e.starts_with(NOT_STARTED)).unwrap_or_default();
+            [why, &how, started].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(", ")
+        }
         State::Cancelled | State::Skipped => job.reason.clone().unwrap_or_default(),
         _ => String::new(),
     };

@@ -14,6 +14,10 @@ impl Template {
     pub(super) fn new(text: &str) -> Result<Self> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        environment.set_formatter(|out, state, value| match value.is_none() {
+            true => Ok(()), // no value prints as nothing
+            false => minijinja::escape_formatter(out, state, value),
+        });
         environment
             .add_template_owned("format", text.to_owned())
             .map_err(|e| Error::usage("--format is not understood").source(e.to_string()))?;

@@ -12,6 +12,21 @@ pub(in crate::cli) fn relative(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// Text on one line: line breaks, escapes and other control characters become visible.
+pub(in crate::cli) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => line.push_str("\\n"),
+            '\r' => line.push_str("\\r"),
+            '\t' => line.push(' '),
+            c if c.is_control() => line.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => line.push(c),
+        }
+    }
+    line
+}
+
 /// How long something took, or takes until now.
 pub(in crate::cli) fn took(from: Option<Timestamp>, to: Option<Timestamp>, now: Timestamp) -> String {
     from.map(|from| to.unwrap_or(now).since(from).to_string()).unwrap_or_default()

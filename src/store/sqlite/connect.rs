@@ -92,6 +92,12 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
+/// Opens the file for output for reading; none when another process is only about to make its table.
+pub(super) fn open_output_reader(path: &Path) -> Result<Option<Connection>> {
+    let conn = open_reader(path)?;
+    Ok((version(&conn)? > 0).then_some(conn))
+}
+
 /// A queue and an output store in memory.
 pub(super) fn memory() -> Result<(Connection, Connection)> {
     let (queue, output) = (Connection::open_in_memory()?, Connection::open_in_memory()?);

@@ -102,7 +102,7 @@ impl Sqlite {
         }
         let path = Self::output_path(path);
         match path.exists() {
-            true => connect::open_reader(&path).map(Some),
+            true => connect::open_output_reader(&path),
             false => Ok(None),
         }
     }

@@ -1,6 +1,74 @@
-//! How attempts end: what a worker reports, and what is recorded.
+//! The words for where a job is and how its attempts end.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+/// Where a job is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Waits for other jobs.
+    Blocked,
+    /// Due later.
+    Scheduled,
+    /// May be leased now.
+    Pending,
+    /// A worker holds its lease.
+    Running,
+    /// Ended well.
+    Done,
+    /// Attempts used up, or fatal; it has a dead letter.
+    Failed,
+    /// Ended on request, or expired.
+    Cancelled,
+    /// Never ran, because a job it needs did not succeed.
+    Skipped,
+}
+
+impl State {
+    /// All of them, in the order people read them.
+    pub const ALL: [State; 8] = [
+        State::Blocked,
+        State::Scheduled,
+        State::Pending,
+        State::Running,
+        State::Done,
+        State::Failed,
+        State::Cancelled,
+        State::Skipped,
+    ];
+
+    /// Whether nothing more happens to it by itself.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, State::Done | State::Failed | State::Cancelled | State::Skipped)
+    }
+
+    /// The word for it, the same everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Blocked => "blocked",
+            State::Scheduled => "scheduled",
+            State::Pending => "pending",
+            State::Running => "running",
+            State::Done => "done",
+            State::Failed => "failed",
+            State::Cancelled => "cancelled",
+            State::Skipped => "skipped",
+        }
+    }
+
+    /// The state of that name.
+    pub fn parse(word: &str) -> Option<State> {
+        Self::ALL.into_iter().find(|s| s.as_str() == word)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
 
 /// How an attempt ended, as recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -57,6 +125,19 @@ pub enum Cause {
     Drain,
     /// Nobody knows: the lease expired.
     Lost,
+}
+
+impl Cause {
+    /// The word for it, the same everywhere.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Itself => "itself",
+            Cause::Cancel => "cancel",
+            Cause::Timeout => "timeout",
+            Cause::Drain => "drain",
+            Cause::Lost => "lost",
+        }
+    }
 }
 
 /// The end of an attempt, as a worker reports it.
