@@ -14,6 +14,7 @@ mod exit;
 mod job_options;
 mod list;
 mod man;
+mod policies;
 mod retry;
 mod run;
 mod say;
@@ -126,6 +127,9 @@ enum Command {
     Worker(worker::Worker),
     Workers(workers::Workers),
     Events(events::Events),
+    Queue(policies::Queue),
+    Tenant(policies::Tenant),
+    Limit(policies::Limit),
     Audit(audit::Audit),
     Db(db::Db),
     Progress(say::Progress),
@@ -151,6 +155,9 @@ impl Command {
             Command::Worker(c) => c.run(context).await,
             Command::Workers(c) => c.run(context).await,
             Command::Events(c) => c.run(context).await,
+            Command::Queue(c) => c.run(context).await,
+            Command::Tenant(c) => c.run(context).await,
+            Command::Limit(c) => c.run(context).await,
             Command::Audit(c) => c.run(context).await,
             Command::Db(c) => c.run(context).await,
             Command::Progress(c) => c.run(context),

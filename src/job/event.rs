@@ -63,8 +63,8 @@ kinds! {
     DrainRequested = "drain_requested",
     /// A process took over the upkeep; `data.epoch` rises.
     LeaderElected = "leader_elected",
-    /// A queue stopped or went on handing out jobs.
-    QueueChanged = "queue_changed",
+    /// A queue was paused or resumed, or a limit was changed.
+    PolicyChanged = "policy_changed",
 }
 
 impl EventKind {

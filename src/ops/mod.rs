@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod lead;
 pub mod lease;
 pub mod output;
+pub mod policies;
 pub mod prune;
 pub mod register;
 pub mod renew;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-pub use self::roles::{Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Letters, Outputs, Prune};
+pub use self::roles::{Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Letters, Outputs, Policies, Prune};
 pub use self::rows::*;
 use crate::error::{Error, Result};
 use crate::time::{Clock, Timestamp};
@@ -170,7 +170,7 @@ pub struct Listening(#[allow(dead_code)] pub(crate) Box<dyn Send + Sync>);
 pub struct Ownership(#[allow(dead_code)] pub(crate) Box<dyn Send + Sync>);
 
 /// What an Op sees of a store: one transaction.
-pub trait Tx: Jobs + Edges + Lanes + Leases + History + Letters + Keys + Fleet + Outputs + Prune {
+pub trait Tx: Jobs + Edges + Lanes + Leases + History + Letters + Keys + Fleet + Outputs + Policies + Prune {
     /// The instant of the transaction.
     fn now(&self) -> Timestamp;
 

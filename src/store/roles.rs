@@ -2,7 +2,7 @@
 
 use super::rows::{
     CancelRequest, Change, DeadLetter, Edge, Filter, KeyHolder, Leader, Lease, Letter, LetterFilter, LetterGroup,
-    NewEvent, NewJob, NewWorker, QueueTotals, Quota, Worker, WorkerState,
+    Limits, NamedLimit, NewEvent, NewJob, NewWorker, QueueTotals, Quota, Tenant, Worker, WorkerState,
 };
 use crate::error::Result;
 use crate::job::lanes::Lane;
@@ -57,8 +57,22 @@ pub trait Lanes {
     fn quotas(&mut self, lane: LaneId) -> Result<Vec<Quota>>;
     /// What each queue holds.
     fn totals(&mut self) -> Result<Vec<QueueTotals>>;
+}
+
+/// What queues, tenants and named limits allow.
+pub trait Policies {
     /// Stops or resumes handing out the jobs of `queue`.
     fn pause(&mut self, queue: &str, paused: bool) -> Result<()>;
+    /// Records what `queue` allows.
+    fn limit_queue(&mut self, queue: &str, limits: &Limits) -> Result<()>;
+    /// Every tenant, by name.
+    fn tenants(&mut self) -> Result<Vec<Tenant>>;
+    /// Records what `tenant` may.
+    fn limit_tenant(&mut self, tenant: &str, limits: &Limits) -> Result<()>;
+    /// Every named limit, by tenant and key.
+    fn named_limits(&mut self) -> Result<Vec<NamedLimit>>;
+    /// Records how many running jobs of `tenant` may share `key`.
+    fn set_limit(&mut self, tenant: &str, key: &str, max: u32) -> Result<()>;
 }
 
 /// Leases. Their clock is the store's own and never jumps (S1).

@@ -92,6 +92,32 @@ pub struct Edge {
     pub satisfied: bool,
 }
 
+/// What a tenant may and has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Its name.
+    pub name: String,
+    /// What it may.
+    pub limits: Limits,
+    /// Its jobs that have not finished.
+    pub queued: i64,
+    /// Those of them that run.
+    pub running: i64,
+}
+
+/// How many running jobs of a tenant may share a key (S16).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NamedLimit {
+    /// Whose it is.
+    pub tenant: String,
+    /// What they share.
+    pub key: String,
+    /// How many may run.
+    pub max_running: u32,
+    /// How many do.
+    pub running: i64,
+}
+
 /// How much of a limit on queued jobs is left.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Quota {

@@ -106,10 +106,7 @@ async fn check_names_what_contradicts() {
             "INSERT INTO leases VALUES (1, 1, x'00', 'w', 0, '', 0, NULL)",
             "running jobs have a lease of their attempt, and no others have one",
         ),
-        (
-            "INSERT INTO attempts VALUES (1, 5, 'w', 0, 0, 'done', 0, NULL, NULL)",
-            "ended attempts lie below the fence",
-        ),
+        ("INSERT INTO attempts VALUES (1, 5, 'w', 0, 0, 'done', 0, NULL, NULL)", "ended attempts lie below the fence"),
         ("INSERT INTO dead_letters VALUES (1, 'x', 'x', NULL, 0)", "dead letters are of failed jobs"),
         ("UPDATE names SET number = 99", "names belong to unfinished jobs"),
         ("UPDATE job_dependencies SET satisfied = 1", "blocked jobs wait for as many edges as are open"),

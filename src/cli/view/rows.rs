@@ -8,7 +8,7 @@ use crate::job::{Attempt, Event, Job, Outcome, State};
 use crate::ops::cancel::{CancelReply, Did};
 use crate::ops::dead_letters::DeadLetter;
 use crate::ops::retry::RetryReply;
-use crate::store::{Finding, LetterGroup, QueueTotals, Worker, WorkerState};
+use crate::store::{Finding, LetterGroup, NamedLimit, QueueTotals, Tenant, Worker, WorkerState};
 use crate::time::Timestamp;
 use crate::worker::NOT_STARTED;
 
@@ -101,6 +101,7 @@ impl Row for QueueTotals {
         "CANCELLED",
         "SKIPPED",
         "OLDEST",
+        "LIMITS",
         "",
     ];
 
@@ -115,8 +116,47 @@ impl Row for QueueTotals {
             Some(n) => Text::toned(n.to_string(), super::tone_of(state)),
         }));
         cells.push(Text::new(self.oldest_pending_at.map(|t| relative(t, now)).unwrap_or_default()));
+        let limit = |what: &str, n: Option<u32>| n.map(|n| format!("{what} {n}"));
+        let limits = [limit("running", self.limits.max_running), limit("queued", self.limits.max_queued)];
+        cells.push(Text::dim(limits.into_iter().flatten().collect::<Vec<_>>().join(", ")));
         cells.push(Text::toned(if self.paused { "paused" } else { "" }, Tone::Waiting));
         cells
+    }
+}
+
+impl Row for Tenant {
+    const HEADERS: &'static [&'static str] = &["TENANT", "QUEUED", "OF", "RUNNING", "OF"];
+
+    fn id(&self) -> String {
+        self.name.clone()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Text> {
+        let max = |n: Option<u32>| Text::dim(n.map_or("any".into(), |n| n.to_string()));
+        vec![
+            Text::new(&self.name),
+            Text::new(self.queued.to_string()),
+            max(self.limits.max_queued),
+            Text::new(self.running.to_string()),
+            max(self.limits.max_running),
+        ]
+    }
+}
+
+impl Row for NamedLimit {
+    const HEADERS: &'static [&'static str] = &["LIMIT", "TENANT", "RUNNING", "OF"];
+
+    fn id(&self) -> String {
+        self.key.clone()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Text> {
+        vec![
+            Text::new(&self.key),
+            Text::new(&self.tenant),
+            Text::new(self.running.to_string()),
+            Text::dim(self.max_running.to_string()),
+        ]
     }
 }
 

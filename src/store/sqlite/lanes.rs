@@ -2,12 +2,13 @@
 
 use rusqlite::{Row, params};
 
+use super::policies::limits;
 use super::sql;
 use super::tx::{Column, SqliteTx};
 use crate::error::Result;
 use crate::job::lanes::{Lane, Needs};
 use crate::job::{LaneId, Number, State};
-use crate::store::{Lanes, Limits, QueueTotals, Quota};
+use crate::store::{Lanes, QueueTotals, Quota};
 use crate::time::Timestamp;
 
 impl Lanes for SqliteTx<'_> {
@@ -74,11 +75,6 @@ impl Lanes for SqliteTx<'_> {
         }
         Ok(queues)
     }
-
-    fn pause(&mut self, queue: &str, paused: bool) -> Result<()> {
-        self.execute(sql!("queues_pause"), params![queue, paused])?;
-        Ok(())
-    }
 }
 
 fn quota(scope: &'static str, r: &Row, at: usize) -> rusqlite::Result<Option<Quota>> {
@@ -93,11 +89,5 @@ fn totals(r: &Row) -> rusqlite::Result<QueueTotals> {
         .enumerate()
         .map(|(i, state)| Ok((state, r.get(6 + i)?)))
         .collect::<rusqlite::Result<_>>()?;
-    Ok(QueueTotals {
-        name: r.get(0)?,
-        paused: r.get(1)?,
-        limits: Limits { max_running: r.get(2)?, max_queued: r.get(3)?, per_minute: r.get(4)?, max_payload: r.get(5)? },
-        counts,
-        oldest_pending_at: None,
-    })
+    Ok(QueueTotals { name: r.get(0)?, paused: r.get(1)?, limits: limits(r, 2)?, counts, oldest_pending_at: None })
 }

@@ -13,6 +13,7 @@ mod letters;
 mod locks;
 mod maintain;
 mod outputs;
+mod policies;
 mod prune;
 mod tx;
 mod wake;

@@ -1,0 +1,179 @@
+//! `orx queue`, `orx tenant`, `orx limit`
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::context::Context;
+use crate::error::{Error, Result};
+use crate::ops::policies::{LimitChange, ListPolicies, PauseQueue, SetLimit, SetQueue, SetTenant};
+
+/// Show, pause and limit queues
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  orx queue list
+  orx queue pause build
+  orx queue set build --max-running 4")]
+pub(super) struct Queue {
+    #[command(subcommand)]
+    command: QueueSubcommand,
+}
+
+#[derive(Subcommand)]
+enum QueueSubcommand {
+    /// List the queues with their limits and what they hold
+    #[command(visible_alias = "ls", after_help = "Example:\n  orx queue list -o json")]
+    List,
+    /// Hand out no more jobs of a queue; running ones go on
+    #[command(after_help = "Example:\n  orx queue pause build")]
+    Pause {
+        /// The queue
+        #[arg(add = super::select::queue_candidates())]
+        queue: String,
+    },
+    /// Hand out jobs of a queue again
+    #[command(after_help = "Example:\n  orx queue resume build")]
+    Resume {
+        /// The queue
+        #[arg(add = super::select::queue_candidates())]
+        queue: String,
+    },
+    /// Change what a queue allows
+    #[command(after_help = "Example:\n  orx queue set build --max-running 4 --max-queued none")]
+    Set {
+        /// The queue
+        #[arg(add = super::select::queue_candidates())]
+        queue: String,
+        #[command(flatten)]
+        limits: Limits,
+    },
+}
+
+/// Show and limit tenants
+#[derive(Args)]
+#[command(after_help = "Example:\n  orx tenant set acme --max-running 10 --max-queued 1000")]
+pub(super) struct Tenant {
+    #[command(subcommand)]
+    command: TenantSubcommand,
+}
+
+#[derive(Subcommand)]
+enum TenantSubcommand {
+    /// List the tenants with their limits and what they have
+    #[command(visible_alias = "ls", after_help = "Example:\n  orx tenant list")]
+    List,
+    /// Change what a tenant may
+    #[command(after_help = "Example:\n  orx tenant set acme --max-running 10")]
+    Set {
+        /// The tenant
+        tenant: String,
+        #[command(flatten)]
+        limits: Limits,
+    },
+}
+
+/// Show and change the limits that jobs share (--limit KEY=N)
+#[derive(Args)]
+#[command(after_help = "Example:\n  orx limit set db --max-running 2")]
+pub(super) struct Limit {
+    #[command(subcommand)]
+    command: LimitSubcommand,
+}
+
+#[derive(Subcommand)]
+enum LimitSubcommand {
+    /// List the named limits and how much of them is used
+    #[command(visible_alias = "ls", after_help = "Example:\n  orx limit list")]
+    List,
+    /// Change how many running jobs may share a key
+    #[command(after_help = "Example:\n  orx limit set db --max-running 2")]
+    Set {
+        /// The key
+        key: String,
+        /// Jobs at once
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        max_running: u32,
+        /// Whose limit
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
+}
+
+#[derive(Args)]
+struct Limits {
+    /// Jobs at once; none: as many as there are slots
+    #[arg(long, value_name = "N", value_parser = number)]
+    max_running: Option<u32>,
+
+    /// Unfinished jobs; more are refused with exit code 8; none: any number
+    #[arg(long, value_name = "N", value_parser = number)]
+    max_queued: Option<u32>,
+}
+
+/// A number from 1, or `none`, which is 0 inside.
+fn number(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(n @ 1..) => Ok(n),
+        _ if text == "none" => Ok(0),
+        _ => Err("use a number from 1, or none".into()),
+    }
+}
+
+impl Limits {
+    fn change(self) -> Result<LimitChange> {
+        let change = LimitChange { max_running: self.max_running, max_queued: self.max_queued };
+        match change == LimitChange::default() {
+            true => Err(Error::usage("nothing to change").hint("use --max-running or --max-queued")),
+            false => Ok(change),
+        }
+    }
+}
+
+impl Queue {
+    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let queue = context.queue()?;
+        match self.command {
+            QueueSubcommand::List => {
+                let view = context.view()?;
+                let queues = queue.call(ListPolicies {}).await?.queues;
+                match view.is_for_people() {
+                    true => view.dense_table(&queues, &["QUEUE", "PENDING", "RUNNING", "DONE", "FAILED"])?,
+                    false => view.rows(&queues)?,
+                }
+            }
+            QueueSubcommand::Pause { queue: name } => queue.call(PauseQueue { queue: name, paused: true }).await?,
+            QueueSubcommand::Resume { queue: name } => queue.call(PauseQueue { queue: name, paused: false }).await?,
+            QueueSubcommand::Set { queue: name, limits } => {
+                queue.call(SetQueue { queue: name, change: limits.change()? }).await?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Tenant {
+    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let queue = context.queue()?;
+        match self.command {
+            TenantSubcommand::List => context.view()?.rows(&queue.call(ListPolicies {}).await?.tenants)?,
+            TenantSubcommand::Set { tenant, limits } => {
+                queue.call(SetTenant { tenant, change: limits.change()? }).await?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Limit {
+    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let queue = context.queue()?;
+        match self.command {
+            LimitSubcommand::List => context.view()?.rows(&queue.call(ListPolicies {}).await?.limits)?,
+            LimitSubcommand::Set { key, max_running, tenant } => {
+                queue.call(SetLimit { tenant, key, max_running }).await?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

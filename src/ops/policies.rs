@@ -1,0 +1,189 @@
+//! Pausing queues, and limits on queues, tenants and keys.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Access, Caller, Op, Scopes};
+use crate::error::{Error, Result};
+use crate::job::EventKind;
+use crate::store::{Limits, NamedLimit, NewEvent, QueueTotals, Tenant, Topics, Tx};
+
+/// Stops or resumes handing out the jobs of a queue; running ones go on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PauseQueue {
+    /// The queue; it need not exist yet.
+    pub queue: String,
+    /// Stop, or resume.
+    pub paused: bool,
+}
+
+impl Op for PauseQueue {
+    type Reply = ();
+    const NAME: &'static str = "pause_queue";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::OPERATE
+    }
+
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
+        tx.pause(&self.queue, self.paused)?;
+        changed(tx, caller, json!({ "queue": self.queue, "paused": self.paused }))
+    }
+
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {
+        self.run(caller, tx).map(Some) // once more changes nothing
+    }
+}
+
+/// What is to be changed of some limits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LimitChange {
+    /// Jobs at once: leave (none), lift (0), or set.
+    pub max_running: Option<u32>,
+    /// Unfinished jobs: leave (none), lift (0), or set.
+    pub max_queued: Option<u32>,
+}
+
+impl LimitChange {
+    fn apply(&self, limits: &mut Limits) {
+        let set = |old: &mut Option<u32>, new: Option<u32>| {
+            if let Some(n) = new {
+                *old = (n > 0).then_some(n);
+            }
+        };
+        set(&mut limits.max_running, self.max_running);
+        set(&mut limits.max_queued, self.max_queued);
+    }
+}
+
+/// Changes what a queue allows. Jobs that run or wait already are left alone (S15).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SetQueue {
+    /// The queue; it need not exist yet.
+    pub queue: String,
+    /// What changes.
+    pub change: LimitChange,
+}
+
+impl Op for SetQueue {
+    type Reply = ();
+    const NAME: &'static str = "set_queue";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::ADMIN
+    }
+
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
+        let known = tx.totals()?.into_iter().find(|q| q.name == self.queue);
+        let mut limits = known.map(|q| q.limits).unwrap_or_default();
+        self.change.apply(&mut limits);
+        tx.limit_queue(&self.queue, &limits)?;
+        changed(tx, caller, json!({ "queue": self.queue, "limits": limits }))
+    }
+
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {
+        self.run(caller, tx).map(Some)
+    }
+}
+
+/// Changes what a tenant may.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SetTenant {
+    /// The tenant; it need not exist yet.
+    pub tenant: String,
+    /// What changes.
+    pub change: LimitChange,
+}
+
+impl Op for SetTenant {
+    type Reply = ();
+    const NAME: &'static str = "set_tenant";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::ADMIN
+    }
+
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
+        let known = tx.tenants()?.into_iter().find(|t| t.name == self.tenant);
+        let mut limits = known.map(|t| t.limits).unwrap_or_default();
+        self.change.apply(&mut limits);
+        tx.limit_tenant(&self.tenant, &limits)?;
+        changed(tx, caller, json!({ "tenant": self.tenant, "limits": limits }))
+    }
+
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {
+        self.run(caller, tx).map(Some)
+    }
+}
+
+/// Changes how many running jobs of a tenant may share a key (S16).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SetLimit {
+    /// Whose limit.
+    pub tenant: String,
+    /// What they share.
+    pub key: String,
+    /// How many may run, from 1.
+    pub max_running: u32,
+}
+
+impl Op for SetLimit {
+    type Reply = ();
+    const NAME: &'static str = "set_limit";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::ADMIN
+    }
+
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
+        if self.max_running == 0 {
+            return Err(Error::usage("a named limit is at least 1").hint("to stop jobs, pause their queue"));
+        }
+        tx.set_limit(&self.tenant, &self.key, self.max_running)?;
+        let data = json!({ "tenant": self.tenant, "limit": self.key, "max_running": self.max_running });
+        changed(tx, caller, data)
+    }
+
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {
+        self.run(caller, tx).map(Some)
+    }
+}
+
+/// Records the change; there may be room for more jobs now.
+fn changed(tx: &mut dyn Tx, caller: &Caller, data: serde_json::Value) -> Result<()> {
+    tx.wake(Topics::WORK | Topics::JOBS);
+    tx.append(&[NewEvent { actor: Some(&caller.actor), data, ..NewEvent::of(EventKind::PolicyChanged) }])
+}
+
+/// Everything that is limited.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ListPolicies {}
+
+/// Everything that is limited.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Policies {
+    /// The queues.
+    pub queues: Vec<QueueTotals>,
+    /// The tenants.
+    pub tenants: Vec<Tenant>,
+    /// The named limits.
+    pub limits: Vec<NamedLimit>,
+}
+
+impl Op for ListPolicies {
+    type Reply = Policies;
+    const NAME: &'static str = "list_policies";
+    const ACCESS: Access = Access::Read;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::READ
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Policies> {
+        Ok(Policies { queues: tx.totals()?, tenants: tx.tenants()?, limits: tx.named_limits()? })
+    }
+}

@@ -1,0 +1,1 @@
+SELECT tenant, key, max_running, running FROM limits ORDER BY tenant, key
