@@ -3,13 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const COMPLETIONS: [(&str, &str); 5] = [
-    ("bash", "orx.bash"),
-    ("zsh", "_orx"),
-    ("fish", "orx.fish"),
-    ("elvish", "orx.elv"),
-    ("powershell", "orx.ps1"),
-];
+const COMPLETIONS: [(&str, &str); 5] =
+    [("bash", "orx.bash"), ("zsh", "_orx"), ("fish", "orx.fish"), ("elvish", "orx.elv"), ("powershell", "orx.ps1")];
 
 fn place(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -53,7 +48,10 @@ fn manual_pages_are_what_the_binary_writes() {
     stale.extend(wrong(&kept, &made));
     stale.sort();
     stale.dedup();
-    assert!(stale.is_empty(), "{stale:?} in man/ are out of date; make them again: rm -f man/*.1; cargo run -- man man");
+    assert!(
+        stale.is_empty(),
+        "{stale:?} in man/ are out of date; make them again: rm -f man/*.1; cargo run -- man man"
+    );
 }
 
 #[test]

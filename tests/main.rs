@@ -3,5 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cli;
+mod crash;
+mod generated;
 mod store;
 mod tidy;

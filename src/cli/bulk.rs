@@ -59,7 +59,6 @@ impl Bulk {
             next = prepare(&parser, &good, from, batch, &captured);
             let result = queue.call(Enqueue { jobs }).await;
             let replies = result.map_err(|e| {
-                let e = e.context(format_args!("from line {}", good[from - count] + 1));
                 let done = format!("{} jobs were stored before", stored + existing);
                 let hint = format!("{done}; the same input with --batch {batch} stores the rest and doubles none");
                 if stored + existing > 0 { e.hint(hint) } else { e }
@@ -112,15 +111,7 @@ impl Bulk {
 
     /// The places of the lines that are valid; all are looked at before anything is stored.
     fn validate(&self, context: &Context, parser: &Parser) -> Result<Vec<usize>> {
-        let mut good = Vec::with_capacity(parser.lines.len());
-        let mut bad = Vec::new();
-        for place in 0..parser.lines.len() {
-            match parser.parse(place) {
-                Ok(Some(_)) => good.push(place),
-                Ok(None) => {} // an empty line
-                Err(e) => bad.push(format!("line {}: {e}", place + 1)),
-            }
-        }
+        let (good, bad) = parser.sort();
         if bad.is_empty() {
             return Ok(good);
         }
@@ -149,6 +140,36 @@ struct Parser {
 }
 
 impl Parser {
+    /// The places of valid lines, and what is wrong with the others; on all cores, as it is most of the work.
+    fn sort(&self) -> (Vec<usize>, Vec<String>) {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let places: Vec<usize> = (0..self.lines.len()).collect();
+        let share = places.len().div_ceil(cores).max(1);
+        std::thread::scope(|scope| {
+            let parts: Vec<_> = places.chunks(share).map(|part| scope.spawn(|| self.sort_part(part))).collect();
+            let mut all = (Vec::with_capacity(places.len()), Vec::new());
+            for part in parts {
+                // A panic in there would be a bug; its lines must not be taken for stored.
+                let (good, bad) = part.join().unwrap_or_else(|_| (Vec::new(), vec!["a bug in orx".into()]));
+                all.0.extend(good);
+                all.1.extend(bad);
+            }
+            all
+        })
+    }
+
+    fn sort_part(&self, places: &[usize]) -> (Vec<usize>, Vec<String>) {
+        let (mut good, mut bad) = (Vec::with_capacity(places.len()), Vec::new());
+        for place in places {
+            match self.parse(*place) {
+                Ok(Some(_)) => good.push(*place),
+                Ok(None) => {} // an empty line
+                Err(e) => bad.push(format!("line {}: {e}", place + 1)),
+            }
+        }
+        (good, bad)
+    }
+
     /// The job of the line at `place` (from 0); none for an empty line.
     fn parse(&self, place: usize) -> Result<Option<JobSpec>> {
         let (start, end) = self.lines[place];
@@ -219,7 +240,7 @@ fn prepare(
             .map(|place| {
                 let spec = parser.parse(*place)?.unwrap_or_default();
                 let id = JobId::of_line(batch, place + 1);
-                Ok(Submission { id, spec, captured: Arc::clone(&captured) })
+                Ok(Submission { id, spec, captured: Arc::clone(&captured), line: u32::try_from(place + 1).ok() })
             })
             .collect()
     })

@@ -75,6 +75,7 @@ impl Config {
 
 /// Show the settings in force
 #[derive(Args)]
+#[command(after_help = "Example:\n  orx config show")]
 pub(super) struct ConfigCommand {
     #[command(subcommand)]
     command: ConfigSubcommand,

@@ -23,7 +23,9 @@ pub(crate) struct Context {
 impl Context {
     pub(super) fn new(globals: Globals) -> Result<Self> {
         let config = Config::load(globals.config.as_deref())?;
-        Ok(Self { globals, config, clock: Arc::new(SystemClock), queue: OnceLock::new() })
+        let context = Self { globals, config, clock: Arc::new(SystemClock), queue: OnceLock::new() };
+        context.view()?; // a template that is not understood is refused before anything is done
+        Ok(context)
     }
 
     /// The queue, opened at the first call.

@@ -73,8 +73,8 @@ impl Enqueue {
                 Bulk { source, file, batch: self.batch, skip_invalid: self.skip_invalid, defaults: spec, captured };
             return bulk.run(context).await;
         }
-        if self.batch.is_some() {
-            return Err(Error::usage("--batch needs --from or --each-line"));
+        if self.batch.is_some() || self.skip_invalid {
+            return Err(Error::usage("--batch and --skip-invalid are for --from and --each-line"));
         }
         spec.check()?;
         let job = store(context, submission(context, spec, captured)).await?;

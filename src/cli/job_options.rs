@@ -238,7 +238,7 @@ pub(super) fn captured<'a>(named: impl Iterator<Item = &'a str>) -> Result<Captu
 pub(super) fn submission(context: &Context, spec: JobSpec, captured: Captured) -> Submission {
     let mut chance = [0; 10];
     chance.copy_from_slice(&uuid::Uuid::new_v4().as_bytes()[..10]);
-    Submission { id: JobId::new(context.clock.now(), chance), spec, captured: Arc::new(captured) }
+    Submission { id: JobId::new(context.clock.now(), chance), spec, captured: Arc::new(captured), line: None }
 }
 
 fn directory(path: std::path::PathBuf) -> Result<String> {

@@ -147,7 +147,7 @@ struct Own {
 impl Host {
     fn new(context: &Context, number: Number, spec: &JobSpec) -> Result<Self> {
         let queue = context.queue()?.clone();
-        let mut config = worker::config(context, String::new());
+        let mut config = worker::config(context, String::new())?;
         config.only = Some(number);
         config.offer.labels.clone_from(&spec.require); // it is this machine that was meant
         Ok(Self {

@@ -89,7 +89,7 @@ impl Worker {
             check_name(name)?;
         }
         let name = daemon::claim_name(&queue, wanted.map(String::as_str))?;
-        let mut config = config(context, name.name.clone());
+        let mut config = config(context, name.name.clone())?;
         let labels: BTreeMap<_, _> = self.labels.into_iter().collect();
         config.offer = Offer {
             queues: if self.queues.is_empty() { file.queues.clone().unwrap_or_default() } else { self.queues },
@@ -110,11 +110,11 @@ impl Worker {
 }
 
 /// A worker of this machine with one slot and the handlers of the configuration file.
-pub(super) fn config(context: &Context, name: String) -> Config {
+pub(super) fn config(context: &Context, name: String) -> Result<Config> {
     let handlers = context.config.handlers.iter();
     let handlers: BTreeMap<_, _> = handlers.map(|(name, h)| (name.clone(), h.command.clone())).collect();
-    let location = context.store_setting().map(|(place, _)| place).unwrap_or_default();
-    Config {
+    let location = context.queue()?.location();
+    Ok(Config {
         id: WorkerId(uuid::Uuid::now_v7()),
         name,
         host: daemon::host(),
@@ -129,7 +129,7 @@ pub(super) fn config(context: &Context, name: String) -> Config {
         idle_timeout: None,
         only: None,
         owns_name: false,
-    }
+    })
 }
 
 fn check_name(name: &str) -> Result<()> {

@@ -148,6 +148,9 @@ pub struct Submission {
     /// What surrounds it; jobs submitted together share it.
     #[serde(default)]
     pub captured: Arc<Captured>,
+    /// Where it stands in the caller's input (from 1), so that an error can say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
 }
 
 /// What to do when a name is taken by an unfinished job.

@@ -60,6 +60,7 @@ impl Op for Enqueue {
         for (i, job) in self.jobs.iter().enumerate() {
             let stored = enqueue(caller, tx, &mut lanes, job);
             let named = |e: Error| match self.jobs.len() {
+                _ if job.line.is_some() => e.context(format_args!("line {}", job.line.unwrap_or_default())),
                 1 => e,
                 _ => e.context(format_args!("entry {}", i + 1)),
             };

@@ -43,6 +43,8 @@ pub struct Leased {
     pub spec: JobSpec,
     /// What surrounds it.
     pub captured: Captured,
+    /// An earlier attempt was lost: processes of it may be alive.
+    pub lost: bool,
 }
 
 /// What a worker got.
@@ -144,6 +146,7 @@ impl Lease {
                 tenant: job.tenant,
                 spec: job.spec,
                 captured: job.captured,
+                lost: life.losses > 0,
             });
         }
         Ok(())

@@ -6,7 +6,7 @@ use super::settle::{Started, record_start, reject_stale};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::{Fence, WorkerId};
-use crate::store::{CancelRequest, Tx, WorkerState};
+use crate::store::{CancelRequest, Topics, Tx, WorkerState};
 use crate::time::Span;
 
 /// Renews a worker's heartbeat and its leases.
@@ -20,6 +20,9 @@ pub struct Renew {
     pub ttl: Span,
     /// The attempts it runs.
     pub fences: Vec<Fence>,
+    /// It takes no more jobs.
+    #[serde(default)]
+    pub draining: bool,
     /// Processes that started since the last call.
     #[serde(default)]
     pub started: Vec<(Fence, Started)>,
@@ -56,7 +59,12 @@ impl Op for Renew {
     }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<RenewReply> {
-        let worker = tx.heartbeat(self.worker, self.ttl)?;
+        let mut worker = tx.heartbeat(self.worker, self.ttl)?;
+        if self.draining && worker == Some(WorkerState::Active) {
+            tx.ask_drain(self.worker)?;
+            tx.wake(Topics::JOBS);
+            worker = Some(WorkerState::Draining);
+        }
         let held = tx.held(&self.fences)?;
         let mut alive = Vec::with_capacity(held.len());
         let mut leases = Vec::with_capacity(held.len());

@@ -18,7 +18,7 @@ use super::program;
 use super::pump::{self, pump};
 use super::spawn::{Child, SpawnError};
 use super::tree::Tree;
-use super::{NOT_STARTED, Shared};
+use super::{NOT_STARTED, SWEEP_LIMIT, Shared, sweep};
 use crate::job::output::{Chunk, INLINE_OUTPUT};
 use crate::job::state::{Cause, Ending};
 use crate::ops::append_output::{AppendOutput, Appended};
@@ -58,6 +58,7 @@ pub(super) struct Attempt {
 impl Attempt {
     /// Runs the job, and says how it ended.
     pub(super) async fn run(mut self) -> Report {
+        self.end_lost_ones().await;
         let payload = match self.write_payload() {
             Ok(path) => path,
             Err(e) => return self.not_started(125, format!("cannot write the payload: {e}")),
@@ -82,6 +83,19 @@ impl Attempt {
         let (end, output) = self.watch(child, begun).await;
         let ran = Span::from_millis(begun.elapsed().as_millis().try_into().unwrap_or(i64::MAX));
         self.report(end, ran, output)
+    }
+
+    /// Ends what a lost attempt of this job left on this machine: two of them must not run at once.
+    async fn end_lost_ones(&self) {
+        if !self.job.lost {
+            return;
+        }
+        let prefix = program::job_prefix(&self.shared.config, self.job.fence.number);
+        let limit = std::time::Instant::now() + SWEEP_LIMIT;
+        let swept = tokio::task::spawn_blocking(move || sweep::sweep(prefix.as_bytes(), limit)).await;
+        if let Ok(processes @ 1..) = swept {
+            warn!(processes, "ended what a lost attempt of this job left behind");
+        }
     }
 
     fn write_payload(&self) -> io::Result<Option<tempfile::TempPath>> {

@@ -177,7 +177,7 @@ async fn sweep_predecessor(queue: &Queue, config: &Config) -> Result<()> {
     if !config.owns_name || !queue.call(ListWorkers {}).await?.iter().any(same) {
         return Ok(());
     }
-    let prefix = program::marker_prefix(config);
+    let prefix = program::worker_marker(config);
     let limit = std::time::Instant::now() + SWEEP_LIMIT;
     let swept = tokio::task::spawn_blocking(move || sweep::sweep(prefix.as_bytes(), limit)).await;
     if let Ok(processes @ 1..) = swept {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::spawn::Program;
 use super::{Config, Shared};
-use crate::job::{Fence, JobSpec};
+use crate::job::{Fence, JobSpec, Number};
 use crate::ops::lease::Leased;
 
 /// Variables that a job gets from its surroundings; nothing else is inherited (S34).
@@ -14,14 +14,19 @@ pub const INHERITED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
 /// Where `execvp` looks when PATH is not set.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// The environment entry that every process of an attempt carries, so that it can be found again.
+/// The environment entry by which every process of an attempt is found again.
 pub(super) fn marker(config: &Config, fence: Fence) -> String {
-    format!("{}{}.{}", marker_prefix(config), fence.number, fence.attempt)
+    format!("{}{}", job_prefix(config, fence.number), fence.attempt)
 }
 
-/// What the markers of all attempts of a worker begin with.
-pub(super) fn marker_prefix(config: &Config) -> String {
-    format!("ORX_FENCE={}.{}.", config.store_id, config.name)
+/// What the markers of all attempts of a job begin with.
+pub(super) fn job_prefix(config: &Config, number: Number) -> String {
+    format!("ORX_FENCE={}.{number}.", config.store_id)
+}
+
+/// The environment entry by which every process of a worker's jobs is found again.
+pub(super) fn worker_marker(config: &Config) -> String {
+    format!("ORX_SWEEP={}.{}.", config.store_id, config.name)
 }
 
 /// The program of an attempt in `slot`, with its payload at `payload`.
@@ -65,8 +70,10 @@ fn environment(shared: &Shared, job: &Leased, slot: u32, payload: Option<&Path>)
     let spec = &job.spec;
     let marker = marker(config, job.fence);
     let mut set = |name: &str, value: String| env.insert(name.into(), value.into());
-    if let Some((name, value)) = marker.split_once('=') {
-        set(name, value.into());
+    for entry in [marker, worker_marker(config)] {
+        if let Some((name, value)) = entry.split_once('=') {
+            set(name, value.into());
+        }
     }
     set("ORX_JOB_ID", job.id.to_string());
     set("ORX_ATTEMPT", job.fence.attempt.to_string());

@@ -66,6 +66,8 @@ pub(super) struct Worker {
     next_timer: Option<Timestamp>,
     idle_since: Instant,
     draining: Option<Instant>,
+    /// The store knows that it drains.
+    told_drain: bool,
     interrupted: bool,
 }
 
@@ -83,6 +85,7 @@ impl Worker {
             next_timer: None,
             idle_since: Instant::now(),
             draining: None,
+            told_drain: false,
             interrupted: false,
         }
     }
@@ -119,7 +122,10 @@ impl Worker {
             if self.is_finished() {
                 return Ok(());
             }
-            let wake_at = self.wake_at(renew_at);
+            let wake_at = match self.untold_drain() && !self.renewing {
+                true => Instant::now(),
+                false => self.wake_at(renew_at),
+            };
             tokio::select! {
                 Some(back) = self.tasks.join_next() => {
                     let back = back.map_err(|e| Error::failed("a task of the worker failed").source(e))?;
@@ -138,7 +144,7 @@ impl Worker {
                 }
                 () = tokio::time::sleep_until(wake_at) => {}
             }
-            if Instant::now() >= renew_at && !self.renewing {
+            if (Instant::now() >= renew_at || self.untold_drain()) && !self.renewing {
                 self.renew();
                 renew_at = Instant::now() + beat;
             }
@@ -180,6 +186,11 @@ impl Worker {
             self.draining = Some(Instant::now() + self.config().drain_timeout.duration());
             self.tell_all(|job| job.service, &Order::Interrupt);
         }
+    }
+
+    /// Others must not count on a worker that drains.
+    fn untold_drain(&self) -> bool {
+        self.draining.is_some() && !self.told_drain && !self.running.is_empty()
     }
 
     fn tell_all(&self, which: impl Fn(&Running) -> bool, order: &Order) {
@@ -316,6 +327,7 @@ impl Worker {
 
     fn renew(&mut self) {
         self.renewing = true;
+        self.told_drain = self.draining.is_some();
         let config = self.config();
         let mut op = Renew {
             worker: config.id,
@@ -323,6 +335,7 @@ impl Worker {
             ttl: config.ttl,
             fences: self.running.keys().copied().collect(),
             started: Vec::new(),
+            draining: self.draining.is_some(),
         };
         for (fence, job) in &mut self.running {
             if let (false, Some(started)) = (job.told, job.started.get()) {

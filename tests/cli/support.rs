@@ -95,8 +95,9 @@ impl Orx {
         self.json(&["status", job])
     }
 
+    /// The state of a job; nothing where there is none yet.
     pub fn state(&self, job: &str) -> String {
-        self.ok(&["status", job, "--format", "{{state}}"]).trim().to_owned()
+        self.run(&["status", job, "--format", "{{state}}"]).stdout().trim().to_owned()
     }
 
     /// The states of all jobs, oldest first.
@@ -364,6 +365,8 @@ pub const FILTERS: &[(&str, &str)] = &[
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "[time]"),
     (r"\b(now|(\d+m)?\d+s ago)\b", "[ago]"),
     (r"\b\d+(\.\d)?m?s\b", "[took]"),
+    (r"\bin \d+[smhd]\w*", "[in]"),
+    (r"leader:\s+\S+", "leader: [host]"),
     (r"/\S*/orx-cli-\w+", "[home]"),
     (r"  +", "  "),
 ];
@@ -393,12 +396,6 @@ pub fn is_alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     !matches!(state, None | Some('Z' | 'X'))
-}
-
-/// Waits until a process is gone.
-#[track_caller]
-pub fn wait_gone(pid: i32) {
-    eventually(&format!("process {pid} to be gone"), || !is_alive(pid));
 }
 
 pub fn lines_of_json(text: &str) -> Vec<Value> {

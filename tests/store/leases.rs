@@ -84,7 +84,7 @@ on_every_store! {
         let number = f.add("").await;
         let w = f.worker("w", Offer::default()).await;
         let fence = w.take().await;
-        let renew = || Renew { worker: w.id, name: "w".into(), ttl: TTL, fences: vec![fence], started: vec![] };
+        let renew = || Renew { worker: w.id, name: "w".into(), ttl: TTL, fences: vec![fence], draining: false, started: vec![] };
         for _ in 0..5 {
             f.clock.pass(Span::from_secs(10));
             let reply = f.queue.call(renew()).await.unwrap();

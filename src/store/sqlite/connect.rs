@@ -5,6 +5,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::locks;
@@ -101,7 +102,8 @@ pub(super) fn open_output_reader(path: &Path) -> Result<Option<Connection>> {
 /// A queue and an output store in memory.
 pub(super) fn memory() -> Result<(Connection, Connection)> {
     let (queue, output) = (Connection::open_in_memory()?, Connection::open_in_memory()?);
-    queue.set_prepared_statement_cache_capacity(STATEMENTS);
+    set_up(&queue)?;
+    set_up(&output)?;
     for step in MIGRATIONS {
         queue.execute_batch(step)?;
     }
@@ -112,8 +114,15 @@ pub(super) fn memory() -> Result<(Connection, Connection)> {
 fn open(path: &Path, access: OpenFlags) -> Result<Connection> {
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
-    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    set_up(&conn)?;
     Ok(conn)
+}
+
+fn set_up(conn: &Connection) -> Result<()> {
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Stable plans: otherwise statements with a range are planned anew for each value that is bound.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 /// Makes an empty file that only its owner can read; SQLite gives its side files the same mode.

@@ -46,7 +46,10 @@ impl SqliteTx<'_> {
 
     fn apply(&mut self, lane: LaneId, delta: Delta) -> Result<()> {
         let (pending, running) = (delta.of(State::Pending), delta.of(State::Running));
-        let names = self.first(sql!("lanes_count"), params![lane, pending, running], |r| {
+        if pending != 0 || running != 0 {
+            self.execute(sql!("lanes_count"), params![lane, pending, running])?;
+        }
+        let names = self.first(sql!("lanes_names"), [lane], |r| {
             Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?))
         })?;
         let Some((queue, tenant, key)) = names else {

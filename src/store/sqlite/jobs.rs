@@ -125,8 +125,8 @@ impl Jobs for SqliteTx<'_> {
     }
 
     fn next_timer(&mut self) -> Result<Option<Timestamp>> {
-        let at = self.first(sql!("jobs_next_timer"), [], |r| time(r, 0))?;
-        Ok(at.flatten())
+        let both = self.first(sql!("jobs_next_timer"), [], |r| Ok([time(r, 0)?, time(r, 1)?]))?;
+        Ok(both.into_iter().flatten().flatten().min())
     }
 }
 

@@ -59,6 +59,8 @@ impl Sqlite {
         check_library()?;
         let path = std::path::absolute(path)?;
         let writer = open_queue(&path)?;
+        // One spelling for all: locks, sockets and marks of processes go by it.
+        let path = path.canonicalize()?;
         Ok(Self::new(Some(path), clock, writer, None))
     }
 

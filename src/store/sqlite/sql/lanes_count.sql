@@ -1,2 +1,1 @@
 UPDATE lanes SET pending = pending + ?2, running = running + ?3 WHERE id = ?1
-RETURNING queue, tenant, limit_key

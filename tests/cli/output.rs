@@ -1,0 +1,73 @@
+//! Captured output: nothing is lost below the cap, and the cut is marked (S28).
+
+use super::support::*;
+
+const CAP: usize = 10 * 1024 * 1024;
+
+#[test]
+fn s28_20_mib_keep_their_head_and_tail_and_the_cut_is_marked() {
+    let orx = Orx::new();
+    // Lines of 16 bytes with their number.
+    let count = 20 * 1024 * 1024 / 16;
+    let script = format!("awk 'BEGIN {{ for (i = 1; i <= {count}; i++) printf \"%015d\\n\", i }}'");
+    orx.sh(&[], &script);
+    orx.burst();
+    assert_eq!(orx.state("1"), "done");
+    let out = orx.run(&["tail", "1"]);
+    let text = out.stdout();
+    assert!(text.len() <= CAP && text.len() > CAP - 256 * 1024, "{} bytes are kept", text.len());
+    assert!(text.starts_with(&format!("{:015}\n{:015}\n", 1, 2)));
+    assert!(text.ends_with(&format!("{:015}\n", count)));
+    let dropped = 20 * 1024 * 1024 - text.len();
+    out.expect(0, &[&format!("[orx: {dropped} bytes cut]")]);
+    assert_eq!(orx.ok(&["tail", "-n", "1", "1"]), format!("{count:015}\n"));
+}
+
+#[test]
+fn s28_output_below_the_cap_is_kept_byte_for_byte() {
+    let orx = Orx::new();
+    let size = 3_000_000;
+    orx.sh(&[], &format!("head -c {size} /dev/urandom | tee copy; head -c {size} /dev/zero >&2"));
+    orx.burst();
+    let out = orx.run(&["tail", "1"]);
+    assert!(out.stdout == std::fs::read(orx.path("copy")).unwrap(), "{} bytes", out.stdout.len());
+    assert!(out.stderr == vec![0; size], "{} bytes", out.stderr.len());
+}
+
+#[test]
+fn one_line_without_end_is_kept_too() {
+    let orx = Orx::new();
+    let out = orx.run(&["run", "--", "sh", "-c", "head -c 2000000 /dev/zero | tr '\\0' x"]);
+    assert!(out.code == Some(0) && out.stdout == vec![b'x'; 2_000_000], "{} bytes", out.stdout.len());
+    assert_eq!(orx.ok(&["tail", "-n", "1", "last"]).len(), 2_000_000);
+}
+
+#[test]
+fn what_a_background_process_writes_after_the_exit_is_kept_and_it_is_ended() {
+    let orx = Orx::new();
+    let script = "(trap 'echo asked to end; exit' TERM; echo $$ > leader; while :; do sleep 0.02; done) &
+        echo $! > pid; sleep 0.2; echo early";
+    let out = orx.run(&["run", "--", "sh", "-c", script]);
+    assert_eq!((out.code, out.stdout()), (Some(0), "early\nasked to end\n".into()), "{out}");
+    assert!(!is_alive(orx.wait_pid("pid")));
+}
+
+#[test]
+fn a_daemon_that_keeps_the_pipe_open_does_not_hang_the_job() {
+    let orx = Orx::new();
+    let script = "setsid sh -c 'trap \"\" TERM; echo $$ > daemon; while :; do sleep 0.1; done' & \
+        until [ -s daemon ]; do sleep 0.02; done; echo started";
+    let out = orx.run(&["run", "--kill-grace", "300ms", "--", "sh", "-c", script]);
+    assert_eq!((out.code, out.stdout()), (Some(0), "started\n".into()), "{out}");
+    assert!(!is_alive(orx.wait_pid("daemon")));
+}
+
+#[test]
+fn the_cap_is_a_setting() {
+    let orx = Orx::new();
+    orx.write(".config/orx/config.toml", "[worker]\nmax_output = 100\n");
+    let out = orx.run(&["run", "--", "sh", "-c", "seq 1 1000"]);
+    assert_eq!(out.stdout.len(), 100, "{out}");
+    out.expect(0, &["bytes cut]"]);
+    assert!(out.stdout().starts_with("1\n2\n") && out.stdout().ends_with("\n1000\n"), "{out}");
+}

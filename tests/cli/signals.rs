@@ -1,0 +1,102 @@
+//! INT, TERM and HUP on `orx run` (S33).
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::support::*;
+
+const TREE: &str = "echo $$ > leader; sleep 300 & echo $! > child; setsid sh -c 'echo $$ > daemon; sleep 300' & wait";
+const STUBBORN: &str = "trap '' TERM; echo $$ > leader; while :; do sleep 0.05; done";
+
+fn wait_tree(orx: &Orx) -> [i32; 3] {
+    ["leader", "child", "daemon"].map(|file| orx.wait_pid(file))
+}
+
+#[test]
+fn s33_one_int_cancels_and_the_process_tree_is_gone() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let orx = Orx::new();
+        let run = orx.spawn(&["run", "--", "sh", "-c", TREE]);
+        let tree = wait_tree(&orx);
+        run.signal(signal);
+        let out = run.wait();
+        out.expect(130, &["cancelling; again to kill"]);
+        assert!(tree.iter().all(|pid| !is_alive(*pid)), "{tree:?}");
+        let job = orx.job("last");
+        assert_eq!((&job["state"], &job["reason"]), (&"cancelled".into(), &"interrupted".into()));
+    }
+}
+
+#[test]
+fn s33_two_ints_kill_a_job_that_ignores_term() {
+    let orx = Orx::new();
+    let run = orx.spawn(&["run", "--kill-grace", "1h", "--", "sh", "-c", STUBBORN]);
+    let leader = orx.wait_pid("leader");
+    run.signal(Signal::INT);
+    run.wait_stderr("again to kill");
+    assert!(is_alive(leader));
+    let asked = Instant::now();
+    run.signal(Signal::INT);
+    run.wait().expect(130, &["killing"]);
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    assert!(!is_alive(leader));
+    assert_eq!(orx.job("last")["signal"], 9);
+}
+
+#[test]
+fn s3_a_job_that_succeeds_after_the_signal_is_cancelled_all_the_same() {
+    let orx = Orx::new();
+    let script = "trap 'echo bye; exit 0' TERM; echo $$ > leader; while :; do sleep 0.02; done";
+    let run = orx.spawn(&["run", "--max-attempts", "3", "--backoff", "0s", "--", "sh", "-c", script]);
+    orx.wait_pid("leader");
+    run.signal(Signal::INT);
+    let out = run.wait();
+    assert_eq!((out.code, out.stdout()), (Some(130), "bye\n".into()), "{out}");
+    assert_eq!(orx.job("last")["attempt"], 1, "a cancel is never a retry");
+}
+
+#[test]
+fn s33_hup_cancels_where_no_worker_runs_the_job() {
+    let orx = Orx::new();
+    let run = orx.spawn(&["run", "--", "sh", "-c", TREE]);
+    let tree = wait_tree(&orx);
+    run.signal(Signal::HUP);
+    run.wait().expect(130, &[]);
+    assert!(tree.iter().all(|pid| !is_alive(*pid)), "{tree:?}");
+    assert_eq!(orx.state("last"), "cancelled");
+}
+
+#[test]
+fn s33_hup_detaches_where_a_worker_runs_the_job() {
+    let orx = Orx::new();
+    let _worker = orx.worker(&[]);
+    let run = orx.spawn(&["run", "--", "sh", "-c", &format!("echo up > up; {UNTIL_GO}; exit 4")]);
+    orx.wait_line("up");
+    run.signal(Signal::HUP);
+    run.wait().expect(129, &["job 1 goes on"]);
+    assert_eq!(orx.state("1"), "running");
+    orx.write("go", "");
+    orx.run(&["wait", "1"]).expect(4, &[]);
+}
+
+#[test]
+fn s33_int_cancels_a_job_that_a_worker_runs() {
+    let orx = Orx::new();
+    let _worker = orx.worker(&[]);
+    let run = orx.spawn(&["run", "--", "sh", "-c", TREE]);
+    let tree = wait_tree(&orx);
+    run.signal(Signal::INT);
+    run.wait().expect(130, &[]);
+    assert!(tree.iter().all(|pid| !is_alive(*pid)), "{tree:?}");
+}
+
+#[test]
+fn int_before_the_job_starts_cancels_it_at_once() {
+    let orx = Orx::new();
+    let run = orx.spawn(&["run", "--delay", "1h", "--", "true"]);
+    eventually("the job to be stored", || orx.states() == "scheduled");
+    run.signal(Signal::INT);
+    run.wait().expect(130, &[]);
+    assert_eq!(orx.story("1"), "enqueued cancelled");
+}

@@ -1,0 +1,115 @@
+//! Stores that cannot be used, and several processes at one store.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+use super::support::*;
+
+#[test]
+fn a_place_that_cannot_be_written_is_6_with_a_hint() {
+    let orx = Orx::new();
+    let out = orx.run(&["--store", "/dev/null/x/orx.db", "enqueue", "--", "true"]);
+    out.expect(6, &["/dev/null/x/orx.db", "hint: name another place with --store or ORX_STORE"]);
+    orx.run(&["--store", "/proc/orx.db", "list"]).expect(6, &["/proc/orx.db"]);
+}
+
+#[test]
+fn a_file_that_is_no_store_is_1_with_a_hint_and_is_left_alone() {
+    let orx = Orx::new();
+    let text = "this is no database, but long enough to be looked at\n".repeat(200);
+    let file = orx.write("notes.txt", &text);
+    for args in [&["list"][..], &["enqueue", "--", "true"], &["worker", "--burst"]] {
+        orx.run(&[&["--store", &file], args].concat()).expect(1, &["notes.txt", "no orx store", "hint:"]);
+    }
+    assert_eq!(orx.read("notes.txt"), text);
+}
+
+#[test]
+fn a_damaged_store_is_an_error_and_no_panic() {
+    let orx = Orx::new();
+    orx.ok(&["run", "--", "true"]);
+    let conn = rusqlite::Connection::open(orx.store()).unwrap();
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(conn);
+    let mut bytes = std::fs::read(orx.store()).unwrap();
+    bytes[4096..].fill(0x5a);
+    std::fs::write(orx.store(), bytes).unwrap();
+    let out = orx.run(&["list"]);
+    out.expect(1, &["damaged", "hint: restore a backup"]);
+    orx.run(&["enqueue", "--", "true"]).expect(1, &["damaged"]);
+}
+
+#[test]
+fn the_database_of_another_program_is_never_touched() {
+    let orx = Orx::new();
+    let file = orx.path("theirs.db");
+    let conn = rusqlite::Connection::open(&file).unwrap();
+    conn.execute_batch("CREATE TABLE jobs (id)").unwrap();
+    drop(conn);
+    let before = std::fs::read(&file).unwrap();
+    orx.run(&["--store", "theirs.db", "list"]).expect(1, &["another program", "hint:"]);
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn s29_a_store_that_needs_a_newer_orx_is_refused() {
+    let orx = Orx::new();
+    orx.add(&["--", "true"]);
+    let conn = rusqlite::Connection::open(orx.store()).unwrap();
+    conn.execute_batch("UPDATE meta SET value = '999' WHERE key = 'min_compatible'; PRAGMA user_version = 999")
+        .unwrap();
+    drop(conn);
+    let out = orx.run(&["list"]);
+    assert!(matches!(out.code, Some(1 | 6)) && out.stderr().contains("newer"), "{out}");
+}
+
+#[test]
+fn files_are_for_their_owner_only_under_any_umask() {
+    let orx = Orx::new();
+    let script = format!("umask 000; exec {} run -- sh -c 'head -c 200000 /dev/zero'", env!("CARGO_BIN_EXE_orx"));
+    let mut shell = std::process::Command::new("sh");
+    let out = shell.args(["-c", &script]).env("HOME", orx.path("")).current_dir(orx.path("")).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let dir = orx.store().parent().unwrap().to_owned();
+    assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+    for entry in std::fs::read_dir(&dir).unwrap() {
+        let entry = entry.unwrap();
+        let meta = entry.metadata().unwrap();
+        assert_eq!(meta.mode() & 0o077, 0, "{} has mode {:o}", entry.path().display(), meta.mode());
+    }
+}
+
+#[test]
+fn ten_processes_may_make_the_store_at_once() {
+    let orx = Orx::new();
+    let all: Vec<Running> = (0..10).map(|_| orx.spawn(&["list", "-o", "json"])).collect();
+    for list in all {
+        let out = list.wait();
+        assert_eq!((out.code, out.stdout()), (Some(0), "[]\n".into()), "{out}");
+    }
+}
+
+#[test]
+fn ten_processes_may_write_at_once_and_nothing_is_lost() {
+    let orx = Orx::new();
+    let all: Vec<Running> = (0..10).map(|_| orx.spawn(&["enqueue", "--", "true"])).collect();
+    let mut ids: Vec<String> = all.into_iter().map(|enqueue| enqueue.wait().expect(0, &[]).stdout()).collect();
+    ids.sort();
+    let listed = orx.ok(&["list", "-o", "id"]);
+    assert_eq!(ids.concat().lines().collect::<Vec<_>>(), sorted(&listed));
+}
+
+#[test]
+fn a_store_is_named_by_path_or_url_or_variable() {
+    let orx = Orx::new();
+    orx.ok(&["--store", "q.db", "enqueue", "--", "true"]);
+    let path = orx.path("q.db");
+    let url = format!("sqlite://{}", path.display());
+    for out in [
+        orx.run(&["--store", &url, "list", "-o", "id"]),
+        orx.run(&["list", "--store", path.to_str().unwrap(), "-o", "id"]),
+        orx.call(&["list", "-o", "id"]).env("ORX_STORE", &url).run(),
+    ] {
+        assert_eq!((out.code, out.stdout().lines().count()), (Some(0), 1), "{out}");
+    }
+    orx.run(&["--store", "mysql://x", "list"]).expect(2, &["mysql"]);
+}

@@ -1,0 +1,75 @@
+//! `orx wait`.
+
+use super::support::*;
+
+#[test]
+fn wait_on_one_job_exits_as_the_job_did() {
+    let orx = Orx::new();
+    for (options, script, code) in [
+        (vec![], "exit 0", 0),
+        (vec![], "exit 7", 7),
+        (vec![], "kill -9 $$", 137),
+        (vec!["--timeout", "100ms"], "sleep 60", 124),
+        (vec!["--cwd", "/nowhere"], "true", 126),
+    ] {
+        let job = orx.sh(&options, script);
+        orx.burst();
+        orx.run(&["wait", &job]).expect(code, &[]);
+    }
+    orx.add(&["--", "no-such-program"]);
+    orx.burst();
+    orx.run(&["wait", "last"]).expect(127, &[]);
+    orx.add(&["--", "true"]);
+    orx.ok(&["cancel", "last"]);
+    orx.run(&["wait", "last"]).expect(130, &[]);
+    orx.add(&["--after", "2", "--", "true"]);
+    orx.run(&["wait", "last"]).expect(125, &[]);
+}
+
+#[test]
+fn wait_wakes_when_the_job_ends() {
+    let orx = Orx::new();
+    let _worker = orx.worker(&[]);
+    orx.sh(&[], &format!("{UNTIL_GO}; exit 5"));
+    let wait = orx.spawn(&["wait", "1"]);
+    orx.wait_state("1", "running");
+    assert!(wait.is_alive());
+    orx.write("go", "");
+    wait.wait().expect(5, &[]);
+}
+
+#[test]
+fn wait_on_several_is_0_if_all_are_done_else_1() {
+    let orx = Orx::new();
+    for program in ["true", "true", "false"] {
+        orx.add(&["--", program]);
+    }
+    let both = orx.spawn(&["wait", "1-2"]);
+    let all = orx.spawn(&["wait", "1", "2", "3"]);
+    orx.burst();
+    both.wait().expect(0, &[]);
+    all.wait().expect(1, &[]);
+}
+
+#[test]
+fn wait_any_ends_with_the_first() {
+    let orx = Orx::new();
+    orx.add(&["--delay", "1h", "--", "true"]);
+    orx.add(&["--", "true"]);
+    let any = orx.spawn(&["wait", "--any", "1", "2"]);
+    orx.burst();
+    any.wait().expect(0, &[]);
+    orx.add(&["--", "false"]);
+    orx.burst();
+    orx.run(&["wait", "--any", "1", "3"]).expect(1, &[]);
+}
+
+#[test]
+fn wait_is_75_when_its_time_is_over_and_the_job_lives_on() {
+    let orx = Orx::new();
+    orx.add(&["--delay", "1h", "--", "true"]);
+    orx.run(&["wait", "--timeout", "100ms", "1"]).expect(75, &["job 1 is scheduled still"]);
+    orx.add(&["--delay", "1h", "--", "true"]);
+    orx.run(&["wait", "--timeout", "0s", "1-2"]).expect(75, &["2 jobs have not ended"]);
+    assert_eq!(orx.states(), "scheduled scheduled");
+}

@@ -1,0 +1,82 @@
+//! kill -9 of a worker with eight long jobs: they run again in time, and nothing of them is left.
+
+use std::time::{Duration, Instant};
+
+use super::table::Table;
+use super::verdict::{Copies, Told, judge, wait_all_ended};
+use super::witness::{Line, Mark};
+use super::world::{LIMIT, World, eventually, full, is_alive, now, seed};
+
+const JOBS: usize = 8;
+const LEASE: i64 = 3_000;
+/// What a restarted worker may take on a busy machine; its lease is an hour, so that only S8 can be the reason.
+const AT_ONCE: i64 = 2_000;
+
+#[test]
+fn eight_jobs_of_a_killed_worker_run_again_in_time() {
+    for round in 0..if full() { 5 } else { 1 } {
+        run(round);
+    }
+}
+
+fn run(round: usize) {
+    let begun = Instant::now();
+    let world = World::new();
+    let title = "kill -9 of a worker with 8 long jobs, then of its heir, which is started again";
+    let mut table = Table::new(format!("{title}, round {}, seed {}", round + 1, seed()));
+    let mut first = world.ready_worker("a", &["-q", "--slots", "8", "--lease", "3s"]);
+    // Each leaves a daemon behind: a grandchild in a session of its own.
+    let ids: Vec<String> = (0..JOBS).map(|_| world.add(&[], &["t300000", "t300000", "50"])).collect();
+    let old = wait_all(&world, 1);
+    let heir = ["-q", "--slots", "8", "--lease", "1h"];
+    let mut second = world.ready_worker("b", &heir);
+
+    let killed = now();
+    first.kill();
+    let again = wait_all(&world, 2);
+    table.times("running again on another worker", times(&again, killed));
+    table.at_most("the last one, in milliseconds", last(&again, killed), LEASE + 2_000);
+    table.none("old processes alive then", &alive(&old, Mark::Start));
+    // Daemons of a dead worker are for its successor to find (DESIGN §4.12).
+    table.fact("daemons left until the same name is back", alive(&old, Mark::Daemon).len());
+    let back = world.ready_worker("a", &["-q", "--slots", "1", "--queues", "other"]);
+    table.none("daemons left when the same name is back", &alive(&old, Mark::Daemon));
+
+    let killed = now();
+    second.kill();
+    let restarted = world.worker("b", &heir);
+    let done = wait_all(&world, 3);
+    table.times("running again on the same worker restarted", times(&done, killed));
+    table.at_most("the last one, in milliseconds", last(&done, killed), AT_ONCE);
+    table.none("old processes alive then", &alive(&again, Mark::Start));
+    table.none("old daemons alive then", &alive(&again, Mark::Daemon));
+    wait_all_ended(&world, LIMIT);
+    restarted.stop();
+    back.stop();
+    table.fact("wall time", format!("{:.1} s", begun.elapsed().as_secs_f64()));
+    judge(&world, &Told::of(ids), Copies::Never, &mut table);
+    table.finish();
+}
+
+/// Waits until all jobs run in their n-th attempt, daemons included where there are any.
+fn wait_all(world: &World, attempt: u64) -> Vec<Line> {
+    let lines = || world.lines().into_iter().filter(|l| l.attempt == attempt).collect::<Vec<_>>();
+    let all = |mark: Mark| lines().iter().filter(|l| l.mark == mark).count() == JOBS;
+    eventually(&format!("attempt {attempt} of all jobs"), Duration::from_secs(30), || {
+        all(Mark::Start) && (attempt > 2 || all(Mark::Daemon))
+    });
+    lines()
+}
+
+fn times(lines: &[Line], since: i64) -> Vec<i64> {
+    lines.iter().filter(|l| l.mark == Mark::Start).map(|l| l.at - since).collect()
+}
+
+fn last(lines: &[Line], since: i64) -> i64 {
+    times(lines, since).into_iter().max().unwrap_or(i64::MAX)
+}
+
+fn alive(lines: &[Line], mark: Mark) -> Vec<i32> {
+    let pids = lines.iter().filter(|l| l.mark == mark).map(|l| l.pid);
+    pids.filter(|pid| is_alive(*pid)).collect()
+}

@@ -1,0 +1,19 @@
+//! The harness that proves what DESIGN §4 promises: real processes, real signals, work in flight.
+//!
+//! Each scenario is a function that hurts a queue and hands back a [`table::Table`]; a promise that is broken fails it, and
+//! so does a run that did not hurt enough. As tests they have the size of CI; `tests/chaos --full` runs them on a release
+//! build in full size. `ORX_CHAOS_SEED` repeats a run: what is decided by chance follows from the seed, what the machine
+//! decides (who gets which job) does not.
+
+mod chance;
+mod client;
+mod drains;
+mod eight;
+mod fleet;
+mod full_disk;
+mod kills;
+mod stopped;
+mod table;
+mod verdict;
+mod witness;
+mod world;

@@ -1,0 +1,60 @@
+//! What jobs say themselves: each appends a line when it starts and one when it ends.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// What a line tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    Start,
+    End,
+    /// A grandchild in a session of its own.
+    Daemon,
+}
+
+/// A line of the witness file.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub mark: Mark,
+    pub job: String,
+    pub attempt: u64,
+    /// Milliseconds of the wall clock.
+    pub at: i64,
+    pub pid: i32,
+}
+
+pub fn parse(text: &str) -> Vec<Line> {
+    text.split_inclusive('\n').filter(|line| line.ends_with('\n')).map(|line| parse_line(line.trim_end())).collect()
+}
+
+fn parse_line(line: &str) -> Line {
+    let fields: Vec<&str> = line.split(',').collect();
+    let [mark, job, attempt, at, pid] = fields[..] else { panic!("a torn line in the witness file: {line:?}") };
+    let mark = match mark {
+        "start" => Mark::Start,
+        "end" => Mark::End,
+        "daemon" => Mark::Daemon,
+        _ => panic!("{line:?}"),
+    };
+    let number = |text: &str| text.parse::<i64>().unwrap_or_else(|_| panic!("{line:?}"));
+    Line { mark, job: job.into(), attempt: number(attempt) as u64, at: number(at), pid: number(pid) as i32 }
+}
+
+/// The program of the jobs, compiled once; small and static, so that thousands of starts cost little.
+pub fn helper() -> &'static str {
+    static HELPER: OnceLock<String> = OnceLock::new();
+    HELPER.get_or_init(|| {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/crash/witness.c");
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("witness");
+        // Another test process may do the same: each makes its own and puts it in place.
+        let mine = program.with_extension(std::process::id().to_string());
+        let compiled = ["-static", "-O1"].iter().any(|how| {
+            let cc = Command::new("cc").args([how, "-O1", "-o"]).arg(&mine).arg(source).output();
+            cc.expect("a C compiler is needed (package gcc)").status.success()
+        });
+        assert!(compiled, "cc cannot compile {source}");
+        std::fs::rename(&mine, &program).unwrap();
+        program.to_str().unwrap().to_owned()
+    })
+}

@@ -1,0 +1,265 @@
+//! A home with a store, and the processes that run in it.
+
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::witness::{self, Line};
+
+/// No command and no condition of the harness may take longer, however busy the machine is.
+pub const LIMIT: Duration = Duration::from_secs(120);
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Whether the scenarios run in full size.
+pub fn full() -> bool {
+    std::env::var_os("ORX_CHAOS_FULL").is_some_and(|v| v == "1")
+}
+
+/// What repeats a run.
+pub fn seed() -> u64 {
+    std::env::var("ORX_CHAOS_SEED").map_or(1, |seed| seed.parse().expect("ORX_CHAOS_SEED is no number"))
+}
+
+/// Milliseconds of the wall clock, as the witness writes them.
+pub fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap().as_millis() as i64
+}
+
+/// A home of its own; kept when the test fails.
+pub struct World {
+    home: Option<TempDir>,
+    path: PathBuf,
+    store: PathBuf,
+    spawned: AtomicU32,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let home = tempfile::Builder::new().prefix("orx-crash-").tempdir().unwrap();
+        let path = home.path().to_owned();
+        Self { home: Some(home), store: path.join("orx.db"), path, spawned: AtomicU32::new(0) }
+    }
+
+    /// The store lies elsewhere.
+    pub fn with_store(mut self, store: PathBuf) -> Self {
+        self.store = store;
+        self
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The file that jobs write to.
+    pub fn witness(&self) -> PathBuf {
+        self.path("witness")
+    }
+
+    /// What jobs wrote so far.
+    pub fn lines(&self) -> Vec<Line> {
+        witness::parse(&std::fs::read_to_string(self.witness()).unwrap_or_default())
+    }
+
+    /// Starts orx; what it prints goes to files, so that no pipe can hold it up or lose what it said before a kill.
+    pub fn spawn(&self, args: &[&str]) -> Process {
+        let n = self.spawned.fetch_add(1, Ordering::Relaxed);
+        let stem = self.path(&format!("{n}-{}", args.iter().find(|a| !a.starts_with('-')).unwrap_or(&"orx")));
+        let file = |ending| File::create(stem.with_extension(ending)).unwrap();
+        let binary = std::env::var_os("ORX_CHAOS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_orx").into());
+        let mut command = Command::new(binary);
+        command.args(args).env_clear().env("HOME", &self.path).env("ORX_STORE", &self.store).current_dir(&self.path);
+        command.env("PATH", std::env::var_os("PATH").unwrap());
+        command.stdin(Stdio::null()).stdout(file("out")).stderr(file("err"));
+        Process { child: command.spawn().unwrap(), stem }
+    }
+
+    /// Runs a command to its end: exit code, stdout, stderr.
+    pub fn run(&self, args: &[&str]) -> (Option<i32>, String, String) {
+        let mut process = self.spawn(args);
+        let code = process.wait(LIMIT).code();
+        let result = (code, process.stdout(), process.stderr());
+        process.forget();
+        result
+    }
+
+    /// Runs a command that must succeed, and gives what it printed.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let (code, stdout, stderr) = self.run(args);
+        assert_eq!(code, Some(0), "orx {args:?}\n{stdout}\n{stderr}");
+        stdout
+    }
+
+    pub fn json(&self, args: &[&str]) -> Value {
+        let text = self.ok(&[&["-o", "json"], args].concat());
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    }
+
+    pub fn events(&self) -> Vec<Value> {
+        self.ok(&["events"]).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Starts a worker.
+    pub fn worker(&self, name: &str, args: &[&str]) -> Process {
+        self.spawn(&[&["worker", "--name", name], args].concat())
+    }
+
+    /// Starts a worker and waits until it is there.
+    pub fn ready_worker(&self, name: &str, args: &[&str]) -> Process {
+        let worker = self.worker(name, args);
+        eventually(&format!("worker {name} to be there"), LIMIT, || {
+            assert!(worker.is_alive(), "worker {name} ended: {}", worker.stderr());
+            self.workers().iter().any(|w| w["pid"] == worker.pid())
+        });
+        worker
+    }
+
+    /// The workers, as the store knows them.
+    pub fn workers(&self) -> Vec<Value> {
+        self.json(&["workers"]).as_array().unwrap().clone()
+    }
+
+    /// How many jobs are in one of `states`.
+    pub fn count(&self, states: &[&str]) -> i64 {
+        let status = self.json(&["status"]);
+        let queues = status["queues"].as_array().unwrap();
+        queues.iter().flat_map(|q| states.iter().map(|s| q["counts"][*s].as_i64().unwrap())).sum()
+    }
+
+    /// How many jobs there are.
+    pub fn count_jobs(&self) -> i64 {
+        self.count(&["blocked", "scheduled", "pending", "running", "done", "failed", "cancelled", "skipped"])
+    }
+
+    /// Stores a job that writes to the witness and takes so many milliseconds in each of its attempts; gives its id.
+    pub fn add(&self, options: &[&str], millis: &[&str]) -> String {
+        let witness = self.witness();
+        let command = [&["--", witness::helper(), witness.to_str().unwrap()], millis].concat();
+        self.ok(&[&["-q", "-o", "id", "enqueue"], options, &command].concat()).trim().to_owned()
+    }
+
+    /// Processes of jobs: those of this home that carry a fence.
+    pub fn job_processes(&self) -> Vec<i32> {
+        self.processes(|vars| vars.iter().any(|var| var.starts_with(b"ORX_FENCE=")))
+    }
+
+    fn processes(&self, accept: impl Fn(&[&[u8]]) -> bool) -> Vec<i32> {
+        let home = format!("HOME={}", self.path.display());
+        let of_this_home = |pid: &i32| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let vars: Vec<&[u8]> = environment.split(|b| *b == 0).collect();
+            vars.contains(&home.as_bytes()) && accept(&vars) && is_alive(*pid)
+        };
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        all.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(of_this_home).collect()
+    }
+}
+
+impl Drop for World {
+    /// Ends what a failed run left behind, and keeps its files.
+    fn drop(&mut self) {
+        for pid in self.processes(|_| true) {
+            let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL); // it may have ended
+        }
+        if std::thread::panicking()
+            && let Some(home) = self.home.take()
+        {
+            eprintln!("the files of the failed run are kept in {}", home.keep().display());
+        }
+    }
+}
+
+/// A process of orx; killed when it is dropped.
+pub struct Process {
+    child: Child,
+    stem: PathBuf,
+}
+
+impl Process {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn is_alive(&self) -> bool {
+        is_alive(self.pid() as i32)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.pid() as i32).unwrap(), signal).unwrap();
+    }
+
+    /// SIGKILL, and waits until it is gone. False: it had ended before.
+    pub fn kill(&mut self) -> bool {
+        self.signal(Signal::KILL);
+        self.wait(LIMIT).signal() == Some(Signal::KILL.as_raw())
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < limit, "{} hangs\n{}", self.stem.display(), self.stderr());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// SIGTERM, and waits until it has ended well.
+    pub fn stop(mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait(LIMIT);
+        assert!(status.success(), "{}: {status}\n{}", self.stem.display(), self.stderr());
+    }
+
+    pub fn stdout(&self) -> String {
+        std::fs::read_to_string(self.stem.with_extension("out")).unwrap()
+    }
+
+    pub fn stderr(&self) -> String {
+        let text = std::fs::read_to_string(self.stem.with_extension("err")).unwrap();
+        assert!(!text.contains("panicked at"), "{} panicked\n{text}", self.stem.display());
+        text
+    }
+
+    /// Removes what it printed.
+    pub fn forget(self) {
+        for ending in ["out", "err"] {
+            let _ = std::fs::remove_file(self.stem.with_extension(ending)); // only to save room
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // it has ended mostly
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for a condition.
+#[track_caller]
+pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < limit, "waited in vain for {what}, {limit:?} long");
+        std::thread::sleep(LOOK);
+    }
+    started.elapsed()
+}
+
+/// Whether a process runs; a zombie does not.
+pub fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
+}
