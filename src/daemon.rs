@@ -136,10 +136,14 @@ fn notify(state: &[NotifyState]) {
 
 /// Does the upkeep whenever this process leads, and takes over when nobody does (S30).
 pub async fn upkeep(queue: Queue, name: String) {
+    let mut gap = false;
     loop {
-        match lead(&queue, &name).await {
-            Ok(()) => {}
-            Err(e) if e.kind() == Kind::Unavailable => warn!("upkeep waits: {e}"),
+        match lead(&queue, &name, gap).await {
+            Ok(()) => gap = false,
+            Err(e) if e.kind() == Kind::Unavailable => {
+                gap = true;
+                warn!("upkeep waits: {e}");
+            }
             Err(e) => warn!("upkeep failed: {e}"),
         }
         tokio::time::sleep(LOOK).await;
@@ -147,7 +151,9 @@ pub async fn upkeep(queue: Queue, name: String) {
 }
 
 /// Leads for as long as it may; returns at once when another process does.
-async fn lead(queue: &Queue, name: &str) -> Result<()> {
+///
+/// After a `gap` in which the store could not be written, leases are given their time anew.
+async fn lead(queue: &Queue, name: &str, mut gap: bool) -> Result<()> {
     let lock = queue.own("leader")?;
     if lock.is_none() && !leader_is_silent(queue).await? {
         return Ok(());
@@ -157,18 +163,22 @@ async fn lead(queue: &Queue, name: &str) -> Result<()> {
     let mut looks = 0;
     loop {
         looks += 1;
-        match sweep(queue, epoch, looks % SAY == 0).await {
+        match sweep(queue, epoch, looks % SAY == 0, gap).await {
             Ok(Some(Swept::Deposed)) => {
                 warn!("another process leads now");
                 return Ok(());
             }
             Ok(Some(Swept::Done { more: true, .. })) => {
+                gap = false;
                 looks = SAY - 1; // the next round at once
                 continue;
             }
-            Ok(_) => {}
-            // Leading goes on: how long the store could not be written decides what happens to leases (S2).
-            Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => warn!("upkeep waits: {e}"),
+            Ok(Some(_)) => gap = false,
+            Ok(None) => {}
+            Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
+                gap = true;
+                warn!("upkeep waits: {e}");
+            }
             Err(e) => return Err(e),
         }
         tokio::time::sleep(LOOK).await;
@@ -176,11 +186,11 @@ async fn lead(queue: &Queue, name: &str) -> Result<()> {
 }
 
 /// One round, where something is to be done or it is time to say that the leader lives.
-async fn sweep(queue: &Queue, epoch: i64, say: bool) -> Result<Option<Swept>> {
-    if !say && !queue.call(SweepDue {}).await? {
+async fn sweep(queue: &Queue, epoch: i64, say: bool, gap: bool) -> Result<Option<Swept>> {
+    if !say && !gap && !queue.call(SweepDue {}).await? {
         return Ok(None);
     }
-    let swept = queue.call(Sweep { epoch, jitter: chance() }).await?;
+    let swept = queue.call(Sweep { epoch, gap, jitter: chance() }).await?;
     if let Swept::Done { reaped, .. } = &swept
         && !reaped.is_empty()
     {

@@ -17,6 +17,9 @@ use crate::time::{Span, Timestamp};
 pub struct Sweep {
     /// The caller's epoch; an older one does nothing.
     pub epoch: i64,
+    /// The store could not be written for a while.
+    #[serde(default)]
+    pub gap: bool,
     /// Chance in 0..1, for waits of jobs that are taken back.
     pub jitter: f64,
 }
@@ -38,7 +41,7 @@ pub enum Swept {
     },
 }
 
-/// A silence of the leader that is longer means that the store could not be written; leases are given this long anew.
+/// A silence of the leader that is longer means that the store could not be written.
 const GAP: Span = Span::from_secs(15);
 
 /// Whether a round of upkeep has anything to do.
@@ -79,15 +82,11 @@ impl Op for Sweep {
         if !tx.still_leads(self.epoch)? {
             return Ok(Swept::Deposed);
         }
-        let mut expired = tx.expired(MAX_REAPED)?;
-        if before.is_some_and(|l| l.age.is_some_and(|age| age > GAP)) {
+        if self.gap || before.is_some_and(|l| l.age.is_some_and(|age| age > GAP)) {
             // Nobody could write: the holders could not renew either, and get the time that they lost (S2).
-            let fences: Vec<_> = expired.drain(..).map(|lease| lease.fence).collect();
-            tx.extend(&fences, GAP)?;
-            for worker in tx.workers()? {
-                tx.heartbeat(worker.id, GAP)?;
-            }
+            tx.forgive()?;
         }
+        let expired = tx.expired(MAX_REAPED)?;
         for lease in &expired {
             let ran = tx.now().since(lease.started_at);
             end_attempt(tx, lease, &Ending::lost("its lease expired"), None, ran, self.jitter)?;

@@ -83,6 +83,8 @@ pub trait Leases {
     fn held(&mut self, fences: &[Fence]) -> Result<Vec<Option<Lease>>>;
     /// Makes them last `ttl` from now.
     fn extend(&mut self, fences: &[Fence], ttl: Span) -> Result<()>;
+    /// Makes every lease and every heartbeat last its own time from now on.
+    fn forgive(&mut self) -> Result<()>;
     /// Ends them.
     fn release(&mut self, fences: &[Fence]) -> Result<()>;
     /// Leases that ran out, at most `limit`.

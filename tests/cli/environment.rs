@@ -12,7 +12,7 @@ fn s34_a_job_gets_the_variables_that_were_named_and_few_others() {
     let text = out.stdout();
     let vars: BTreeSet<&str> = text.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     let expected = "GIVEN HOME LANG ORX_ATTEMPT ORX_FENCE ORX_JOB_ID ORX_MAX_ATTEMPTS ORX_NAME ORX_QUEUE ORX_SLOT \
-        ORX_SOCKET ORX_TENANT ORX_WORKER PATH SET TRACEPARENT";
+        ORX_SOCKET ORX_SWEEP ORX_TENANT ORX_WORKER PATH SET TRACEPARENT";
     let known = ["PWD", "SHLVL", "_"]; // a shell may add these
     let vars: Vec<&str> = vars.into_iter().filter(|var| !known.contains(var)).collect();
     assert_eq!(vars, sorted(expected));

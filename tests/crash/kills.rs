@@ -59,7 +59,7 @@ struct Blow {
 fn hurt(fleet: &mut Fleet, jobs: usize, kills: usize, allowed: &AtomicUsize, mut chance: Chance) -> Vec<Blow> {
     let mut blows = Vec::new();
     while blows.len() < kills {
-        chance.pause(Duration::from_millis(50), Duration::from_millis(350));
+        chance.pause(Duration::from_millis(20), Duration::from_millis(800));
         // Now and then all of them at once: then nobody is left who could take over.
         let all = chance.one_in(8);
         let busy = wait_busy(fleet, allowed);

@@ -137,7 +137,7 @@ impl Fixture {
             self.epoch.store(epoch, Ordering::SeqCst);
         }
         let epoch = self.epoch.load(Ordering::SeqCst);
-        self.queue.call(Sweep { epoch, jitter: 0.5 }).await.unwrap()
+        self.queue.call(Sweep { epoch, gap: false, jitter: 0.5 }).await.unwrap()
     }
 
     pub async fn worker(&self, name: &str, offer: Offer) -> TestWorker<'_> {

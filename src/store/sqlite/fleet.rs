@@ -28,6 +28,7 @@ impl Fleet for SqliteTx<'_> {
                 now,
                 boot,
                 expiry,
+                ttl.as_millis(),
             ],
         )?;
         Ok(())

@@ -15,7 +15,7 @@ impl Leases for SqliteTx<'_> {
         let boot = self.boot().boot.clone();
         for fence in fences {
             let id = worker.0.as_bytes().as_slice();
-            let row = params![fence.number, fence.attempt, id, now, boot, expiry];
+            let row = params![fence.number, fence.attempt, id, now, boot, expiry, ttl.as_millis()];
             if self.execute(sql!("leases_grant"), row)? != 1 {
                 return Err(Error::conflict(format!("worker {worker} is not registered")));
             }
@@ -31,8 +31,15 @@ impl Leases for SqliteTx<'_> {
         let expiry = self.expiry(ttl);
         let boot = self.boot().boot.clone();
         for f in fences {
-            self.execute(sql!("leases_extend"), params![f.number, f.attempt, boot, expiry])?;
+            self.execute(sql!("leases_extend"), params![f.number, f.attempt, boot, expiry, ttl.as_millis()])?;
         }
+        Ok(())
+    }
+
+    fn forgive(&mut self) -> Result<()> {
+        let boot = self.boot().clone();
+        self.execute(sql!("leases_forgive"), params![boot.boot, boot.ms])?;
+        self.execute(sql!("workers_forgive"), params![boot.boot, boot.ms])?;
         Ok(())
     }
 

@@ -137,6 +137,7 @@ CREATE TABLE leases (
     worker        BLOB NOT NULL,
     worker_name   TEXT NOT NULL,
     started_at    INTEGER NOT NULL,
+    ttl           INTEGER NOT NULL,
     boot          TEXT NOT NULL,
     expires_boot  INTEGER NOT NULL,
     cancel        TEXT
@@ -208,6 +209,7 @@ CREATE TABLE workers (
     solo         INTEGER NOT NULL CHECK (solo IN (0, 1)),
     started_at   INTEGER NOT NULL,
     heartbeat_at INTEGER NOT NULL,
+    ttl          INTEGER NOT NULL,
     boot         TEXT NOT NULL,
     expires_boot INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
