@@ -7,7 +7,7 @@ use super::transition::{By, change};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::lanes::{self, Lane, Offer};
-use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, Number, WorkerId};
+use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, Number, Record, WorkerId};
 use crate::store::{Change, Tx};
 use crate::time::{Span, Timestamp};
 
@@ -85,9 +85,27 @@ impl Op for Lease {
         Ok(LeaseReply { jobs, next_timer: tx.next_timer()? })
     }
 
-    fn reread(&self, _caller: &Caller, _tx: &mut dyn Tx) -> Result<Option<LeaseReply>> {
-        // Jobs leased by the lost commit come back when their leases, never renewed, run out.
-        Ok(Some(LeaseReply { jobs: Vec::new(), next_timer: None }))
+    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<LeaseReply>> {
+        // All that the worker holds; it knows which of them it runs already.
+        let fences: Vec<Fence> = tx.leases_of(self.worker)?.into_iter().map(|lease| lease.fence).collect();
+        let numbers: Vec<Number> = fences.iter().map(|fence| fence.number).collect();
+        let jobs = tx.load(&numbers)?.into_iter().zip(fences);
+        let jobs = jobs.map(|(job, fence)| Leased::new(job, fence)).collect();
+        Ok(Some(LeaseReply { jobs, next_timer: tx.next_timer()? }))
+    }
+}
+
+impl Leased {
+    fn new(job: Record, fence: Fence) -> Self {
+        Self {
+            fence,
+            id: job.id,
+            queue: job.queue,
+            tenant: job.tenant,
+            spec: job.spec,
+            captured: job.captured,
+            lost: job.life.losses > 0,
+        }
     }
 }
 
@@ -139,15 +157,7 @@ impl Lease {
             let fence = Fence { number: job.number, attempt: life.attempt };
             tx.grant(self.worker, &[fence], self.ttl)?;
             change(tx, &job, &life, EventKind::Leased, by, Value::Null)?;
-            jobs.push(Leased {
-                fence,
-                id: job.id,
-                queue: job.queue,
-                tenant: job.tenant,
-                spec: job.spec,
-                captured: job.captured,
-                lost: life.losses > 0,
-            });
+            jobs.push(Leased::new(job, fence));
         }
         Ok(())
     }

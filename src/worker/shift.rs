@@ -1,6 +1,6 @@
 //! The loop of a worker: one event at a time, and nothing in it waits for the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -58,8 +58,8 @@ pub(super) struct Worker {
     tasks: JoinSet<Back>,
     /// Slots asked for in leases under way.
     asked: u32,
-    /// Settles under way.
-    settling: u32,
+    /// Attempts whose settles are under way.
+    settling: HashSet<Fence>,
     renewing: bool,
     /// Whether the last lease left nothing to take.
     dry: bool,
@@ -79,7 +79,7 @@ impl Worker {
             running: HashMap::new(),
             tasks: JoinSet::new(),
             asked: 0,
-            settling: 0,
+            settling: HashSet::new(),
             renewing: false,
             dry: false,
             next_timer: None,
@@ -200,7 +200,7 @@ impl Worker {
     }
 
     fn is_finished(&self) -> bool {
-        let quiet = self.running.is_empty() && self.asked == 0 && self.settling == 0;
+        let quiet = self.running.is_empty() && self.asked == 0 && self.settling.is_empty();
         let idle = || {
             let limit = self.config().idle_timeout;
             limit.is_some_and(|t| self.idle_since.elapsed() >= t.duration())
@@ -238,7 +238,7 @@ impl Worker {
             Back::Ended(report) => self.ended(report),
             Back::Leased(asked, reply) => self.leased(asked, reply)?,
             Back::Settled(fences, reply) => {
-                self.settling -= 1;
+                self.settling.retain(|fence| !fences.contains(fence));
                 for (fence, settled) in fences.iter().zip(reply?) {
                     if settled == Settled::Stale {
                         warn!(job = fence.number, attempt = fence.attempt, "settled too late: the lease was lost");
@@ -274,9 +274,17 @@ impl Worker {
         self.dry = reply.jobs.is_empty() || (reply.jobs.len() as u32) < asked;
         self.next_timer = reply.next_timer;
         for job in reply.jobs {
-            self.start(job);
+            // After a commit of unknown outcome the answer is all that we hold.
+            if !self.running.contains_key(&job.fence) && !self.settled_lately(job.fence) {
+                self.start(job);
+            }
         }
         Ok(())
+    }
+
+    /// An attempt that ended here and whose settle is under way is not run again.
+    fn settled_lately(&self, fence: Fence) -> bool {
+        self.settling.contains(&fence)
     }
 
     fn start(&mut self, job: Leased) {
@@ -316,7 +324,7 @@ impl Worker {
             }
         }
         self.idle_since = Instant::now();
-        self.settling += 1;
+        self.settling.insert(fence);
         self.dry = false; // a slot, and maybe room under a limit, is free
         let shared = Arc::clone(&self.shared);
         self.tasks.spawn(async move {
