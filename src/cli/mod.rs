@@ -1,5 +1,8 @@
 //! The command line: one file per command; only `view` prints, only `main` exits.
 
+// Help texts are doc comments, and their [brackets] are not links.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 mod audit;
 mod bulk;
 mod cancel;

@@ -94,18 +94,13 @@ impl Worker {
         &self.shared.config
     }
 
-    pub(super) async fn register(&self) -> Result<()> {
+    fn registration(&self, succeeds: bool) -> Register {
         let config = self.config();
-        let registered = self
-            .shared
-            .queue
-            .call(Register {
-                worker: config.introduction(),
-                ttl: config.ttl,
-                succeeds: config.owns_name,
-                jitter: chance(),
-            })
-            .await?;
+        Register { worker: config.introduction(), ttl: config.ttl, succeeds, jitter: chance() }
+    }
+
+    pub(super) async fn register(&self) -> Result<()> {
+        let registered = self.shared.queue.call(self.registration(self.config().owns_name)).await?;
         if !registered.taken_back.is_empty() {
             info!(jobs = ?registered.taken_back, "took back the jobs of a dead worker of this name");
         }
@@ -274,17 +269,12 @@ impl Worker {
         self.dry = reply.jobs.is_empty() || (reply.jobs.len() as u32) < asked;
         self.next_timer = reply.next_timer;
         for job in reply.jobs {
-            // After a commit of unknown outcome the answer is all that we hold.
-            if !self.running.contains_key(&job.fence) && !self.settled_lately(job.fence) {
+            // After a commit of unknown outcome the answer is all that we hold: also what runs or has ended here.
+            if !self.running.contains_key(&job.fence) && !self.settling.contains(&job.fence) {
                 self.start(job);
             }
         }
         Ok(())
-    }
-
-    /// An attempt that ended here and whose settle is under way is not run again.
-    fn settled_lately(&self, fence: Fence) -> bool {
-        self.settling.contains(&fence)
     }
 
     fn start(&mut self, job: Leased) {
@@ -396,8 +386,7 @@ impl Worker {
     fn register_again(&mut self) {
         warn!("this worker was taken for dead; registering again");
         self.dry = false;
-        let config = self.config();
-        let op = Register { worker: config.introduction(), ttl: config.ttl, succeeds: false, jitter: chance() };
+        let op = self.registration(false);
         let queue = self.shared.queue.clone();
         self.asked += 1; // holds the end back until the answer is there
         self.tasks.spawn(async move {
