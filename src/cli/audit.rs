@@ -33,11 +33,18 @@ impl Audit {
         }
         let breaches = auditor.finish();
         if breaches.is_empty() {
-            ui::say(context, &format!("{count} events: nothing is wrong"));
+            ui::say(context, &format!("{}: nothing is wrong", ui::count(count as u64, "event")));
             return Ok(ExitCode::SUCCESS);
         }
         context.view()?.rows(&breaches)?;
-        ui::say(context, &format!("{count} events: {} breaches", breaches.len()));
+        ui::say(
+            context,
+            &format!(
+                "{}: {} of what must hold",
+                ui::count(count as u64, "event"),
+                ui::count(breaches.len() as u64, "break")
+            ),
+        );
         Ok(ExitCode::FAILURE)
     }
 }

@@ -92,6 +92,6 @@ async fn prune(context: &Context, older_than: Span, dead: bool, yes: bool) -> Re
     }
     queue.shrink().await?;
     bar.finish_and_clear();
-    ui::say(context, &format!("{count} jobs forgotten"));
+    ui::say(context, &format!("{} forgotten", ui::count(count as u64, "job")));
     Ok(ExitCode::SUCCESS)
 }

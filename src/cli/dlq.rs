@@ -143,7 +143,7 @@ impl Chosen {
         let mut numbers: Vec<Number> = letters.into_iter().map(|l| l.job.number).collect();
         numbers.reverse();
         if !numbers.is_empty() {
-            ui::confirm(&format!("{verb} {} dead letters?", numbers.len()), self.yes)?;
+            ui::confirm(&format!("{verb} {}?", ui::count(numbers.len() as u64, "dead letter")), self.yes)?;
         }
         Ok(numbers)
     }
@@ -173,7 +173,7 @@ impl Dlq {
             DlqSubcommand::Discard { chosen } => {
                 let numbers = chosen.find(context, "Discard").await?;
                 let count = context.queue()?.call(DiscardLetters { numbers }).await?;
-                ui::say(context, &format!("{count} dead letters discarded"));
+                ui::say(context, &format!("{} discarded", ui::count(count as u64, "dead letter")));
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -219,6 +219,6 @@ async fn requeue(context: &Context, mut numbers: Vec<Number>, canary: Option<usi
             count += queue.call(Retry { numbers: part.to_vec(), only: false }).await?.len();
         }
     }
-    ui::say(context, &format!("{count} jobs requeued"));
+    ui::say(context, &format!("{} requeued", ui::count(count as u64, "job")));
     Ok(())
 }

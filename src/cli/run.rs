@@ -200,7 +200,8 @@ impl Host {
 
     fn start(&self) -> Result<Own> {
         let claimed = daemon::claim_name(&self.queue, None)?;
-        let config = Config { name: claimed.name.clone(), owns_name: true, ..self.config.clone() };
+        let after_a_death = claimed.lock.after_a_death;
+        let config = Config { name: claimed.name.clone(), owns_name: true, after_a_death, ..self.config.clone() };
         let (stop, stopped) = watch::channel(Stop::Run);
         let (queue, clock) = (self.queue.clone(), self.clock.clone());
         let name = config.name.clone();

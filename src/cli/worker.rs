@@ -103,6 +103,7 @@ impl Worker {
         config.burst = self.burst;
         config.idle_timeout = self.idle_timeout;
         config.owns_name = true;
+        config.after_a_death = name.lock.after_a_death;
         daemon::run_worker(queue, config, context.clock.clone()).await?;
         drop(name.lock);
         Ok(ExitCode::SUCCESS)
@@ -129,6 +130,7 @@ pub(super) fn config(context: &Context, name: String) -> Result<Config> {
         idle_timeout: None,
         only: None,
         owns_name: false,
+        after_a_death: false,
     })
 }
 

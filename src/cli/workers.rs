@@ -43,7 +43,10 @@ impl Workers {
             Some(WorkersSubcommand::Drain { worker }) => {
                 let found = context.queue()?.call(DrainWorker { worker }).await?;
                 for worker in found {
-                    ui::say(context, &format!("{} drains; it runs {} jobs", worker.name, worker.running.len()));
+                    ui::say(
+                        context,
+                        &format!("{} drains; it runs {}", worker.name, ui::count(worker.running.len() as u64, "job")),
+                    );
                 }
             }
         }

@@ -167,7 +167,12 @@ pub trait Store: Send + Sync {
 pub struct Listening(#[allow(dead_code)] pub(crate) Box<dyn Send + Sync>);
 
 /// Ends the ownership when dropped.
-pub struct Ownership(#[allow(dead_code)] pub(crate) Box<dyn Send + Sync>);
+pub struct Ownership {
+    /// The owner before this one died without letting go.
+    pub after_a_death: bool,
+    #[allow(dead_code)] // it is there to be dropped
+    pub(crate) lock: Box<dyn Send + Sync>,
+}
 
 /// What an Op sees of a store: one transaction.
 pub trait Tx: Jobs + Edges + Lanes + Leases + History + Letters + Keys + Fleet + Outputs + Policies + Prune {

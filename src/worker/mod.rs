@@ -37,7 +37,6 @@ use crate::job::output::DEFAULT_OUTPUT_CAP;
 use crate::job::{Number, WorkerId};
 use crate::ops::Op;
 use crate::ops::register::Deregister;
-use crate::ops::workers::ListWorkers;
 use crate::queue::Queue;
 use crate::store::{NewWorker, Topics};
 use crate::time::{Clock, Span};
@@ -73,6 +72,8 @@ pub struct Config {
     pub only: Option<Number>,
     /// It owns the lock on its name, so an earlier worker of this name is dead (S8).
     pub owns_name: bool,
+    /// The owner of the name before it died without letting go: it may have left processes behind.
+    pub after_a_death: bool,
 }
 
 impl Config {
@@ -156,7 +157,7 @@ pub(crate) fn chance() -> f64 {
 /// When it cannot register, or the queue answers with something that waiting does not mend.
 pub async fn run(queue: Queue, config: Config, clock: Arc<dyn Clock>, stop: watch::Receiver<Stop>) -> Result<()> {
     tree::become_subreaper()?;
-    sweep_predecessor(&queue, &config).await?;
+    sweep_predecessor(&config).await?;
     let changes = queue.subscribe(Topics::WORK | Topics::CONTROL)?;
     let talkers = Talkers::default();
     let socket = Socket::open(queue.clone(), talkers.clone())
@@ -171,11 +172,10 @@ pub async fn run(queue: Queue, config: Config, clock: Arc<dyn Clock>, stop: watc
     result.and(left)
 }
 
-/// Ends what a dead worker of this name left running; looked for only where there was one, as it walks through /proc.
-async fn sweep_predecessor(queue: &Queue, config: &Config) -> Result<()> {
-    let same = |w: &crate::store::Worker| w.name == config.name && w.host == config.host;
-    if !config.owns_name || !queue.call(ListWorkers {}).await?.iter().any(same) {
-        return Ok(());
+/// Ends what a dead worker of this name left running.
+async fn sweep_predecessor(config: &Config) -> Result<()> {
+    if !config.after_a_death {
+        return Ok(()); // it would be a walk through /proc for nothing
     }
     let prefix = program::worker_marker(config);
     let limit = std::time::Instant::now() + SWEEP_LIMIT;

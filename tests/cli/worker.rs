@@ -129,7 +129,7 @@ fn workers_can_be_told_to_drain() {
     orx.sh(&[], &format!("echo up > up; {UNTIL_GO}"));
     orx.wait_line("up");
     orx.run(&["workers", "drain", "nobody"]).expect(3, &["no worker nobody", "orx workers"]);
-    orx.run(&["workers", "drain", "w"]).expect(0, &["w drains; it runs 1 jobs"]);
+    orx.run(&["workers", "drain", "w"]).expect(0, &["w drains; it runs 1 job"]);
     worker.wait_stderr("draining");
     orx.add(&["--", "true"]);
     orx.write("go", "");

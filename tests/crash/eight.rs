@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::table::Table;
 use super::verdict::{Copies, Told, judge, wait_all_ended};
 use super::witness::{Line, Mark};
-use super::world::{LIMIT, World, eventually, full, is_alive, now, seed};
+use super::world::{LIMIT, Process, World, eventually, full, is_alive, now, seed};
 
 const JOBS: usize = 8;
 const LEASE: i64 = 3_000;
@@ -17,6 +17,28 @@ fn eight_jobs_of_a_killed_worker_run_again_in_time() {
     for round in 0..if full() { 5 } else { 1 } {
         run(round);
     }
+}
+
+/// Nobody runs it again, so nobody looks for its processes but the successor of its worker (DESIGN §4.12, S8).
+#[test]
+fn eight_what_is_left_of_a_job_that_must_not_run_again_ends_when_the_name_is_back() {
+    let world = World::new();
+    let mut table = Table::new("kill -9 of a worker whose job must not run again, taken back by another worker");
+    let mut first = world.ready_worker("a", &["-q", "--slots", "1", "--lease", "1s"]);
+    let id = world.add(&["--max-losses", "0"], &["t300000"]);
+    let lines = |mark: Mark| world.lines().into_iter().filter(|l| l.mark == mark).collect::<Vec<_>>();
+    eventually("the daemon", LIMIT, || !lines(Mark::Start).is_empty() && !lines(Mark::Daemon).is_empty());
+    let leader = world.ready_worker("b", &["-q", "--slots", "1", "--lease", "1h"]);
+    first.kill();
+    eventually("b to give it up", LIMIT, || world.count(&["failed"]) == 1 && world.workers().len() == 1);
+    table.none("processes of the dead worker itself", &alive(&lines(Mark::Start), Mark::Start));
+    table.fact("daemons left until the same name is back", alive(&lines(Mark::Daemon), Mark::Daemon).len());
+    let back = world.ready_worker("a", &["-q", "--slots", "1"]);
+    table.none("daemons left when the same name is back", &alive(&lines(Mark::Daemon), Mark::Daemon));
+    table.fact("the job", world.ok(&["status", &id, "--format", "{{state}} {{reason}}"]).trim());
+    [leader, back].into_iter().for_each(Process::stop);
+    table.none("job processes left", &world.job_processes());
+    table.finish();
 }
 
 fn run(round: usize) {

@@ -98,6 +98,7 @@ fn count(world: &World, blows: &[Blow], table: &mut Table) {
     table.fact("of these of the leader", blows.iter().filter(|b| b.hit.led).count());
     table.at_least("of these with leases held", held, (blows.len() * 95).div_ceil(100));
     table.fact("leases held at kills", blows.iter().map(|b| b.hit.held.len()).sum::<usize>());
+    beyond(world, blows, table);
     let listed = world.json(&["list", "--limit", "0"]);
     let id = |j: &serde_json::Value| (j["number"].as_u64().unwrap(), j["id"].as_str().unwrap().to_owned());
     let ids: HashMap<u64, String> = listed.as_array().unwrap().iter().map(id).collect();
@@ -112,4 +113,23 @@ fn count(world: &World, blows: &[Blow], table: &mut Table) {
     };
     table.times("from kill to running again, same name restarted", recovery(true));
     table.times("from kill to running again, another name started", recovery(false));
+}
+
+/// Losses of leases that no killed worker was seen to hold: shown, as a starved worker may lose one honestly.
+fn beyond(world: &World, blows: &[Blow], table: &mut Table) {
+    let mut held: HashMap<u64, usize> = HashMap::new();
+    for number in blows.iter().flat_map(|b| &b.hit.held) {
+        *held.entry(*number).or_default() += 1;
+    }
+    let lost = world.events().into_iter().filter(|e| e["kind"] == "settled" && e["data"]["outcome"] == "lost");
+    let more = lost.filter(|e| match held.get_mut(&e["number"].as_u64().unwrap()) {
+        Some(left @ 1..) => {
+            *left -= 1;
+            false
+        }
+        _ => true,
+    });
+    let more: Vec<String> =
+        more.map(|e| format!("{} attempt {} of {}", e["number"], e["attempt"], e["worker"])).collect();
+    table.fact("losses beyond the leases held at kills", format!("{} {}", more.len(), more.join(", ")));
 }

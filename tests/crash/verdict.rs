@@ -16,11 +16,13 @@ pub struct Told {
     pub acknowledged: Vec<String>,
     /// Clients that were killed before they acknowledged one job, and never asked again: stored or not, both are right.
     pub unheard: usize,
+    /// Jobs that must not run twice, and whose worker was hurt: they are lost, and nothing else.
+    pub given_up: Vec<String>,
 }
 
 impl Told {
     pub fn of(acknowledged: Vec<String>) -> Self {
-        Self { acknowledged, unheard: 0 }
+        Self { acknowledged, ..Self::default() }
     }
 }
 
@@ -99,7 +101,10 @@ fn acknowledged(told: &Told, jobs: &HashMap<String, Job>, table: &mut Table) {
         Some(_) => None,
     });
     table.none("lost", &lost.collect::<Vec<_>>());
-    let strange: Vec<&str> = jobs.keys().map(String::as_str).filter(|id| !known.contains(id)).collect();
+    let kept = told.given_up.iter().filter(|id| jobs.get(*id).is_none_or(|j| j.reason != "lost" || j.losses != 1));
+    table.none("jobs that must not run twice and are not given up", &kept.collect::<Vec<_>>());
+    let asked = |id: &str| known.contains(id) || told.given_up.iter().any(|g| g == id);
+    let strange: Vec<&str> = jobs.keys().map(String::as_str).filter(|id| !asked(id)).collect();
     table.fact("stored, not acknowledged: the client was killed", strange.len());
     let excess = strange.len().saturating_sub(told.unheard);
     table.none("jobs that nobody asked for", &strange[..excess]);

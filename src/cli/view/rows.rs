@@ -49,7 +49,11 @@ fn note(job: &Job, now: Timestamp) -> String {
     let more = match job.state {
         State::Scheduled => job.due_at.map(|at| relative(at, now)).unwrap_or_default(),
         State::Running if job.cancel_requested_at.is_some() => "cancelling".into(),
-        State::Running => job.progress.as_ref().map(|p| format!("{:.0} %", p.percent)).unwrap_or_default(),
+        State::Running => job
+            .progress
+            .as_ref()
+            .map(|p| format!("{:.0} % {}", p.percent, p.text.as_deref().unwrap_or_default()).trim_end().to_owned())
+            .unwrap_or_default(),
         State::Failed if job.outcome == Some(Outcome::TimedOut) => job.error.clone().unwrap_or_default(),
         State::Failed => {
             let how = ending(job.exit_code, job.signal);

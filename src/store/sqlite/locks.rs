@@ -39,7 +39,23 @@ fn try_lock(file: &File) -> Result<bool> {
 /// Owns `name` until dropped; `None` when another process does.
 pub(super) fn own(store: &Path, name: &str) -> Result<Option<Ownership>> {
     let file = lock_file(store, name)?;
-    Ok(try_lock(&file)?.then(|| Ownership(Box::new(file))))
+    if !try_lock(&file)? {
+        return Ok(None);
+    }
+    // A byte that only an owner who lives to the end takes away again. Where it cannot be written (the disk is
+    // full) the next owner looks for leftovers in vain, or not at all.
+    let after_a_death = file.metadata().is_ok_and(|m| m.len() > 0);
+    let _ = file.set_len(1);
+    Ok(Some(Ownership { after_a_death, lock: Box::new(Held(file)) }))
+}
+
+/// A lock that is held.
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.set_len(0); // see `own`
+    }
 }
 
 /// Owns `name`, waiting at most `limit` for its owner.

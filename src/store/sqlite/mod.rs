@@ -199,7 +199,7 @@ impl Store for Sqlite {
     fn own(&self, name: &str) -> Result<Option<Ownership>> {
         match &self.path {
             Some(path) => locks::own(path, name),
-            None => Ok(Some(Ownership(Box::new(())))),
+            None => Ok(Some(Ownership { after_a_death: false, lock: Box::new(()) })),
         }
     }
 
