@@ -140,7 +140,8 @@ fn workers_can_be_told_to_drain() {
 #[test]
 fn every_job_runs_exactly_once_with_two_workers() {
     let orx = Orx::new();
-    let line = "{\"command\":[\"sh\",\"-c\",\"echo $ORX_JOB_ID >> ran\"]}\n";
+    // Long enough for the second worker to be there before the first has done them all.
+    let line = "{\"command\":[\"sh\",\"-c\",\"sleep 0.02; echo $ORX_JOB_ID >> ran\"]}\n";
     let ids = orx.call(&["-q", "-o", "id", "enqueue", "--from", "-"]).stdin(line.repeat(200)).run().stdout();
     let workers = ["a", "b"].map(|name| orx.spawn(&["-q", "worker", "--burst", "--slots", "4", "--name", name]));
     for worker in workers {
