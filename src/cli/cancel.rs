@@ -21,7 +21,7 @@ use crate::time::Span;
 Examples:
   orx cancel 42 --reason 'wrong branch'
   orx cancel 5-8 last
-  orx cancel @team=web --signal INT --grace 1m
+  orx cancel @team=web --signal INT --grace 1m --yes
   orx cancel --all --queue build --yes
 
 Exit code: 5 when a job that was named had ended before.")]

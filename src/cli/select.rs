@@ -74,7 +74,8 @@ impl JobsOrAll {
                 context.queue()?.call(Select { selectors: Vec::new(), all: Some(filter) }).await?
             }
         };
-        if self.all && !found.is_empty() {
+        let by_label = self.named.jobs.iter().any(|s| matches!(s, Selector::Label(..)));
+        if (self.all && !found.is_empty()) || (by_label && found.len() > 1) {
             ui::confirm(&format!("{verb} {}?", ui::count(found.len() as u64, "job")), self.yes)?;
         }
         if found.is_empty() {
@@ -82,9 +83,7 @@ impl JobsOrAll {
         }
         Ok(found)
     }
-}
 
-impl JobsOrAll {
     /// A label or a range chooses among jobs, so those that have ended already are left out; a job that is named is meant.
     async fn named(&self, context: &Context, states: &[State]) -> Result<Vec<Selected>> {
         let chooses = |s: &&Selector| matches!(s, Selector::Label(..) | Selector::Range(..));

@@ -99,6 +99,7 @@ fn cancelling_by_label_cancels_all_of_it() {
     for team in ["web", "db", "web"] {
         orx.add(&["--label", &format!("team={team}"), "--", "true"]);
     }
-    orx.ok(&["cancel", "@team=web"]);
+    orx.run(&["cancel", "@team=web"]).expect(2, &["Cancel", "--yes"]);
+    orx.ok(&["cancel", "@team=web", "--yes"]);
     assert_eq!(orx.states(), "cancelled pending cancelled");
 }
