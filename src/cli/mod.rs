@@ -11,6 +11,7 @@ mod config;
 mod context;
 mod db;
 mod dlq;
+mod doctor;
 mod enqueue;
 mod events;
 mod exit;
@@ -135,6 +136,7 @@ enum Command {
     Limit(policies::Limit),
     Audit(audit::Audit),
     Db(db::Db),
+    Doctor(doctor::Doctor),
     Progress(say::Progress),
     Heartbeat(say::Heartbeat),
     Result(say::JobResult),
@@ -163,6 +165,7 @@ impl Command {
             Command::Limit(c) => c.run(context).await,
             Command::Audit(c) => c.run(context).await,
             Command::Db(c) => c.run(context).await,
+            Command::Doctor(c) => c.run(context).await,
             Command::Progress(c) => c.run(context),
             Command::Heartbeat(c) => c.run(context),
             Command::Result(c) => c.run(context),

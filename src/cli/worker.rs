@@ -161,7 +161,7 @@ fn start_log(context: &Context, format: LogFormat) {
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second subscriber is refused; the first one serves as well.
     let _ = match format {
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).try_init(),
         LogFormat::Text => log.with_ansi(super::ui::stderr_colors(context)).try_init(),
     };
 }

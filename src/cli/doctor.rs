@@ -1,0 +1,137 @@
+//! `orx doctor`
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::context::Context;
+use super::view::{Row, Text, Tone};
+use crate::error::Result;
+use crate::ops::status::{Status, StatusReply};
+use crate::store::{Location, WorkerState};
+use crate::time::{Span, Timestamp};
+
+/// File systems whose locks and shared memory do not reach other machines, or not reliably (statfs(2)).
+const NETWORK: [(i64, &str); 6] = [
+    (0x6969, "NFS"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB"),
+    (0x0bd0_0bd0, "Lustre"),
+    (0x6573_5546, "FUSE"),
+    (0x00c3_6400, "Ceph"),
+];
+/// Less free room is worth a word, in bytes.
+const LITTLE_ROOM: u64 = 100 * 1024 * 1024;
+
+/// Look for what commonly goes wrong: the disk, the store, workers, the upkeep
+///
+/// Exit code 1 when something is wrong; a warning alone is no error.
+#[derive(Args)]
+#[command(after_help = "Example:\n  orx doctor")]
+pub(super) struct Doctor {}
+
+/// How serious a finding is.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Level {
+    Ok,
+    Warning,
+    Error,
+}
+
+#[derive(Serialize)]
+struct Line {
+    check: &'static str,
+    level: Level,
+    message: String,
+}
+
+impl Row for Line {
+    const HEADERS: &'static [&'static str] = &["CHECK", "", "FOUND"];
+
+    fn id(&self) -> String {
+        self.check.into()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Text> {
+        let level = match self.level {
+            Level::Ok => Text::toned("ok", Tone::Good),
+            Level::Warning => Text::toned("warning", Tone::Waiting),
+            Level::Error => Text::toned("error", Tone::Bad),
+        };
+        vec![Text::new(self.check), level, Text::new(&self.message)]
+    }
+}
+
+impl Doctor {
+    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let mut lines = Vec::new();
+        let mut say = |check, level, message: String| lines.push(Line { check, level, message });
+        if let Location::File(path) = context.location()? {
+            let exists = path.exists();
+            let dir = path.parent().filter(|d| d.exists()).unwrap_or(Path::new("."));
+            if let Ok(found) = rustix::fs::statfs(dir) {
+                disk(&mut say, &found);
+            }
+            if !exists {
+                say("store", Level::Warning, format!("{} does not exist yet; the first job makes it", path.display()));
+                return finish(context, &lines);
+            }
+        }
+        let queue = context.queue()?;
+        let findings = queue.check().await?;
+        match findings.first() {
+            None => say("store", Level::Ok, format!("{} is sound", queue.location())),
+            Some(f) => {
+                say("store", Level::Error, format!("{} ({} in all; see orx db check)", f.message, findings.len()))
+            }
+        }
+        fleet(&mut say, &queue.call(Status {}).await?);
+        finish(context, &lines)
+    }
+}
+
+fn finish(context: &Context, lines: &[Line]) -> Result<ExitCode> {
+    context.view()?.rows(lines)?;
+    let bad = lines.iter().any(|line| line.level == Level::Error);
+    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn disk(say: &mut impl FnMut(&'static str, Level, String), found: &rustix::fs::StatFs) {
+    let free = u64::try_from(found.f_bsize).unwrap_or(0).saturating_mul(found.f_bavail);
+    let level = if free < LITTLE_ROOM { Level::Warning } else { Level::Ok };
+    say("disk", level, format!("{} MiB free", free / (1024 * 1024)));
+    #[allow(clippy::unnecessary_cast)] // its type differs between machines
+    let kind = found.f_type as i64;
+    if let Some((_, name)) = NETWORK.iter().find(|(magic, _)| *magic == kind) {
+        let message = format!("the store is on {name}; SQLite needs a local file system for its locks");
+        say("disk", Level::Warning, message);
+    }
+}
+
+fn fleet(say: &mut impl FnMut(&'static str, Level, String), status: &StatusReply) {
+    let count = |state| status.queues.iter().map(|q| q.counts.get(&state).copied().unwrap_or(0)).sum::<i64>();
+    let waiting = count(crate::job::State::Pending);
+    let active = status.workers.iter().filter(|w| w.state == WorkerState::Active).count();
+    match (active, waiting) {
+        (0, 0) => say("workers", Level::Ok, "none runs, and no job waits".into()),
+        (0, n) => say("workers", Level::Warning, format!("none runs, and {n} jobs wait; start one with 'orx worker'")),
+        (n, _) => say("workers", Level::Ok, format!("{n} active")),
+    }
+    for lost in status.workers.iter().filter(|w| w.state == WorkerState::Lost) {
+        say("workers", Level::Warning, format!("{} was last seen at {}", lost.name, lost.heartbeat_at));
+    }
+    let silent = |age: Option<Span>| age.is_none_or(|age| age > Span::from_secs(15));
+    match &status.leader {
+        Some(l) if active > 0 && silent(l.age) => {
+            say("upkeep", Level::Error, format!("{} leads, and was last seen at {}", l.name, l.seen_at));
+        }
+        Some(l) if active > 0 => say("upkeep", Level::Ok, format!("{} leads", l.name)),
+        _ => say("upkeep", Level::Ok, "done by whichever worker runs".into()),
+    }
+    for queue in status.queues.iter().filter(|q| q.paused) {
+        say("queues", Level::Warning, format!("{} is paused; 'orx queue resume {}' ends that", queue.name, queue.name));
+    }
+}
