@@ -211,12 +211,16 @@ async fn a_cgroup_that_is_none_is_the_workers_fault() {
     assert!(matches!(refusal(program).await, SpawnError::System { .. }));
 }
 
-#[test]
-fn the_death_of_the_process_kills_its_children() {
-    // This test's own executable as the worker: only a whole process can die.
+#[tokio::test]
+async fn the_death_of_the_process_kills_its_children() {
+    const HELPER: &str = "ORX_TEST_IS_THE_WORKER";
+    if std::env::var_os(HELPER).is_some() {
+        return helper_worker().await;
+    }
+    // This very test again, as the worker: only a whole process can die.
     let mut worker = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "worker::spawn::tests::helper_worker"])
-        .args(["--ignored", "--nocapture"])
+        .args(["--exact", "worker::spawn::tests::the_death_of_the_process_kills_its_children", "--nocapture"])
+        .env(HELPER, "1")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -233,8 +237,7 @@ fn the_death_of_the_process_kills_its_children() {
     eventually("the job dies", || !is_alive(pid));
 }
 
-#[tokio::test]
-#[ignore = "a helper process of the test above"]
+/// The worker that dies: starts a job, says which, and waits to be killed.
 async fn helper_worker() {
     let child = spawner().spawn(command(["sleep", "300"])).await.unwrap();
     println!("job={}", child.pid);
