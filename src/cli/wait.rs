@@ -1,8 +1,11 @@
 //! `orx wait`
 
+use std::collections::HashSet;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
+use indicatif::ProgressBar;
 use tokio::time::Instant;
 
 use super::context::Context;
@@ -45,17 +48,9 @@ impl Wait {
         let many = numbers.len() > 1;
         let bar = match many {
             true => ui::progress(context, need as u64, "ended"),
-            false => indicatif::ProgressBar::hidden(),
+            false => ProgressBar::hidden(),
         };
-        let op = GetJobs { numbers, detail: false };
-        let jobs = context
-            .queue()?
-            .call_until(op, Topics::JOBS, deadline, |jobs| {
-                let ended = ended(jobs).count();
-                bar.set_position(ended as u64);
-                ended >= need
-            })
-            .await?;
+        let jobs = wait_for(context, numbers, need, deadline, &bar).await?;
         bar.finish_and_clear();
         if ended(&jobs).count() < need {
             let left = jobs.iter().filter(|job| !job.state.is_terminal()).count();
@@ -74,6 +69,46 @@ impl Wait {
             [job] => exit::exit_code(job),
             _ => u8::from(ended(&jobs).any(|job| job.state != State::Done)),
         }))
+    }
+}
+
+/// The most time between a change and the next look.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// Looks at those that have not ended with each change, until `need` of them have or the deadline passes; gives all.
+async fn wait_for(
+    context: &Context,
+    mut open: Vec<Number>,
+    need: usize,
+    deadline: Option<Instant>,
+    bar: &ProgressBar,
+) -> Result<Vec<Job>> {
+    let queue = context.queue()?;
+    let mut changes = queue.subscribe(Topics::JOBS)?;
+    let mut done = Vec::new();
+    loop {
+        let begun = Instant::now();
+        let jobs = queue.call(GetJobs { numbers: open.clone(), detail: false }).await?;
+        let took = begun.elapsed();
+        let known: HashSet<Number> = jobs.iter().map(|job| job.number).collect();
+        if let Some(gone) = open.iter().find(|n| !known.contains(n)) {
+            return Err(Error::not_found(format!("job {gone} was pruned")));
+        }
+        let (ended, left): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(|job| job.state.is_terminal());
+        open = left.iter().map(|job| job.number).collect();
+        done.extend(ended);
+        bar.set_position(done.len() as u64);
+        let late = deadline.is_some_and(|at| at <= Instant::now());
+        if done.len() >= need || late {
+            done.extend(left);
+            return Ok(done);
+        }
+        changes.changed(deadline).await;
+        // Many jobs take a while to look at: that must not be all that this machine does.
+        if left.len() > 1 {
+            let next = Instant::now() + (took * 4).min(MAX_PAUSE);
+            tokio::time::sleep_until(deadline.map_or(next, |at| at.min(next))).await;
+        }
     }
 }
 
