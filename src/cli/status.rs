@@ -8,7 +8,7 @@ use super::OutputFormat;
 use super::context::Context;
 use super::select::Jobs;
 use super::view::words::{relative, took};
-use super::view::{self, Text, Tone, View};
+use super::view::{self, Text, Tone, View, tone_of};
 use crate::error::Result;
 use crate::job::{Job, State};
 use crate::ops::jobs::GetJobs;
@@ -88,7 +88,7 @@ fn describe(view: &View, job: &Job) -> Result<()> {
     let at = |t: Option<Timestamp>| t.map(|t| format!("{t} ({})", relative(t, now)));
     let mut facts = vec![
         ("job", Some(Text::new(format!("{}  {}", job.number, job.id)))),
-        ("state", Some(Text::toned(state(job, now), view_tone(job.state)))),
+        ("state", Some(Text::toned(state(job, now), tone_of(job.state)))),
         ("command", Some(Text::new(job.title()))),
         ("name", job.name.clone().map(Text::new)),
         ("queue", Some(Text::new(&job.queue))),
@@ -123,16 +123,6 @@ fn describe(view: &View, job: &Job) -> Result<()> {
             view.table(attempts)
         }
         _ => Ok(()),
-    }
-}
-
-fn view_tone(state: State) -> Tone {
-    match state {
-        State::Done => Tone::Good,
-        State::Failed => Tone::Bad,
-        State::Running => Tone::Busy,
-        State::Cancelled | State::Skipped => Tone::Dim,
-        State::Blocked | State::Scheduled | State::Pending => Tone::Waiting,
     }
 }
 

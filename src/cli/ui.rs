@@ -57,10 +57,13 @@ fn wants_json(args: &[String]) -> bool {
 
 /// Says what went wrong, and what could be done about it.
 pub(super) fn print_error(error: &Error, as_json: bool) {
+    let again = error.retry_after_time().map(|after| format!("try again in {} s", after.as_secs()));
+    let hints: Vec<&str> = error.hint_text().into_iter().chain(again.as_deref()).collect();
+    let hint = (!hints.is_empty()).then(|| hints.join("; "));
     let mut err = std::io::stderr().lock();
     // Nobody is left to tell when standard error is closed.
     if as_json {
-        let body = json!({ "kind": error.kind().as_str(), "message": error.to_string(), "hint": error.hint_text() });
+        let body = json!({ "kind": error.kind().as_str(), "message": error.to_string(), "hint": hint });
         let _ = writeln!(err, "{}", json!({ "error": body }));
         return;
     }
@@ -69,7 +72,7 @@ pub(super) fn print_error(error: &Error, as_json: bool) {
         false => ("", "", ""),
     };
     let _ = writeln!(err, "{red}orx:{plain} {error}");
-    if let Some(hint) = error.hint_text() {
+    if let Some(hint) = hint {
         let _ = writeln!(err, "{dim}hint: {hint}{plain}");
     }
 }

@@ -149,7 +149,7 @@ impl Room {
                     format!("{scope} {name} may have {max} jobs queued, and has {queued}"),
                 )
                 .retry_after(std::time::Duration::from_secs(5))
-                .hint("try again when some have ended"));
+                .hint("some have to end first"));
             }
             quota.queued += 1;
         }

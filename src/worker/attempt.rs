@@ -99,12 +99,9 @@ impl Attempt {
     }
 
     fn write_payload(&self) -> io::Result<Option<tempfile::TempPath>> {
-        if !program::wants_payload_file(&self.job.spec) {
-            return Ok(None);
-        }
-        let payload = self.job.spec.payload.as_ref().map(ToString::to_string).unwrap_or_default();
+        let Some(payload) = &self.job.spec.payload else { return Ok(None) };
         let mut file = tempfile::Builder::new().prefix("orx-payload-").suffix(".json").tempfile()?; // mode 0600
-        io::Write::write_all(&mut file, payload.as_bytes())?;
+        io::Write::write_all(&mut file, payload.to_string().as_bytes())?;
         Ok(Some(file.into_temp_path()))
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::spawn::Program;
 use super::{Config, Shared};
-use crate::job::{Fence, JobSpec, Number};
+use crate::job::{Fence, Number};
 use crate::ops::lease::Leased;
 
 /// Variables that a job gets from its surroundings; nothing else is inherited (S34).
@@ -100,9 +100,4 @@ fn traceparent(job: &Leased) -> String {
     let trace = job.captured.trace_id(job.id);
     let span = Fence::attempt_id(job.id, job.fence.attempt).simple().to_string();
     format!("00-{trace}-{}-01", &span[..16])
-}
-
-/// The size of the payload decides whether it is written to a file too.
-pub(super) fn wants_payload_file(spec: &JobSpec) -> bool {
-    spec.payload.is_some()
 }

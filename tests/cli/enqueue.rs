@@ -237,3 +237,13 @@ fn s16_jobs_that_share_a_limit_do_not_run_together() {
     assert_eq!(orx.states(), "done done done done");
     orx.run(&["enqueue", "--limit", "db=2", "--", "true"]).expect(5, &["limit db is 1, not 2", "orx limit set db"]);
 }
+
+#[test]
+fn over_a_limit_the_code_is_8_and_says_when_to_try_again() {
+    let orx = Orx::new();
+    orx.ok(&["queue", "set", "small", "--max-queued", "1"]);
+    orx.ok(&["enqueue", "--queue", "small", "--", "true"]);
+    orx.run(&["enqueue", "--queue", "small", "--", "true"])
+        .expect(8, &["queue small may have 1 jobs queued", "try again in 5 s"]);
+    assert_eq!(orx.states(), "pending");
+}

@@ -61,7 +61,7 @@ impl Text {
     }
 }
 
-fn tone_of(state: State) -> Tone {
+pub(super) fn tone_of(state: State) -> Tone {
     match state {
         State::Done => Tone::Good,
         State::Failed => Tone::Bad,
