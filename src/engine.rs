@@ -13,10 +13,8 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 use crate::ops::{Access, Caller, Op};
-use crate::store::{Finding, Listening, Ownership, Store, Topics, Tx, Work, Written};
+use crate::store::{Claim, Finding, Listening, Ownership, Store, Topics, Tx, Work, Written};
 
-/// The most Ops that share one commit.
-const MAX_BATCH: usize = 256;
 /// The most Ops that wait for the writer; more callers wait to hand theirs over.
 const MAX_WAITING: usize = 1024;
 /// How often an Op of unknown outcome is looked up before the answer is "unknown".
@@ -87,9 +85,14 @@ impl Engine {
             return Ok(writer.clone());
         }
         let (sender, receiver) = mpsc::channel(MAX_WAITING);
-        let thread =
-            Writer { store: Arc::clone(&self.store), hub: Arc::clone(&self.hub), output: access == Access::Output };
-        std::thread::Builder::new().name(name.into()).spawn(move || thread.run(receiver))?;
+        let receiver = Arc::new(Mutex::new(receiver));
+        let output = access == Access::Output;
+        let wanted = self.store.writers();
+        for _ in 0..if output { 1 } else { wanted.count } {
+            let (store, hub) = (Arc::clone(&self.store), Arc::clone(&self.hub));
+            let (thread, waiting) = (Writer { store, hub, output, batch: wanted.batch }, Arc::clone(&receiver));
+            std::thread::Builder::new().name(name.into()).spawn(move || thread.run(&waiting))?;
+        }
         *writer = Some(sender.clone());
         Ok(sender)
     }
@@ -115,6 +118,19 @@ impl Engine {
     /// `Unavailable` when locks cannot be had.
     pub fn own(&self, name: &str) -> Result<Option<Ownership>> {
         self.store.own(name)
+    }
+
+    /// Whether a failure to write is always one for everybody.
+    pub fn fails_for_everyone(&self) -> bool {
+        self.store.fails_for_everyone()
+    }
+
+    /// What this process has that would be the leader.
+    ///
+    /// # Errors
+    /// `Unavailable` when locks cannot be had.
+    pub fn claim_lead(&self) -> Result<Claim> {
+        self.store.claim_lead()
     }
 
     /// Looks whether what is stored contradicts itself.
@@ -231,21 +247,33 @@ struct Writer {
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
     output: bool,
+    /// The most Ops that share one commit.
+    batch: usize,
 }
 
+/// Ops that wait, for whichever writer is free first.
+type Waiting = Mutex<mpsc::Receiver<Box<dyn Pending>>>;
+
 impl Writer {
-    fn run(&self, mut waiting: mpsc::Receiver<Box<dyn Pending>>) {
+    fn run(&self, waiting: &Waiting) {
         let mut batch = Vec::new();
-        while let Some(first) = waiting.blocking_recv() {
-            batch.push(first);
-            while batch.len() < MAX_BATCH
-                && let Ok(next) = waiting.try_recv()
-            {
-                batch.push(next);
-            }
+        while self.gather(waiting, &mut batch) {
             self.commit(&mut batch);
             batch.clear();
         }
+    }
+
+    /// Waits for an Op and takes what else waits; false: nobody will ask any more.
+    fn gather(&self, waiting: &Waiting, batch: &mut Vec<Box<dyn Pending>>) -> bool {
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(first) = waiting.blocking_recv() else { return false };
+        batch.push(first);
+        while batch.len() < self.batch
+            && let Ok(next) = waiting.try_recv()
+        {
+            batch.push(next);
+        }
+        true
     }
 
     /// Runs a batch to its end: every Op in it has been answered afterwards.
@@ -257,6 +285,7 @@ impl Writer {
                     slot.answer();
                 }
             }
+            Written::Refused => batch.iter_mut().for_each(|slot| slot.answer()),
             Written::Nothing(error) => {
                 let began = batch.iter().any(|slot| slot.has_run());
                 if began && batch.len() > 1 {
@@ -296,7 +325,10 @@ impl Writer {
     fn find_out(&self, slot: &mut Box<dyn Pending>, error: &Error) {
         for pause in 0..REREADS {
             slot.look_up();
-            let written = self.write(std::slice::from_mut(slot));
+            let written = match self.write(std::slice::from_mut(slot)) {
+                Written::Refused => Written::Committed(Topics::NONE),
+                written => written,
+            };
             match written {
                 Written::Committed(topics) => {
                     if !slot.is_settled() {

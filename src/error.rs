@@ -72,6 +72,7 @@ pub struct Error {
     message: String,
     hint: Option<String>,
     retry_after: Option<Duration>,
+    for_everyone: bool,
     source: Option<Source>,
 }
 
@@ -81,7 +82,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` that says `message` (lower case, no full stop).
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, retry_after: None, source: None }
+        Self { kind, message: message.into(), hint: None, retry_after: None, for_everyone: false, source: None }
     }
 
     /// The input was not understood.
@@ -119,6 +120,17 @@ impl Error {
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
+    }
+
+    /// Not only this process cannot write: nobody can, so nobody can take anything from it either (S2).
+    pub fn for_everyone(mut self) -> Self {
+        self.for_everyone = true;
+        self
+    }
+
+    /// Whether nobody can write.
+    pub fn is_for_everyone(&self) -> bool {
+        self.for_everyone
     }
 
     /// Adds the error beneath.
@@ -166,6 +178,7 @@ impl Error {
             message: self.to_string(),
             hint: self.hint.clone(),
             retry_after: self.retry_after,
+            for_everyone: self.for_everyone,
             source: None,
         }
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::engine::{Engine, Subscription};
 use crate::error::Result;
 use crate::ops::{Caller, Op};
-use crate::store::{self, Finding, Location, Ownership, Topics};
+use crate::store::{self, Claim, Finding, Location, Ownership, Topics};
 use crate::time::Clock;
 
 /// A queue, wherever it is.
@@ -77,6 +77,23 @@ impl Queue {
     pub fn own(&self, name: &str) -> Result<Option<Ownership>> {
         match self {
             Self::Local(engine) => engine.own(name),
+        }
+    }
+
+    /// Whether a failure to write is always one for everybody, so that nobody can take a lease meanwhile (S2).
+    pub fn fails_for_everyone(&self) -> bool {
+        match self {
+            Self::Local(engine) => engine.fails_for_everyone(),
+        }
+    }
+
+    /// What this process has that would be the leader.
+    ///
+    /// # Errors
+    /// `Unavailable` when locks cannot be had.
+    pub fn claim_lead(&self) -> Result<Claim> {
+        match self {
+            Self::Local(engine) => engine.claim_lead(),
         }
     }
 

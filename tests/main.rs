@@ -5,5 +5,6 @@
 mod cli;
 mod crash;
 mod generated;
+mod server;
 mod store;
 mod tidy;

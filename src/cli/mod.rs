@@ -9,6 +9,7 @@ mod cancel;
 mod completions;
 mod config;
 mod context;
+mod coordinator;
 mod db;
 mod dlq;
 mod doctor;
@@ -18,6 +19,7 @@ mod exit;
 mod job_options;
 mod list;
 mod man;
+mod nodes;
 mod policies;
 mod retry;
 mod run;
@@ -60,7 +62,7 @@ pub struct Cli {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Global options")]
 struct Globals {
-    /// Where the queue is: a path, sqlite:///path, or memory: [env: ORX_STORE]
+    /// Where the queue is: a path, sqlite:///path, postgres://…, or memory: [env: ORX_STORE]
     #[arg(long, global = true, value_name = "URL")]
     store: Option<String>,
 
@@ -130,6 +132,8 @@ enum Command {
     Dlq(dlq::Dlq),
     Worker(worker::Worker),
     Workers(workers::Workers),
+    Coordinator(coordinator::Coordinator),
+    Nodes(nodes::Nodes),
     Events(events::Events),
     Queue(policies::Queue),
     Tenant(policies::Tenant),
@@ -159,6 +163,8 @@ impl Command {
             Command::Dlq(c) => c.run(context).await,
             Command::Worker(c) => c.run(context).await,
             Command::Workers(c) => c.run(context).await,
+            Command::Coordinator(c) => c.run(context).await,
+            Command::Nodes(c) => c.run(context).await,
             Command::Events(c) => c.run(context).await,
             Command::Queue(c) => c.run(context).await,
             Command::Tenant(c) => c.run(context).await,

@@ -12,7 +12,7 @@ use super::context::Context;
 use super::enqueue::store;
 use super::job_options::{JobOptions, submission};
 use super::{exit, tail, ui, worker};
-use crate::daemon;
+use crate::daemon::{self, Upkeep};
 use crate::error::{Error, Result};
 use crate::job::lanes::Needs;
 use crate::job::{JobSpec, Number, State};
@@ -141,7 +141,7 @@ struct Host {
 struct Own {
     stop: watch::Sender<Stop>,
     worker: JoinHandle<Result<()>>,
-    upkeep: JoinHandle<()>,
+    upkeep: Upkeep,
 }
 
 impl Host {
@@ -173,8 +173,9 @@ impl Host {
                 return Ok(());
             }
             let ended = (&mut own.worker).await;
-            own.upkeep.abort();
-            self.own = None;
+            if let Some(own) = self.own.take() {
+                own.upkeep.end().await;
+            }
             ended.map_err(|e| Error::failed("the worker failed").source(e))??;
         }
         if !self.is_served().await? {
@@ -210,11 +211,7 @@ impl Host {
             drop(claimed.lock);
             result
         });
-        let queue = self.queue.clone();
-        let upkeep = tokio::spawn(async move {
-            tokio::time::sleep(LOOK).await; // not for a job that is over at once
-            daemon::upkeep(queue, name).await;
-        });
+        let upkeep = Upkeep::start(self.queue.clone(), name, LOOK); // not for a job that is over at once
         Ok(Own { stop, worker, upkeep })
     }
 
@@ -229,9 +226,9 @@ impl Host {
 
     async fn stop(&mut self) {
         if let Some(own) = self.own.take() {
-            own.upkeep.abort();
             let _ = own.stop.send(Stop::Interrupt); // it has nothing left to run
             let _ = own.worker.await;
+            own.upkeep.end().await;
         }
     }
 }

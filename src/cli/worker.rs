@@ -65,7 +65,7 @@ pub(super) struct Worker {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
+pub(super) enum LogFormat {
     /// For people
     Text,
     /// One JSON object a line
@@ -86,7 +86,7 @@ impl Worker {
         let file = &context.config.worker;
         let wanted = self.name.as_ref().or(file.name.as_ref());
         if let Some(name) = wanted {
-            check_name(name)?;
+            check_name(name, "worker")?;
         }
         let name = daemon::claim_name(&queue, wanted.map(String::as_str))?;
         let mut config = config(context, name.name.clone())?;
@@ -134,12 +134,12 @@ pub(super) fn config(context: &Context, name: String) -> Result<Config> {
     })
 }
 
-fn check_name(name: &str) -> Result<()> {
+pub(super) fn check_name(name: &str, what: &str) -> Result<()> {
     let plain = |c: char| c.is_alphanumeric() || "-_.@".contains(c);
     match name {
         n if (1..=64).contains(&n.len()) && n.chars().all(plain) && !n.starts_with('.') => Ok(()),
         _ => {
-            Err(Error::usage(format!("{name:?} is no name for a worker"))
+            Err(Error::usage(format!("{name:?} is no name for a {what}"))
                 .hint("use up to 64 letters, digits and - _ . @"))
         }
     }
@@ -150,7 +150,7 @@ fn cores() -> u32 {
 }
 
 /// Logs go to standard error. RUST_LOG says more than -v.
-fn start_log(context: &Context, format: LogFormat) {
+pub(super) fn start_log(context: &Context, format: LogFormat) {
     let level = match (context.quiet(), context.globals.verbose) {
         (true, _) => "error",
         (_, 0) => "orx=info,warn",

@@ -6,18 +6,36 @@ use serde_json::json;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::EventKind;
-use crate::store::{NewEvent, Tx};
+use crate::store::{NewEvent, Topics, Tx};
+use crate::time::Span;
 
-/// Makes the caller the leader under the next epoch. It holds the lock that says it may.
+/// A leader that has been silent for so long may be replaced.
+pub const SILENT: Span = Span::from_secs(15);
+
+/// What lets a process lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Right {
+    /// It holds the lock: the leader before it is dead or has let go.
+    Lock,
+    /// There is no lock: nobody else leads, or has been heard of for a while.
+    Row,
+    /// Another holds the lock, and may be stopped.
+    Silence,
+}
+
+/// Makes the caller the leader under the next epoch, where it may be.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Lead {
     /// The caller's name.
     pub name: String,
+    /// What lets it.
+    pub right: Right,
 }
 
 impl Op for Lead {
-    /// The epoch.
-    type Reply = i64;
+    /// The epoch; none: another leads.
+    type Reply = Option<i64>;
     const NAME: &'static str = "lead";
     const ACCESS: Access = Access::Write;
 
@@ -25,18 +43,78 @@ impl Op for Lead {
         Scopes::WORK
     }
 
-    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<i64> {
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<i64>> {
+        if !is_free(self.right, tx)? {
+            return Ok(None);
+        }
         let epoch = tx.lead(&self.name)?;
         tx.append(&[NewEvent {
             worker: Some(&self.name),
             data: json!({ "epoch": epoch }),
             ..NewEvent::of(EventKind::LeaderElected)
         }])?;
-        Ok(epoch)
+        Ok(Some(epoch))
     }
 
-    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<i64>> {
+    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
         let leader = tx.leader()?;
-        Ok(leader.filter(|l| l.name == self.name).map(|l| l.epoch))
+        Ok(leader.filter(|l| l.name == self.name && !l.released).map(|l| Some(l.epoch)))
+    }
+}
+
+fn is_free(right: Right, tx: &mut dyn Tx) -> Result<bool> {
+    Ok(match (right, tx.leader()?) {
+        (Right::Lock, _) | (Right::Row, None) => true,
+        (Right::Row, Some(leader)) if leader.released => true,
+        (_, Some(leader)) => leader.age.is_none_or(|age| age > SILENT),
+        (Right::Silence, None) => false,
+    })
+}
+
+/// Whether [`Lead`] would be allowed; writes nothing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MayLead {
+    /// What lets the caller.
+    pub right: Right,
+}
+
+impl Op for MayLead {
+    type Reply = bool;
+    const NAME: &'static str = "may_lead";
+    const ACCESS: Access = Access::Read;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::WORK
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<bool> {
+        is_free(self.right, tx)
+    }
+}
+
+/// Lets go of the lead, so that another takes it at once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Resign {
+    /// The epoch that ends.
+    pub epoch: i64,
+}
+
+impl Op for Resign {
+    type Reply = ();
+    const NAME: &'static str = "resign";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::WORK
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
+        tx.resign(self.epoch)?;
+        tx.wake(Topics::CONTROL);
+        Ok(())
+    }
+
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {
+        self.run(caller, tx).map(Some) // never wrong
     }
 }

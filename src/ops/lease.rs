@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::job::lanes::{self, Lane, Offer};
 use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, Number, Record, WorkerId};
 use crate::store::{Change, Tx};
-use crate::time::{Span, Timestamp};
+use crate::time::Span;
 
 /// Leases up to `slots` jobs for a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,14 +52,16 @@ pub struct Leased {
 pub struct LeaseReply {
     /// The jobs.
     pub jobs: Vec<Leased>,
-    /// When it is worth asking again though nothing else happens.
-    pub next_timer: Option<Timestamp>,
+    /// After which time it is worth asking again though nothing else happens.
+    pub next_timer: Option<Span>,
 }
 
 /// The most jobs of one call.
 pub const MAX_LEASE: u32 = 1024;
 /// How many due or overdue jobs one call moves on, so that pending ones are never starved (S18).
 pub(super) const MAX_TIMERS: usize = 256;
+/// How often lanes are chosen anew when other workers were faster.
+const ROUNDS: usize = 3;
 /// How many lanes are looked at at once.
 const LANES: usize = 64;
 /// How many lanes are looked at in all.
@@ -78,11 +80,20 @@ impl Op for Lease {
         promote(tx)?;
         expire(tx)?;
         let mut jobs = Vec::new();
-        for (lane, count) in self.choose(tx)? {
-            self.take(tx, &lane, count, &mut jobs)?;
-            tx.served(&[lane.id])?;
+        for _ in 0..ROUNDS {
+            let slots = self.slots.min(MAX_LEASE).saturating_sub(jobs.len() as u32);
+            let (mut hoped, before) = (0, jobs.len());
+            for (lane, count) in self.choose(tx, slots)? {
+                hoped += count as usize;
+                self.take(tx, &lane, count, &mut jobs)?;
+                tx.served(&[lane.id])?;
+            }
+            // Others took some of what was chosen: there may be more elsewhere.
+            if hoped == jobs.len() - before {
+                break;
+            }
         }
-        Ok(LeaseReply { jobs, next_timer: tx.next_timer()? })
+        Ok(LeaseReply { jobs, next_timer: next_timer(tx)? })
     }
 
     fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<LeaseReply>> {
@@ -91,7 +102,7 @@ impl Op for Lease {
         let numbers: Vec<Number> = fences.iter().map(|fence| fence.number).collect();
         let jobs = tx.load(&numbers)?.into_iter().zip(fences);
         let jobs = jobs.map(|(job, fence)| Leased::new(job, fence)).collect();
-        Ok(Some(LeaseReply { jobs, next_timer: tx.next_timer()? }))
+        Ok(Some(LeaseReply { jobs, next_timer: next_timer(tx)? }))
     }
 }
 
@@ -111,7 +122,7 @@ impl Leased {
 
 impl Lease {
     /// The lanes to take from, and how many jobs of each.
-    fn choose(&self, tx: &mut dyn Tx) -> Result<Vec<(Lane, u32)>> {
+    fn choose(&self, tx: &mut dyn Tx, slots: u32) -> Result<Vec<(Lane, u32)>> {
         let only = match self.only {
             Some(number) => match tx.load(&[number])?.pop() {
                 Some(job) => Some(job.lane),
@@ -119,11 +130,10 @@ impl Lease {
             },
             None => None,
         };
-        let slots = self.slots.min(MAX_LEASE);
         let mut fitting: Vec<Lane> = Vec::new();
         let mut skip = 0;
         while slots > 0 && skip < MAX_LANES {
-            let page = tx.lanes(skip, LANES)?;
+            let page = tx.lanes(skip, LANES, slots)?;
             skip += LANES;
             let last = page.len() < LANES;
             fitting.extend(page.into_iter().filter(|lane| match only {
@@ -136,7 +146,10 @@ impl Lease {
             }
         }
         let shares = lanes::share(&fitting, slots);
-        Ok(shares.into_iter().map(|(i, n)| (fitting[i].clone(), n)).collect())
+        let mut chosen: Vec<Lane> = shares.into_iter().map(|(i, _)| fitting[i].clone()).collect();
+        tx.reserve(&mut chosen)?;
+        let shares = lanes::share(&chosen, slots);
+        Ok(shares.into_iter().map(|(i, n)| (chosen[i].clone(), n)).collect())
     }
 
     fn take(&self, tx: &mut dyn Tx, lane: &Lane, count: u32, jobs: &mut Vec<Leased>) -> Result<()> {
@@ -161,6 +174,11 @@ impl Lease {
         }
         Ok(())
     }
+}
+
+fn next_timer(tx: &mut dyn Tx) -> Result<Option<Span>> {
+    let now = tx.now();
+    Ok(tx.next_timer()?.map(|at| at.since(now)))
 }
 
 /// scheduled → pending for jobs that are due. Tells nobody: whoever leases looks here first (S26).

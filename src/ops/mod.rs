@@ -11,6 +11,7 @@ pub mod events;
 pub mod jobs;
 pub mod lead;
 pub mod lease;
+pub mod nodes;
 pub mod output;
 pub mod policies;
 pub mod prune;

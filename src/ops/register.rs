@@ -3,10 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::settle::end_attempt;
+use super::settle::lose;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
-use crate::job::state::Ending;
 use crate::job::{EventKind, Number, WorkerId};
 use crate::store::{NewEvent, NewWorker, Topics, Tx};
 use crate::time::Span;
@@ -69,11 +68,7 @@ impl Op for Register {
 /// Ends every attempt of a worker that is known to be dead, as lost.
 pub(super) fn take_back(tx: &mut dyn Tx, worker: WorkerId, why: &str, jitter: f64) -> Result<Vec<Number>> {
     let leases = tx.leases_of(worker)?;
-    for lease in &leases {
-        let ran = tx.now().since(lease.started_at);
-        end_attempt(tx, lease, &Ending::lost(why), None, ran, jitter)?;
-    }
-    Ok(leases.into_iter().map(|lease| lease.fence.number).collect())
+    lose(tx, &leases, why, jitter)
 }
 
 /// Removes a worker and says so.

@@ -1,5 +1,7 @@
 //! The end of attempts.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -9,7 +11,7 @@ use crate::error::Result;
 use crate::job::fingerprint::fingerprint;
 use crate::job::output::Chunk;
 use crate::job::state::Ending;
-use crate::job::{Attempt, EventKind, Fence, Life, Outcome, Record, State};
+use crate::job::{Attempt, EventKind, Fence, Life, Number, Outcome, Record, State};
 use crate::store::{DeadLetter, Lease, NewEvent, Topics, Tx};
 use crate::time::{Span, Timestamp};
 
@@ -66,7 +68,15 @@ impl Op for Settle {
     }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
-        self.reports.iter().map(|report| settle(tx, report)).collect()
+        // All are read at once: then many reports cost a database on the network little more than one.
+        let fences: Vec<Fence> = self.reports.iter().map(|report| report.fence).collect();
+        let leases = tx.held(&fences)?;
+        let held: Vec<Number> = leases.iter().flatten().map(|lease| lease.fence.number).collect();
+        let mut jobs: HashMap<Number, Record> = tx.load(&held)?.into_iter().map(|job| (job.number, job)).collect();
+        let both = self.reports.iter().zip(leases);
+        // A job that another of these reports changed is not to be had a second time.
+        both.map(|(report, lease)| settle(tx, report, lease.and_then(|l| Some((jobs.remove(&l.fence.number)?, l)))))
+            .collect()
     }
 
     fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
@@ -82,9 +92,9 @@ impl Op for Settle {
     }
 }
 
-fn settle(tx: &mut dyn Tx, report: &Report) -> Result<Settled> {
+fn settle(tx: &mut dyn Tx, report: &Report, held: Option<(Record, Lease)>) -> Result<Settled> {
     let fence = report.fence;
-    let Some(lease) = tx.held(&[fence])?.pop().flatten() else {
+    let Some((job, lease)) = held else {
         reject_stale(tx, fence, Settle::NAME)?;
         return Ok(Settled::Stale);
     };
@@ -96,7 +106,7 @@ fn settle(tx: &mut dyn Tx, report: &Report) -> Result<Settled> {
         tx.wake(Topics::OUTPUT);
     }
     let started_at = report.started.map(|s| s.at);
-    end_attempt(tx, &lease, &report.ending, started_at, report.ran, report.jitter).map(Settled::Accepted)
+    end_attempt(tx, job, &lease, &report.ending, started_at, report.ran, report.jitter).map(Settled::Accepted)
 }
 
 /// Records that a worker wrote with an old fence.
@@ -123,13 +133,13 @@ pub(super) fn record_start(tx: &mut dyn Tx, fence: Fence, worker: &str, started:
 /// Ends the attempt of `lease`: its row, the job's next state, the dead letter if it is one.
 pub(super) fn end_attempt(
     tx: &mut dyn Tx,
+    job: Record,
     lease: &Lease,
     ending: &Ending,
     started_at: Option<Timestamp>,
     ran: Span,
     jitter: f64,
 ) -> Result<State> {
-    let job = load_one(tx, lease.fence.number)?;
     let verdict = job.life.clone().settle(&job.spec, ending, ran, tx.now(), jitter)?;
     tx.release(&[lease.fence])?;
     let attempt = Attempt {
@@ -153,6 +163,18 @@ pub(super) fn end_attempt(
         tx.wake(Topics::WORK); // a slot of the shared limit is free for every worker
     }
     Ok(verdict.life.state)
+}
+
+/// Ends the attempts of `leases` as lost.
+pub(super) fn lose(tx: &mut dyn Tx, leases: &[Lease], why: &str, jitter: f64) -> Result<Vec<Number>> {
+    let numbers: Vec<Number> = leases.iter().map(|lease| lease.fence.number).collect();
+    // One job may have become the dependant of another, so each is read as it is now.
+    for lease in leases {
+        let job = load_one(tx, lease.fence.number)?;
+        let ran = tx.now().since(lease.started_at);
+        end_attempt(tx, job, lease, &Ending::lost(why), None, ran, jitter)?;
+    }
+    Ok(numbers)
 }
 
 fn told(outcome: Outcome, ending: &Ending, life: &Life) -> Value {

@@ -4,12 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::lease::{MAX_TIMERS, expire, promote};
 use super::register::{remove, take_back};
-use super::settle::end_attempt;
+use super::settle::lose;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
-use crate::job::state::Ending;
 use crate::job::{EventKind, Number};
-use crate::store::{Topics, Tx, WorkerState};
+use crate::store::{Topics, Tx, Worker, WorkerState};
 use crate::time::{Span, Timestamp};
 
 /// One bounded round of upkeep by the leader of `epoch`.
@@ -20,8 +19,17 @@ pub struct Sweep {
     /// The store could not be written for a while.
     #[serde(default)]
     pub gap: bool,
+    /// Expired leases and dead workers are taken back too.
+    pub reap: bool,
     /// Chance in 0..1, for waits of jobs that are taken back.
     pub jitter: f64,
+}
+
+impl Sweep {
+    /// A whole round.
+    pub fn of(epoch: i64, jitter: f64) -> Self {
+        Self { epoch, gap: false, reap: true, jitter }
+    }
 }
 
 /// What a round did.
@@ -48,8 +56,24 @@ const GAP: Span = Span::from_secs(15);
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SweepDue {}
 
+/// What a round of upkeep has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Due {
+    /// Jobs are due, or past their deadline.
+    pub timers: bool,
+    /// Leases or heartbeats have run out.
+    pub expired: bool,
+}
+
+impl Due {
+    /// Whether there is anything.
+    pub fn any(self) -> bool {
+        self.timers || self.expired
+    }
+}
+
 impl Op for SweepDue {
-    type Reply = bool;
+    type Reply = Due;
     const NAME: &'static str = "sweep_due";
     const ACCESS: Access = Access::Read;
 
@@ -57,11 +81,13 @@ impl Op for SweepDue {
         Scopes::WORK
     }
 
-    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<bool> {
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Due> {
         let now = tx.now();
-        Ok(tx.next_timer()?.is_some_and(|at| at <= now)
-            || !tx.expired(1)?.is_empty()
-            || tx.workers()?.iter().any(|w| w.state == WorkerState::Lost))
+        let lost = |w: &Worker| w.state == WorkerState::Lost;
+        Ok(Due {
+            timers: tx.next_timer()?.is_some_and(|at| at <= now),
+            expired: !tx.expired(1)?.is_empty() || tx.workers()?.iter().any(lost),
+        })
     }
 }
 
@@ -86,17 +112,18 @@ impl Op for Sweep {
             // Nobody could write: the holders could not renew either, and get the time that they lost (S2).
             tx.forgive()?;
         }
-        let expired = tx.expired(MAX_REAPED)?;
-        for lease in &expired {
-            let ran = tx.now().since(lease.started_at);
-            end_attempt(tx, lease, &Ending::lost("its lease expired"), None, ran, self.jitter)?;
-        }
+        let expired = if self.reap { tx.expired(MAX_REAPED)? } else { Vec::new() };
+        let reaped = lose(tx, &expired, "its lease expired", self.jitter)?;
         for worker in tx.workers()? {
-            if worker.state == WorkerState::Lost {
+            if self.reap && worker.state == WorkerState::Lost {
                 take_back(tx, worker.id, "its worker's heartbeat ended", self.jitter)?;
                 remove(tx, worker.id, &worker.name, EventKind::WorkerLost)?;
             }
         }
+        for node in tx.nodes()?.into_iter().filter(|node| node.lost) {
+            tx.retire(node.id)?;
+        }
+        tx.tidy()?;
         let promoted = promote(tx)?;
         let overdue = expire(tx)?;
         if promoted > 0 {
@@ -104,7 +131,7 @@ impl Op for Sweep {
         }
         Ok(Swept::Done {
             more: expired.len() == MAX_REAPED || promoted == MAX_TIMERS || overdue == MAX_TIMERS,
-            reaped: expired.into_iter().map(|lease| lease.fence.number).collect(),
+            reaped,
             next_timer: tx.next_timer()?,
         })
     }

@@ -3,12 +3,15 @@
 //! Roles are small, set-oriented, synchronous and object-safe. A store records what it is told and
 //! knows no policy: no backoff, no next state. What must not be here: SQL outside the backends.
 
+mod counts;
+mod locks;
 mod migrate;
+pub mod postgres;
 mod roles;
 mod rows;
 pub mod sqlite;
 
-use std::ops::BitOr;
+use std::ops::{BitAnd, BitOr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -25,6 +28,8 @@ pub enum Location {
     File(PathBuf),
     /// Nowhere: it ends with the process.
     Memory,
+    /// A PostgreSQL server.
+    Server(Box<postgres::Place>),
 }
 
 impl FromStr for Location {
@@ -38,7 +43,8 @@ impl FromStr for Location {
                 "" => Err(Error::usage("sqlite: needs a path").hint("as in sqlite:///var/lib/orx/orx.db")),
                 path => Ok(Self::File(path.into())),
             },
-            Some((scheme @ ("postgres" | "postgresql" | "http" | "https"), _)) => {
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Server(Box::new(text.parse()?))),
+            Some((scheme @ ("http" | "https"), _)) => {
                 Err(Error::usage(format!("this build of orx has no {scheme} store"))
                     .hint("use a file: --store /path/to/orx.db"))
             }
@@ -58,6 +64,7 @@ pub fn open(location: &Location, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>
     Ok(match location {
         Location::File(path) => Arc::new(sqlite::Sqlite::open(path, clock)?),
         Location::Memory => Arc::new(sqlite::Sqlite::memory(clock)?),
+        Location::Server(place) => Arc::new(postgres::Postgres::open(place, clock)?),
     })
 }
 
@@ -85,6 +92,13 @@ impl Topics {
     }
 }
 
+impl BitAnd for Topics {
+    type Output = Topics;
+    fn bitand(self, other: Topics) -> Topics {
+        Topics(self.0 & other.0)
+    }
+}
+
 impl BitOr for Topics {
     type Output = Topics;
     fn bitor(self, other: Topics) -> Topics {
@@ -106,14 +120,41 @@ pub trait Work: Send {
 pub enum Written {
     /// All is durable; these topics were touched.
     Committed(Topics),
+    /// The work itself erred, so there is nothing to store; the next may be run.
+    Refused,
     /// Nothing was stored: the transaction could not begin, or is gone (disk full, I/O error).
     Nothing(crate::error::Error),
     /// The commit itself failed: it may be stored or not.
     Unknown(crate::error::Error),
 }
 
+/// How a store wants to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writers {
+    /// How many transactions may run side by side.
+    pub count: usize,
+    /// How many works may share one.
+    pub batch: usize,
+}
+
+/// What a process has that would be the leader.
+pub enum Claim {
+    /// The lock that says it may.
+    Lock(Ownership),
+    /// Nothing yet: a row in the store decides.
+    Row,
+    /// Another process has the lock.
+    Taken,
+}
+
 /// A database with a queue in it.
 pub trait Store: Send + Sync {
+    /// How it wants to be written.
+    fn writers(&self) -> Writers;
+
+    /// Whether a failure to write here is always one for everybody: it is a file of this machine (S2).
+    fn fails_for_everyone(&self) -> bool;
+
     /// Runs `work` in a transaction that sees one moment and writes nothing.
     ///
     /// # Errors
@@ -140,6 +181,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// `Unavailable` when locks cannot be had here; `None` when another live process owns it.
     fn own(&self, name: &str) -> Result<Option<Ownership>>;
+
+    /// What this process has that would be the leader (S30).
+    ///
+    /// # Errors
+    /// `Unavailable` when locks cannot be had here.
+    fn claim_lead(&self) -> Result<Claim>;
 
     /// Looks whether what is stored contradicts itself.
     ///

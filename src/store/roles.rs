@@ -1,8 +1,10 @@
 //! The roles of a transaction: small traits of set-oriented, object-safe methods, one file per backend each.
 
+use uuid::Uuid;
+
 use super::rows::{
     CancelRequest, Change, DeadLetter, Edge, Filter, KeyHolder, Leader, Lease, Letter, LetterFilter, LetterGroup,
-    Limits, NamedLimit, NewEvent, NewJob, NewWorker, QueueTotals, Quota, Tenant, Worker, WorkerState,
+    Limits, NamedLimit, NewEvent, NewJob, NewNode, NewWorker, Node, QueueTotals, Quota, Tenant, Worker, WorkerState,
 };
 use crate::error::Result;
 use crate::job::lanes::Lane;
@@ -45,8 +47,11 @@ pub trait Edges {
 pub trait Lanes {
     /// The lane of these words, made when absent.
     fn lane(&mut self, queue: &str, tenant: &str, limit_key: Option<&str>, needs: &str) -> Result<LaneId>;
-    /// Lanes with pending jobs and room, not paused, least recently served first, `skip` left out.
-    fn lanes(&mut self, skip: usize, limit: usize) -> Result<Vec<Lane>>;
+    /// Lanes with pending jobs and room, not paused, least recently served first, `skip` left out. Pending jobs beyond
+    /// `most` need not be counted.
+    fn lanes(&mut self, skip: usize, limit: usize, most: u32) -> Result<Vec<Lane>>;
+    /// Makes the rooms of `lanes` exact, and keeps others from taking them until the transaction ends.
+    fn reserve(&mut self, lanes: &mut [Lane]) -> Result<()>;
     /// Pending jobs of a lane in the order they are handed out, at most `limit`.
     fn pending(&mut self, lane: LaneId, limit: usize) -> Result<Vec<Number>>;
     /// Puts `lanes` to the end of the turn.
@@ -57,6 +62,8 @@ pub trait Lanes {
     fn quotas(&mut self, lane: LaneId) -> Result<Vec<Quota>>;
     /// What each queue holds.
     fn totals(&mut self) -> Result<Vec<QueueTotals>>;
+    /// One bounded round of adding up what others left to be counted.
+    fn tidy(&mut self) -> Result<()>;
 }
 
 /// What queues, tenants and named limits allow.
@@ -157,6 +164,16 @@ pub trait Fleet {
     fn lead(&mut self, name: &str) -> Result<i64>;
     /// Marks the leader of `epoch` as alive; false when that is no longer the epoch.
     fn still_leads(&mut self, epoch: i64) -> Result<bool>;
+    /// Lets go of the lead of `epoch`: anybody may take it at once.
+    fn resign(&mut self, epoch: i64) -> Result<()>;
+    /// Adds a coordinator, or makes its heartbeat last `ttl` from now; gives whether it is asked to drain.
+    fn announce(&mut self, node: &NewNode, ttl: Span) -> Result<bool>;
+    /// Every coordinator, by name.
+    fn nodes(&mut self) -> Result<Vec<Node>>;
+    /// Asks a coordinator to end.
+    fn drain_node(&mut self, id: Uuid) -> Result<()>;
+    /// Removes a coordinator.
+    fn retire(&mut self, id: Uuid) -> Result<()>;
 }
 
 /// Forgetting finished jobs.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::job::spec::Until;
 use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, LaneId, Life, Number, State, WorkerId};
@@ -325,6 +326,48 @@ pub struct Leader {
     pub seen_at: Timestamp,
     /// How long ago that was, by the store's clock of leases; none: in another boot.
     pub age: Option<Span>,
+    /// It ended as planned: anybody may lead at once.
+    #[serde(default)]
+    pub released: bool,
+}
+
+/// A coordinator as it presents itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewNode {
+    /// The id of this life of it.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Its machine.
+    pub host: String,
+    /// Its process.
+    pub pid: u32,
+    /// Where it listens; none: nowhere.
+    pub address: Option<String>,
+    /// The version of orx.
+    pub version: String,
+    /// The machine's load over the last minute.
+    pub load: f64,
+    /// It is about to end.
+    pub draining: bool,
+}
+
+/// A coordinator as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)] // as in NewNode
+pub struct Node {
+    pub id: Uuid,
+    pub name: String,
+    pub host: String,
+    pub pid: u32,
+    pub address: Option<String>,
+    pub version: String,
+    pub load: f64,
+    pub draining: bool,
+    pub started_at: Timestamp,
+    pub heartbeat_at: Timestamp,
+    /// Its heartbeat has ended.
+    pub lost: bool,
 }
 
 /// Something in a store that contradicts what must always hold.

@@ -41,6 +41,8 @@ pub(super) enum Order {
     Interrupt,
     /// The job said something.
     Alive,
+    /// The lease cannot be renewed: be ended at this instant.
+    Lose(Instant),
     /// The lease is lost: end at once, nothing of it counts.
     Kill,
 }

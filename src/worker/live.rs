@@ -82,6 +82,7 @@ impl Live {
                     self.silent_at = self.patience.map(|p| Instant::now() + p);
                 }
             }
+            Order::Lose(at) => self.stop(Cause::Lost, Signal::TERM, at.saturating_duration_since(Instant::now())),
             Order::Interrupt => self.stop(Cause::Drain, Signal::TERM, self.grace),
             Order::Cancel(how) => {
                 let signal = how.signal.and_then(Signal::from_named_raw).unwrap_or(Signal::TERM);

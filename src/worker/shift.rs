@@ -1,5 +1,7 @@
 //! The loop of a worker: one event at a time, and nothing in it waits for the store.
 
+mod renewal;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -17,10 +19,9 @@ use crate::job::Fence;
 use crate::job::state::Ending;
 use crate::ops::lease::{Lease, LeaseReply, Leased};
 use crate::ops::register::Register;
-use crate::ops::renew::{Renew, RenewReply, Renewed};
+use crate::ops::renew::RenewReply;
 use crate::ops::settle::{Report, Settle, Settled, Started};
-use crate::store::{CancelRequest, Topics, WorkerState};
-use crate::time::{Span, Timestamp};
+use crate::store::{CancelRequest, Topics};
 
 /// How many orders an attempt may have waiting.
 const ORDERS: usize = 8;
@@ -35,6 +36,12 @@ struct Running {
     /// Whether its start was recorded.
     told: bool,
     service: bool,
+    /// How long it gets between SIGTERM and SIGKILL.
+    grace: Duration,
+    /// When the renewal, or the lease itself, was asked for that it lives by.
+    renewed: Instant,
+    /// It is being ended because its lease could not be renewed.
+    losing: bool,
     /// The request it is being ended by; another one may be harsher.
     cancelling: Option<CancelRequest>,
 }
@@ -43,8 +50,8 @@ struct Running {
 enum Back {
     /// An attempt ended.
     Ended(Report),
-    /// Jobs were leased, of so many asked for.
-    Leased(u32, Result<LeaseReply>),
+    /// Jobs were leased, of so many asked for at that instant.
+    Leased(u32, Instant, Result<LeaseReply>),
     /// Attempts were settled.
     Settled(Vec<Fence>, Result<Vec<Settled>>),
     /// Leases were renewed.
@@ -60,10 +67,15 @@ pub(super) struct Worker {
     asked: u32,
     /// Attempts whose settles are under way.
     settling: HashSet<Fence>,
-    renewing: bool,
+    /// When the renewal under way was asked for.
+    renewing: Option<Instant>,
+    renew_at: Instant,
+    /// The last renewal failed because nobody can write the store.
+    nobody_writes: bool,
     /// Whether the last lease left nothing to take.
     dry: bool,
-    next_timer: Option<Timestamp>,
+    /// When it is worth asking for work though nothing happens.
+    ask_at: Option<Instant>,
     idle_since: Instant,
     draining: Option<Instant>,
     /// The store knows that it drains.
@@ -80,9 +92,11 @@ impl Worker {
             tasks: JoinSet::new(),
             asked: 0,
             settling: HashSet::new(),
-            renewing: false,
+            renewing: None,
+            renew_at: Instant::now(),
+            nobody_writes: false,
             dry: false,
-            next_timer: None,
+            ask_at: None,
             idle_since: Instant::now(),
             draining: None,
             told_drain: false,
@@ -100,7 +114,7 @@ impl Worker {
     }
 
     pub(super) async fn register(&self) -> Result<()> {
-        let registered = self.shared.queue.call(self.registration(self.config().owns_name)).await?;
+        let registered = self.shared.persist(self.registration(self.config().owns_name)).await?;
         if !registered.taken_back.is_empty() {
             info!(jobs = ?registered.taken_back, "took back the jobs of a dead worker of this name");
         }
@@ -110,16 +124,16 @@ impl Worker {
     /// The loop: one event at a time, nothing in it waits for the store.
     pub(super) async fn work(&mut self, mut changes: Subscription) -> Result<()> {
         let beat = self.config().ttl.third().duration();
-        let mut renew_at = Instant::now() + beat;
+        self.renew_at = Instant::now() + beat;
         loop {
             self.obey_stop();
             self.lease();
             if self.is_finished() {
                 return Ok(());
             }
-            let wake_at = match self.untold_drain() && !self.renewing {
+            let wake_at = match self.untold_drain() && self.renewing.is_none() {
                 true => Instant::now(),
-                false => self.wake_at(renew_at),
+                false => self.wake_at(),
             };
             tokio::select! {
                 Some(back) = self.tasks.join_next() => {
@@ -129,7 +143,7 @@ impl Worker {
                 topics = changes.changed(None) => {
                     self.dry &= !topics.meets(Topics::WORK);
                     if topics.meets(Topics::CONTROL) {
-                        renew_at = Instant::now(); // asks what is wanted of us
+                        self.renew_at = Instant::now(); // asks what is wanted of us
                     }
                 }
                 changed = self.stop.changed() => {
@@ -139,27 +153,30 @@ impl Worker {
                 }
                 () = tokio::time::sleep_until(wake_at) => {}
             }
-            if (Instant::now() >= renew_at || self.untold_drain()) && !self.renewing {
+            self.give_up_late_ones();
+            if (Instant::now() >= self.renew_at || self.untold_drain()) && self.renewing.is_none() {
                 self.renew();
-                renew_at = Instant::now() + beat;
+                self.renew_at = Instant::now() + beat;
             }
-            if self.next_timer.is_some_and(|at| at <= self.shared.clock.now()) {
-                self.next_timer = None;
+            if self.ask_at.is_some_and(|at| at <= Instant::now()) {
+                self.ask_at = None;
                 self.dry = false;
             }
         }
     }
 
     /// When something is to be done though nothing happens.
-    fn wake_at(&self, renew_at: Instant) -> Instant {
-        let now = Instant::now();
-        let in_time = |at: Timestamp| now + at.since(self.shared.clock.now()).duration() + Duration::from_millis(1);
-        let timer = self.next_timer.filter(|_| self.draining.is_none()).map(in_time);
+    fn wake_at(&self) -> Instant {
+        let timer = self.ask_at.filter(|_| self.draining.is_none());
         let idle = self.config().idle_timeout.filter(|_| self.running.is_empty());
         let idle = idle.map(|t| self.idle_since + t.duration());
         let drained = self.draining.filter(|_| !self.interrupted);
-        let all = [timer, idle, drained].into_iter().flatten();
-        all.fold(renew_at, Instant::min)
+        let late = self.running.values().filter(|job| !job.losing).map(|job| self.give_up_at(job));
+        let late = late.min().filter(|_| !self.keeps_without_renewal());
+        // While a renewal is under way, the next one waits for it.
+        let renewal = Some(self.renew_at).filter(|_| self.renewing.is_none());
+        let all = [renewal, timer, idle, drained, late].into_iter().flatten();
+        all.fold(Instant::now() + self.config().ttl.duration(), Instant::min)
     }
 
     fn obey_stop(&mut self) {
@@ -224,14 +241,14 @@ impl Worker {
             ttl: config.ttl,
             only: config.only,
         };
-        let queue = self.shared.queue.clone();
-        self.tasks.spawn(async move { Back::Leased(slots, queue.call(op).await) });
+        let (queue, asked_at) = (self.shared.queue.clone(), Instant::now());
+        self.tasks.spawn(async move { Back::Leased(slots, asked_at, queue.call(op).await) });
     }
 
     fn take(&mut self, back: Back) -> Result<()> {
         match back {
             Back::Ended(report) => self.ended(report),
-            Back::Leased(asked, reply) => self.leased(asked, reply)?,
+            Back::Leased(asked, at, reply) => self.leased(asked, at, reply)?,
             Back::Settled(fences, reply) => {
                 self.settling.retain(|fence| !fences.contains(fence));
                 for (fence, settled) in fences.iter().zip(reply?) {
@@ -241,21 +258,21 @@ impl Worker {
                 }
             }
             Back::Renewed(fences, reply) => {
-                self.renewing = false;
-                self.renewed(&fences, reply)?;
+                let asked_at = self.renewing.take().unwrap_or_else(Instant::now);
+                self.renewed(&fences, asked_at, reply)?;
             }
         }
         Ok(())
     }
 
-    fn leased(&mut self, asked: u32, reply: Result<LeaseReply>) -> Result<()> {
+    fn leased(&mut self, asked: u32, at: Instant, reply: Result<LeaseReply>) -> Result<()> {
         self.asked -= asked;
         let reply = match reply {
             Ok(reply) => reply,
             Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
                 warn!("cannot lease: {e}");
                 self.dry = true; // until the next change or timer
-                self.next_timer = Some(self.shared.clock.now().plus(Span::from_secs(1)));
+                self.ask_at = Some(Instant::now() + Duration::from_secs(1));
                 return Ok(());
             }
             // Removed as lost while this process was stopped: register again with the next heartbeat.
@@ -267,17 +284,18 @@ impl Worker {
             Err(e) => return Err(e),
         };
         self.dry = reply.jobs.is_empty() || (reply.jobs.len() as u32) < asked;
-        self.next_timer = reply.next_timer;
+        // The millisecond more is for the store's clock, which counts whole ones.
+        self.ask_at = reply.next_timer.map(|after| Instant::now() + after.duration() + Duration::from_millis(1));
         for job in reply.jobs {
             // After a commit of unknown outcome the answer is all that we hold: also what runs or has ended here.
             if !self.running.contains_key(&job.fence) && !self.settling.contains(&job.fence) {
-                self.start(job);
+                self.start(job, at);
             }
         }
         Ok(())
     }
 
-    fn start(&mut self, job: Leased) {
+    fn start(&mut self, job: Leased, leased_at: Instant) {
         let slot = (1..).find(|n| self.running.values().all(|r| r.slot != *n)).unwrap_or(1);
         let (orders, receiver) = mpsc::channel(ORDERS);
         let started = Arc::new(OnceLock::new());
@@ -295,6 +313,9 @@ impl Worker {
                 started: Arc::clone(&started),
                 told: false,
                 service: job.spec.is_service(),
+                grace: job.spec.kill_grace().duration(),
+                renewed: leased_at,
+                losing: false,
                 cancelling: None,
             },
         );
@@ -320,78 +341,6 @@ impl Worker {
         self.tasks.spawn(async move {
             let reply = shared.persist(Settle { reports: vec![report] }).await;
             Back::Settled(vec![fence], reply)
-        });
-    }
-
-    fn renew(&mut self) {
-        self.renewing = true;
-        self.told_drain = self.draining.is_some();
-        let config = self.config();
-        let mut op = Renew {
-            worker: config.id,
-            name: config.name.clone(),
-            ttl: config.ttl,
-            fences: self.running.keys().copied().collect(),
-            started: Vec::new(),
-            draining: self.draining.is_some(),
-        };
-        for (fence, job) in &mut self.running {
-            if let (false, Some(started)) = (job.told, job.started.get()) {
-                job.told = true;
-                op.started.push((*fence, *started));
-            }
-        }
-        let queue = self.shared.queue.clone();
-        self.tasks.spawn(async move {
-            let fences = op.fences.clone();
-            Back::Renewed(fences, queue.call(op).await)
-        });
-    }
-
-    fn renewed(&mut self, fences: &[Fence], reply: Result<RenewReply>) -> Result<()> {
-        let reply = match reply {
-            Ok(reply) => reply,
-            Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
-                // Nobody can write this store, so nobody can take the leases either (S2).
-                warn!("cannot renew: {e}");
-                self.running.values_mut().for_each(|job| job.told = false);
-                return Ok(());
-            }
-            Err(e) => return Err(e),
-        };
-        match reply.worker {
-            Some(WorkerState::Draining) => self.drain(),
-            Some(_) => {}
-            None => self.register_again(),
-        }
-        for (fence, renewed) in fences.iter().zip(reply.leases) {
-            let Some(job) = self.running.get_mut(fence) else { continue };
-            match renewed {
-                Renewed::Held => {}
-                Renewed::Cancel(how) if job.cancelling.as_ref() != Some(&how) => {
-                    job.cancelling = Some(how.clone());
-                    let _ = job.orders.try_send(Order::Cancel(how)); // full: it is being ended
-                }
-                Renewed::Cancel(_) => {}
-                Renewed::Stale => {
-                    warn!(number = fence.number, attempt = fence.attempt, "the lease is lost: ending the job");
-                    let _ = job.orders.try_send(Order::Kill); // full: it is being ended
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The store took this worker for dead, for instance because it was stopped for a while.
-    fn register_again(&mut self) {
-        warn!("this worker was taken for dead; registering again");
-        self.dry = false;
-        let op = self.registration(false);
-        let queue = self.shared.queue.clone();
-        self.asked += 1; // holds the end back until the answer is there
-        self.tasks.spawn(async move {
-            let reply = queue.call(op).await;
-            Back::Leased(1, reply.map(|_| LeaseReply { jobs: Vec::new(), next_timer: None }))
         });
     }
 }

@@ -12,19 +12,32 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::server;
+
 /// No command of this suite may take longer, however busy the machine is.
 const LIMIT: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// An empty home with a store at the default place.
+/// An empty home with a store at the default place; with `ORX_TEST_STORE=postgres`, in a schema of its own.
 pub struct Orx {
     home: TempDir,
+    server: Option<String>,
 }
 
 impl Orx {
     pub fn new() -> Self {
-        Self { home: tempfile::Builder::new().prefix("orx-cli-").tempdir().unwrap() }
+        let home = tempfile::Builder::new().prefix("orx-cli-").tempdir().unwrap();
+        let server = std::env::var("ORX_TEST_STORE").is_ok_and(|kind| kind == "postgres").then(server::schema);
+        Self { home, server }
+    }
+
+    /// Whether the store is a file. What is about files only is skipped elsewhere.
+    pub fn is_file(&self) -> bool {
+        if self.server.is_some() {
+            println!("skipped on PostgreSQL: this is about a file");
+        }
+        self.server.is_none()
     }
 
     /// A place in the home, which is also where commands run.
@@ -54,6 +67,9 @@ impl Orx {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orx"));
         command.args(args).env_clear().env("HOME", self.home.path()).current_dir(self.home.path());
         command.env("PATH", std::env::var_os("PATH").unwrap());
+        if let Some(server) = &self.server {
+            command.env("ORX_STORE", server);
+        }
         Call { command, stdin: None }
     }
 

@@ -11,7 +11,7 @@ use orx::ops::Caller;
 use orx::ops::enqueue::{Enqueue, Enqueued};
 use orx::ops::events::ReadEvents;
 use orx::ops::jobs::GetJobs;
-use orx::ops::lead::Lead;
+use orx::ops::lead::{Lead, Right};
 use orx::ops::lease::{Lease, Leased};
 use orx::ops::register::Register;
 use orx::ops::settle::{Report, Settle, Settled};
@@ -21,6 +21,8 @@ use orx::store::{Location, NewWorker};
 use orx::time::{BootTime, Clock, Span, Timestamp};
 use uuid::Uuid;
 
+use crate::server;
+
 pub const TTL: Span = Span::from_secs(15);
 const START: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00Z
 
@@ -29,6 +31,8 @@ pub struct TestClock {
     wall: AtomicI64,
     boot: AtomicI64,
     id: Mutex<String>,
+    /// The PostgreSQL store whose server follows the wall clock.
+    server: Mutex<Option<String>>,
 }
 
 impl Clock for TestClock {
@@ -43,18 +47,45 @@ impl Clock for TestClock {
 
 impl TestClock {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { wall: START.into(), boot: 1_000_000.into(), id: Mutex::new("boot-1".into()) })
+        Arc::new(Self {
+            wall: START.into(),
+            boot: 1_000_000.into(),
+            id: Mutex::new("boot-1".into()),
+            server: Mutex::default(),
+        })
     }
 
     /// Time passes.
     pub fn pass(&self, span: Span) {
         self.wall.fetch_add(span.as_millis(), Ordering::SeqCst);
         self.boot.fetch_add(span.as_millis(), Ordering::SeqCst);
+        self.tell_server();
+    }
+
+    fn tell_server(&self) {
+        if let Some(store) = &*self.server.lock().unwrap() {
+            server::sql(store, &format!("UPDATE test_clock SET ms = {}", self.now().0));
+        }
+    }
+
+    /// From now on the server of `store` has this clock and no other.
+    fn take_over(&self, store: &str) {
+        let now = self.now().0;
+        server::sql(
+            store,
+            &format!(
+                "CREATE TABLE test_clock (ms bigint); INSERT INTO test_clock VALUES ({now});
+                 CREATE OR REPLACE FUNCTION clock_ms() RETURNS bigint LANGUAGE sql STABLE AS
+                 $$ SELECT ms FROM test_clock $$"
+            ),
+        );
+        *self.server.lock().unwrap() = Some(store.to_owned());
     }
 
     /// Somebody sets the wall clock.
     pub fn jump(&self, ms: i64) {
         self.wall.fetch_add(ms, Ordering::SeqCst);
+        self.tell_server();
     }
 
     /// The machine starts again.
@@ -81,6 +112,18 @@ impl Fixture {
 
     pub fn memory() -> Self {
         Self::open(&Location::Memory, None)
+    }
+
+    pub fn postgres() -> Self {
+        let store = server::schema();
+        let fixture = Self::open(&store.parse().unwrap(), None);
+        fixture.clock.take_over(&store);
+        fixture
+    }
+
+    /// Whether leases are measured by the boot clock of this machine.
+    pub fn is_local(&self) -> bool {
+        self.clock.server.lock().unwrap().is_none()
     }
 
     fn open(location: &Location, dir: Option<tempfile::TempDir>) -> Self {
@@ -133,11 +176,11 @@ impl Fixture {
     /// One round of upkeep.
     pub async fn sweep(&self) -> Swept {
         if self.epoch.load(Ordering::SeqCst) == 0 {
-            let epoch = self.queue.call(Lead { name: "leader".into() }).await.unwrap();
+            let epoch = self.queue.call(Lead { name: "leader".into(), right: Right::Lock }).await.unwrap().unwrap();
             self.epoch.store(epoch, Ordering::SeqCst);
         }
         let epoch = self.epoch.load(Ordering::SeqCst);
-        self.queue.call(Sweep { epoch, gap: false, jitter: 0.5 }).await.unwrap()
+        self.queue.call(Sweep::of(epoch, 0.5)).await.unwrap()
     }
 
     pub async fn worker(&self, name: &str, offer: Offer) -> TestWorker<'_> {
@@ -232,6 +275,11 @@ macro_rules! on_every_store {
             #[tokio::test]
             async fn sqlite_memory() {
                 check(Fixture::memory()).await;
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                check(Fixture::postgres()).await;
             }
         }
     )*};

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::locks;
 use super::sql;
 use crate::error::{Error, Kind, Result};
+use crate::store::locks;
 use crate::store::migrate::{self, Plan, SCHEMA};
 
 /// Older versions lose acknowledged rows when the owning process opens the file itself.

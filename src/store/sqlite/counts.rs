@@ -6,39 +6,15 @@ use super::sql;
 use super::tx::SqliteTx;
 use crate::error::Result;
 use crate::job::{LaneId, State};
-
-/// By how much the number of jobs in each state of a lane changes.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Delta([i64; State::ALL.len()]);
-
-impl Delta {
-    fn of(&self, state: State) -> i64 {
-        self.0[state as usize]
-    }
-}
+use crate::store::counts::Delta;
 
 impl SqliteTx<'_> {
-    /// Counts a job that came to `to`, from `from` unless it is new.
-    pub(super) fn count(&mut self, lane: LaneId, from: Option<State>, to: State) {
-        let delta = self.counts.entry(lane).or_default();
-        if let Some(from) = from {
-            delta.0[from as usize] -= 1;
-        }
-        delta.0[to as usize] += 1;
-    }
-
-    /// A job is no more.
-    pub(super) fn uncount(&mut self, lane: LaneId, from: State) {
-        self.counts.entry(lane).or_default().0[from as usize] -= 1;
-    }
-
     /// Writes what was counted. Every reader of counters calls it first.
     pub(super) fn flush(&mut self) -> Result<()> {
         if self.counts.is_empty() {
             return Ok(());
         }
-        let counts = std::mem::take(&mut self.counts);
-        for (lane, delta) in counts.into_iter().filter(|(_, d)| d.0.iter().any(|n| *n != 0)) {
+        for (lane, delta) in self.counts.take() {
             self.apply(lane, delta)?;
         }
         Ok(())
@@ -67,7 +43,8 @@ impl SqliteTx<'_> {
                 d(State::Done),
                 d(State::Failed),
                 d(State::Cancelled),
-                d(State::Skipped)
+                d(State::Skipped),
+                delta.pruned(),
             ],
         )?;
         let queued: i64 = State::ALL.into_iter().filter(|s| !s.is_terminal()).map(d).sum();

@@ -1,13 +1,14 @@
 //! The processes around the store.
 
 use rusqlite::params;
+use uuid::Uuid;
 
 use super::sql;
 use super::tx::{Column, SqliteTx, json, to_json};
 use crate::error::Result;
 use crate::job::WorkerId;
 use crate::job::lanes::Offer;
-use crate::store::{Fleet, Leader, NewWorker, Tx as _, Worker, WorkerState};
+use crate::store::{Fleet, Leader, NewNode, NewWorker, Node, Tx as _, Worker, WorkerState};
 use crate::time::{Span, Timestamp};
 
 impl Fleet for SqliteTx<'_> {
@@ -97,6 +98,7 @@ impl Fleet for SqliteTx<'_> {
                 epoch: r.get(1)?,
                 seen_at: r.get::<_, Column<Timestamp>>(2)?.0,
                 age: same_boot.then(|| Span::from_millis(boot.ms - seen)),
+                released: r.get(5)?,
             })
         })
     }
@@ -112,6 +114,60 @@ impl Fleet for SqliteTx<'_> {
         let boot = self.boot().clone();
         let now = self.now().0;
         Ok(self.execute(sql!("leader_seen"), params![epoch, now, boot.boot, boot.ms])? == 1)
+    }
+
+    fn resign(&mut self, epoch: i64) -> Result<()> {
+        self.execute(sql!("leader_release"), [epoch])?;
+        Ok(())
+    }
+
+    fn announce(&mut self, node: &NewNode, ttl: Span) -> Result<bool> {
+        let (now, expiry) = (self.now().0, self.expiry(ttl));
+        let boot = self.boot().boot.clone();
+        let row = params![
+            node.id.as_bytes().as_slice(),
+            node.name,
+            node.host,
+            node.pid,
+            node.address,
+            node.version,
+            node.load,
+            node.draining,
+            now,
+            ttl.as_millis(),
+            boot,
+            expiry,
+        ];
+        Ok(self.first(sql!("nodes_announce"), row, |r| r.get(0))?.unwrap_or_default())
+    }
+
+    fn nodes(&mut self) -> Result<Vec<Node>> {
+        let boot = self.boot().clone();
+        self.all(sql!("nodes_list"), params![boot.boot, boot.ms], |r| {
+            Ok(Node {
+                id: r.get::<_, Column<WorkerId>>(0)?.0.0,
+                name: r.get(1)?,
+                host: r.get(2)?,
+                pid: r.get(3)?,
+                address: r.get(4)?,
+                version: r.get(5)?,
+                load: r.get(6)?,
+                draining: r.get(7)?,
+                started_at: r.get::<_, Column<Timestamp>>(8)?.0,
+                heartbeat_at: r.get::<_, Column<Timestamp>>(9)?.0,
+                lost: r.get(10)?,
+            })
+        })
+    }
+
+    fn drain_node(&mut self, id: Uuid) -> Result<()> {
+        self.execute(sql!("nodes_drain"), [id.as_bytes().as_slice()])?;
+        Ok(())
+    }
+
+    fn retire(&mut self, id: Uuid) -> Result<()> {
+        self.execute(sql!("nodes_retire"), [id.as_bytes().as_slice()])?;
+        Ok(())
     }
 }
 

@@ -54,7 +54,7 @@ impl Jobs for SqliteTx<'_> {
                 return Err(Error::new(Kind::Corrupt, format!("job {number} is not {from}")));
             }
             if *from != life.state {
-                self.count(*lane, Some(*from), life.state);
+                self.counts.count(*lane, Some(*from), life.state);
             }
         }
         Ok(())
@@ -173,7 +173,7 @@ impl SqliteTx<'_> {
         for (key, value) in &spec.label {
             self.execute(sql!("labels_insert"), params![key, value, number])?;
         }
-        self.count(job.lane, None, life.state);
+        self.counts.count(job.lane, None, life.state);
         Ok(Some(number))
     }
 }

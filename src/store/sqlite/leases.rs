@@ -40,6 +40,7 @@ impl Leases for SqliteTx<'_> {
         let boot = self.boot().clone();
         self.execute(sql!("leases_forgive"), params![boot.boot, boot.ms])?;
         self.execute(sql!("workers_forgive"), params![boot.boot, boot.ms])?;
+        self.execute(sql!("nodes_forgive"), params![boot.boot, boot.ms])?;
         Ok(())
     }
 

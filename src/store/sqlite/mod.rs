@@ -10,7 +10,6 @@ mod keys;
 mod lanes;
 mod leases;
 mod letters;
-mod locks;
 mod maintain;
 mod outputs;
 mod policies;
@@ -25,7 +24,7 @@ use rusqlite::Connection;
 
 use self::connect::{begin, check_library, open_output, open_queue};
 use self::tx::{Reach, SqliteTx};
-use super::{Finding, Listening, Ownership, Store, Topics, Work, Written};
+use super::{Claim, Finding, Listening, Ownership, Store, Topics, Work, Writers, Written};
 use crate::error::{Error, Result};
 use crate::time::Clock;
 
@@ -133,7 +132,18 @@ fn keep(pool: &Mutex<Vec<Connection>>, conn: Connection) {
     }
 }
 
+/// The most works that share one commit.
+const BATCH: usize = 256;
+
 impl Store for Sqlite {
+    fn writers(&self) -> Writers {
+        Writers { count: 1, batch: BATCH }
+    }
+
+    fn fails_for_everyone(&self) -> bool {
+        true
+    }
+
     fn read(&self, work: &mut dyn Work) -> Result<()> {
         let Some(path) = &self.path else {
             let queue = lock(&self.writer);
@@ -198,9 +208,13 @@ impl Store for Sqlite {
 
     fn own(&self, name: &str) -> Result<Option<Ownership>> {
         match &self.path {
-            Some(path) => locks::own(path, name),
+            Some(path) => super::locks::own(path, name),
             None => Ok(Some(Ownership { after_a_death: false, lock: Box::new(()) })),
         }
+    }
+
+    fn claim_lead(&self) -> Result<Claim> {
+        Ok(self.own("leader")?.map_or(Claim::Taken, Claim::Lock))
     }
 
     fn check(&self) -> Result<Vec<Finding>> {

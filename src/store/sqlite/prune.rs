@@ -1,7 +1,5 @@
 //! Forgetting finished jobs, with everything that belongs to them (S11, S26).
 
-use std::collections::HashMap;
-
 use rusqlite::params;
 
 use super::sql;
@@ -19,14 +17,10 @@ impl Prune for SqliteTx<'_> {
     fn prune(&mut self, jobs: &[Record]) -> Result<()> {
         let numbers: Vec<Number> = jobs.iter().map(|job| job.number).collect();
         let list = to_json(&numbers)?;
-        let mut pruned: HashMap<&str, i64> = HashMap::new();
         for job in jobs {
-            self.uncount(job.lane, job.life.state);
-            *pruned.entry(&job.queue).or_default() += 1;
+            self.counts.prune(job.lane, job.life.state);
         }
-        for (queue, count) in pruned {
-            self.execute(sql!("prune_counted"), params![queue, count])?;
-        }
+        self.flush()?; // while the lanes' jobs are known
         // The events first: where they end is written in the jobs.
         for statement in [
             sql!("prune_events"),

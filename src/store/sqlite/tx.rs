@@ -1,15 +1,14 @@
 //! One transaction as an Op sees it, and the small conversions that all roles share.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{CachedStatement, Connection, Params, Row};
 use uuid::Uuid;
 
-use super::counts::Delta;
 use crate::error::{Error, Kind, Result};
-use crate::job::{Captured, JobId, LaneId, WorkerId};
+use crate::job::{Captured, JobId, WorkerId};
+use crate::store::counts::Counts;
 use crate::store::{Topics, Tx};
 use crate::time::{BootTime, Clock, Span, Timestamp};
 
@@ -27,7 +26,7 @@ pub(super) enum Reach<'c> {
 pub(super) struct SqliteTx<'c> {
     pub(super) queue: &'c Connection,
     pub(super) reach: Reach<'c>,
-    pub(super) counts: HashMap<LaneId, Delta>,
+    pub(super) counts: Counts,
     /// What surrounded the job stored last, and its text.
     pub(super) captured: Option<(Arc<Captured>, Option<Arc<str>>)>,
     /// The place of the event appended last.
@@ -43,7 +42,7 @@ impl<'c> SqliteTx<'c> {
         Self {
             queue,
             reach,
-            counts: HashMap::new(),
+            counts: Counts::default(),
             captured: None,
             last_seq: 0,
             now: clock.now(),

@@ -219,6 +219,8 @@ CREATE TABLE leader (
     name    TEXT NOT NULL,
     epoch   INTEGER NOT NULL,
     seen_at INTEGER NOT NULL,
+    -- It ended as planned: anybody may lead at once.
+    released  INTEGER NOT NULL DEFAULT 0 CHECK (released IN (0, 1)),
     boot      TEXT NOT NULL,
     seen_boot INTEGER NOT NULL
 ) STRICT;
@@ -233,4 +235,21 @@ CREATE TABLE output (
     gap     INTEGER NOT NULL DEFAULT 0,
     bytes   BLOB NOT NULL,
     PRIMARY KEY (number, attempt, seq)
+) STRICT, WITHOUT ROWID;
+
+-- Coordinators.
+CREATE TABLE nodes (
+    id           BLOB PRIMARY KEY,
+    name         TEXT NOT NULL,
+    host         TEXT NOT NULL,
+    pid          INTEGER NOT NULL,
+    address      TEXT,
+    version      TEXT NOT NULL,
+    load         REAL NOT NULL,
+    draining     INTEGER NOT NULL CHECK (draining IN (0, 1)),
+    started_at   INTEGER NOT NULL,
+    heartbeat_at INTEGER NOT NULL,
+    ttl          INTEGER NOT NULL,
+    boot         TEXT NOT NULL,
+    expires_boot INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

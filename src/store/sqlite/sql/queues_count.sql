@@ -1,3 +1,3 @@
 UPDATE queues SET blocked = blocked + ?2, scheduled = scheduled + ?3, pending = pending + ?4, running = running + ?5,
-    done = done + ?6, failed = failed + ?7, cancelled = cancelled + ?8, skipped = skipped + ?9
+    done = done + ?6, failed = failed + ?7, cancelled = cancelled + ?8, skipped = skipped + ?9, pruned = pruned + ?10
 WHERE name = ?1

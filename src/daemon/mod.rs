@@ -1,4 +1,7 @@
-//! A worker as a process: its name, the upkeep of the store, signals, systemd.
+//! Workers and coordinators as processes: their names, the upkeep of the store, signals, systemd.
+
+mod coordinator;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,23 +10,18 @@ use sd_notify::NotifyState;
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-use crate::error::{Error, Kind, Result};
-use crate::ops::lead::Lead;
-use crate::ops::status::Status;
-use crate::ops::sweep::{Sweep, SweepDue, Swept};
+pub use self::coordinator::run_coordinator;
+use crate::error::{Error, Result};
 use crate::queue::Queue;
 use crate::store::Ownership;
-use crate::time::{Clock, Span};
-use crate::worker::{self, Config, Stop, chance};
+use crate::time::Clock;
+use crate::worker::{self, Config, Stop};
 
-/// How often the leader looks whether there is something to do.
-const LOOK: Duration = Duration::from_secs(1);
-/// After how many looks the leader says that it lives, though there was nothing to do.
-const SAY: u32 = 5;
-/// A leader that has been silent for so long may be replaced though it holds the lock: it is stopped (S30).
-const SILENT: Span = Span::from_secs(15);
+/// How long the upkeep may take to end: one round that has begun, and letting go.
+const UPKEEP_LIMIT: Duration = Duration::from_secs(5);
 /// How many names are tried: HOST, HOST-2, …
 const MAX_NAMES: u32 = 1000;
 
@@ -40,11 +38,19 @@ pub struct Name {
 /// # Errors
 /// `Conflict` when a live worker of this machine has the name.
 pub fn claim_name(queue: &Queue, wanted: Option<&str>) -> Result<Name> {
-    let own = |name: &str| queue.own(&format!("workers/{name}"));
+    claim(queue, "worker", wanted)
+}
+
+/// Claims a name for a process of `kind`.
+///
+/// # Errors
+/// `Conflict` when a live process of this kind on this machine has the name.
+pub fn claim(queue: &Queue, kind: &str, wanted: Option<&str>) -> Result<Name> {
+    let own = |name: &str| queue.own(&format!("{kind}s/{name}"));
     if let Some(name) = wanted {
         return match own(name)? {
             Some(lock) => Ok(Name { name: name.into(), lock }),
-            None => Err(Error::conflict(format!("a worker named {name} runs on this machine"))
+            None => Err(Error::conflict(format!("a {kind} named {name} runs on this machine"))
                 .hint("choose another --name, or leave it out")),
         };
     }
@@ -55,7 +61,7 @@ pub fn claim_name(queue: &Queue, wanted: Option<&str>) -> Result<Name> {
             return Ok(Name { name, lock });
         }
     }
-    Err(Error::conflict(format!("{MAX_NAMES} workers run on this machine already")))
+    Err(Error::conflict(format!("{MAX_NAMES} {kind}s run on this machine already")))
 }
 
 /// The machine's name, made of the characters that names may have.
@@ -77,16 +83,44 @@ pub fn store_id(location: &str) -> String {
 pub async fn run_worker(queue: Queue, config: Config, clock: Arc<dyn Clock>) -> Result<()> {
     let (stop, stopped) = watch::channel(Stop::Run);
     let signals = tokio::spawn(obey_signals(stop));
-    let upkeep = tokio::spawn(upkeep(queue.clone(), config.name.clone()));
+    let upkeep = Upkeep::start(queue.clone(), config.name.clone(), Duration::ZERO);
     let watchdog = tokio::spawn(systemd(stopped.clone()));
     info!(worker = %config.name, slots = config.slots, store = %queue.location(), "ready");
     let result = worker::run(queue, config, clock, stopped).await;
     signals.abort();
-    upkeep.abort();
+    upkeep.end().await;
     watchdog.abort();
     notify(&[NotifyState::Stopping]);
     info!("ended");
     result
+}
+
+/// The upkeep beside what a process does otherwise.
+pub struct Upkeep {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Upkeep {
+    /// Leads the store of `queue` under `name` whenever nobody else does, from `after` on.
+    pub fn start(queue: Queue, name: String, after: Duration) -> Self {
+        let (stop, mut stopped) = watch::channel(false);
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(after) => upkeep::upkeep(queue, name, stopped).await,
+                _ = stopped.changed() => {}
+            }
+        });
+        Self { stop, task }
+    }
+
+    /// Lets go of the lead, so that another process takes it at once.
+    pub async fn end(self) {
+        let _ = self.stop.send(true); // it may have ended
+        if tokio::time::timeout(UPKEEP_LIMIT, self.task).await.is_err() {
+            warn!("the upkeep does not end");
+        }
+    }
 }
 
 /// First SIGTERM or SIGINT: drain. Second: interrupt what runs.
@@ -132,74 +166,4 @@ fn notify(state: &[NotifyState]) {
     if let Err(e) = sd_notify::notify(state) {
         warn!("systemd cannot be told: {e}");
     }
-}
-
-/// Does the upkeep whenever this process leads, and takes over when nobody does (S30).
-pub async fn upkeep(queue: Queue, name: String) {
-    let mut gap = false;
-    loop {
-        match lead(&queue, &name, gap).await {
-            Ok(()) => gap = false,
-            Err(e) if e.kind() == Kind::Unavailable => {
-                gap = true;
-                warn!("upkeep waits: {e}");
-            }
-            Err(e) => warn!("upkeep failed: {e}"),
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// Leads for as long as it may; returns at once when another process does.
-///
-/// After a `gap` in which the store could not be written, leases are given their time anew.
-async fn lead(queue: &Queue, name: &str, mut gap: bool) -> Result<()> {
-    let lock = queue.own("leader")?;
-    if lock.is_none() && !leader_is_silent(queue).await? {
-        return Ok(());
-    }
-    let epoch = queue.call(Lead { name: name.into() }).await?;
-    info!(epoch, "leading: this process does the upkeep");
-    let mut looks = 0;
-    loop {
-        looks += 1;
-        match sweep(queue, epoch, looks % SAY == 0, gap).await {
-            Ok(Some(Swept::Deposed)) => {
-                warn!("another process leads now");
-                return Ok(());
-            }
-            Ok(Some(Swept::Done { more: true, .. })) => {
-                gap = false;
-                looks = SAY - 1; // the next round at once
-                continue;
-            }
-            Ok(Some(_)) => gap = false,
-            Ok(None) => {}
-            Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
-                gap = true;
-                warn!("upkeep waits: {e}");
-            }
-            Err(e) => return Err(e),
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// One round, where something is to be done or it is time to say that the leader lives.
-async fn sweep(queue: &Queue, epoch: i64, say: bool, gap: bool) -> Result<Option<Swept>> {
-    if !say && !gap && !queue.call(SweepDue {}).await? {
-        return Ok(None);
-    }
-    let swept = queue.call(Sweep { epoch, gap, jitter: chance() }).await?;
-    if let Swept::Done { reaped, .. } = &swept
-        && !reaped.is_empty()
-    {
-        info!(jobs = ?reaped, "took back jobs whose leases had expired");
-    }
-    Ok(Some(swept))
-}
-
-async fn leader_is_silent(queue: &Queue) -> Result<bool> {
-    let leader = queue.call(Status {}).await?.leader;
-    Ok(leader.is_some_and(|l| l.age.is_none_or(|age| age > SILENT)))
 }

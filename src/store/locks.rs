@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::Ownership;
 use crate::error::{Error, Result};
-use crate::store::Ownership;
 
 /// A file beside the store, never the store itself: closing one would drop SQLite's own locks.
 fn path_of(store: &Path, name: &str) -> PathBuf {

@@ -1,0 +1,140 @@
+//! The upkeep of a store: done by whichever long-lived process leads, handed over when that one ends (S30).
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::engine::Subscription;
+use crate::error::{Kind, Result};
+use crate::ops::lead::{Lead, MayLead, Resign, Right};
+use crate::ops::sweep::{Sweep, SweepDue, Swept};
+use crate::queue::Queue;
+use crate::store::{Claim, Topics};
+use crate::worker::chance;
+
+/// How often the leader looks whether there is something to do, and the others whether there is a leader.
+const LOOK: Duration = Duration::from_secs(1);
+/// After how many looks the leader says that it lives, though there was nothing to do.
+const SAY: u32 = 5;
+/// How long holders of expired leases have to renew them after the store was seen to take writes (S2).
+const PATIENCE: Duration = Duration::from_millis(600);
+/// How long letting go of the lead may take.
+const RESIGN_LIMIT: Duration = Duration::from_secs(2);
+
+/// Does the upkeep whenever this process leads, and takes over when nobody does; lets go when `stop` becomes true.
+pub async fn upkeep(queue: Queue, name: String, mut stop: watch::Receiver<bool>) {
+    let mut changes = queue.subscribe(Topics::CONTROL).inspect_err(|e| warn!("upkeep cannot listen: {e}")).ok();
+    let mut gap = false;
+    while !*stop.borrow() {
+        match lead(&queue, &name, gap, &mut stop).await {
+            Ok(()) => gap = false,
+            Err(e) if e.kind() == Kind::Unavailable => {
+                gap = true;
+                warn!("upkeep waits: {e}");
+            }
+            Err(e) => warn!("upkeep failed: {e}"),
+        }
+        // A leader that ends says so.
+        tokio::select! {
+            () = change(&mut changes) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+/// Waits for a word from others, or until it is time to look.
+async fn change(changes: &mut Option<Subscription>) {
+    match changes {
+        Some(changes) => {
+            changes.changed(Some(Instant::now() + LOOK)).await;
+        }
+        None => tokio::time::sleep(LOOK).await,
+    }
+}
+
+/// Leads for as long as it may; returns at once when another process does.
+///
+/// After a `gap` in which the store could not be written, leases are given their time anew.
+async fn lead(queue: &Queue, name: &str, gap: bool, stop: &mut watch::Receiver<bool>) -> Result<()> {
+    let claim = queue.claim_lead()?;
+    let right = match claim {
+        Claim::Lock(_) => Right::Lock,
+        Claim::Row => Right::Row,
+        Claim::Taken => Right::Silence,
+    };
+    let may = right == Right::Lock || queue.call(MayLead { right }).await?;
+    if !may {
+        return Ok(());
+    }
+    let Some(epoch) = queue.call(Lead { name: name.into(), right }).await? else { return Ok(()) };
+    info!(epoch, "leading: this process does the upkeep");
+    let led = keep_up(queue, epoch, gap, stop).await;
+    drop(claim);
+    if *stop.borrow() {
+        // Only to be quicker: without it the others wait until the silence is long enough.
+        let resigned = tokio::time::timeout(RESIGN_LIMIT, queue.call(Resign { epoch })).await;
+        debug!(epoch, in_time = resigned.is_ok(), "let go of the lead");
+    }
+    led
+}
+
+/// The rounds of one leader, until it is deposed or told to stop.
+async fn keep_up(queue: &Queue, epoch: i64, mut gap: bool, stop: &mut watch::Receiver<bool>) -> Result<()> {
+    let mut looks = 0;
+    while !*stop.borrow() {
+        looks += 1;
+        match round(queue, epoch, looks % SAY == 0, gap).await {
+            Ok(Some(Swept::Deposed)) => {
+                warn!("another process leads now");
+                return Ok(());
+            }
+            Ok(Some(Swept::Done { more: true, .. })) => {
+                gap = false;
+                looks = SAY - 1; // the next round at once
+                continue;
+            }
+            Ok(Some(_)) => gap = false,
+            Ok(None) => {}
+            Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
+                gap = true;
+                warn!("upkeep waits: {e}");
+            }
+            Err(e) => return Err(e),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            _ = stop.changed() => {}
+        }
+    }
+    Ok(())
+}
+
+/// One round, where something is to be done or it is time to say that the leader lives.
+async fn round(queue: &Queue, epoch: i64, say: bool, gap: bool) -> Result<Option<Swept>> {
+    let due = queue.call(SweepDue {}).await?;
+    if !say && !gap && !due.any() {
+        return Ok(None);
+    }
+    if due.expired && !gap {
+        // Leases may have run out because nobody could write for a moment. A write that succeeds tells that it is over,
+        // and who is alive renews now.
+        let swept = sweep(queue, epoch, Sweep { reap: false, ..Sweep::of(epoch, chance()) }).await?;
+        if swept == Swept::Deposed {
+            return Ok(Some(swept));
+        }
+        tokio::time::sleep(PATIENCE).await;
+    }
+    sweep(queue, epoch, Sweep { gap, ..Sweep::of(epoch, chance()) }).await.map(Some)
+}
+
+async fn sweep(queue: &Queue, epoch: i64, op: Sweep) -> Result<Swept> {
+    let swept = queue.call(op).await?;
+    if let Swept::Done { reaped, .. } = &swept
+        && !reaped.is_empty()
+    {
+        info!(epoch, jobs = ?reaped, "took back jobs whose leases had expired");
+    }
+    Ok(swept)
+}

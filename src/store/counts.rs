@@ -1,0 +1,63 @@
+//! How many jobs of a lane came to a state or left it in one transaction.
+
+use std::collections::HashMap;
+
+use crate::job::{LaneId, State};
+
+/// By how much the number of jobs in each state of a lane changes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Delta {
+    states: [i64; State::ALL.len()],
+    pruned: i64,
+}
+
+impl Delta {
+    pub(super) fn of(&self, state: State) -> i64 {
+        self.states[state as usize]
+    }
+
+    pub(super) fn pruned(&self) -> i64 {
+        self.pruned
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.states.iter().all(|n| *n == 0) && self.pruned == 0
+    }
+}
+
+/// The changes of all lanes, until they are written.
+#[derive(Default)]
+pub(super) struct Counts(HashMap<LaneId, Delta>);
+
+impl Counts {
+    /// Counts a job that came to `to`, from `from` unless it is new.
+    pub(super) fn count(&mut self, lane: LaneId, from: Option<State>, to: State) {
+        let delta = self.0.entry(lane).or_default();
+        if let Some(from) = from {
+            delta.states[from as usize] -= 1;
+        }
+        delta.states[to as usize] += 1;
+    }
+
+    /// A job is forgotten.
+    pub(super) fn prune(&mut self, lane: LaneId, from: State) {
+        let delta = self.0.entry(lane).or_default();
+        delta.states[from as usize] -= 1;
+        delta.pruned += 1;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// What is to be written, in the order of lanes so that writers never wait in a circle.
+    pub(super) fn take(&mut self) -> Vec<(LaneId, Delta)> {
+        let mut counts: Vec<_> = self.0.drain().filter(|(_, delta)| !delta.is_nothing()).collect();
+        counts.sort_unstable_by_key(|(lane, _)| *lane);
+        counts
+    }
+}

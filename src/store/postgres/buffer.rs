@@ -1,0 +1,275 @@
+//! Writes of one transaction that answer nothing, until they are sent in one breath.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::conn::{Call, values};
+use super::sql;
+use super::tx::{int, text};
+use crate::error::Kind;
+use crate::job::output::{Chunk, Stream};
+use crate::job::{Attempt, Fence, LaneId, Number, Outcome, State, WorkerId};
+use crate::store::Change;
+use crate::store::counts::Counts;
+use crate::time::Timestamp;
+
+/// What waits to be written.
+#[derive(Default)]
+pub(super) struct Buffer {
+    pub(super) counts: Counts,
+    pub(super) events: Events,
+    saves: Saves,
+    /// The jobs in `saves`.
+    saved: HashSet<Number>,
+    attempts: Attempts,
+    released: Fences,
+    granted: Option<Grants>,
+    outputs: Outputs,
+    /// Lanes that got pending jobs and are to be kept active.
+    awake: BTreeSet<LaneId>,
+}
+
+/// Leases to be given.
+struct Grants {
+    worker: WorkerId,
+    ttl: i64,
+    expires_at: i64,
+    fences: Fences,
+}
+
+/// Columns of events.
+#[derive(Default)]
+pub(super) struct Events {
+    pub(super) kinds: Vec<&'static str>,
+    pub(super) numbers: Vec<Option<i64>>,
+    pub(super) attempts: Vec<Option<i32>>,
+    pub(super) workers: Vec<Option<String>>,
+    pub(super) actors: Vec<Option<String>>,
+    pub(super) states: Vec<Option<&'static str>>,
+    pub(super) data: Vec<Option<String>>,
+}
+
+#[derive(Default)]
+struct Saves {
+    numbers: Vec<i64>,
+    states: Vec<&'static str>,
+    /// attempt, generation, failures, losses, interruptions, streak, waiting
+    counters: [Vec<i32>; 7],
+    due: Vec<Option<i64>>,
+    deadlines: Vec<Option<i64>>,
+    reasons: Vec<Option<String>>,
+    finished: Vec<Option<i64>>,
+    cancels: Vec<Option<i64>>,
+    before: Vec<&'static str>,
+}
+
+#[derive(Default)]
+struct Attempts {
+    numbers: Vec<i64>,
+    attempts: Vec<i32>,
+    workers: Vec<Option<String>>,
+    started: Vec<Option<i64>>,
+    finished: Vec<Option<i64>>,
+    outcomes: Vec<Option<&'static str>>,
+    codes: Vec<Option<i32>>,
+    signals: Vec<Option<i32>>,
+    errors: Vec<Option<String>>,
+}
+
+/// Columns of fences.
+#[derive(Default)]
+pub(super) struct Fences {
+    pub(super) numbers: Vec<i64>,
+    pub(super) attempts: Vec<i32>,
+}
+
+impl Fences {
+    pub(super) fn of(fences: &[Fence]) -> Self {
+        let mut columns = Self::default();
+        columns.add(fences);
+        columns
+    }
+
+    fn add(&mut self, fences: &[Fence]) {
+        self.numbers.extend(fences.iter().map(|f| f.number));
+        self.attempts.extend(fences.iter().map(|f| int(f.attempt)));
+    }
+}
+
+#[derive(Default)]
+struct Outputs {
+    numbers: Vec<i64>,
+    attempts: Vec<i32>,
+    seqs: Vec<i64>,
+    streams: Vec<i16>,
+    times: Vec<i64>,
+    gaps: Vec<i64>,
+    bytes: Vec<Vec<u8>>,
+}
+
+impl Buffer {
+    /// Whether a job's new life waits here.
+    pub(super) fn has_saved(&self, number: Number) -> bool {
+        self.saved.contains(&number)
+    }
+
+    pub(super) fn has_leases(&self) -> bool {
+        self.granted.is_some() || !self.released.numbers.is_empty()
+    }
+
+    pub(super) fn has_attempts(&self) -> bool {
+        self.has_leases() || !self.attempts.numbers.is_empty()
+    }
+
+    pub(super) fn save(&mut self, change: &Change) {
+        let (life, s) = (change.life, &mut self.saves);
+        self.saved.insert(change.number);
+        s.numbers.push(change.number);
+        s.states.push(life.state.as_str());
+        let counters =
+            [life.attempt, life.generation, life.failures, life.losses, life.interruptions, life.streak, life.waiting];
+        for (column, n) in s.counters.iter_mut().zip(counters) {
+            column.push(int(n));
+        }
+        s.due.push(life.due_at.map(|t| t.0));
+        s.deadlines.push(life.deadline_at.map(|t| t.0));
+        s.reasons.push(life.reason.as_deref().map(text));
+        s.finished.push(life.finished_at.map(|t| t.0));
+        s.cancels.push(life.cancel_requested_at.map(|t| t.0));
+        s.before.push(change.from.as_str());
+        if change.from != life.state {
+            self.counts.count(change.lane, Some(change.from), life.state);
+            self.mark_awake(change.lane, life.state);
+        }
+    }
+
+    /// A lane that has a pending job must be looked at.
+    pub(super) fn mark_awake(&mut self, lane: LaneId, state: State) {
+        if state == State::Pending {
+            self.awake.insert(lane);
+        }
+    }
+
+    /// The lanes that got pending jobs, in order.
+    pub(super) fn take_awake(&mut self) -> Vec<LaneId> {
+        std::mem::take(&mut self.awake).into_iter().collect()
+    }
+
+    pub(super) fn record(&mut self, number: Number, a: &Attempt) {
+        let columns = &mut self.attempts;
+        columns.numbers.push(number);
+        columns.attempts.push(int(a.number));
+        columns.workers.push(a.worker.as_deref().map(text));
+        columns.started.push(a.started_at.map(|t| t.0));
+        columns.finished.push(a.finished_at.map(|t| t.0));
+        columns.outcomes.push(a.outcome.map(Outcome::as_str));
+        columns.codes.push(a.exit_code);
+        columns.signals.push(a.signal);
+        columns.errors.push(a.error.as_deref().map(text));
+    }
+
+    pub(super) fn release(&mut self, fences: &[Fence]) {
+        self.released.add(fences);
+    }
+
+    /// Leases of one worker; false: those of another wait still.
+    pub(super) fn grant(&mut self, worker: WorkerId, fences: &[Fence], ttl: i64, expires_at: i64) -> bool {
+        let grants = self.granted.get_or_insert_with(|| Grants { worker, ttl, expires_at, fences: Fences::default() });
+        if grants.worker != worker || grants.ttl != ttl {
+            return false;
+        }
+        grants.fences.add(fences);
+        true
+    }
+
+    pub(super) fn put_output(&mut self, fence: Fence, chunks: &[Chunk]) {
+        let o = &mut self.outputs;
+        for c in chunks {
+            o.numbers.push(fence.number);
+            o.attempts.push(int(fence.attempt));
+            o.seqs.push(c.seq.into());
+            o.streams.push(match c.stream {
+                Stream::Stdout => 1,
+                Stream::Stderr => 2,
+            });
+            o.times.push(c.at.0);
+            o.gaps.push(i64::try_from(c.gap).unwrap_or(i64::MAX));
+            o.bytes.push(c.bytes.clone());
+        }
+    }
+
+    /// The statements that write all this, in an order that they can have.
+    pub(super) fn take(&mut self, now: Timestamp) -> Vec<Call> {
+        let mut calls = Vec::new();
+        let mut add = |sql, params, meant| calls.push(Call { sql, params, meant });
+        let e = std::mem::take(&mut self.events);
+        if !e.kinds.is_empty() {
+            let columns = values![now.0, e.kinds, e.numbers, e.attempts, e.workers, e.actors, e.states, e.data];
+            add(sql!("events_append"), columns, None);
+        }
+        let a = std::mem::take(&mut self.attempts);
+        if !a.numbers.is_empty() {
+            let columns = values![
+                a.numbers, a.attempts, a.workers, a.started, a.finished, a.outcomes, a.codes, a.signals, a.errors
+            ];
+            add(sql!("attempts_insert"), columns, None);
+        }
+        let r = std::mem::take(&mut self.released);
+        if !r.numbers.is_empty() {
+            add(sql!("leases_release"), values![r.numbers, r.attempts], None);
+        }
+        if let Some(g) = self.granted.take() {
+            let must = (g.fences.numbers.len(), Kind::Conflict, "the worker is not registered");
+            let columns = values![g.worker.0, now.0, g.ttl, g.expires_at, g.fences.numbers, g.fences.attempts];
+            add(sql!("leases_grant"), columns, Some(must));
+        }
+        let o = std::mem::take(&mut self.outputs);
+        if !o.numbers.is_empty() {
+            let columns = values![o.numbers, o.attempts, o.seqs, o.streams, o.times, o.gaps, o.bytes];
+            add(sql!("output_put"), columns, None);
+        }
+        let s = std::mem::take(&mut self.saves);
+        if !s.numbers.is_empty() {
+            self.saved.clear();
+            let must = (s.numbers.len(), Kind::Corrupt, "a job is not in the state that it leaves");
+            let [attempt, generation, failures, losses, interruptions, streak, waiting] = s.counters;
+            let columns = values![
+                s.numbers,
+                s.states,
+                attempt,
+                generation,
+                failures,
+                losses,
+                interruptions,
+                streak,
+                waiting,
+                s.due,
+                s.deadlines,
+                s.reasons,
+                s.finished,
+                s.cancels,
+                s.before
+            ];
+            add(sql!("jobs_save"), columns, Some(must));
+        }
+        let counts = self.counts.take();
+        if !counts.is_empty() {
+            let column = |state: State| counts.iter().map(|(_, d)| d.of(state)).collect::<Vec<i64>>();
+            let lanes: Vec<i64> = counts.iter().map(|(lane, _)| *lane).collect();
+            let pruned: Vec<i64> = counts.iter().map(|(_, d)| d.pruned()).collect();
+            let columns = values![
+                lanes,
+                column(State::Blocked),
+                column(State::Scheduled),
+                column(State::Pending),
+                column(State::Running),
+                column(State::Done),
+                column(State::Failed),
+                column(State::Cancelled),
+                column(State::Skipped),
+                pruned
+            ];
+            add(sql!("counts_add"), columns, None);
+        }
+        calls
+    }
+}

@@ -1,0 +1,190 @@
+//! One connection: statements that are prepared once, and several sent in one breath.
+//!
+//! tokio-postgres is driven by a small runtime per connection, so that whoever runs an Op needs to know nothing of it.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
+
+use super::fault::{self, Fault};
+use super::place::Place;
+use crate::error::{Error, Kind, Result};
+
+/// How long the server works on a statement at most.
+const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
+/// How long it waits for a lock.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a transaction of ours may do nothing: then its process hangs, and others wait for it.
+const IDLE_LIMIT: Duration = Duration::from_secs(15);
+/// After this time an answer is not to be expected any more.
+const ANSWER_LIMIT: Duration = Duration::from_secs(40);
+/// The oldest server that is used.
+const OLDEST: u32 = 120_000;
+
+/// A value for a statement.
+pub(super) type Param = Box<dyn ToSql + Sync + Send>;
+
+/// A statement with its values.
+pub(super) struct Call {
+    pub(super) sql: &'static str,
+    pub(super) params: Vec<Param>,
+    /// How many rows it must give, and what is wrong otherwise.
+    pub(super) meant: Option<(usize, Kind, &'static str)>,
+}
+
+impl Call {
+    pub(super) fn new(sql: &'static str, params: Vec<Param>) -> Self {
+        Self { sql, params, meant: None }
+    }
+}
+
+/// Values for a statement, in order.
+macro_rules! values {
+    ($($value:expr),* $(,)?) => { vec![$(Box::new($value) as $crate::store::postgres::conn::Param),*] };
+}
+pub(super) use values;
+
+/// What went wrong, and what it means for the transaction.
+pub(super) struct Failure {
+    pub(super) fault: Fault,
+    pub(super) error: Error,
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(e: tokio_postgres::Error) -> Self {
+        Self { fault: fault::of(&e), error: fault::error(&e) }
+    }
+}
+
+/// A runtime that may be dropped anywhere, also by a task of another.
+struct Driver(Option<Runtime>);
+
+impl Deref for Driver {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        match &self.0 {
+            Some(runtime) => runtime,
+            None => unreachable!("it is taken in drop only"),
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A connection to the server.
+pub(super) struct Conn {
+    runtime: Driver,
+    client: Client,
+    statements: HashMap<&'static str, Statement>,
+    /// The server's process for it.
+    pub(super) backend: i32,
+    driver: JoinHandle<()>,
+}
+
+impl Conn {
+    /// Connects; `limit` is what a statement may take.
+    pub(super) fn open(place: &Place, limit: Duration) -> Result<Self> {
+        let runtime = Driver(Some(Builder::new_current_thread().enable_all().build()?));
+        let tls = place.tls()?;
+        let config = place.config();
+        let connected = runtime.block_on(async { tokio::time::timeout(ANSWER_LIMIT, config.connect(tls)).await });
+        let (client, connection) = match connected {
+            Ok(Ok(both)) => both,
+            Ok(Err(e)) => return Err(fault::error(&e).context(place)),
+            Err(_) => return Err(Error::unavailable(format!("{place}: the PostgreSQL server does not answer"))),
+        };
+        let driver = runtime.spawn(async move {
+            if let Err(e) = connection.await {
+                tracing::debug!("a connection to PostgreSQL ended: {e}");
+            }
+        });
+        let mut conn = Self { runtime, client, statements: HashMap::new(), backend: 0, driver };
+        // Plans by rule and not by statistics, which say nothing of a table that fills and empties all day.
+        let settings = format!(
+            "SET search_path TO {schema}; SET statement_timeout TO {}; SET lock_timeout TO {};
+             SET idle_in_transaction_session_timeout TO {}; SET plan_cache_mode TO force_generic_plan;
+             SET enable_seqscan TO off; SET jit TO off; SET timezone TO 'UTC'; SET client_min_messages TO warning;
+             SELECT pg_backend_pid(), current_setting('server_version_num'), current_setting('server_version')",
+            limit.as_millis(),
+            LOCK_LIMIT.as_millis(),
+            IDLE_LIMIT.as_millis(),
+            schema = place.schema,
+        );
+        let rows = conn.simple(&settings).map_err(|f| f.error.context(place))?;
+        let cell = |i: usize| rows.first().and_then(|row| row.get(i).cloned().flatten()).unwrap_or_default();
+        conn.backend = cell(0).parse().unwrap_or_default();
+        let version: u32 = cell(1).parse().unwrap_or_default();
+        if version < OLDEST {
+            return Err(
+                Error::unavailable(format!("{place}: PostgreSQL {} is too old", cell(2))).hint("orx needs 12 or newer")
+            );
+        }
+        Ok(conn)
+    }
+
+    /// A connection for Ops.
+    pub(super) fn for_ops(place: &Place) -> Result<Self> {
+        Self::open(place, STATEMENT_LIMIT)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed() || self.driver.is_finished()
+    }
+
+    /// Runs statements without values, also several; gives the rows of all as text.
+    pub(super) fn simple(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, Failure> {
+        let messages = self.runtime.block_on(bounded(self.client.simple_query(sql)))?;
+        let row = |m: SimpleQueryMessage| match m {
+            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
+            _ => None,
+        };
+        Ok(messages.into_iter().filter_map(row).collect())
+    }
+
+    /// Sends all statements in one breath, and gives the rows of each. After a failure the later ones did nothing.
+    pub(super) fn run(&mut self, calls: &[Call]) -> Result<Vec<Vec<Row>>, Failure> {
+        for call in calls {
+            if !self.statements.contains_key(call.sql) {
+                let statement = self.runtime.block_on(bounded(self.client.prepare(call.sql)))?;
+                self.statements.insert(call.sql, statement);
+            }
+        }
+        let (client, statements) = (&self.client, &self.statements);
+        let queries = calls.iter().map(|call| async move {
+            let params: Vec<&(dyn ToSql + Sync)> = call.params.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect();
+            client.query(&statements[call.sql], &params).await
+        });
+        // In order: join_all polls in order, and a prepared statement is sent when it is polled first.
+        let answers = self.runtime.block_on(bounded(async { Ok(join_all(queries).await) }))?;
+        answers.into_iter().map(|rows| rows.map_err(Failure::from)).collect()
+    }
+
+    /// Runs a statement made at run time.
+    pub(super) fn query(&mut self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Failure> {
+        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect();
+        self.runtime.block_on(bounded(self.client.query(sql, &params)))
+    }
+}
+
+/// No answer may be waited for for ever, not even from a server that was unplugged.
+async fn bounded<T>(answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Failure> {
+    match tokio::time::timeout(ANSWER_LIMIT, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => {
+            Err(Failure { fault: Fault::Gone, error: Error::unavailable("the PostgreSQL server does not answer") })
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What the server or the network said, in the words of orx.
+
+use tokio_postgres::error::SqlState;
+
+use crate::error::{Error, Kind};
+
+/// What a failure means for the transaction it happened in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Another transaction stood in the way: the same again will work.
+    Again,
+    /// The connection is gone.
+    Gone,
+    /// The server cannot do it now.
+    Broken,
+}
+
+pub(super) fn of(error: &tokio_postgres::Error) -> Fault {
+    let Some(state) = error.code() else { return Fault::Gone };
+    match *state {
+        SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED => Fault::Again,
+        SqlState::ADMIN_SHUTDOWN
+        | SqlState::CRASH_SHUTDOWN
+        | SqlState::CANNOT_CONNECT_NOW
+        | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => Fault::Gone,
+        _ => Fault::Broken,
+    }
+}
+
+/// The error for a person; never with a password in it.
+pub(super) fn error(error: &tokio_postgres::Error) -> Error {
+    let Some(db) = error.as_db_error() else {
+        let said = match std::error::Error::source(error) {
+            Some(source) => source.to_string(),
+            None => error.to_string(),
+        };
+        return Error::unavailable("the PostgreSQL server cannot be reached").source(said);
+    };
+    let message = db.message().to_owned();
+    let say = |what: &str| Error::unavailable(format!("{what}: {message}"));
+    match *db.code() {
+        SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+            say("PostgreSQL refused us").hint("the password is read from PGPASSWORD, PGPASSFILE or ~/.pgpass")
+        }
+        SqlState::INVALID_CATALOG_NAME => say("PostgreSQL refused us").hint("make it with: createdb NAME"),
+        SqlState::INSUFFICIENT_PRIVILEGE => {
+            say("PostgreSQL refused us").hint("the README names the rights that owner, worker and reader need")
+        }
+        SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_COLUMN | SqlState::UNDEFINED_FUNCTION => {
+            Error::new(Kind::Corrupt, format!("the schema is not what orx made: {message}"))
+        }
+        SqlState::DISK_FULL | SqlState::OUT_OF_MEMORY | SqlState::INSUFFICIENT_RESOURCES => {
+            say("PostgreSQL has no room").hint("nothing is lost; it goes on when there is room").for_everyone()
+        }
+        SqlState::READ_ONLY_SQL_TRANSACTION => say("PostgreSQL takes no writes").for_everyone(),
+        SqlState::TOO_MANY_CONNECTIONS => say("PostgreSQL takes no more connections"),
+        SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED => {
+            say("PostgreSQL took too long").hint("another session may hold a lock; pg_stat_activity tells")
+        }
+        _ if db.code().code().starts_with("23") => {
+            Error::new(Kind::Corrupt, format!("a rule of the schema was broken: {message}"))
+        }
+        _ => say("PostgreSQL failed"),
+    }
+}

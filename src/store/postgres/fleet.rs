@@ -1,0 +1,192 @@
+//! The processes around the store.
+
+use super::conn::{Call, values};
+use super::sql;
+use super::tx::{PgTx, get, json, to_json};
+use crate::error::Result;
+use crate::job::lanes::Offer;
+use crate::job::{Number, WorkerId};
+use crate::store::{Fleet, Leader, NewNode, NewWorker, Node, Tx as _, Worker, WorkerState};
+use crate::time::{Span, Timestamp};
+
+/// By how much the server's clock may differ from the boot clock's progress before all leases are shifted (S1).
+const DRIFT: i64 = 1000;
+
+impl Fleet for PgTx<'_> {
+    fn register(&mut self, worker: &NewWorker, ttl: Span) -> Result<()> {
+        self.rows(
+            sql!("workers_register"),
+            values![
+                worker.id.0,
+                worker.name.clone(),
+                worker.host.clone(),
+                i64::from(worker.pid),
+                to_json(&worker.offer)?,
+                i64::from(worker.slots),
+                worker.version.clone(),
+                worker.solo,
+                self.now().0,
+                ttl.as_millis(),
+                self.expiry(ttl),
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn heartbeat(&mut self, id: WorkerId, ttl: Span) -> Result<Option<WorkerState>> {
+        let state: Option<String> =
+            self.column(sql!("workers_heartbeat"), values![id.0, self.now().0, self.expiry(ttl)])?.pop();
+        Ok(state.map(|s| worker_state(&s)))
+    }
+
+    fn deregister(&mut self, id: WorkerId) -> Result<()> {
+        self.flush()?;
+        self.rows(sql!("workers_deregister"), values![id.0])?;
+        Ok(())
+    }
+
+    fn workers(&mut self) -> Result<Vec<Worker>> {
+        self.flush()?;
+        let rows = self.rows(sql!("workers_list"), values![self.now().0])?;
+        rows.iter()
+            .map(|row| {
+                let Offer { queues, labels, handlers, .. } = json(&get::<String>(row, 5)?)?;
+                Ok(Worker {
+                    id: WorkerId(get(row, 0)?),
+                    name: get(row, 1)?,
+                    host: get(row, 2)?,
+                    pid: u32::try_from(get::<i64>(row, 3)?).unwrap_or_default(),
+                    state: match get(row, 11)? {
+                        true => WorkerState::Lost,
+                        false => worker_state(&get::<String>(row, 4)?),
+                    },
+                    queues,
+                    labels,
+                    handlers,
+                    slots: u32::try_from(get::<i64>(row, 6)?).unwrap_or_default(),
+                    running: get::<Vec<Number>>(row, 12)?,
+                    version: get(row, 7)?,
+                    started_at: Timestamp(get(row, 9)?),
+                    heartbeat_at: Timestamp(get(row, 10)?),
+                    solo: get(row, 8)?,
+                })
+            })
+            .collect()
+    }
+
+    fn ask_drain(&mut self, id: WorkerId) -> Result<()> {
+        self.rows(sql!("workers_drain"), values![id.0])?;
+        Ok(())
+    }
+
+    fn leader(&mut self) -> Result<Option<Leader>> {
+        let mut calls = vec![Call::new(sql!("leader_find"), values![])];
+        if self.writes() {
+            // One at a time: two that found the leader silent must not both take over.
+            calls.insert(0, Call::new(sql!("leader_lock"), values![]));
+        }
+        let rows = self.run(&calls)?.pop().unwrap_or_default();
+        let leader = rows.first().map(|row| {
+            let seen_at: i64 = get(row, 2)?;
+            let age = if self.clock_is_in_doubt() { 0 } else { (self.now().0 - seen_at).max(0) };
+            Ok(Leader {
+                name: get(row, 0)?,
+                epoch: get(row, 1)?,
+                seen_at: Timestamp(seen_at),
+                age: Some(Span::from_millis(age)),
+                released: get(row, 3)?,
+            })
+        });
+        leader.transpose()
+    }
+
+    fn lead(&mut self, name: &str) -> Result<i64> {
+        let (boot, ms) = self.boot_mark();
+        let epochs = self.column(sql!("leader_take"), values![name.to_owned(), self.now().0, boot, ms])?;
+        Ok(epochs.into_iter().next().unwrap_or_default())
+    }
+
+    fn still_leads(&mut self, epoch: i64) -> Result<bool> {
+        let (boot, ms) = self.boot_mark();
+        let now = self.now().0;
+        let mut answers = self.run(&[
+            Call::new(sql!("leader_find"), values![]),
+            Call::new(sql!("leader_seen"), values![epoch, now, boot.clone(), ms]),
+        ])?;
+        let leads = answers.pop().is_some_and(|rows| !rows.is_empty());
+        let before = answers.pop().unwrap_or_default();
+        if let (true, Some(row)) = (leads, before.first()) {
+            let (last, last_boot, last_ms): (i64, String, i64) = (get(row, 2)?, get(row, 4)?, get(row, 5)?);
+            let drift = (now - last) - (ms - last_ms);
+            if !boot.is_empty() && boot == last_boot && drift.abs() > DRIFT {
+                tracing::warn!(drift_ms = drift, "the server's clock jumped: all leases are shifted");
+                let call = |sql| Call::new(sql, values![drift]);
+                self.run(&[call(sql!("leases_shift")), call(sql!("workers_shift")), call(sql!("nodes_shift"))])?;
+            }
+        }
+        Ok(leads)
+    }
+
+    fn resign(&mut self, epoch: i64) -> Result<()> {
+        self.rows(sql!("leader_release"), values![epoch])?;
+        Ok(())
+    }
+
+    fn announce(&mut self, node: &NewNode, ttl: Span) -> Result<bool> {
+        let draining = self.column(
+            sql!("nodes_announce"),
+            values![
+                node.id,
+                node.name.clone(),
+                node.host.clone(),
+                i64::from(node.pid),
+                node.address.clone(),
+                node.version.clone(),
+                node.load,
+                node.draining,
+                self.now().0,
+                ttl.as_millis(),
+                self.expiry(ttl),
+            ],
+        )?;
+        Ok(draining.into_iter().next().unwrap_or_default())
+    }
+
+    fn nodes(&mut self) -> Result<Vec<Node>> {
+        let rows = self.rows(sql!("nodes_list"), values![self.now().0])?;
+        rows.iter()
+            .map(|row| {
+                Ok(Node {
+                    id: get(row, 0)?,
+                    name: get(row, 1)?,
+                    host: get(row, 2)?,
+                    pid: u32::try_from(get::<i64>(row, 3)?).unwrap_or_default(),
+                    address: get(row, 4)?,
+                    version: get(row, 5)?,
+                    load: get(row, 6)?,
+                    draining: get(row, 7)?,
+                    started_at: Timestamp(get(row, 8)?),
+                    heartbeat_at: Timestamp(get(row, 9)?),
+                    lost: get(row, 10)?,
+                })
+            })
+            .collect()
+    }
+
+    fn drain_node(&mut self, id: uuid::Uuid) -> Result<()> {
+        self.rows(sql!("nodes_drain"), values![id])?;
+        Ok(())
+    }
+
+    fn retire(&mut self, id: uuid::Uuid) -> Result<()> {
+        self.rows(sql!("nodes_retire"), values![id])?;
+        Ok(())
+    }
+}
+
+fn worker_state(word: &str) -> WorkerState {
+    match word {
+        "draining" => WorkerState::Draining,
+        _ => WorkerState::Active,
+    }
+}

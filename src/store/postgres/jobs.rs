@@ -1,0 +1,249 @@
+//! Jobs: rows and their lives. A writing transaction locks the jobs it loads, in the order of their numbers: the row of a
+//! job is the lock on everything about it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::conn::{Call, Param, values};
+use super::sql;
+use super::tx::{PgTx, get, int, json, natural, text, time, to_json, word};
+use crate::error::{Error, Result};
+use crate::job::{Captured, JobId, Life, Number, Record, Selector, State};
+use crate::store::{Change, Filter, Jobs, NewJob, Tx as _};
+use crate::time::Timestamp;
+
+impl Jobs for PgTx<'_> {
+    fn insert(&mut self, jobs: &[NewJob]) -> Result<Vec<Option<Number>>> {
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let numbers: Vec<Number> =
+            self.column(sql!("jobs_numbers"), values![i32::try_from(jobs.len()).unwrap_or(i32::MAX)])?;
+        let stored: HashSet<Number> = self
+            .rows(sql!("jobs_insert"), rows_of(jobs, &numbers, self.now()))?
+            .iter()
+            .map(|row| get(row, 0))
+            .collect::<Result<_>>()?;
+        let new: Vec<(&NewJob, Number)> =
+            jobs.iter().zip(numbers.iter().copied()).filter(|(_, n)| stored.contains(n)).collect();
+        self.describe(&new)?;
+        for (job, _) in &new {
+            self.buffer.counts.count(job.lane, None, job.life.state);
+            self.buffer.mark_awake(job.lane, job.life.state);
+        }
+        Ok(numbers.into_iter().map(|number| stored.contains(&number).then_some(number)).collect())
+    }
+
+    fn load(&mut self, numbers: &[Number]) -> Result<Vec<Record>> {
+        if numbers.is_empty() {
+            return Ok(Vec::new());
+        }
+        if numbers.iter().any(|n| self.buffer.has_saved(*n)) {
+            self.flush()?;
+        }
+        let call = |sql| Call::new(sql, values![numbers.to_vec()]);
+        let rows = match self.writes() {
+            // Each statement sees what was committed before it: the rows as they are under the lock.
+            true => {
+                let mut answers =
+                    self.run(&[call(sql!("jobs_lock")), call(sql!("edges_sources")), call(sql!("jobs_load"))])?;
+                let rows = answers.pop().unwrap_or_default();
+                let needed: HashSet<Number> =
+                    answers.pop().unwrap_or_default().iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
+                self.unneeded.extend(numbers.iter().filter(|n| !needed.contains(n)));
+                rows
+            }
+            false => self.run(&[call(sql!("jobs_load"))])?.pop().unwrap_or_default(),
+        };
+        let mut found = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let job = record(row)?;
+            found.insert(job.number, job);
+        }
+        Ok(numbers.iter().filter_map(|n| found.remove(n)).collect())
+    }
+
+    fn save(&mut self, changes: &[Change]) -> Result<()> {
+        for change in changes {
+            if self.buffer.has_saved(change.number) {
+                self.flush()?;
+            }
+            self.buffer.save(change);
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, selector: &Selector, limit: usize) -> Result<Vec<Number>> {
+        let limit = limit as i64;
+        match selector {
+            Selector::Number(n) => self.column(sql!("jobs_by_number"), values![*n, *n, limit]),
+            Selector::Range(from, to) => self.column(sql!("jobs_by_number"), values![*from, *to, limit]),
+            Selector::Id(id) => self.column(sql!("jobs_by_id"), values![id.0, id.0, limit]),
+            Selector::Prefix(hex) => {
+                let end = |fill| {
+                    let digits: String = hex.chars().chain(std::iter::repeat(fill)).take(32).collect();
+                    u128::from_str_radix(&digits, 16).map(Uuid::from_u128)
+                };
+                let bad = |_| Error::usage(format!("{hex:?} is not the start of an id"));
+                let (low, high) = (end('0').map_err(bad)?, end('f').map_err(bad)?);
+                self.column(sql!("jobs_by_id"), values![low, high, limit])
+            }
+            Selector::Last => self.column(sql!("jobs_last"), values![]),
+            Selector::Label(key, value) => {
+                self.column(sql!("jobs_by_label"), values![key.clone(), value.clone(), limit])
+            }
+        }
+    }
+
+    fn list(&mut self, filter: &Filter, before: Option<Number>, limit: usize) -> Result<Vec<Number>> {
+        self.flush()?;
+        let mut parts = vec!["number < $1".to_owned()];
+        let mut params: Vec<Param> = values![before.unwrap_or(Number::MAX)];
+        let mut add = |part: String, value: Param| {
+            params.push(value);
+            parts.push(part.replace('?', &format!("${}", params.len())));
+        };
+        for (column, value) in [("queue", &filter.queue), ("tenant", &filter.tenant)] {
+            if let Some(value) = value {
+                add(format!("lane IN (SELECT id FROM lanes WHERE {column} = ?)"), Box::new(value.clone()));
+            }
+        }
+        if let Some(name) = &filter.name {
+            add("number IN (SELECT number FROM job_specs WHERE name = ?)".into(), Box::new(name.clone()));
+        }
+        for (key, value) in &filter.labels {
+            add("number IN (SELECT number FROM job_labels WHERE key = ?".into(), Box::new(key.clone()));
+            add("value = ?)".into(), Box::new(value.clone()));
+        }
+        if let Some(since) = filter.since {
+            add("created_at >= ?".into(), Box::new(since.0));
+        }
+        add("?".into(), Box::new(limit as i64));
+        let place = parts.pop().unwrap_or_default();
+        parts.extend(states_fragment(&filter.states));
+        let sql = format!("SELECT number FROM jobs WHERE {} ORDER BY number DESC LIMIT {place}", parts.join(" AND "));
+        self.query(&sql, &params)?.iter().map(|row| get(row, 0)).collect()
+    }
+
+    fn due(&mut self, limit: usize) -> Result<Vec<Number>> {
+        self.flush()?;
+        let sql = if self.writes() { sql!("jobs_due_lock") } else { sql!("jobs_due") };
+        self.column(sql, values![self.now().0, limit as i64])
+    }
+
+    fn overdue(&mut self, limit: usize) -> Result<Vec<Number>> {
+        self.flush()?;
+        let sql = if self.writes() { sql!("jobs_overdue_lock") } else { sql!("jobs_overdue") };
+        self.column(sql, values![self.now().0, limit as i64])
+    }
+
+    fn next_timer(&mut self) -> Result<Option<Timestamp>> {
+        self.flush()?;
+        let rows = self.rows(sql!("jobs_next_timer"), values![])?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok([time(row, 0)?, time(row, 1)?].into_iter().flatten().min())
+    }
+}
+
+impl PgTx<'_> {
+    /// Stores what jobs are to do, and their labels.
+    fn describe(&mut self, new: &[(&NewJob, Number)]) -> Result<()> {
+        let (mut numbers, mut names, mut specs, mut captured) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut keys, mut words, mut labelled) = (Vec::new(), Vec::new(), Vec::new());
+        let mut last: Option<(&Arc<Captured>, Option<String>)> = None;
+        for (job, number) in new {
+            numbers.push(*number);
+            names.push(job.spec.name.clone());
+            specs.push(text(&to_json(job.spec)?));
+            let around = match last.take() {
+                Some((same, json)) if Arc::ptr_eq(same, job.captured) => json,
+                _ if **job.captured == Captured::default() => None,
+                _ => Some(to_json(&**job.captured)?),
+            };
+            captured.push(around.clone());
+            last = Some((job.captured, around));
+            for (key, value) in &job.spec.label {
+                keys.push(key.clone());
+                words.push(value.clone());
+                labelled.push(*number);
+            }
+        }
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let mut calls = vec![Call::new(sql!("specs_insert"), values![numbers, names, specs, captured])];
+        if !labelled.is_empty() {
+            calls.push(Call::new(sql!("labels_insert"), values![keys, words, labelled]));
+        }
+        self.run(&calls)?;
+        Ok(())
+    }
+}
+
+/// The columns of new jobs.
+fn rows_of(jobs: &[NewJob], numbers: &[Number], now: Timestamp) -> Vec<Param> {
+    fn column<T>(jobs: &[NewJob], value: impl Fn(&NewJob) -> T) -> Vec<T> {
+        jobs.iter().map(value).collect()
+    }
+    let ms = |t: Option<Timestamp>| t.map(|t| t.0);
+    values![
+        now.0,
+        numbers.to_vec(),
+        column(jobs, |j| j.id.0),
+        column(jobs, |j| j.lane),
+        column(jobs, |j| j.life.state.as_str()),
+        column(jobs, |j| j.spec.priority()),
+        column(jobs, |j| int(j.life.waiting)),
+        column(jobs, |j| ms(j.life.due_at)),
+        column(jobs, |j| ms(j.life.deadline_at)),
+        column(jobs, |j| ms(j.life.finished_at)),
+        column(jobs, |j| j.life.reason.as_deref().map(text)),
+    ]
+}
+
+/// A condition on states in the words of the partial indexes, so that rare states are found without a scan.
+fn states_fragment(states: &[State]) -> Option<String> {
+    let rare = |s: &State| matches!(s, State::Blocked | State::Failed | State::Cancelled | State::Skipped);
+    let list = states.iter().map(|s| format!("'{s}'")).collect::<Vec<_>>().join(",");
+    match states {
+        [] => None,
+        [State::Running] => Some("number IN (SELECT number FROM leases)".into()),
+        [one] if !rare(one) => Some(format!("state = '{one}'")),
+        some if some.iter().all(rare) => {
+            Some(format!("state IN ('blocked','failed','cancelled','skipped') AND state IN ({list})"))
+        }
+        _ => Some(format!("state IN ({list})")),
+    }
+}
+
+fn record(r: &Row) -> Result<Record> {
+    let captured: Option<String> = get(r, 7)?;
+    Ok(Record {
+        number: get(r, 0)?,
+        id: JobId(get(r, 1)?),
+        lane: get(r, 2)?,
+        queue: get(r, 3)?,
+        tenant: get(r, 4)?,
+        created_at: Timestamp(get(r, 5)?),
+        spec: json(&get::<String>(r, 6)?)?,
+        captured: captured.as_deref().map(json).transpose()?.unwrap_or_default(),
+        life: Life {
+            state: word(&get::<String>(r, 8)?, State::parse)?,
+            attempt: natural(r, 9)?,
+            generation: natural(r, 10)?,
+            failures: natural(r, 11)?,
+            losses: natural(r, 12)?,
+            interruptions: natural(r, 13)?,
+            streak: natural(r, 14)?,
+            waiting: natural(r, 15)?,
+            due_at: time(r, 16)?,
+            deadline_at: time(r, 17)?,
+            reason: get(r, 18)?,
+            finished_at: time(r, 19)?,
+            cancel_requested_at: time(r, 20)?,
+        },
+    })
+}

@@ -1,0 +1,173 @@
+//! Lanes: what a lease chooses between, and the limits on them.
+//!
+//! No counter stands in the way of jobs that are stored and handed out side by side. Where there is a limit, its row is
+//! the lock, and what it counts is counted under that lock: leases are few.
+
+use std::collections::{BTreeSet, HashMap};
+
+use tokio_postgres::Row;
+
+use super::conn::{Call, values};
+use super::policies::limits;
+use super::sql;
+use super::tx::{PgTx, get, maybe_natural, time};
+use crate::error::{Error, Result};
+use crate::job::lanes::{Lane, Needs};
+use crate::job::{LaneId, Number, State};
+use crate::store::{Lanes, QueueTotals, Quota};
+
+/// How many lanes are found idle, and how many deltas added up, in one round.
+const IDLE_LANES: i64 = 256;
+const FOLDED: i64 = 20_000;
+
+impl Lanes for PgTx<'_> {
+    fn lane(&mut self, queue: &str, tenant: &str, limit_key: Option<&str>, needs: &str) -> Result<LaneId> {
+        let words =
+            || values![queue.to_owned(), tenant.to_owned(), limit_key.unwrap_or_default().to_owned(), needs.to_owned()];
+        if let Some(lane) = self.column(sql!("lanes_find"), words())?.pop() {
+            return Ok(lane);
+        }
+        self.run(&[
+            Call::new(sql!("queues_insert"), values![queue.to_owned()]),
+            Call::new(sql!("tenants_insert"), values![tenant.to_owned()]),
+            Call::new(sql!("lanes_insert"), words()),
+        ])?;
+        let found = self.column(sql!("lanes_find"), words())?.pop();
+        let lane: LaneId = found.ok_or_else(|| Error::failed("a lane could not be made"))?;
+        self.rows(sql!("lanes_first_turn"), values![lane])?;
+        Ok(lane)
+    }
+
+    fn lanes(&mut self, skip: usize, limit: usize, most: u32) -> Result<Vec<Lane>> {
+        self.flush()?;
+        let rows = self.rows(sql!("lanes_turn"), values![skip as i64, limit as i64, i64::from(most)])?;
+        rows.iter()
+            .map(|row| {
+                let key: String = get(row, 3)?;
+                Ok(Lane {
+                    id: get(row, 0)?,
+                    queue: get(row, 1)?,
+                    tenant: get(row, 2)?,
+                    limit_key: (!key.is_empty()).then_some(key),
+                    needs: Needs::of_key(&get::<String>(row, 4)?),
+                    pending: u32::try_from(get::<i64>(row, 5)?).unwrap_or_default(),
+                    queue_room: room(row, 6)?,
+                    tenant_room: room(row, 7)?,
+                    key_room: room(row, 8)?,
+                })
+            })
+            .collect()
+    }
+
+    fn reserve(&mut self, lanes: &mut [Lane]) -> Result<()> {
+        let limited = |l: &&mut Lane| l.queue_room.or(l.tenant_room).or(l.key_room).is_some();
+        let lanes: Vec<&mut Lane> = lanes.iter_mut().filter(limited).collect();
+        if lanes.is_empty() {
+            return Ok(());
+        }
+        let queues: BTreeSet<String> =
+            lanes.iter().filter(|l| l.queue_room.is_some()).map(|l| l.queue.clone()).collect();
+        let tenants: BTreeSet<String> =
+            lanes.iter().filter(|l| l.tenant_room.is_some()).map(|l| l.tenant.clone()).collect();
+        let keys = lanes.iter().filter(|l| l.key_room.is_some());
+        let keys = keys.filter_map(|l| Some((l.tenant.clone(), l.limit_key.clone()?)));
+        let (owners, keys): (Vec<String>, Vec<String>) = keys.unzip();
+        let ids: Vec<LaneId> = lanes.iter().map(|l| l.id).collect();
+        // All of them in one order, and the count last: it sees every lease that was given under these locks before.
+        let mut answers = self.run(&[
+            Call::new(sql!("lanes_lock_queues"), values![Vec::from_iter(queues)]),
+            Call::new(sql!("lanes_lock_tenants"), values![Vec::from_iter(tenants)]),
+            Call::new(sql!("lanes_lock_limits"), values![owners, keys]),
+            Call::new(sql!("lanes_rooms"), values![ids]),
+        ])?;
+        let rows = answers.pop().unwrap_or_default();
+        let rows: HashMap<LaneId, &Row> = rows.iter().map(|row| Ok((get(row, 0)?, row))).collect::<Result<_>>()?;
+        for lane in lanes {
+            if let Some(row) = rows.get(&lane.id) {
+                (lane.queue_room, lane.tenant_room, lane.key_room) = (room(row, 1)?, room(row, 2)?, room(row, 3)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn pending(&mut self, lane: LaneId, limit: usize) -> Result<Vec<Number>> {
+        self.flush()?;
+        let sql = if self.writes() { sql!("lanes_pending_lock") } else { sql!("lanes_pending") };
+        self.column(sql, values![lane, limit as i64])
+    }
+
+    fn served(&mut self, lanes: &[LaneId]) -> Result<()> {
+        self.rows(sql!("lanes_served"), values![lanes.to_vec()])?;
+        Ok(())
+    }
+
+    fn limit_key(&mut self, tenant: &str, key: &str, max: u32) -> Result<u32> {
+        let words = values![tenant.to_owned(), key.to_owned(), i32::try_from(max).unwrap_or(i32::MAX)];
+        let find = values![tenant.to_owned(), key.to_owned()];
+        let answers = self.run(&[Call::new(sql!("limits_insert"), words), Call::new(sql!("limits_find"), find)])?;
+        let found = answers.last().and_then(|rows| rows.first()).map(|row| maybe_natural(row, 0)).transpose()?;
+        Ok(found.flatten().unwrap_or(max))
+    }
+
+    fn quotas(&mut self, lane: LaneId) -> Result<Vec<Quota>> {
+        self.flush()?;
+        let rows = self.rows(sql!("lanes_quotas"), values![lane])?;
+        let Some(row) = rows.first() else { return Ok(Vec::new()) };
+        let (queue, tenant): (String, String) = (get(row, 0)?, get(row, 2)?);
+        let mut quotas = Vec::new();
+        let scopes = [("queue", queue, maybe_natural(row, 1)?), ("tenant", tenant, maybe_natural(row, 3)?)];
+        for (scope, name, max) in scopes {
+            let Some(max) = max else { continue };
+            let (lock, queue, tenant) = match scope {
+                "queue" => (sql!("lanes_lock_queues"), Some(name.clone()), None),
+                _ => (sql!("lanes_lock_tenants"), None, Some(name.clone())),
+            };
+            let answers = self.run(&[
+                Call::new(lock, values![if self.writes() { vec![name.clone()] } else { Vec::new() }]),
+                Call::new(sql!("lanes_queued"), values![queue, tenant]),
+            ])?;
+            let queued = answers.last().and_then(|rows| rows.first()).map(|row| get::<i64>(row, 0)).transpose()?;
+            let queued = u32::try_from(queued.unwrap_or_default()).unwrap_or_default();
+            quotas.push(Quota { scope, name, max, queued });
+        }
+        Ok(quotas)
+    }
+
+    fn totals(&mut self) -> Result<Vec<QueueTotals>> {
+        self.flush()?;
+        let mut queues = self.rows(sql!("queues_totals"), values![])?.iter().map(totals).collect::<Result<Vec<_>>>()?;
+        for queue in queues.iter_mut().filter(|q| q.counts[&State::Pending] > 0) {
+            let oldest = self.rows(sql!("queues_oldest"), values![queue.name.clone()])?;
+            queue.oldest_pending_at = oldest.first().map(|row| time(row, 0)).transpose()?.flatten();
+        }
+        Ok(queues)
+    }
+
+    fn tidy(&mut self) -> Result<()> {
+        self.flush()?;
+        let idle: Vec<LaneId> = self.column(sql!("lanes_idle"), values![IDLE_LANES])?;
+        let mut calls = vec![Call::new(sql!("counts_fold"), values![FOLDED])];
+        if !idle.is_empty() {
+            calls.push(Call::new(sql!("lanes_deactivate"), values![idle]));
+        }
+        self.run(&calls)?;
+        Ok(())
+    }
+}
+
+/// How many more may run; never less than none, though a limit may have been lowered.
+fn room(row: &Row, index: usize) -> Result<Option<u32>> {
+    Ok(get::<Option<i64>>(row, index)?.map(|n| u32::try_from(n).unwrap_or_default()))
+}
+
+fn totals(row: &Row) -> Result<QueueTotals> {
+    let counts =
+        State::ALL.into_iter().enumerate().map(|(i, state)| Ok((state, get(row, 6 + i)?))).collect::<Result<_>>()?;
+    Ok(QueueTotals {
+        name: get(row, 0)?,
+        paused: get(row, 1)?,
+        limits: limits(row, 2)?,
+        counts,
+        oldest_pending_at: None,
+    })
+}

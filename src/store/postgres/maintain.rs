@@ -1,0 +1,100 @@
+//! The schema: made and migrated under a lock, and looked at for contradictions.
+
+use super::conn::Conn;
+use super::place::Place;
+use super::sql;
+use crate::error::{Error, Kind, Result};
+use crate::store::Finding;
+use crate::store::migrate::{Plan, SCHEMA, plan};
+
+/// The steps, from version 0 on.
+const STEPS: [&str; SCHEMA as usize] = [include_str!("migrations/0001_queue.sql")];
+
+/// What must always hold of the rows, and a statement that finds what breaks it.
+const CHECKS: [(&str, &str); 9] = [
+    ("lanes with pending jobs are active", sql!("check_lanes")),
+    ("lanes count their jobs by state", sql!("check_totals")),
+    ("limits hold", sql!("check_limits")),
+    ("running jobs have a lease of their attempt, and no others have one", sql!("check_leases")),
+    ("ended attempts lie below the fence", sql!("check_attempts")),
+    ("dead letters are of failed jobs", sql!("check_letters")),
+    ("names belong to unfinished jobs", sql!("check_names")),
+    ("blocked jobs wait for as many edges as are open", sql!("check_edges")),
+    ("every job says what it does", sql!("check_specs")),
+];
+
+/// Brings the schema up to date, whoever else tries the same at this moment.
+pub(super) fn migrate(conn: &mut Conn, place: &Place) -> Result<()> {
+    let schema = &place.schema;
+    let (schema_version, min_compatible) = version(conn, place)?;
+    let Plan::MigrateFrom(_) = plan(schema_version, min_compatible, &place.to_string())? else { return Ok(()) };
+    let lock = format!("SELECT pg_advisory_xact_lock(hashtextextended('orx schema {schema}', 0))");
+    run(conn, place, &format!("BEGIN; {lock}; CREATE SCHEMA IF NOT EXISTS {schema}"))?;
+    // Somebody else may have had the lock before.
+    let (now, _) = version(conn, place)?;
+    for (step, text) in STEPS.iter().enumerate().skip(now as usize) {
+        run(conn, place, text)?;
+        let number = step + 1;
+        run(
+            conn,
+            place,
+            &format!(
+                "INSERT INTO meta VALUES ('schema', '{number}') ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+            ),
+        )?;
+    }
+    run(conn, place, "COMMIT")?;
+    Ok(())
+}
+
+type Rows = Vec<Vec<Option<String>>>;
+
+fn run(conn: &mut Conn, place: &Place, sql: &str) -> Result<Rows> {
+    conn.simple(sql).map_err(|f| f.error.context(place))
+}
+
+/// The schema's version and the oldest that may use it.
+pub(super) fn version(conn: &mut Conn, place: &Place) -> Result<(u32, u32)> {
+    let schema = &place.schema;
+    // A statement that names what is not there is an error.
+    let there = run(conn, place, &format!("SELECT 1 WHERE to_regclass('{schema}.meta') IS NOT NULL"))?;
+    if there.is_empty() {
+        return Ok((0, 0));
+    }
+    let rows = run(conn, place, &format!("SELECT key, value FROM {schema}.meta"))?;
+    let find = |key: &str| {
+        let row = rows.iter().find(|row| row.first().is_some_and(|cell| cell.as_deref() == Some(key)))?;
+        row.get(1)?.as_ref()?.parse().ok()
+    };
+    Ok((find("schema").unwrap_or_default(), find("min_compatible").unwrap_or_default()))
+}
+
+/// How many steps a schema needs still.
+pub(super) fn missing(version: u32) -> u32 {
+    SCHEMA.saturating_sub(version)
+}
+
+/// Looks at one moment of the store.
+pub(super) fn check(conn: &mut Conn) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    conn.simple("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").map_err(|f| f.error)?;
+    for (check, sql) in CHECKS {
+        let rows = match conn.simple(sql) {
+            Ok(rows) => rows,
+            Err(failure) => {
+                let _ = conn.simple("ROLLBACK"); // it wrote nothing
+                return Err(failure.error);
+            }
+        };
+        let messages = rows.into_iter().filter_map(|row| row.into_iter().next().flatten());
+        findings.extend(messages.map(|message| Finding { check: check.to_owned(), message }));
+    }
+    conn.simple("COMMIT").map_err(|f| f.error)?;
+    Ok(findings)
+}
+
+/// The server has its own tools for copies.
+pub(super) fn no_backup(place: &Place) -> Error {
+    Error::new(Kind::Usage, "a PostgreSQL store is copied by PostgreSQL itself")
+        .hint(format!("pg_dump --schema={} makes a copy, pg_restore reads it", place.schema))
+}

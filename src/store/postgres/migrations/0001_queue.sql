@@ -1,0 +1,280 @@
+-- The queue. Times are milliseconds since 1970 (UTC), all of them by this server's clock.
+
+CREATE TABLE meta (
+    key   text PRIMARY KEY,
+    value text NOT NULL
+);
+
+-- The oldest schema whose code may still use this store (S29).
+INSERT INTO meta VALUES ('min_compatible', '1');
+
+-- The only reading of the clock: fixed when the transaction begins.
+CREATE FUNCTION clock_ms() RETURNS bigint LANGUAGE sql STABLE AS
+    $$ SELECT floor(extract(epoch FROM now()) * 1000)::bigint $$;
+
+CREATE TABLE queues (
+    name        text PRIMARY KEY,
+    paused      boolean NOT NULL DEFAULT false,
+    max_running integer CHECK (max_running >= 0),
+    max_queued  integer CHECK (max_queued >= 0),
+    per_minute  integer CHECK (per_minute >= 0),
+    max_payload integer CHECK (max_payload >= 0)
+);
+
+CREATE TABLE tenants (
+    name        text PRIMARY KEY,
+    max_running integer CHECK (max_running >= 0),
+    max_queued  integer CHECK (max_queued >= 0),
+    per_minute  integer CHECK (per_minute >= 0),
+    max_payload integer CHECK (max_payload >= 0)
+);
+
+CREATE TABLE limits (
+    tenant      text NOT NULL,
+    key         text NOT NULL,
+    max_running integer NOT NULL CHECK (max_running > 0),
+    PRIMARY KEY (tenant, key)
+);
+
+-- One per (queue, tenant, limit key, needs): what a lease chooses between (S14).
+-- It counts nothing, so that jobs of one lane can be stored and handed out side by side. `active` is true while it has
+-- pending jobs: who makes one pending holds the row FOR SHARE, who takes `active` away needs it for itself.
+CREATE TABLE lanes (
+    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    queue     text NOT NULL REFERENCES queues,
+    tenant    text NOT NULL REFERENCES tenants,
+    limit_key text NOT NULL DEFAULT '',
+    needs     text NOT NULL DEFAULT '',
+    active    boolean NOT NULL DEFAULT false,
+    UNIQUE (queue, tenant, limit_key, needs)
+) WITH (fillfactor = 50);
+CREATE INDEX lanes_active ON lanes (id) WHERE active;
+CREATE INDEX lanes_tenant ON lanes (tenant);
+
+-- Whose turn it is; apart from the lanes, so that a turn never waits for whoever stores a job.
+CREATE SEQUENCE turns;
+CREATE TABLE lane_turns (
+    lane   bigint PRIMARY KEY REFERENCES lanes,
+    served bigint NOT NULL
+) WITH (fillfactor = 50);
+
+-- Totals by lane and state, and what is to be added to them: the leader adds it up (S31).
+CREATE TABLE lane_totals (
+    lane      bigint PRIMARY KEY REFERENCES lanes,
+    blocked   bigint NOT NULL DEFAULT 0,
+    scheduled bigint NOT NULL DEFAULT 0,
+    pending   bigint NOT NULL DEFAULT 0,
+    running   bigint NOT NULL DEFAULT 0,
+    done      bigint NOT NULL DEFAULT 0,
+    failed    bigint NOT NULL DEFAULT 0,
+    cancelled bigint NOT NULL DEFAULT 0,
+    skipped   bigint NOT NULL DEFAULT 0,
+    pruned    bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+CREATE TABLE lane_deltas (
+    lane      bigint NOT NULL,
+    blocked   bigint NOT NULL,
+    scheduled bigint NOT NULL,
+    pending   bigint NOT NULL,
+    running   bigint NOT NULL,
+    done      bigint NOT NULL,
+    failed    bigint NOT NULL,
+    cancelled bigint NOT NULL,
+    skipped   bigint NOT NULL,
+    pruned    bigint NOT NULL
+);
+CREATE INDEX lane_deltas_lane ON lane_deltas (lane);
+CREATE VIEW lane_counts AS
+    SELECT * FROM lane_totals UNION ALL SELECT * FROM lane_deltas;
+
+-- The hot part of a job; what it was asked to do is in job_specs and never rewritten.
+CREATE SEQUENCE job_numbers;
+CREATE TABLE jobs (
+    number              bigint PRIMARY KEY,
+    id                  uuid NOT NULL UNIQUE,
+    lane                bigint NOT NULL,
+    state               text NOT NULL CHECK (state IN
+        ('blocked','scheduled','pending','running','done','failed','cancelled','skipped')),
+    priority            integer NOT NULL CHECK (priority BETWEEN -100 AND 100),
+    created_at          bigint NOT NULL,
+    attempt             integer NOT NULL DEFAULT 0,
+    generation          integer NOT NULL DEFAULT 1,
+    failures            integer NOT NULL DEFAULT 0,
+    losses              integer NOT NULL DEFAULT 0,
+    interruptions       integer NOT NULL DEFAULT 0,
+    streak              integer NOT NULL DEFAULT 0,
+    waiting             integer NOT NULL DEFAULT 0 CHECK (waiting >= 0),
+    due_at              bigint,
+    deadline_at         bigint,
+    finished_at         bigint,
+    cancel_requested_at bigint,
+    reason              text,
+    -- Up to this place all events of a finished job lie.
+    last_seq            bigint NOT NULL DEFAULT 0,
+    CHECK (state <> 'scheduled' OR due_at IS NOT NULL),
+    CHECK (state <> 'blocked' OR waiting > 0),
+    CHECK (state <> 'running' OR attempt > 0),
+    CHECK ((state IN ('done','failed','cancelled','skipped')) = (finished_at IS NOT NULL))
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX jobs_pending ON jobs (lane, priority DESC, number) WHERE state = 'pending';
+CREATE INDEX jobs_due ON jobs (due_at, number) WHERE state = 'scheduled';
+CREATE INDEX jobs_deadline ON jobs (deadline_at) WHERE deadline_at IS NOT NULL AND state <> 'running';
+-- The states that are rare among many done jobs, so that listing them does not scan.
+CREATE INDEX jobs_rare ON jobs (state, number) WHERE state IN ('blocked','failed','cancelled','skipped');
+
+CREATE TABLE job_specs (
+    number   bigint PRIMARY KEY,
+    name     text,
+    spec     text NOT NULL,
+    captured text
+);
+CREATE INDEX job_specs_name ON job_specs (name, number) WHERE name IS NOT NULL;
+
+CREATE TABLE job_labels (
+    key    text NOT NULL,
+    value  text NOT NULL,
+    number bigint NOT NULL,
+    PRIMARY KEY (key, value, number)
+);
+CREATE INDEX job_labels_number ON job_labels (number);
+
+CREATE TABLE job_dependencies (
+    number    bigint NOT NULL,
+    needs     bigint NOT NULL,
+    until     text NOT NULL CHECK (until IN ('done','ended')),
+    satisfied boolean NOT NULL,
+    PRIMARY KEY (number, needs)
+);
+CREATE INDEX job_dependencies_needs ON job_dependencies (needs, number);
+
+-- What a running job said of itself; absent for most.
+CREATE TABLE job_said (
+    number  bigint PRIMARY KEY,
+    percent double precision,
+    text    text,
+    at      bigint,
+    result  text
+);
+
+-- Only running jobs. No index on the expiry: there are few rows, and renewing must touch no index.
+CREATE TABLE leases (
+    number      bigint PRIMARY KEY,
+    attempt     integer NOT NULL,
+    lane        bigint NOT NULL,
+    worker      uuid NOT NULL,
+    worker_name text NOT NULL,
+    started_at  bigint NOT NULL,
+    ttl         bigint NOT NULL,
+    expires_at  bigint NOT NULL,
+    cancel      text
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX leases_worker ON leases (worker);
+CREATE INDEX leases_lane ON leases (lane);
+
+-- Ended attempts.
+CREATE TABLE attempts (
+    number      bigint NOT NULL,
+    attempt     integer NOT NULL,
+    worker      text,
+    started_at  bigint,
+    finished_at bigint NOT NULL,
+    outcome     text NOT NULL CHECK (outcome IN
+        ('done','failed','timed_out','cancelled','interrupted','snoozed','lost')),
+    exit_code   integer,
+    signal      integer,
+    error       text,
+    PRIMARY KEY (number, attempt)
+);
+
+CREATE TABLE dead_letters (
+    number      bigint PRIMARY KEY,
+    reason      text NOT NULL,
+    fingerprint text NOT NULL,
+    error       text,
+    died_at     bigint NOT NULL
+);
+
+-- The audit trail. One index only, seq (S26).
+CREATE TABLE events (
+    seq     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at      bigint NOT NULL,
+    kind    text NOT NULL,
+    number  bigint,
+    attempt integer,
+    worker  text,
+    actor   text,
+    state   text,
+    data    text
+);
+
+CREATE TABLE idempotency (
+    tenant      text NOT NULL,
+    key         text NOT NULL,
+    number      bigint NOT NULL,
+    id          uuid NOT NULL,
+    fingerprint bytea NOT NULL,
+    expires_at  bigint,
+    PRIMARY KEY (tenant, key)
+);
+CREATE INDEX idempotency_number ON idempotency (number);
+
+CREATE TABLE names (
+    tenant text NOT NULL,
+    name   text NOT NULL,
+    number bigint NOT NULL UNIQUE,
+    PRIMARY KEY (tenant, name)
+);
+
+CREATE TABLE workers (
+    id           uuid PRIMARY KEY,
+    name         text NOT NULL,
+    host         text NOT NULL,
+    pid          bigint NOT NULL,
+    state        text NOT NULL CHECK (state IN ('active','draining')),
+    offer        text NOT NULL,
+    slots        bigint NOT NULL,
+    version      text NOT NULL,
+    solo         boolean NOT NULL,
+    started_at   bigint NOT NULL,
+    heartbeat_at bigint NOT NULL,
+    ttl          bigint NOT NULL,
+    expires_at   bigint NOT NULL
+) WITH (fillfactor = 50);
+
+CREATE TABLE leader (
+    id        integer PRIMARY KEY CHECK (id = 1),
+    name      text NOT NULL,
+    epoch     bigint NOT NULL,
+    seen_at   bigint NOT NULL,
+    released  boolean NOT NULL DEFAULT false,
+    -- The boot clock of the leader's machine when it was seen: the progress of `seen_at` is compared with it (S1).
+    boot      text NOT NULL,
+    seen_boot bigint NOT NULL
+) WITH (fillfactor = 50);
+
+CREATE TABLE output (
+    number  bigint NOT NULL,
+    attempt integer NOT NULL,
+    seq     bigint NOT NULL,
+    stream  smallint NOT NULL CHECK (stream IN (1, 2)),
+    at      bigint NOT NULL,
+    gap     bigint NOT NULL DEFAULT 0,
+    bytes   bytea NOT NULL,
+    PRIMARY KEY (number, attempt, seq)
+);
+
+-- Coordinators.
+CREATE TABLE nodes (
+    id           uuid PRIMARY KEY,
+    name         text NOT NULL,
+    host         text NOT NULL,
+    pid          bigint NOT NULL,
+    address      text,
+    version      text NOT NULL,
+    load         double precision NOT NULL,
+    draining     boolean NOT NULL,
+    started_at   bigint NOT NULL,
+    heartbeat_at bigint NOT NULL,
+    ttl          bigint NOT NULL,
+    expires_at   bigint NOT NULL
+) WITH (fillfactor = 50);

@@ -1,0 +1,280 @@
+//! A PostgreSQL store: many machines share one queue.
+//!
+//! One Op is one transaction (S24), at READ COMMITTED, and the row of a job is the lock on everything about it. Nothing
+//! is counted in place where many write, so that leases and settles of different jobs never wait for each other.
+
+mod buffer;
+mod conn;
+mod edges;
+mod fault;
+mod fleet;
+mod history;
+mod jobs;
+mod keys;
+mod lanes;
+mod leases;
+mod lenient;
+mod letters;
+mod locks;
+mod maintain;
+mod outputs;
+mod password;
+mod place;
+mod policies;
+mod pool;
+mod prune;
+mod tx;
+mod wake;
+mod watch;
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use self::conn::Conn;
+use self::fault::Fault;
+pub use self::place::Place;
+use self::pool::Pool;
+use self::tx::{Mode, PgTx};
+use self::watch::Watch;
+use super::{Claim, Finding, Listening, Ownership, Store, Topics, Work, Writers, Written};
+use crate::error::{Error, Result};
+use crate::time::Clock;
+
+/// The text of a statement: one file each, so that it can be read, explained and tested by itself.
+macro_rules! sql {
+    ($name:literal) => {
+        include_str!(concat!("sql/", $name, ".sql"))
+    };
+}
+pub(crate) use sql;
+
+/// How often a transaction is tried that others stood in the way of.
+const TRIES: u32 = 12;
+/// How often one is tried whose connection was lost before its commit.
+const RECONNECTS: u32 = 2;
+/// How many Ops write side by side.
+const WRITERS: usize = 4;
+
+/// A PostgreSQL store.
+pub struct Postgres {
+    place: Place,
+    clock: Arc<dyn Clock>,
+    pool: Pool,
+    own: wake::Own,
+    watch: Mutex<Watch>,
+    /// Topics that are to be told, by whoever tells next.
+    untold: Mutex<Topics>,
+    notifier: Mutex<Option<Conn>>,
+}
+
+impl Postgres {
+    /// Opens the store at `place`, making or migrating its schema where needed.
+    ///
+    /// # Errors
+    /// `Unavailable` when the server cannot be used.
+    pub fn open(place: &Place, clock: Arc<dyn Clock>) -> Result<Self> {
+        // On a thread of its own: the caller may be a task, which must not block on another runtime.
+        let opened = std::thread::scope(|scope| scope.spawn(|| Self::connect(place, clock)).join());
+        opened.unwrap_or_else(|_| Err(Error::failed("opening a store hit a bug in orx")))
+    }
+
+    fn connect(place: &Place, clock: Arc<dyn Clock>) -> Result<Self> {
+        let own = wake::Own::new(Mutex::new(HashSet::new()));
+        let pool = Pool::new(place.clone(), Arc::clone(&own));
+        let mut conn = pool.take()?;
+        maintain::migrate(&mut conn, place)?;
+        pool.give(conn);
+        Ok(Self {
+            place: place.clone(),
+            clock,
+            pool,
+            own,
+            watch: Mutex::default(),
+            untold: Mutex::new(Topics::NONE),
+            notifier: Mutex::new(None),
+        })
+    }
+
+    /// How many steps of the schema are missing there; makes none.
+    ///
+    /// # Errors
+    /// `Unavailable` when the server cannot be used.
+    pub fn missing_steps(place: &Place) -> Result<u32> {
+        let look = || {
+            let mut conn = Conn::for_ops(place)?;
+            maintain::version(&mut conn, place).map(|(version, _)| maintain::missing(version))
+        };
+        let looked = std::thread::scope(|scope| scope.spawn(look).join());
+        looked.unwrap_or_else(|_| Err(Error::failed("looking at a store hit a bug in orx")))
+    }
+
+    /// Runs one work in a transaction of its own, again where that can help and nothing can have been stored.
+    fn transact(&self, mode: Mode, work: &mut dyn Work) -> Written {
+        let (mut tries, mut reconnects) = (0, 0);
+        loop {
+            let mut conn = match self.pool.take() {
+                Ok(conn) => conn,
+                Err(error) => return Written::Nothing(error),
+            };
+            let (fault, error) = match self.attempt(&mut conn, mode, work) {
+                Ok(written) => {
+                    self.pool.give(conn);
+                    return written;
+                }
+                Err(both) => both,
+            };
+            match fault {
+                Fault::Again if tries < TRIES => {
+                    tries += 1;
+                    self.pool.give(conn);
+                    std::thread::sleep(pause(tries));
+                }
+                Fault::Gone if reconnects < RECONNECTS => {
+                    reconnects += 1;
+                    self.pool.forget(conn);
+                    std::thread::sleep(pause(reconnects));
+                }
+                Fault::Gone => {
+                    self.pool.forget(conn);
+                    return Written::Nothing(error);
+                }
+                Fault::Again | Fault::Broken => {
+                    self.pool.give(conn);
+                    return Written::Nothing(error);
+                }
+            }
+        }
+    }
+
+    /// One try. An error: nothing was stored.
+    fn attempt(&self, conn: &mut Conn, mode: Mode, work: &mut dyn Work) -> Result<Written, (Fault, Error)> {
+        let mut tx = PgTx::begin(conn, mode, &*self.clock, &self.watch).map_err(|f| (f.fault, f.error))?;
+        let ran = work.run(&mut tx).and_then(|()| tx.flush());
+        let (fault, topics) = (tx.fault(), tx.topics());
+        if let Err(error) = ran {
+            let back = conn.simple("ROLLBACK");
+            return match (fault, back) {
+                (Some(fault), Ok(_)) => Err((fault, error)),
+                (Some(_), Err(_)) | (None, Err(_)) => Err((Fault::Gone, error)),
+                // The Op's own answer.
+                (None, Ok(_)) => Ok(Written::Refused),
+            };
+        }
+        match conn.simple("COMMIT") {
+            Ok(_) => Ok(Written::Committed(topics)),
+            // The server says that it did not: then it did not. Silence may mean either.
+            Err(failure) if failure.fault == Fault::Again => Err((Fault::Again, failure.error)),
+            Err(failure) => Ok(Written::Unknown(failure.error)),
+        }
+    }
+
+    fn notify(&self, topics: Topics) -> Result<(), conn::Failure> {
+        let mut notifier = lock(&self.notifier);
+        // Whoever had the connection before may have told ours too.
+        let topics = topics & std::mem::replace(&mut *lock(&self.untold), Topics::NONE);
+        if topics == Topics::NONE {
+            return Ok(());
+        }
+        let conn = match &mut *notifier {
+            Some(conn) if !conn.is_closed() => conn,
+            none => none.insert(self.pool.open().map_err(|error| conn::Failure { fault: Fault::Gone, error })?),
+        };
+        let told = conn.simple(&format!("NOTIFY {}, '{}'", wake::channel(&self.place), topics.0));
+        if told.is_err() {
+            *notifier = None;
+        }
+        told.map(|_| ())
+    }
+}
+
+/// Longer with each try, and never the same for two.
+fn pause(tries: u32) -> Duration {
+    let most = 2u64 << tries.min(6);
+    Duration::from_millis(1 + u64::from(uuid::Uuid::new_v4().as_fields().0) % most)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Store for Postgres {
+    fn writers(&self) -> Writers {
+        Writers { count: WRITERS, batch: 1 }
+    }
+
+    fn fails_for_everyone(&self) -> bool {
+        false
+    }
+
+    fn read(&self, work: &mut dyn Work) -> Result<()> {
+        match self.transact(Mode::Read, work) {
+            Written::Nothing(error) | Written::Unknown(error) => Err(error),
+            Written::Committed(_) | Written::Refused => Ok(()),
+        }
+    }
+
+    fn write(&self, batch: &mut [&mut dyn Work]) -> Written {
+        all(batch, |work| self.transact(Mode::Write, work))
+    }
+
+    fn write_output(&self, batch: &mut [&mut dyn Work]) -> Written {
+        all(batch, |work| self.transact(Mode::Output, work))
+    }
+
+    fn poke(&self, topics: Topics) {
+        {
+            let mut untold = lock(&self.untold);
+            *untold = *untold | topics;
+        }
+        // A lost notification costs its listeners one poll.
+        if let Err(failure) = self.notify(Topics::ALL) {
+            tracing::debug!("others could not be told: {}", failure.error);
+        }
+    }
+
+    fn listen(&self, topics: Topics, sink: Box<dyn Fn(Topics) + Send>) -> Result<Listening> {
+        wake::listen(self.place.clone(), topics, Arc::clone(&self.own), sink)
+    }
+
+    fn own(&self, name: &str) -> Result<Option<Ownership>> {
+        locks::own(&self.location(), name)
+    }
+
+    fn claim_lead(&self) -> Result<Claim> {
+        Ok(Claim::Row)
+    }
+
+    fn check(&self) -> Result<Vec<Finding>> {
+        let mut conn = self.pool.take()?;
+        let findings = maintain::check(&mut conn);
+        self.pool.give(conn);
+        findings
+    }
+
+    fn backup(&self, _to: &Path) -> Result<()> {
+        Err(maintain::no_backup(&self.place))
+    }
+
+    fn shrink(&self) -> Result<()> {
+        Ok(()) // autovacuum does
+    }
+
+    fn location(&self) -> String {
+        self.place.to_string()
+    }
+}
+
+/// Each work in a transaction of its own; the first that is not committed ends it.
+fn all(batch: &mut [&mut dyn Work], mut transact: impl FnMut(&mut dyn Work) -> Written) -> Written {
+    let mut topics = Topics::NONE;
+    for work in batch {
+        match transact(*work) {
+            Written::Committed(touched) => topics = topics | touched,
+            Written::Refused => {}
+            other => return other,
+        }
+    }
+    Written::Committed(topics)
+}

@@ -1,0 +1,76 @@
+//! What queues, tenants and named limits allow.
+
+use tokio_postgres::Row;
+
+use super::conn::{Param, values};
+use super::sql;
+use super::tx::{PgTx, get, maybe_natural, natural};
+use crate::error::Result;
+use crate::store::{Limits, NamedLimit, Policies, Tenant};
+
+impl Policies for PgTx<'_> {
+    fn pause(&mut self, queue: &str, paused: bool) -> Result<()> {
+        self.rows(sql!("queues_pause"), values![queue.to_owned(), paused])?;
+        Ok(())
+    }
+
+    fn limit_queue(&mut self, queue: &str, l: &Limits) -> Result<()> {
+        self.rows(sql!("queues_limit"), row(queue, l))?;
+        Ok(())
+    }
+
+    fn tenants(&mut self) -> Result<Vec<Tenant>> {
+        self.flush()?;
+        let rows = self.rows(sql!("tenants_list"), values![])?;
+        rows.iter()
+            .map(|row| {
+                Ok(Tenant { name: get(row, 0)?, limits: limits(row, 1)?, queued: get(row, 5)?, running: get(row, 6)? })
+            })
+            .collect()
+    }
+
+    fn limit_tenant(&mut self, tenant: &str, l: &Limits) -> Result<()> {
+        self.rows(sql!("tenants_limit"), row(tenant, l))?;
+        Ok(())
+    }
+
+    fn named_limits(&mut self) -> Result<Vec<NamedLimit>> {
+        self.flush()?;
+        let rows = self.rows(sql!("limits_list"), values![])?;
+        rows.iter()
+            .map(|row| {
+                Ok(NamedLimit {
+                    tenant: get(row, 0)?,
+                    key: get(row, 1)?,
+                    max_running: natural(row, 2)?,
+                    running: get(row, 3)?,
+                })
+            })
+            .collect()
+    }
+
+    fn set_limit(&mut self, tenant: &str, key: &str, max: u32) -> Result<()> {
+        self.rows(sql!("limits_set"), values![tenant.to_owned(), key.to_owned(), column(max)])?;
+        Ok(())
+    }
+}
+
+fn column(n: u32) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+fn row(name: &str, l: &Limits) -> Vec<Param> {
+    let [running, queued, minute, payload] =
+        [l.max_running, l.max_queued, l.per_minute, l.max_payload].map(|n| n.map(column));
+    values![name.to_owned(), running, queued, minute, payload]
+}
+
+/// The four columns of limits from `at` on.
+pub(super) fn limits(row: &Row, at: usize) -> Result<Limits> {
+    Ok(Limits {
+        max_running: maybe_natural(row, at)?,
+        max_queued: maybe_natural(row, at + 1)?,
+        per_minute: maybe_natural(row, at + 2)?,
+        max_payload: maybe_natural(row, at + 3)?,
+    })
+}

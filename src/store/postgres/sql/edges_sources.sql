@@ -1,0 +1,1 @@
+SELECT DISTINCT needs FROM job_dependencies WHERE needs = ANY($1::bigint[])

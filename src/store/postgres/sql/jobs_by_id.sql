@@ -1,0 +1,1 @@
+SELECT number FROM jobs WHERE id BETWEEN $1 AND $2 ORDER BY number LIMIT $3

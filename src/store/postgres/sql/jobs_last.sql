@@ -1,0 +1,1 @@
+SELECT number FROM jobs ORDER BY number DESC LIMIT 1

@@ -1,0 +1,1 @@
+UPDATE idempotency SET expires_at = $2 WHERE number = $1

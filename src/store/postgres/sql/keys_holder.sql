@@ -1,0 +1,2 @@
+SELECT number, id, fingerprint FROM idempotency
+WHERE tenant = $1 AND key = $2 AND (expires_at IS NULL OR expires_at > $3)

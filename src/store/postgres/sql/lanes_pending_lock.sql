@@ -1,0 +1,2 @@
+SELECT number FROM jobs WHERE state = 'pending' AND lane = $1 ORDER BY priority DESC, number LIMIT $2
+FOR NO KEY UPDATE SKIP LOCKED

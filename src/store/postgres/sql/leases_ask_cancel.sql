@@ -1,0 +1,1 @@
+UPDATE leases SET cancel = $2 WHERE number = $1

@@ -1,0 +1,2 @@
+SELECT number, attempt, worker, worker_name, started_at, cancel FROM leases
+WHERE number = ANY($1::bigint[]) AND expires_at <= $2 ORDER BY number

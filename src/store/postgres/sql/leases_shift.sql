@@ -1,0 +1,1 @@
+UPDATE leases SET expires_at = expires_at + $1

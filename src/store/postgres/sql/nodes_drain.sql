@@ -1,0 +1,1 @@
+UPDATE nodes SET draining = true WHERE id = $1

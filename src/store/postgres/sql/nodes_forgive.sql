@@ -1,0 +1,1 @@
+UPDATE nodes SET expires_at = $1 + ttl

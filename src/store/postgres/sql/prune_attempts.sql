@@ -1,0 +1,1 @@
+DELETE FROM attempts WHERE number = ANY($1::bigint[])

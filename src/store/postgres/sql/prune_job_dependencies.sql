@@ -1,0 +1,1 @@
+DELETE FROM job_dependencies WHERE number = ANY($1::bigint[])

@@ -1,0 +1,1 @@
+DELETE FROM job_labels WHERE number = ANY($1::bigint[])

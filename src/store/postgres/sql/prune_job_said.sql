@@ -1,0 +1,1 @@
+DELETE FROM job_said WHERE number = ANY($1::bigint[])

@@ -1,0 +1,1 @@
+DELETE FROM job_specs WHERE number = ANY($1::bigint[])

@@ -1,0 +1,1 @@
+DELETE FROM jobs WHERE number = ANY($1::bigint[])

@@ -1,0 +1,1 @@
+SELECT number, percent, text, at, result FROM job_said WHERE number = ANY($1::bigint[])

@@ -1,0 +1,1 @@
+UPDATE workers SET state = 'draining' WHERE id = $1

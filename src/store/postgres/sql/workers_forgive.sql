@@ -1,0 +1,1 @@
+UPDATE workers SET expires_at = $1 + ttl

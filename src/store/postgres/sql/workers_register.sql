@@ -1,0 +1,3 @@
+INSERT INTO workers (id, name, host, pid, state, offer, slots, version, solo, started_at, heartbeat_at, ttl, expires_at)
+VALUES ($1, $2, $3, $4, 'active', $5, $6, $7, $8, $9, $9, $10, $11)
+ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, expires_at = excluded.expires_at

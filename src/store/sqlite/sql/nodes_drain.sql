@@ -1,0 +1,1 @@
+UPDATE nodes SET draining = 1 WHERE id = ?1

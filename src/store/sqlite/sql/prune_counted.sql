@@ -1,1 +1,0 @@
-UPDATE queues SET pruned = pruned + ?2 WHERE name = ?1

@@ -1,0 +1,129 @@
+//! Keeping leases, learning by the way what is asked for, and giving up in time what cannot be kept (S2).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{Back, Running, Worker};
+use crate::error::{Kind, Result};
+use crate::job::Fence;
+use crate::ops::lease::LeaseReply;
+use crate::ops::renew::{Renew, RenewReply, Renewed};
+use crate::store::WorkerState;
+use crate::worker::attempt::Order;
+
+/// How soon a renewal that failed is tried again.
+const RENEW_AGAIN: Duration = Duration::from_millis(250);
+
+impl Worker {
+    /// Where nobody can write, nobody can take a lease either (S2).
+    pub(super) fn keeps_without_renewal(&self) -> bool {
+        self.nobody_writes || self.shared.queue.fails_for_everyone()
+    }
+
+    /// When the processes of a job must be gone: before the store may hand it to another.
+    fn gone_at(&self, job: &Running) -> Instant {
+        let ttl = self.config().ttl.duration();
+        job.renewed + ttl - ttl / 10
+    }
+
+    /// When they are told.
+    pub(super) fn give_up_at(&self, job: &Running) -> Instant {
+        self.gone_at(job) - job.grace.min(self.config().ttl.duration() / 6)
+    }
+
+    /// Ends jobs whose leases could not be renewed in time: another worker may be given them (S2).
+    pub(super) fn give_up_late_ones(&mut self) {
+        if self.keeps_without_renewal() {
+            return;
+        }
+        let now = Instant::now();
+        let late = |job: &Running| !job.losing && self.give_up_at(job) <= now;
+        let late: Vec<Fence> = self.running.iter().filter(|(_, job)| late(job)).map(|(fence, _)| *fence).collect();
+        for fence in late {
+            let Some(job) = self.running.get(&fence) else { continue };
+            let order = Order::Lose(self.gone_at(job));
+            warn!(number = fence.number, attempt = fence.attempt, "the lease could not be renewed: ending the job");
+            let _ = job.orders.try_send(order); // full: it is being ended
+            if let Some(job) = self.running.get_mut(&fence) {
+                job.losing = true;
+            }
+        }
+    }
+
+    pub(super) fn renew(&mut self) {
+        self.renewing = Some(Instant::now());
+        self.told_drain = self.draining.is_some();
+        let config = self.config();
+        let mut op = Renew {
+            worker: config.id,
+            name: config.name.clone(),
+            ttl: config.ttl,
+            fences: self.running.keys().copied().collect(),
+            started: Vec::new(),
+            draining: self.draining.is_some(),
+        };
+        for (fence, job) in &mut self.running {
+            if let (false, Some(started)) = (job.told, job.started.get()) {
+                job.told = true;
+                op.started.push((*fence, *started));
+            }
+        }
+        let queue = self.shared.queue.clone();
+        self.tasks.spawn(async move {
+            let fences = op.fences.clone();
+            Back::Renewed(fences, queue.call(op).await)
+        });
+    }
+
+    pub(super) fn renewed(&mut self, fences: &[Fence], asked_at: Instant, reply: Result<RenewReply>) -> Result<()> {
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
+                warn!("cannot renew: {e}");
+                self.nobody_writes = e.is_for_everyone();
+                self.renew_at = self.renew_at.min(Instant::now() + RENEW_AGAIN);
+                self.running.values_mut().for_each(|job| job.told = false);
+                return Ok(());
+            }
+            Err(e) => return Err(e),
+        };
+        self.nobody_writes = false;
+        match reply.worker {
+            Some(WorkerState::Draining) => self.drain(),
+            Some(_) => {}
+            None => self.register_again(),
+        }
+        for (fence, renewed) in fences.iter().zip(reply.leases) {
+            let Some(job) = self.running.get_mut(fence) else { continue };
+            job.renewed = asked_at;
+            match renewed {
+                Renewed::Held => {}
+                Renewed::Cancel(how) if job.cancelling.as_ref() != Some(&how) => {
+                    job.cancelling = Some(how.clone());
+                    let _ = job.orders.try_send(Order::Cancel(how)); // full: it is being ended
+                }
+                Renewed::Cancel(_) => {}
+                Renewed::Stale => {
+                    warn!(number = fence.number, attempt = fence.attempt, "the lease is lost: ending the job");
+                    let _ = job.orders.try_send(Order::Kill); // full: it is being ended
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The store took this worker for dead, for instance because it was stopped for a while.
+    fn register_again(&mut self) {
+        warn!("this worker was taken for dead; registering again");
+        self.dry = false;
+        let op = self.registration(false);
+        let queue = self.shared.queue.clone();
+        self.asked += 1; // holds the end back until the answer is there
+        self.tasks.spawn(async move {
+            let reply = queue.call(op).await;
+            Back::Leased(1, Instant::now(), reply.map(|_| LeaseReply { jobs: Vec::new(), next_timer: None }))
+        });
+    }
+}
