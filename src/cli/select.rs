@@ -10,6 +10,7 @@ use crate::job::{Number, Selector, State};
 use crate::ops::jobs::ListJobs;
 use crate::ops::select::{Select, Selected};
 use crate::ops::status::Status;
+use crate::store::postgres::Postgres;
 use crate::store::{Filter, Location};
 
 /// How many jobs a shell is offered.
@@ -145,6 +146,7 @@ fn ask<T, F: Future<Output = Result<T>>>(question: impl FnOnce(crate::queue::Que
     let context = Context::new(globals).ok()?;
     match context.location().ok()? {
         Location::File(path) if path.exists() => {}
+        Location::Server(place) if Postgres::missing_steps(&place).is_ok_and(|steps| steps == 0) => {}
         _ => return None,
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;

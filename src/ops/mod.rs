@@ -24,6 +24,7 @@ pub mod settle;
 pub mod status;
 pub mod sweep;
 mod transition;
+pub mod turn;
 pub mod workers;
 
 use serde::Serialize;

@@ -68,27 +68,36 @@ impl Op for Settle {
     }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
-        // All are read at once: then many reports cost a database on the network little more than one.
-        let fences: Vec<Fence> = self.reports.iter().map(|report| report.fence).collect();
-        let leases = tx.held(&fences)?;
-        let held: Vec<Number> = leases.iter().flatten().map(|lease| lease.fence.number).collect();
-        let mut jobs: HashMap<Number, Record> = tx.load(&held)?.into_iter().map(|job| (job.number, job)).collect();
-        let both = self.reports.iter().zip(leases);
-        // A job that another of these reports changed is not to be had a second time.
-        both.map(|(report, lease)| settle(tx, report, lease.and_then(|l| Some((jobs.remove(&l.fence.number)?, l)))))
-            .collect()
+        Self::reports(tx, &self.reports)
     }
 
     fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
+        Self::reread_reports(tx, &self.reports)
+    }
+}
+
+impl Settle {
+    pub(super) fn reports(tx: &mut dyn Tx, reports: &[Report]) -> Result<Vec<Settled>> {
+        // All are read at once: then many reports cost a database on the network little more than one.
+        let fences: Vec<Fence> = reports.iter().map(|report| report.fence).collect();
+        let leases = tx.held(&fences)?;
+        let held: Vec<Number> = leases.iter().flatten().map(|lease| lease.fence.number).collect();
+        let mut jobs: HashMap<Number, Record> = tx.load(&held)?.into_iter().map(|job| (job.number, job)).collect();
+        // The same fence a second time finds no job any more, and is stale.
+        let mut job_of = |lease: Lease| Some((jobs.remove(&lease.fence.number)?, lease));
+        reports.iter().zip(leases).map(|(report, lease)| settle(tx, report, lease.and_then(&mut job_of))).collect()
+    }
+
+    pub(super) fn reread_reports(tx: &mut dyn Tx, reports: &[Report]) -> Result<Option<Vec<Settled>>> {
         // Stored for all or for none: the first attempt's row tells.
-        let Some(report) = self.reports.first() else { return Ok(Some(Vec::new())) };
+        let Some(report) = reports.first() else { return Ok(Some(Vec::new())) };
         let attempts = tx.attempts(report.fence.number)?;
         let stored = attempts.iter().any(|a| a.number == report.fence.attempt && a.outcome.is_some());
         if !stored {
             return Ok(None);
         }
         let state = |r: &Report| load_one(tx, r.fence.number).map(|job| Settled::Accepted(job.life.state));
-        self.reports.iter().map(state).collect::<Result<_>>().map(Some)
+        reports.iter().map(state).collect::<Result<_>>().map(Some)
     }
 }
 

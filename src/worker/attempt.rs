@@ -204,7 +204,7 @@ impl Attempt {
         let (shared, fence) = (Arc::clone(&self.shared), self.job.fence);
         tokio::spawn(async move {
             for part in parts(chunks) {
-                match shared.persist(AppendOutput { fence, chunks: part }).await {
+                match shared.persist(&AppendOutput { fence, chunks: part }).await {
                     Ok(Appended::Stale) => return false,
                     Ok(Appended::Stored) => {}
                     Err(e) => warn!("output of job {} is lost: {e}", fence.number),

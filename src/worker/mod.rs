@@ -37,6 +37,7 @@ use crate::job::output::DEFAULT_OUTPUT_CAP;
 use crate::job::{Number, WorkerId};
 use crate::ops::Op;
 use crate::ops::register::Deregister;
+use crate::ops::turn::{Turn, TurnReply};
 use crate::queue::Queue;
 use crate::store::{NewWorker, Topics};
 use crate::time::{Clock, Span};
@@ -130,7 +131,7 @@ const SWEEP_LIMIT: Duration = Duration::from_secs(5);
 
 impl Shared {
     /// Calls an Op until the store takes it: a full disk or a lock must lose no outcome.
-    async fn persist<O: Op + Clone>(&self, op: O) -> Result<O::Reply> {
+    async fn persist<O: Op + Clone>(&self, op: &O) -> Result<O::Reply> {
         let mut pause = Duration::from_millis(50);
         loop {
             match self.queue.call(op.clone()).await {
@@ -141,6 +142,24 @@ impl Shared {
                 }
                 result => return result,
             }
+        }
+    }
+}
+
+impl Shared {
+    /// One turn. What it settles is never given up; what it only leases is asked for once.
+    async fn turn(&self, op: Turn) -> Result<TurnReply> {
+        let reply = match op.reports.is_empty() {
+            true => self.queue.call(op.clone()).await,
+            false => self.persist(&op).await,
+        };
+        match reply {
+            // Not registered any more, so it gets nothing; what it reports is looked at all the same.
+            Err(e) if e.kind() == Kind::Conflict => {
+                warn!("cannot lease: {e}");
+                self.persist(&Turn { lease: None, ..op }).await
+            }
+            reply => reply,
         }
     }
 }

@@ -18,13 +18,17 @@ use crate::error::{Error, Kind, Result};
 use crate::job::Fence;
 use crate::job::state::Ending;
 use crate::ops::lease::{Lease, LeaseReply, Leased};
-use crate::ops::register::Register;
+use crate::ops::register::{Register, Registered};
 use crate::ops::renew::RenewReply;
-use crate::ops::settle::{Report, Settle, Settled, Started};
+use crate::ops::settle::{Report, Settled, Started};
+use crate::ops::turn::{Turn, TurnReply};
 use crate::store::{CancelRequest, Topics};
 
 /// How many orders an attempt may have waiting.
 const ORDERS: usize = 8;
+
+/// The most attempts that one turn settles.
+const MAX_REPORTS: usize = 256;
 
 /// An attempt that runs.
 struct Running {
@@ -50,12 +54,21 @@ struct Running {
 enum Back {
     /// An attempt ended.
     Ended(Report),
-    /// Jobs were leased, of so many asked for at that instant.
-    Leased(u32, Instant, Result<LeaseReply>),
-    /// Attempts were settled.
-    Settled(Vec<Fence>, Result<Vec<Settled>>),
+    /// Attempts were settled, and jobs leased.
+    Turned(Asked, Result<TurnReply>),
+    /// The worker was registered again.
+    Registered(Result<Registered>),
     /// Leases were renewed.
     Renewed(Vec<Fence>, Result<RenewReply>),
+}
+
+/// A turn under way.
+struct Asked {
+    /// The attempts that it settles.
+    settling: Vec<Fence>,
+    /// The jobs that it asks for.
+    slots: u32,
+    at: Instant,
 }
 
 pub(super) struct Worker {
@@ -63,10 +76,14 @@ pub(super) struct Worker {
     stop: watch::Receiver<Stop>,
     running: HashMap<Fence, Running>,
     tasks: JoinSet<Back>,
-    /// Slots asked for in leases under way.
-    asked: u32,
-    /// Attempts whose settles are under way.
+    /// Attempts that ended and are to be settled with the next turn.
+    ended: Vec<Report>,
+    /// There is one turn at a time: what ends meanwhile shares the next.
+    turning: bool,
+    /// Attempts that are being settled.
     settling: HashSet<Fence>,
+    /// It is being registered again.
+    registering: bool,
     /// When the renewal under way was asked for.
     renewing: Option<Instant>,
     renew_at: Instant,
@@ -90,7 +107,9 @@ impl Worker {
             stop,
             running: HashMap::new(),
             tasks: JoinSet::new(),
-            asked: 0,
+            ended: Vec::new(),
+            turning: false,
+            registering: false,
             settling: HashSet::new(),
             renewing: None,
             renew_at: Instant::now(),
@@ -114,7 +133,7 @@ impl Worker {
     }
 
     pub(super) async fn register(&self) -> Result<()> {
-        let registered = self.shared.persist(self.registration(self.config().owns_name)).await?;
+        let registered = self.shared.persist(&self.registration(self.config().owns_name)).await?;
         if !registered.taken_back.is_empty() {
             info!(jobs = ?registered.taken_back, "took back the jobs of a dead worker of this name");
         }
@@ -127,7 +146,7 @@ impl Worker {
         self.renew_at = Instant::now() + beat;
         loop {
             self.obey_stop();
-            self.lease();
+            self.turn();
             if self.is_finished() {
                 return Ok(());
             }
@@ -212,7 +231,7 @@ impl Worker {
     }
 
     fn is_finished(&self) -> bool {
-        let quiet = self.running.is_empty() && self.asked == 0 && self.settling.is_empty();
+        let quiet = self.running.is_empty() && !self.turning && self.ended.is_empty() && !self.registering;
         let idle = || {
             let limit = self.config().idle_timeout;
             limit.is_some_and(|t| self.idle_since.elapsed() >= t.duration())
@@ -222,39 +241,47 @@ impl Worker {
 
     fn free_slots(&self) -> u32 {
         let used = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
-        self.config().slots.saturating_sub(used.saturating_add(self.asked))
+        self.config().slots.saturating_sub(used)
     }
 
-    /// Asks for jobs where there are free slots and hope.
-    fn lease(&mut self) {
-        let slots = self.free_slots();
-        if slots == 0 || self.dry || self.draining.is_some() {
+    /// Reports what ended, and asks for jobs where there are free slots and hope; both share one commit.
+    fn turn(&mut self) {
+        let hope = !self.dry && self.draining.is_none() && !self.registering;
+        let slots = if hope { self.free_slots() } else { 0 };
+        if self.turning || (slots == 0 && self.ended.is_empty()) {
             return;
         }
-        self.asked += slots;
+        self.turning = true;
+        let rest = self.ended.split_off(self.ended.len().min(MAX_REPORTS));
+        let reports = std::mem::replace(&mut self.ended, rest);
+        let settling: Vec<Fence> = reports.iter().map(|report| report.fence).collect();
+        self.settling.extend(&settling);
         let config = self.config();
-        let op = Lease {
+        let lease = (slots > 0).then(|| Lease {
             worker: config.id,
             name: config.name.clone(),
             offer: config.offer.clone(),
             slots,
             ttl: config.ttl,
             only: config.only,
-        };
-        let (queue, asked_at) = (self.shared.queue.clone(), Instant::now());
-        self.tasks.spawn(async move { Back::Leased(slots, asked_at, queue.call(op).await) });
+        });
+        let asked = Asked { settling, slots, at: Instant::now() };
+        let shared = Arc::clone(&self.shared);
+        self.tasks.spawn(async move {
+            let reply = shared.turn(Turn { reports, lease }).await;
+            Back::Turned(asked, reply)
+        });
     }
 
     fn take(&mut self, back: Back) -> Result<()> {
         match back {
             Back::Ended(report) => self.ended(report),
-            Back::Leased(asked, at, reply) => self.leased(asked, at, reply)?,
-            Back::Settled(fences, reply) => {
-                self.settling.retain(|fence| !fences.contains(fence));
-                for (fence, settled) in fences.iter().zip(reply?) {
-                    if settled == Settled::Stale {
-                        warn!(job = fence.number, attempt = fence.attempt, "settled too late: the lease was lost");
-                    }
+            Back::Turned(asked, reply) => self.turned(asked, reply)?,
+            Back::Registered(reply) => {
+                self.registering = false;
+                self.dry = false;
+                if let Err(e) = reply {
+                    warn!("cannot register: {e}"); // the next heartbeat tries again
                 }
             }
             Back::Renewed(fences, reply) => {
@@ -265,34 +292,49 @@ impl Worker {
         Ok(())
     }
 
-    fn leased(&mut self, asked: u32, at: Instant, reply: Result<LeaseReply>) -> Result<()> {
-        self.asked -= asked;
+    fn turned(&mut self, asked: Asked, reply: Result<TurnReply>) -> Result<()> {
+        self.turning = false;
+        self.settling.retain(|fence| !asked.settling.contains(fence));
         let reply = match reply {
             Ok(reply) => reply,
+            // Only to lease: settling waits until the store takes it.
             Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
                 warn!("cannot lease: {e}");
                 self.dry = true; // until the next change or timer
                 self.ask_at = Some(Instant::now() + Duration::from_secs(1));
                 return Ok(());
             }
-            // Removed as lost while this process was stopped: register again with the next heartbeat.
-            Err(e) if e.kind() == Kind::Conflict => {
-                warn!("cannot lease: {e}");
-                self.dry = true;
-                return Ok(());
-            }
             Err(e) => return Err(e),
         };
-        self.dry = reply.jobs.is_empty() || (reply.jobs.len() as u32) < asked;
+        for (fence, settled) in asked.settling.iter().zip(&reply.settled) {
+            if *settled == Settled::Stale {
+                warn!(job = fence.number, attempt = fence.attempt, "settled too late: the lease was lost");
+            }
+        }
+        match reply.leased {
+            Some(leased) => self.leased(asked.slots, asked.at, leased),
+            // Removed as lost while this process was stopped: it registers again with the next heartbeat.
+            None if asked.slots > 0 => {
+                self.dry = true;
+                self.renew_at = Instant::now();
+            }
+            None => self.dry = false, // what was settled may have made room
+        }
+        Ok(())
+    }
+
+    fn leased(&mut self, asked: u32, at: Instant, reply: LeaseReply) {
+        self.dry = (reply.jobs.len() as u32) < asked;
         // The millisecond more is for the store's clock, which counts whole ones.
         self.ask_at = reply.next_timer.map(|after| Instant::now() + after.duration() + Duration::from_millis(1));
         for job in reply.jobs {
             // After a commit of unknown outcome the answer is all that we hold: also what runs or has ended here.
-            if !self.running.contains_key(&job.fence) && !self.settling.contains(&job.fence) {
+            let fence = job.fence;
+            let ended = || self.ended.iter().any(|report| report.fence == fence);
+            if !self.running.contains_key(&fence) && !self.settling.contains(&fence) && !ended() {
                 self.start(job, at);
             }
         }
-        Ok(())
     }
 
     fn start(&mut self, job: Leased, leased_at: Instant) {
@@ -323,7 +365,7 @@ impl Worker {
         self.tasks.spawn(async move { Back::Ended(attempt.run().await) }.instrument(span));
     }
 
-    /// Frees the slot, and asks for the next job in the same breath: both share one commit.
+    /// Frees the slot; the next turn reports it and asks for another job.
     fn ended(&mut self, mut report: Report) {
         let fence = report.fence;
         self.shared.talkers.remove(&program::marker(self.config(), fence));
@@ -335,12 +377,7 @@ impl Worker {
             }
         }
         self.idle_since = Instant::now();
-        self.settling.insert(fence);
         self.dry = false; // a slot, and maybe room under a limit, is free
-        let shared = Arc::clone(&self.shared);
-        self.tasks.spawn(async move {
-            let reply = shared.persist(Settle { reports: vec![report] }).await;
-            Back::Settled(vec![fence], reply)
-        });
+        self.ended.push(report);
     }
 }

@@ -16,7 +16,7 @@ fn offered(orx: &Orx, words: &[&str]) -> Vec<String> {
         printf '%s\n' "${COMPREPLY[@]}""#;
     let mut bash = Command::new("bash");
     bash.args(["--norc", "-c", script, "bash"]).args(words).env_clear().env("HOME", orx.path(""));
-    bash.env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
+    bash.env("ORX_STORE", orx.url()).env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
     let out = bash.output().unwrap();
     assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
     let text = String::from_utf8(out.stdout).unwrap();

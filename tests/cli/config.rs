@@ -12,7 +12,7 @@ fn shown(call: Call, name: &str) -> (String, String) {
 
 #[test]
 fn config_show_tells_each_value_and_where_it_came_from() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     snapshot!(orx.run(&["config", "show"]), @r"
     exit 0
     -- stdout
@@ -33,7 +33,7 @@ fn config_show_tells_each_value_and_where_it_came_from() {
 
 #[test]
 fn flag_beats_environment_beats_file_beats_default() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     let show = ["config", "show", "-o", "json"];
     let is = |value: &str, from: &str| (value.to_owned(), from.to_owned());
     assert_eq!(shown(orx.call(&show), "store"), is(orx.store().to_str().unwrap(), "default"));
@@ -55,7 +55,7 @@ fn flag_beats_environment_beats_file_beats_default() {
 
 #[test]
 fn a_setting_of_the_file_is_in_force() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     orx.write(".config/orx/config.toml", "output = \"json\"\nstore = \"q.db\"\n[worker]\nname = \"named\"\n");
     orx.ok(&["run", "--", "true"]);
     assert!(orx.path("q.db").exists());

@@ -32,7 +32,7 @@ fn s8_a_worker_started_again_takes_its_jobs_back_at_once_and_ends_what_is_left()
 
 #[test]
 fn s8_the_successor_finds_what_is_left_however_the_store_is_spelled() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     let daemon = "setsid sh -c 'echo $$ > daemon; sleep 300' & wait";
     orx.sh(&[], &first_time(daemon));
     let worker = orx.worker(&["--name", "w", "--lease", "1h"]);

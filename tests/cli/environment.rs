@@ -21,7 +21,7 @@ fn s34_a_job_gets_the_variables_that_were_named_and_few_others() {
 
 #[test]
 fn s34_nothing_of_the_environment_is_stored_that_was_not_named() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     let call = orx.call(&["enqueue", "--env", "NAMED", "--", "true"]);
     call.env("SECRET", "canary-7319").env("NAMED", "canary-4242").run().expect(0, &[]);
     let bytes = orx.stored_bytes();
@@ -50,7 +50,7 @@ fn a_job_is_told_who_it_is() {
         "-c",
         script,
     ]);
-    orx.call(&["-q", "worker", "--burst", "--name", "w"]).env("ORX_STORE", orx.store()).run().expect(0, &[]);
+    orx.call(&["-q", "worker", "--burst", "--name", "w"]).env("ORX_STORE", orx.url()).run().expect(0, &[]);
     let job = orx.job("1");
     let trace = job["trace_id"].as_str().unwrap();
     let text = orx.ok(&["tail", "1"]);

@@ -25,7 +25,7 @@ fn a_file_that_is_no_store_is_1_with_a_hint_and_is_left_alone() {
 
 #[test]
 fn a_damaged_store_is_an_error_and_no_panic() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     orx.ok(&["run", "--", "true"]);
     let conn = rusqlite::Connection::open(orx.store()).unwrap();
     conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
@@ -52,7 +52,7 @@ fn the_database_of_another_program_is_never_touched() {
 
 #[test]
 fn s29_a_store_that_needs_a_newer_orx_is_refused() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     orx.add(&["--", "true"]);
     let conn = rusqlite::Connection::open(orx.store()).unwrap();
     conn.execute_batch("UPDATE meta SET value = '999' WHERE key = 'min_compatible'; PRAGMA user_version = 999")

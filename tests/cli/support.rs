@@ -27,22 +27,25 @@ pub struct Orx {
 
 impl Orx {
     pub fn new() -> Self {
-        let home = tempfile::Builder::new().prefix("orx-cli-").tempdir().unwrap();
-        let server = std::env::var("ORX_TEST_STORE").is_ok_and(|kind| kind == "postgres").then(server::schema);
-        Self { home, server }
+        let wanted = std::env::var("ORX_TEST_STORE").is_ok_and(|kind| kind == "postgres");
+        let mut orx = Self::file();
+        orx.server = wanted.then(server::schema);
+        orx
     }
 
-    /// Whether the store is a file. What is about files only is skipped elsewhere.
-    pub fn is_file(&self) -> bool {
-        if self.server.is_some() {
-            println!("skipped on PostgreSQL: this is about a file");
-        }
-        self.server.is_none()
+    /// One whose store is a file always: what is tested is about files.
+    pub fn file() -> Self {
+        Self { home: tempfile::Builder::new().prefix("orx-cli-").tempdir().unwrap(), server: None }
     }
 
     /// A place in the home, which is also where commands run.
     pub fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
+    }
+
+    /// The store of this home, as --store names it.
+    pub fn url(&self) -> String {
+        self.server.clone().unwrap_or_else(|| self.store().to_str().unwrap().to_owned())
     }
 
     /// Where the store is unless said otherwise.

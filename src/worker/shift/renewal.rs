@@ -8,7 +8,6 @@ use tracing::warn;
 use super::{Back, Running, Worker};
 use crate::error::{Kind, Result};
 use crate::job::Fence;
-use crate::ops::lease::LeaseReply;
 use crate::ops::renew::{Renew, RenewReply, Renewed};
 use crate::store::WorkerState;
 use crate::worker::attempt::Order;
@@ -117,13 +116,12 @@ impl Worker {
     /// The store took this worker for dead, for instance because it was stopped for a while.
     fn register_again(&mut self) {
         warn!("this worker was taken for dead; registering again");
-        self.dry = false;
+        if self.registering {
+            return;
+        }
+        self.registering = true; // holds the end back until the answer is there
         let op = self.registration(false);
         let queue = self.shared.queue.clone();
-        self.asked += 1; // holds the end back until the answer is there
-        self.tasks.spawn(async move {
-            let reply = queue.call(op).await;
-            Back::Leased(1, Instant::now(), reply.map(|_| LeaseReply { jobs: Vec::new(), next_timer: None }))
-        });
+        self.tasks.spawn(async move { Back::Registered(queue.call(op).await) });
     }
 }

@@ -1,0 +1,52 @@
+//! What a worker does between two jobs: it reports the ends of some and takes the next, in one transaction.
+
+use serde::{Deserialize, Serialize};
+
+use super::lease::{Lease, LeaseReply};
+use super::settle::{Report, Settle, Settled};
+use super::{Access, Caller, Op, Scopes};
+use crate::error::Result;
+use crate::store::Tx;
+
+/// Settles attempts, then leases jobs: a slot that became free is filled in the same breath.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Turn {
+    /// The ends to report.
+    pub reports: Vec<Report>,
+    /// The jobs to ask for.
+    pub lease: Option<Lease>,
+}
+
+/// What became of both.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TurnReply {
+    /// One for each report.
+    pub settled: Vec<Settled>,
+    /// The jobs, where some were asked for.
+    pub leased: Option<LeaseReply>,
+}
+
+impl Op for Turn {
+    type Reply = TurnReply;
+    const NAME: &'static str = "turn";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::WORK
+    }
+
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<TurnReply> {
+        let settled = Settle::reports(tx, &self.reports)?;
+        let leased = self.lease.as_ref().map(|lease| lease.run(caller, tx)).transpose()?;
+        Ok(TurnReply { settled, leased })
+    }
+
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<TurnReply>> {
+        let Some(settled) = Settle::reread_reports(tx, &self.reports)? else { return Ok(None) };
+        let leased = match &self.lease {
+            Some(lease) => lease.reread(caller, tx)?,
+            None => None,
+        };
+        Ok(Some(TurnReply { settled, leased }))
+    }
+}
