@@ -55,8 +55,14 @@ impl Engine {
     /// What the Op says; `Unknown` when a commit failed and nothing can be found out about it.
     pub async fn call<O: Op>(&self, op: O) -> Result<O::Reply> {
         let (reply, answer) = oneshot::channel();
-        let slot =
-            Box::new(Slot { op, caller: Arc::clone(&self.caller), mode: Mode::Run, result: None, reply: Some(reply) });
+        let slot = Box::new(Slot {
+            op,
+            caller: Arc::clone(&self.caller),
+            mode: Mode::Run,
+            absent: false,
+            result: None,
+            reply: Some(reply),
+        });
         match O::ACCESS {
             Access::Read => self.read(slot),
             access => {
@@ -154,14 +160,21 @@ fn ended() -> Error {
     Error::failed("the engine has ended")
 }
 
+/// The answer to an Op of which nothing is stored.
+fn not_stored(error: &Error) -> Error {
+    error.copy().context("not stored")
+}
+
 /// An Op that waits for its transaction, whatever its type.
 trait Pending: Work {
     /// Looks up what became of it instead of running it.
     fn look_up(&mut self);
     /// Whether it has run since it was made or told to look up.
     fn has_run(&self) -> bool;
-    /// Whether the last run found what it looked for, or a final error.
-    fn is_settled(&self) -> bool;
+    /// Answers with what a look-up found, after the commit that failed with `error`.
+    fn answer_found(&mut self, error: &Error);
+    /// Answers that nobody can say whether it was stored.
+    fn answer_unknown(&mut self, error: &Error);
     /// Answers with an error instead.
     fn fail(&mut self, error: Error);
     /// Answers with the result of the last run.
@@ -177,6 +190,8 @@ struct Slot<O: Op> {
     op: O,
     caller: Arc<Caller>,
     mode: Mode,
+    /// A look-up found nothing.
+    absent: bool,
     result: Option<Result<O::Reply>>,
     reply: Option<oneshot::Sender<Result<O::Reply>>>,
 }
@@ -187,7 +202,10 @@ impl<O: Op> Work for Slot<O> {
             Mode::Run => self.op.run(&self.caller, tx),
             Mode::Reread => match self.op.reread(&self.caller, tx) {
                 Ok(Some(reply)) => Ok(reply),
-                Ok(None) => Err(Error::unavailable(format!("{} was not stored", O::NAME))),
+                Ok(None) => {
+                    self.absent = true;
+                    Err(Error::unavailable("it is not there"))
+                }
                 Err(error) => Err(error),
             },
         }));
@@ -202,6 +220,7 @@ impl<O: Op> Work for Slot<O> {
 impl<O: Op> Pending for Slot<O> {
     fn look_up(&mut self) {
         self.mode = Mode::Reread;
+        self.absent = false;
         self.result = None;
     }
 
@@ -209,8 +228,17 @@ impl<O: Op> Pending for Slot<O> {
         self.result.is_some()
     }
 
-    fn is_settled(&self) -> bool {
-        matches!(self.result, Some(Ok(_)))
+    fn answer_found(&mut self, error: &Error) {
+        match &self.result {
+            _ if self.absent => self.fail(not_stored(error)),
+            Some(Err(e)) if e.kind() == Kind::Unknown => self.answer_unknown(error),
+            _ => self.answer(),
+        }
+    }
+
+    fn answer_unknown(&mut self, error: &Error) {
+        let check = format!("unknown, check with `{}`", self.op.check());
+        self.fail(Error::new(Kind::Unknown, check).source(error.to_string()));
     }
 
     fn fail(&mut self, error: Error) {
@@ -265,7 +293,7 @@ impl Writer {
                         self.commit(std::slice::from_mut(slot));
                     }
                 } else {
-                    batch.iter_mut().for_each(|slot| slot.fail(error.copy()));
+                    batch.iter_mut().for_each(|slot| slot.fail(not_stored(&error)));
                 }
             }
             Written::Unknown(error) => {
@@ -292,29 +320,22 @@ impl Writer {
         }
     }
 
-    /// After a failed commit: nobody may be told anything before it was read again (DESIGN §4.1).
+    /// After a failed commit: nobody may be told anything before it was read again (DESIGN §4.1). A store commits the
+    /// reading only when the failed commit cannot come true any more.
     fn find_out(&self, slot: &mut Box<dyn Pending>, error: &Error) {
         for pause in 0..REREADS {
             slot.look_up();
             let written = self.write(std::slice::from_mut(slot));
             match written {
                 Written::Committed(topics) => {
-                    if !slot.is_settled() {
-                        slot.fail(Error::unavailable("nothing was stored").source(error.to_string()));
-                        return;
-                    }
                     self.tell(topics);
-                    slot.answer();
+                    slot.answer_found(error);
                     return;
                 }
                 _ => std::thread::sleep(Duration::from_millis(20 << pause)),
             }
         }
-        slot.fail(
-            Error::new(Kind::Unknown, "whether it was stored is unknown")
-                .source(error.to_string())
-                .hint("look with: orx list"),
-        );
+        slot.answer_unknown(error);
     }
 }
 
