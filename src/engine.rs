@@ -19,7 +19,7 @@ use crate::store::{Finding, Listening, Ownership, Store, Topics, Tx, Work, Writt
 const MAX_BATCH: usize = 256;
 /// The most Ops that wait for the writer; more callers wait to hand theirs over.
 const MAX_WAITING: usize = 1024;
-/// How often an Op of unknown outcome is looked up before the answer is "unknown".
+/// How often looking up Ops of unknown outcome may fail before the answer is "unknown".
 const REREADS: u32 = 5;
 
 /// A store with a writer.
@@ -55,14 +55,8 @@ impl Engine {
     /// What the Op says; `Unknown` when a commit failed and nothing can be found out about it.
     pub async fn call<O: Op>(&self, op: O) -> Result<O::Reply> {
         let (reply, answer) = oneshot::channel();
-        let slot = Box::new(Slot {
-            op,
-            caller: Arc::clone(&self.caller),
-            mode: Mode::Run,
-            absent: false,
-            result: None,
-            reply: Some(reply),
-        });
+        let slot =
+            Box::new(Slot { op, caller: Arc::clone(&self.caller), mode: Mode::Run, result: None, reply: Some(reply) });
         match O::ACCESS {
             Access::Read => self.read(slot),
             access => {
@@ -184,14 +178,14 @@ trait Pending: Work {
 enum Mode {
     Run,
     Reread,
+    /// Reread, and it was not there.
+    Absent,
 }
 
 struct Slot<O: Op> {
     op: O,
     caller: Arc<Caller>,
     mode: Mode,
-    /// A look-up found nothing.
-    absent: bool,
     result: Option<Result<O::Reply>>,
     reply: Option<oneshot::Sender<Result<O::Reply>>>,
 }
@@ -200,10 +194,10 @@ impl<O: Op> Work for Slot<O> {
     fn run(&mut self, tx: &mut dyn Tx) -> Result<()> {
         let ran = catch_unwind(AssertUnwindSafe(|| match self.mode {
             Mode::Run => self.op.run(&self.caller, tx),
-            Mode::Reread => match self.op.reread(&self.caller, tx) {
+            Mode::Reread | Mode::Absent => match self.op.reread(&self.caller, tx) {
                 Ok(Some(reply)) => Ok(reply),
                 Ok(None) => {
-                    self.absent = true;
+                    self.mode = Mode::Absent;
                     Err(Error::unavailable("it is not there"))
                 }
                 Err(error) => Err(error),
@@ -220,7 +214,6 @@ impl<O: Op> Work for Slot<O> {
 impl<O: Op> Pending for Slot<O> {
     fn look_up(&mut self) {
         self.mode = Mode::Reread;
-        self.absent = false;
         self.result = None;
     }
 
@@ -230,7 +223,7 @@ impl<O: Op> Pending for Slot<O> {
 
     fn answer_found(&mut self, error: &Error) {
         match &self.result {
-            _ if self.absent => self.fail(not_stored(error)),
+            _ if matches!(self.mode, Mode::Absent) => self.fail(not_stored(error)),
             Some(Err(e)) if e.kind() == Kind::Unknown => self.answer_unknown(error),
             _ => self.answer(),
         }
@@ -296,11 +289,7 @@ impl Writer {
                     batch.iter_mut().for_each(|slot| slot.fail(not_stored(&error)));
                 }
             }
-            Written::Unknown(error) => {
-                for slot in batch.iter_mut() {
-                    self.find_out(slot, &error);
-                }
-            }
+            Written::Unknown(error) => self.find_out(batch, &error),
         }
     }
 
@@ -322,20 +311,24 @@ impl Writer {
 
     /// After a failed commit: nobody may be told anything before it was read again (DESIGN §4.1). A store commits the
     /// reading only when the failed commit cannot come true any more.
-    fn find_out(&self, slot: &mut Box<dyn Pending>, error: &Error) {
-        for pause in 0..REREADS {
-            slot.look_up();
-            let written = self.write(std::slice::from_mut(slot));
-            match written {
-                Written::Committed(topics) => {
+    fn find_out(&self, batch: &mut [Box<dyn Pending>], error: &Error) {
+        let mut failed = 0; // for all of them, so that many do not wait for long
+        for slot in batch {
+            loop {
+                slot.look_up();
+                if let Written::Committed(topics) = self.write(std::slice::from_mut(slot)) {
                     self.tell(topics);
                     slot.answer_found(error);
-                    return;
+                    break;
                 }
-                _ => std::thread::sleep(Duration::from_millis(20 << pause)),
+                if failed == REREADS {
+                    slot.answer_unknown(error);
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20 << failed));
+                failed += 1;
             }
         }
-        slot.answer_unknown(error);
     }
 }
 
