@@ -39,10 +39,10 @@ impl Kind {
             Kind::NotFound => 3,
             Kind::Denied => 4,
             Kind::Conflict => 5,
-            Kind::Unavailable => 6,
+            Kind::Unavailable | Kind::Unknown => 6,
             Kind::Limit => 8,
             Kind::TimedOut => 75,
-            Kind::Unknown | Kind::Corrupt | Kind::Failed => 1,
+            Kind::Corrupt | Kind::Failed => 1,
         }
     }
 

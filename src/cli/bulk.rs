@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::context::Context;
+use super::enqueue::open;
 use super::{OutputFormat, ui};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::job::{Captured, JobId, JobSpec, Submission};
 use crate::ops::enqueue::{Enqueue, MAX_BATCH};
 
@@ -47,7 +48,7 @@ impl Bulk {
         let each = context.view()?.format() == OutputFormat::Id;
         let bar = ui::progress(context, good.len() as u64, "stored");
         let captured = Arc::new(self.captured);
-        let queue = context.queue()?;
+        let queue = open(context)?;
         let (mut stored, mut existing) = (0u64, 0u64);
         let mut next = prepare(&parser, &good, 0, batch, &captured);
         let mut from = 0;
@@ -60,8 +61,12 @@ impl Bulk {
             let result = queue.call(Enqueue { jobs }).await;
             let replies = result.map_err(|e| {
                 let done = format!("{} jobs were stored before", stored + existing);
-                let hint = format!("{done}; the same input with --batch {batch} stores the rest and doubles none");
-                if stored + existing > 0 { e.hint(hint) } else { e }
+                let rest = format!("the same input with --batch {batch} stores the rest and doubles none");
+                match stored + existing {
+                    0 if e.kind() == Kind::Unknown => e.hint(rest),
+                    0 => e,
+                    _ => e.hint(format!("{done}; {rest}")),
+                }
             })?;
             existing += replies.iter().filter(|job| job.existing).count() as u64;
             stored += replies.iter().filter(|job| !job.existing).count() as u64;

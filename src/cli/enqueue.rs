@@ -10,6 +10,7 @@ use super::job_options::{JobOptions, submission};
 use super::{exit, tail, ui, wait};
 use crate::error::{Error, Result};
 use crate::ops::enqueue::{self, Enqueued};
+use crate::queue::Queue;
 
 /// Store a job for a worker to run
 ///
@@ -78,14 +79,17 @@ impl Enqueue {
         }
         spec.check()?;
         let job = store(context, submission(context, spec, captured)).await?;
+        let number = job.number;
+        let stored = |e: Error| e.context(format_args!("stored as job {number}"));
         if !(self.follow || self.wait) {
-            context.view()?.enqueued(&[job])?;
+            context.view()?.enqueued(&[job]).map_err(stored)?;
             return Ok(ExitCode::SUCCESS);
         }
         let ended = match self.follow {
-            true => tail::follow(context, job.number).await?,
-            false => wait::until_ended(context, job.number).await?,
+            true => tail::follow(context, number).await,
+            false => wait::until_ended(context, number).await,
         };
+        let ended = ended.map_err(stored)?;
         if let Some(why) = exit::explain(&ended) {
             ui::say(context, &why);
         }
@@ -93,10 +97,15 @@ impl Enqueue {
     }
 }
 
+/// The queue that jobs are to be stored in.
+pub(super) fn open(context: &Context) -> Result<&Queue> {
+    context.queue().map_err(|e| e.context("not stored"))
+}
+
 /// Stores one job and says so.
 pub(super) async fn store(context: &Context, job: crate::job::Submission) -> Result<Enqueued> {
     let op = enqueue::Enqueue { jobs: vec![job] };
-    let mut stored = context.queue()?.call(op).await?;
+    let mut stored = open(context)?.call(op).await?;
     let job = stored.pop().ok_or_else(|| Error::failed("nothing was answered"))?;
     let was = if job.existing { " (it was there before)" } else { "" };
     ui::note(context, &format!("job {} {} in {}{was}", job.number, job.state, job.queue));

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::transition::{By, change, load_one};
-use super::{Access, Caller, Op, Scopes};
+use super::{Access, Caller, Op, Scopes, status_of};
 use crate::error::Result;
 use crate::job::state::Cancelled;
 use crate::job::{EventKind, Number, State};
@@ -56,6 +56,10 @@ impl Op for Cancel {
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         self.numbers.iter().map(|n| self.cancel(caller, tx, *n)).collect()
+    }
+
+    fn check(&self) -> String {
+        status_of(&self.numbers)
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {

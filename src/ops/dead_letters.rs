@@ -122,4 +122,18 @@ impl Op for DiscardLetters {
         tx.wake(Topics::JOBS);
         Ok(self.numbers.len())
     }
+
+    fn check(&self) -> String {
+        "orx dlq list".into()
+    }
+
+    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<usize>> {
+        for number in &self.numbers {
+            let next = tx.letters(&LetterFilter::default(), Some(number + 1), 1)?;
+            if next.iter().any(|letter| letter.number == *number) {
+                return Ok(None); // all are discarded or none
+            }
+        }
+        Ok(Some(self.numbers.len()))
+    }
 }

@@ -69,6 +69,11 @@ impl Op for Enqueue {
         Ok(replies)
     }
 
+    fn check(&self) -> String {
+        // All are stored or none.
+        self.jobs.first().map_or_else(|| "orx list".into(), |job| format!("orx status {}", job.id))
+    }
+
     fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
         let mut replies = Vec::with_capacity(self.jobs.len());
         for job in &self.jobs {

@@ -102,7 +102,8 @@ impl Op for Lease {
         let numbers: Vec<Number> = fences.iter().map(|fence| fence.number).collect();
         let jobs = tx.load(&numbers)?.into_iter().zip(fences);
         let jobs = jobs.map(|(job, fence)| Leased::new(job, fence)).collect();
-        Ok(Some(LeaseReply { jobs, next_timer: next_timer(tx)? }))
+        // It may be less than there is: a worker that took this for all would wait for the next change.
+        Ok(Some(LeaseReply { jobs, next_timer: Some(Span::ZERO) }))
     }
 }
 

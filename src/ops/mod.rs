@@ -27,10 +27,13 @@ mod transition;
 pub mod turn;
 pub mod workers;
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use crate::job::Number;
 use crate::store::Tx;
 
 /// Which transaction an Op needs.
@@ -111,14 +114,28 @@ pub trait Op: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// An error leaves no write. A refusal that must be recorded is part of the reply (S23).
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply>;
 
+    /// The command that shows whether it took effect.
+    fn check(&self) -> String {
+        "orx list".into()
+    }
+
     /// After a commit of unknown outcome: the reply if it was stored, nothing if it was not.
     ///
     /// # Errors
     /// `Unknown` for an Op that cannot tell.
     fn reread(&self, _caller: &Caller, _tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
-        Err(crate::error::Error::new(
-            crate::error::Kind::Unknown,
-            format!("whether {} took effect is unknown", Self::NAME),
-        ))
+        Err(Error::new(Kind::Unknown, format!("whether {} took effect is unknown", Self::NAME)))
     }
+}
+
+/// How many jobs a command that is to be typed names.
+const MAX_NAMED: usize = 20;
+
+/// The command that shows the state of `jobs`.
+fn status_of(jobs: &[Number]) -> String {
+    let mut command = "orx status".to_owned();
+    for number in jobs.iter().take(MAX_NAMED) {
+        let _ = write!(command, " {number}"); // a string takes all
+    }
+    command
 }

@@ -31,6 +31,10 @@ impl Op for PauseQueue {
         changed(tx, caller, json!({ "queue": self.queue, "paused": self.paused }))
     }
 
+    fn check(&self) -> String {
+        "orx queue list".into()
+    }
+
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {
         self.run(caller, tx).map(Some) // once more changes nothing
     }
@@ -83,6 +87,10 @@ impl Op for SetQueue {
         changed(tx, caller, json!({ "queue": self.queue, "limits": limits }))
     }
 
+    fn check(&self) -> String {
+        "orx queue list".into()
+    }
+
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {
         self.run(caller, tx).map(Some)
     }
@@ -112,6 +120,10 @@ impl Op for SetTenant {
         self.change.apply(&mut limits);
         tx.limit_tenant(&self.tenant, &limits)?;
         changed(tx, caller, json!({ "tenant": self.tenant, "limits": limits }))
+    }
+
+    fn check(&self) -> String {
+        "orx tenant list".into()
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {
@@ -146,6 +158,10 @@ impl Op for SetLimit {
         tx.set_limit(&self.tenant, &self.key, self.max_running)?;
         let data = json!({ "tenant": self.tenant, "limit": self.key, "max_running": self.max_running });
         changed(tx, caller, data)
+    }
+
+    fn check(&self) -> String {
+        "orx limit list".into()
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {

@@ -55,6 +55,10 @@ impl Op for DropOutput {
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         tx.drop_output(&self.numbers)
     }
+
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {
+        self.run(caller, tx).map(Some) // once more removes nothing else
+    }
 }
 
 /// Forgets jobs with all their history; gives how many. Those that may not be forgotten (any more) are left.

@@ -101,4 +101,13 @@ impl Op for Deregister {
         tx.wake(Topics::WORK | Topics::CONTROL); // what it would have taken is for others now
         Ok(())
     }
+
+    fn check(&self) -> String {
+        "orx workers".into()
+    }
+
+    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {
+        let here = tx.workers()?.iter().any(|w| w.id == self.worker);
+        Ok((!here).then_some(()))
+    }
 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::transition::{By, Gate, admit, change, gate, load_one, meets};
-use super::{Access, Caller, Op, Scopes};
-use crate::error::{Error, Result};
+use super::{Access, Caller, Op, Scopes, status_of};
+use crate::error::{Error, Kind, Result};
 use crate::job::{EventKind, Number, Record, State};
 use crate::store::{Edge, Tx};
 
@@ -64,6 +64,20 @@ impl Op for Retry {
             }
         }
         Ok(replies)
+    }
+
+    fn check(&self) -> String {
+        status_of(&self.numbers)
+    }
+
+    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
+        let jobs = tx.load(&self.numbers)?;
+        if jobs.len() < self.numbers.len() || jobs.iter().any(|job| job.life.state.is_terminal()) {
+            // Retried and ended again, or not retried: both look like this.
+            return Err(Error::new(Kind::Unknown, "whether they were retried is unknown"));
+        }
+        let reply = |job: Record| RetryReply { number: job.number, state: job.life.state, revived: false };
+        Ok(Some(jobs.into_iter().map(reply).collect()))
     }
 }
 

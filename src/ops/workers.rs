@@ -59,6 +59,10 @@ impl Op for DrainWorker {
         Ok(found)
     }
 
+    fn check(&self) -> String {
+        "orx workers".into()
+    }
+
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
         self.run(caller, tx).map(Some)
     }

@@ -124,7 +124,8 @@ pub enum Written {
     Refused,
     /// Nothing was stored: the transaction could not begin, or is gone (disk full, I/O error).
     Nothing(crate::error::Error),
-    /// The commit itself failed: it may be stored or not.
+    /// The commit itself failed: it may be stored or not. The next `Committed` settles it: what is not there then never
+    /// will be.
     Unknown(crate::error::Error),
 }
 

@@ -216,6 +216,18 @@ fn wait_and_follow_exit_as_the_job_did() {
 }
 
 #[test]
+fn a_job_whose_id_cannot_be_printed_is_stored_and_it_says_so() {
+    let orx = Orx::new();
+    let script = format!("exec {} enqueue -- true > /dev/full", env!("CARGO_BIN_EXE_orx"));
+    let mut shell = std::process::Command::new("sh");
+    let out = shell.args(["-c", &script]).env_clear().env("HOME", orx.path("")).output().unwrap();
+    let stderr = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("orx: stored as job 1: ") && stderr.contains("No space left"), "{stderr}");
+    assert_eq!(orx.states(), "pending");
+}
+
+#[test]
 fn high_priorities_go_first_and_then_the_older_job() {
     let orx = Orx::new();
     for (name, priority) in [("c", "0"), ("e", "-1"), ("a", "9"), ("d", "0"), ("b", "9")] {

@@ -248,7 +248,13 @@ fn run_goes_on_to_the_end_of_the_job_though_nobody_reads_its_output() {
     let line =
         format!("{{ timeout -k 5 30 {bin} run -- sh -c '{job}'; echo $? > code; }} | (head -n 1; exec <&-; touch go)");
     let mut shell = std::process::Command::new("sh");
-    let out = shell.args(["-c", &line]).env("HOME", orx.path("")).env("ORX_STORE", orx.url()).current_dir(orx.path("")).output().unwrap();
+    let out = shell
+        .args(["-c", &line])
+        .env("HOME", orx.path(""))
+        .env("ORX_STORE", orx.url())
+        .current_dir(orx.path(""))
+        .output()
+        .unwrap();
     assert_eq!(out.stdout, b"y\n", "{}", String::from_utf8_lossy(&out.stderr));
     assert_eq!(orx.wait_line("code"), "7");
     assert_eq!(orx.state("1"), "failed");

@@ -8,7 +8,13 @@ use super::support::*;
 fn a_place_that_cannot_be_written_is_6_with_a_hint() {
     let orx = Orx::new();
     let out = orx.run(&["--store", "/dev/null/x/orx.db", "enqueue", "--", "true"]);
-    out.expect(6, &["/dev/null/x/orx.db", "hint: name another place with --store or ORX_STORE"]);
+    out.expect(
+        6,
+        &[
+            "orx: not stored: cannot make the store /dev/null/x/orx.db",
+            "hint: name another place with --store or ORX_STORE",
+        ],
+    );
     orx.run(&["--store", "/proc/orx.db", "list"]).expect(6, &["/proc/orx.db"]);
 }
 

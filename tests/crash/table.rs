@@ -27,6 +27,18 @@ impl Table {
         }
     }
 
+    /// Each of these must have been at least once: a run that left one out proves nothing of it.
+    pub fn each<T: Display>(&mut self, what: &str, counts: impl IntoIterator<Item = (T, usize)>) {
+        let mut shown = Vec::new();
+        for (name, count) in counts {
+            shown.push(format!("{name} {count}"));
+            if count == 0 {
+                self.broken.push(format!("{what}: {name} was never hit"));
+            }
+        }
+        self.fact(what, shown.join(", "));
+    }
+
     /// At least so many must be: a run that did not hurt enough proves nothing.
     pub fn at_least<T: Display + PartialOrd>(&mut self, what: &str, found: T, least: T) {
         self.rows.push((what.into(), format!("{found} (at least {least})")));
@@ -51,6 +63,11 @@ impl Table {
             0 => self.fact(what, "none"),
             n => self.fact(what, format!("p50 {} ms, p99 {} ms, max {} ms of {n}", at(0.5), at(0.99), at(1.0))),
         }
+    }
+
+    /// The promises that were broken, for a table of many runs.
+    pub fn into_broken(self) -> Vec<String> {
+        self.broken
     }
 
     /// Prints it; fails when a promise was broken.

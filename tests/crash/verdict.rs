@@ -18,6 +18,8 @@ pub struct Told {
     pub unheard: usize,
     /// Jobs that must not run twice, and whose worker was hurt: they are lost, and nothing else.
     pub given_up: Vec<String>,
+    /// Jobs that write no witness, and that the scenario judges itself.
+    pub apart: Vec<String>,
 }
 
 impl Told {
@@ -53,7 +55,8 @@ pub fn wait_all_ended(world: &World, limit: Duration) -> Duration {
 /// Compares everything; the workers have ended, and so has each job.
 pub fn judge(world: &World, told: &Told, copies: Copies, table: &mut Table) {
     let events = world.events();
-    let jobs = jobs(world, &events);
+    let mut jobs = jobs(world, &events);
+    jobs.retain(|id, _| !told.apart.contains(id));
     let lines = world.lines();
     acknowledged(told, &jobs, table);
     duplicates(&jobs, &lines, copies, table);

@@ -59,6 +59,14 @@ impl World {
         self.path.join(name)
     }
 
+    /// Keeps its files for those who look for the cause.
+    pub fn keep(&mut self) -> &Path {
+        if let Some(home) = self.home.take() {
+            let _ = home.keep(); // its path is known
+        }
+        &self.path
+    }
+
     /// The file that jobs write to.
     pub fn witness(&self) -> PathBuf {
         self.path("witness")
@@ -71,13 +79,18 @@ impl World {
 
     /// Starts orx; what it prints goes to files, so that no pipe can hold it up or lose what it said before a kill.
     pub fn spawn(&self, args: &[&str]) -> Process {
+        self.spawn_with(args, &[])
+    }
+
+    /// Starts orx with more in its environment.
+    pub fn spawn_with(&self, args: &[&str], environment: &[(&str, String)]) -> Process {
         let n = self.spawned.fetch_add(1, Ordering::Relaxed);
         let stem = self.path(&format!("{n}-{}", args.iter().find(|a| !a.starts_with('-')).unwrap_or(&"orx")));
         let file = |ending| File::create(stem.with_extension(ending)).unwrap();
         let binary = std::env::var_os("ORX_CHAOS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_orx").into());
         let mut command = Command::new(binary);
         command.args(args).env_clear().env("HOME", &self.path).env("ORX_STORE", &self.store).current_dir(&self.path);
-        command.env("PATH", std::env::var_os("PATH").unwrap());
+        command.env("PATH", std::env::var_os("PATH").unwrap()).envs(environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(file("out")).stderr(file("err"));
         Process { child: command.spawn().unwrap(), stem }
     }

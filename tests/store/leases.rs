@@ -1,13 +1,15 @@
-use orx::error::Kind;
-use orx::job::State;
+use orx::error::{Kind, Result};
 use orx::job::lanes::Offer;
 use orx::job::state::Cause;
+use orx::job::{State, WorkerId};
 use orx::ops::cancel::Cancel;
 use orx::ops::lead::{Lead, Right};
+use orx::ops::lease::{Lease, LeaseReply};
 use orx::ops::renew::{Renew, Renewed};
 use orx::ops::settle::Settled;
 use orx::ops::sweep::Swept;
-use orx::store::WorkerState;
+use orx::ops::{Caller, Op};
+use orx::store::{Location, Tx, Work, WorkerState, open};
 use orx::time::Span;
 
 use super::support::*;
@@ -171,4 +173,27 @@ on_every_store! {
         assert_eq!(w.exit(fence, 0).await, Settled::Accepted(State::Done));
         assert_eq!(f.story(number).await, "enqueued→pending leased→running settled→done");
     }
+}
+
+/// Looks up a lease of unknown outcome.
+struct LookUp(Lease, Option<LeaseReply>);
+
+impl Work for LookUp {
+    fn run(&mut self, tx: &mut dyn Tx) -> Result<()> {
+        self.1 = self.0.reread(&Caller::local("test"), tx)?;
+        Ok(())
+    }
+}
+
+/// Otherwise a worker took nothing for all there is, and jobs that could run waited for the next change.
+#[test]
+fn a_lease_whose_commit_failed_is_worth_asking_again_at_once() {
+    let clock = TestClock::new();
+    let store = open(&Location::Memory, clock.clone()).unwrap();
+    let worker = WorkerId(uuid::Uuid::now_v7());
+    let lease = Lease { worker, name: "a".into(), offer: Offer::default(), slots: 1, ttl: TTL, only: None };
+    let mut look_up = LookUp(lease, None);
+    store.read(&mut look_up).unwrap();
+    let reply = look_up.1.unwrap();
+    assert_eq!((reply.jobs.len(), reply.next_timer), (0, Some(Span::ZERO)));
 }

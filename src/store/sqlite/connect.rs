@@ -147,6 +147,12 @@ fn version(conn: &Connection) -> Result<u32> {
     Ok(conn.query_row("PRAGMA user_version", [], |r| r.get(0))?)
 }
 
+/// Writes the first page as it is: what a transaction needs to be more than nothing.
+pub(super) fn rewrite_version(conn: &Connection) -> Result<()> {
+    let version = version(conn)?;
+    Ok(conn.execute_batch(&format!("PRAGMA user_version={version}"))?)
+}
+
 fn migrate_queue(conn: &Connection, location: &str) -> Result<()> {
     let version = version(conn)?; // again: another process may have been faster
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::doubt::roll_back;
 use super::{connect, sql};
 use crate::error::{Error, Kind, Result};
 use crate::store::Finding;
@@ -103,13 +104,17 @@ pub(super) fn shrink(conn: &Connection) -> Result<()> {
             break;
         }
         connect::begin(conn)?;
-        let mut step = conn.prepare(&format!("PRAGMA incremental_vacuum({SHRINK_STEP})"))?;
-        let mut rows = step.query([])?;
-        while rows.next()?.is_some() {}
-        drop(rows);
-        conn.execute_batch("COMMIT")?;
+        shrink_step(conn).inspect_err(|_| roll_back(conn))?;
     }
     Ok(())
+}
+
+fn shrink_step(conn: &Connection) -> Result<()> {
+    let mut step = conn.prepare(&format!("PRAGMA incremental_vacuum({SHRINK_STEP})"))?;
+    let mut rows = step.query([])?;
+    while rows.next()?.is_some() {}
+    drop(rows);
+    Ok(conn.execute_batch("COMMIT")?)
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {

@@ -2,6 +2,7 @@
 
 mod connect;
 mod counts;
+mod doubt;
 mod edges;
 mod fleet;
 mod history;
@@ -22,7 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
-use self::connect::{begin, check_library, open_output, open_queue};
+use self::connect::{check_library, open_output, open_queue};
+use self::doubt::{Doubt, roll_back};
 use self::tx::{Reach, SqliteTx};
 use super::{Claim, Finding, Listening, Ownership, Store, Topics, Work, Writers, Written};
 use crate::error::{Error, Result};
@@ -41,8 +43,10 @@ pub struct Sqlite {
     path: Option<PathBuf>,
     clock: Arc<dyn Clock>,
     writer: Mutex<Connection>,
+    doubt: Doubt,
     readers: Mutex<Vec<Connection>>,
     output: Mutex<Option<Connection>>,
+    output_doubt: Doubt,
     output_readers: Mutex<Vec<Connection>>,
 }
 
@@ -78,8 +82,10 @@ impl Sqlite {
             path,
             clock,
             writer: Mutex::new(writer),
+            doubt: Doubt::default(),
             readers: Mutex::default(),
             output: Mutex::new(output),
+            output_doubt: Doubt::default(),
             output_readers: Mutex::default(),
         }
     }
@@ -161,11 +167,11 @@ impl Store for Sqlite {
 
     fn write(&self, batch: &mut [&mut dyn Work]) -> Written {
         let conn = lock(&self.writer);
-        if let Err(error) = begin(&conn) {
+        if let Err(error) = self.doubt.begin(&conn) {
             return Written::Nothing(error);
         }
         let tx = SqliteTx::new(&conn, Reach::Queue, &*self.clock);
-        run_batch(&conn, tx, batch)
+        run_batch(&conn, &self.doubt, tx, batch)
     }
 
     fn write_output(&self, batch: &mut [&mut dyn Work]) -> Written {
@@ -181,11 +187,11 @@ impl Store for Sqlite {
             Err(guard) => guard,
         };
         let written = self.with_output_writer(|output| {
-            if let Err(error) = begin(output) {
+            if let Err(error) = self.output_doubt.begin(output) {
                 return Written::Nothing(error);
             }
             let tx = SqliteTx::new(queue, Reach::Output(output), &*self.clock);
-            run_batch(output, tx, batch)
+            run_batch(output, &self.output_doubt, tx, batch)
         });
         if let Ok(conn) = reader {
             keep(&self.readers, conn);
@@ -252,30 +258,30 @@ fn read_in(queue: &Connection, reach: Reach, clock: &dyn Clock, work: &mut dyn W
     let result = work.run(&mut SqliteTx::new(queue, reach, clock));
     let ended = queue.prepare_cached("COMMIT").and_then(|mut s| s.execute([]));
     if ended.is_err() {
-        let _ = queue.execute_batch("ROLLBACK"); // it wrote nothing
+        roll_back(queue); // it wrote nothing
     }
     result
 }
 
 /// Runs each work in a savepoint of its own inside the transaction that `conn` has begun.
-fn run_batch(conn: &Connection, mut tx: SqliteTx, batch: &mut [&mut dyn Work]) -> Written {
+fn run_batch(conn: &Connection, doubt: &Doubt, mut tx: SqliteTx, batch: &mut [&mut dyn Work]) -> Written {
     let mut topics = Topics::NONE;
     for work in batch.iter_mut() {
         let ran = savepoint(conn, &mut tx, *work);
         match ran {
             Ok(touched) => topics = topics | touched,
             Err(Gone(error)) => {
-                let _ = conn.execute_batch("ROLLBACK"); // may be rolled back already
+                roll_back(conn);
                 return Written::Nothing(error);
             }
         }
     }
     match conn.prepare_cached("COMMIT").and_then(|mut s| s.execute([])) {
-        Ok(_) => Written::Committed(topics),
-        Err(error) => {
-            let _ = conn.execute_batch("ROLLBACK"); // so that the next transaction can begin
-            Written::Unknown(error.into())
+        Ok(_) => {
+            doubt.committed();
+            Written::Committed(topics)
         }
+        Err(error) => doubt.failed(conn, error),
     }
 }
 

@@ -1,0 +1,169 @@
+//! Runs Ops inside transactions of a store: many callers share one commit, and wake each other.
+//!
+//! Each store says how it wants to be written: SQLite by one thread that runs what is waiting in savepoints of one
+//! transaction, PostgreSQL by a few side by side.
+
+mod hub;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, oneshot};
+
+use self::hub::Hub;
+pub use self::hub::Subscription;
+use self::writer::{Pending, Slot, Writer};
+use crate::error::{Error, Result};
+use crate::ops::{Access, Caller, Op};
+use crate::store::{Claim, Finding, Listening, Ownership, Store, Topics};
+
+/// The most Ops that wait for the writer; more callers wait to hand theirs over.
+const MAX_WAITING: usize = 1024;
+
+/// A store with a writer.
+pub struct Engine {
+    store: Arc<dyn Store>,
+    caller: Arc<Caller>,
+    hub: Arc<Hub>,
+    writers: Mutex<Writers>,
+    ears: Mutex<(Topics, Vec<Listening>)>,
+}
+
+#[derive(Default)]
+struct Writers {
+    queue: Option<mpsc::Sender<Box<dyn Pending>>>,
+    output: Option<mpsc::Sender<Box<dyn Pending>>>,
+}
+
+impl Engine {
+    /// An engine on `store`, for calls by `caller`. Its threads start with the first write.
+    pub fn new(store: Arc<dyn Store>, caller: Caller) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            caller: Arc::new(caller),
+            hub: Arc::new(Hub::new()),
+            writers: Mutex::default(),
+            ears: Mutex::new((Topics::NONE, Vec::new())),
+        })
+    }
+
+    /// Runs an Op, and answers when what it wrote is durable.
+    ///
+    /// # Errors
+    /// What the Op says; `Unknown` when a commit failed and nothing can be found out about it.
+    pub async fn call<O: Op>(&self, op: O) -> Result<O::Reply> {
+        let (reply, answer) = oneshot::channel();
+        let slot = Box::new(Slot::new(op, Arc::clone(&self.caller), reply));
+        match O::ACCESS {
+            Access::Read => self.read(slot),
+            access => {
+                let writer = self.writer(access)?;
+                writer.send(slot).await.map_err(|_| ended())?;
+            }
+        }
+        answer.await.map_err(|_| ended())?
+    }
+
+    fn read<O: Op>(&self, mut slot: Box<Slot<O>>) {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || match store.read(&mut *slot) {
+            Err(error) if !slot.has_run() => slot.fail(error),
+            _ => slot.answer(),
+        });
+    }
+
+    fn writer(&self, access: Access) -> Result<mpsc::Sender<Box<dyn Pending>>> {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let (writer, name) = match access {
+            Access::Output => (&mut writers.output, "orx-output"),
+            _ => (&mut writers.queue, "orx-writer"),
+        };
+        if let Some(writer) = writer {
+            return Ok(writer.clone());
+        }
+        let (sender, receiver) = mpsc::channel(MAX_WAITING);
+        let receiver = Arc::new(Mutex::new(receiver));
+        let output = access == Access::Output;
+        let wanted = self.store.writers();
+        for _ in 0..if output { 1 } else { wanted.count } {
+            let (store, hub) = (Arc::clone(&self.store), Arc::clone(&self.hub));
+            let (thread, waiting) = (Writer::new(store, hub, output, wanted.batch), Arc::clone(&receiver));
+            std::thread::Builder::new().name(name.into()).spawn(move || thread.run(&waiting))?;
+        }
+        *writer = Some(sender.clone());
+        Ok(sender)
+    }
+
+    /// Hears of changes to `topics` from now on, by this process and others.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot listen beside the store.
+    pub fn subscribe(&self, topics: Topics) -> Result<Subscription> {
+        let mut ears = self.ears.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = Topics(topics.0 & !ears.0.0);
+        if missing != Topics::NONE {
+            let hub = Arc::clone(&self.hub);
+            ears.1.push(self.store.listen(missing, Box::new(move |t| hub.tell(t)))?);
+            ears.0 = ears.0 | missing;
+        }
+        Ok(self.hub.subscribe(topics))
+    }
+
+    /// Tries to own `name` on this machine.
+    ///
+    /// # Errors
+    /// `Unavailable` when locks cannot be had.
+    pub fn own(&self, name: &str) -> Result<Option<Ownership>> {
+        self.store.own(name)
+    }
+
+    /// Whether a failure to write is always one for everybody.
+    pub fn fails_for_everyone(&self) -> bool {
+        self.store.fails_for_everyone()
+    }
+
+    /// What this process has that would be the leader.
+    ///
+    /// # Errors
+    /// `Unavailable` when locks cannot be had.
+    pub fn claim_lead(&self) -> Result<Claim> {
+        self.store.claim_lead()
+    }
+
+    /// Looks whether what is stored contradicts itself.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be read.
+    pub async fn check(&self) -> Result<Vec<Finding>> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.check()).await.map_err(|_| ended())?
+    }
+
+    /// Copies the store to a new file, and checks the copy.
+    ///
+    /// # Errors
+    /// `Conflict` when the file exists, `Unavailable` when it cannot be written.
+    pub async fn backup(&self, to: PathBuf) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.backup(&to)).await.map_err(|_| ended())?
+    }
+
+    /// Gives free space back to the file system.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store cannot be written.
+    pub async fn shrink(&self) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.shrink()).await.map_err(|_| ended())?
+    }
+
+    /// Where the store is, for messages.
+    pub fn location(&self) -> String {
+        self.store.location()
+    }
+}
+
+pub(super) fn ended() -> Error {
+    Error::failed("the engine has ended")
+}
