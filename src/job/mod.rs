@@ -14,7 +14,7 @@ pub mod view;
 mod words;
 
 pub use event::{Event, EventKind};
-pub use ids::{Fence, JobId, Number, Selector, WorkerId};
+pub use ids::{Fence, JobId, Number, OccurrenceId, RunId, ScheduleId, Selector, WorkerId};
 pub use spec::{Captured, JobSpec, Submission};
 pub use state::{Ending, Life, Outcome, State};
 pub use view::{Attempt, Job};
