@@ -9,6 +9,7 @@ pub mod ids;
 mod kinds;
 pub mod lanes;
 pub mod output;
+pub mod plan;
 pub mod recurrence;
 mod repeat;
 pub mod retry;
