@@ -27,6 +27,11 @@ impl JobId {
     pub fn of_line(batch: Uuid, line: usize) -> Self {
         Self(Uuid::new_v5(&batch, line.to_string().as_bytes()))
     }
+
+    /// The id of the job of task `task` in `run`: the same task makes the same job.
+    pub fn of_task(run: RunId, task: &str) -> Self {
+        Self(Uuid::new_v5(&run.0, task.as_bytes()))
+    }
 }
 
 impl fmt::Display for JobId {
@@ -41,6 +46,66 @@ impl fmt::Display for JobId {
 pub struct WorkerId(pub Uuid);
 
 impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The id of a schedule: UUIDv7, for ever, whatever its rule and name become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ScheduleId(pub Uuid);
+
+impl ScheduleId {
+    /// A new id made at `now` with 10 bytes of chance.
+    pub fn new(now: Timestamp, chance: [u8; 10]) -> Self {
+        Self(JobId::new(now, chance).0)
+    }
+}
+
+impl fmt::Display for ScheduleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The id of one instant at which a schedule was due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OccurrenceId(pub Uuid);
+
+impl OccurrenceId {
+    /// The id of the instant `due` of `schedule`: whoever finds it due makes the same row.
+    pub fn new(schedule: ScheduleId, due: Timestamp) -> Self {
+        Self(Uuid::new_v5(&schedule.0, due.to_string().as_bytes()))
+    }
+}
+
+impl fmt::Display for OccurrenceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The id of a group of jobs made together: UUIDv7 when a person submits it, that of its occurrence when a schedule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub Uuid);
+
+impl RunId {
+    /// A new id made at `now` with 10 bytes of chance.
+    pub fn new(now: Timestamp, chance: [u8; 10]) -> Self {
+        Self(JobId::new(now, chance).0)
+    }
+}
+
+impl From<OccurrenceId> for RunId {
+    fn from(occurrence: OccurrenceId) -> Self {
+        Self(occurrence.0)
+    }
+}
+
+impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
@@ -159,6 +224,29 @@ mod tests {
         for bad in ["", "0", "-1", "8-5", "x9", "@", "@=v", "99999999999999999999", "é"] {
             assert!(bad.parse::<Selector>().is_err(), "{bad}");
         }
+    }
+
+    /// Rows of older stores carry these ids: a change of the recipe would fire everything again.
+    #[test]
+    fn ids_that_follow_from_others_never_change() {
+        let schedule = ScheduleId(Uuid::from_u128(0x0190_a5d2_7c1e_7000_8000_0000_0000_0001));
+        let due = Timestamp(1_767_225_600_000);
+        assert_eq!(due.to_string(), "2026-01-01T00:00:00.000Z");
+        let occurrence = OccurrenceId::new(schedule, due);
+        let run = RunId::from(occurrence);
+        let job = JobId::of_task(run, "build");
+        let shown = [occurrence.to_string(), run.to_string(), job.to_string(), Fence::attempt_id(job, 1).to_string()];
+        assert_eq!(
+            shown,
+            [
+                "af99c4fc-15c7-5c53-9393-2bb56809eb9d",
+                "af99c4fc-15c7-5c53-9393-2bb56809eb9d",
+                "71b69ea5-f565-5570-bffe-68071b830738",
+                "be105e7f-79f3-502c-bdd1-366c537f38f0",
+            ]
+        );
+        assert_ne!(OccurrenceId::new(schedule, Timestamp(due.0 + 1)), occurrence);
+        assert_ne!(JobId::of_task(run, "test"), job);
     }
 
     #[test]

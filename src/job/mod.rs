@@ -1,20 +1,27 @@
 //! The core: what a job is and what may happen to it. Pure: no clock, no database, no runtime.
 
 pub mod audit;
+mod cron;
+mod cron_field;
 pub mod event;
 pub mod fingerprint;
 pub mod ids;
 mod kinds;
 pub mod lanes;
 pub mod output;
+pub mod plan;
+pub mod recurrence;
+mod repeat;
 pub mod retry;
 pub mod spec;
 pub mod state;
 pub mod view;
 mod words;
+mod zone;
 
 pub use event::{Event, EventKind};
-pub use ids::{Fence, JobId, Number, Selector, WorkerId};
+pub use ids::{Fence, JobId, Number, OccurrenceId, RunId, ScheduleId, Selector, WorkerId};
+pub use recurrence::{Recurrence, Rule, RuleKind};
 pub use spec::{Captured, JobSpec, Submission};
 pub use state::{Ending, Life, Outcome, State};
 pub use view::{Attempt, Job};
