@@ -166,7 +166,9 @@ pub async fn run(queue: Queue, config: Config, clock: Arc<dyn Clock>, stop: watc
     let shared = Arc::new(Shared { queue, clock, spawner: Spawner::start()?, config, socket, talkers });
     let mut worker = Worker::new(shared, stop);
     worker.register().await?;
+    let reaper = tokio::spawn(exit::keep_reaping());
     let result = worker.work(changes).await;
+    reaper.abort();
     let gone = Deregister { worker: worker.config().id, name: worker.config().name.clone() };
     let left = worker.shared.queue.call(gone).await;
     result.and(left)
