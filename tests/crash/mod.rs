@@ -14,6 +14,8 @@ mod full_disk;
 mod kills;
 mod stopped;
 mod table;
+mod tree;
+mod trees;
 mod verdict;
 mod witness;
 mod world;
