@@ -44,7 +44,9 @@ impl Tree {
     pub(super) fn kill_counting(&mut self, deadline: Instant) -> (usize, bool) {
         let mut killed = HashSet::new();
         let mut quiet = Quiet::default();
-        self.freeze(deadline);
+        if !self.cgroup.as_ref().is_some_and(|cgroup| cgroup.kill(deadline)) {
+            self.freeze(deadline);
+        }
         loop {
             let reaped_before = exit::orphans_reaped();
             let waited = match Census::take() {

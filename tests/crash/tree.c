@@ -223,6 +223,21 @@ int main(int argc, char **argv) {
         }
         wait(NULL);
     }
+    if (strcmp(fixture, "escapes") == 0 && ++is) {
+        // Without parent, session and environment nobody can tell whose it is, unless by its cgroup.
+        note("stays");
+        if (is_child()) {
+            setsid();
+            note("moves");
+            if (!is_child()) _exit(0);
+            setsid();
+            char *empty[] = {NULL};
+            arguments[1] = "child-1";
+            execve("/proc/self/exe", arguments, empty);
+            _exit(93);
+        }
+        wait(NULL);
+    }
     if (strcmp(fixture, "late-output") == 0 && ++is) {
         note("stays");
         if (is_child()) {

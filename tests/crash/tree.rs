@@ -26,6 +26,9 @@ pub const FIXTURES: [&str; 12] = [
     "late-output",
 ];
 
+/// One more, which only a cgroup holds.
+pub const ESCAPES: &str = "escapes";
+
 /// A process beyond doubt.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Member {
@@ -59,6 +62,8 @@ pub struct Tree {
 
 impl Tree {
     /// Stores the job. With `bytes` its first process ends when it is told to, and what floods writes so many.
+    ///
+    /// [`ESCAPES`] is a fixture too.
     pub fn plant(world: &World, fixture: &'static str, name: &str, options: &[&str], bytes: Option<u64>) -> Self {
         static PROGRAM: OnceLock<String> = OnceLock::new();
         let program = PROGRAM.get_or_init(|| witness::compile("tree"));
@@ -130,6 +135,14 @@ impl Tree {
             false => self.gone_at = None,
         }
         self.here.iter().map(|m| format!("{} of {}", m.pid, self.fixture)).collect()
+    }
+
+    /// Those that stay and are not in a cgroup below `dir`.
+    pub fn outside(&self, dir: &str) -> Vec<String> {
+        let staying = self.members.iter().filter(|m| m.stays);
+        let cgroup = |m: &Member| std::fs::read_to_string(format!("/proc/{}/cgroup", m.pid)).unwrap_or_default();
+        let outside = staying.filter(|m| !cgroup(m).lines().any(|line| line.starts_with("0::") && line.contains(dir)));
+        outside.map(|m| format!("{} of {}", m.pid, self.fixture)).collect()
     }
 
     /// Lets the first process end.

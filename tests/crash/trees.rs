@@ -1,12 +1,13 @@
 //! C8: process trees that are hard to end are ended, whichever way their attempt ends.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use super::table::Table;
-use super::tree::{FIXTURES, Tree};
+use super::tree::{ESCAPES, FIXTURES, Tree};
 use super::world::{LIMIT, Process, World, eventually, full, now, seed};
 
 const ARGS: [&str; 5] = ["--slots", "12", "--drain-timeout", "200ms", "--lease=1h"];
@@ -66,22 +67,47 @@ struct Row {
 
 #[test]
 fn c8_no_process_of_any_tree_outlives_its_attempt() {
+    run("C8 process trees", &FIXTURES, &End::ALL, None);
+}
+
+#[test]
+fn c8_in_a_delegated_cgroup_not_even_an_escape_outlives_its_attempt() {
+    let cgroup = match Delegated::make() {
+        Ok(cgroup) => cgroup,
+        Err(why) => return println!("skipped: C8 needs a cgroup of version 2 that it may delegate: {why}"),
+    };
+    let fixtures = [&FIXTURES[..], &[ESCAPES]].concat();
+    let few = ["ignores-term", "fork-loop", "held-pipe", "outlives", ESCAPES];
+    let (fixtures, ends) = match full() {
+        true => (&fixtures[..], &End::ALL[..]),
+        false => (&few[..], &[End::Itself, End::Cancel, End::Kill][..]),
+    };
+    run("C8 process trees in a delegated cgroup", fixtures, ends, Some(&cgroup.0));
+    let left: Vec<String> = cgroup.children();
+    assert!(left.is_empty(), "cgroups are left: {left:?}");
+}
+
+fn run(title: &str, fixtures: &[&'static str], ends: &[End], cgroup: Option<&Path>) {
     let rounds = if full() { 5 } else { 1 };
     let begun = Instant::now();
     let world = World::new();
-    let title = format!("C8 process trees: 12 fixtures × 5 ends × {rounds}, kill grace {GRACE} ms, seed {}", seed());
+    let (many, kinds) = (fixtures.len(), ends.len());
+    let title = format!("{title}: {many} fixtures × {kinds} ends × {rounds}, kill grace {GRACE} ms, seed {}", seed());
     let mut run = Run {
         world: &world,
+        fixtures,
+        cgroup,
         table: Table::new(title),
         rows: BTreeMap::new(),
         memory: 0,
         zombies: 0,
         wrong: Vec::new(),
     };
-    let mut worker = world.ready_worker("a", &ARGS);
+    let mut worker = run.start();
+    world.wait_ready(&worker);
     for round in 0..rounds {
-        for end in End::ALL {
-            worker = run.end_all(worker, end, &format!("{round}-{end:?}"));
+        for end in ends {
+            worker = run.end_all(worker, *end, &format!("{round}-{end:?}"));
         }
     }
     worker.stop();
@@ -92,6 +118,9 @@ fn c8_no_process_of_any_tree_outlives_its_attempt() {
 
 struct Run<'a> {
     world: &'a World,
+    fixtures: &'a [&'static str],
+    /// Where workers run, if they have a cgroup to delegate.
+    cgroup: Option<&'a Path>,
     table: Table,
     rows: BTreeMap<&'static str, Row>,
     /// The most that a worker needed, in MiB.
@@ -102,6 +131,10 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn start(&self) -> Process {
+        self.world.worker_in(self.cgroup, "a", &ARGS)
+    }
+
     /// Starts all trees side by side, ends them, and hands back the worker that lives then.
     fn end_all(&mut self, mut worker: Process, end: End, name: &str) -> Process {
         let mut trees = self.plant_all(end, name);
@@ -111,6 +144,11 @@ impl Run<'_> {
             look(&mut trees, worker.pid());
             trees.iter().all(|tree| tree.alive_at > 0)
         });
+        if let Some(cgroup) = self.cgroup {
+            let attempts = format!("{}/orx.", cgroup.file_name().unwrap().to_str().unwrap());
+            let outside = trees.iter().flat_map(|tree| tree.outside(&attempts));
+            self.wrong.extend(outside.map(|process| format!("{name}: {process} is in no cgroup of an attempt")));
+        }
         let ended_at = now();
         match end {
             End::Itself => trees.iter().for_each(Tree::let_go),
@@ -126,13 +164,13 @@ impl Run<'_> {
             }
         }
         if end == End::Kill {
-            worker = self.world.worker("a", &ARGS); // what the dead one left is for this one to find
+            worker = self.start(); // what the dead one left is for this one to find
         }
         self.wait_gone(&mut trees, &worker, name);
         if end == End::Drain {
             let status = worker.wait(LIMIT);
             assert!(status.success(), "{status}\n{}", worker.stderr());
-            worker = self.world.ready_worker("a", &ARGS);
+            worker = self.start();
         }
         for tree in &trees {
             let attempt = self.settled(tree, end, name);
@@ -152,11 +190,11 @@ impl Run<'_> {
         if end == End::Timeout {
             options.extend(["--timeout", &timeout]);
         }
-        let plant = |fixture| {
+        let plant = |fixture: &'static str| {
             let bytes = (end == End::Itself).then(|| flood(fixture));
             Tree::plant(self.world, fixture, name, &options, bytes)
         };
-        FIXTURES.into_iter().map(plant).collect()
+        self.fixtures.iter().map(|fixture| plant(fixture)).collect()
     }
 
     fn wait_gone(&mut self, trees: &mut [Tree], worker: &Process, name: &str) {
@@ -243,7 +281,7 @@ impl Run<'_> {
     }
 
     fn report(&mut self) {
-        for fixture in FIXTURES {
+        for fixture in self.fixtures {
             let row = &self.rows[fixture];
             let text = format!(
                 "alive before {} of {}, absent after {} ({} processes), gone after {} ms at worst, settled after {} ms",
@@ -262,7 +300,8 @@ impl Run<'_> {
         self.table.at_most("milliseconds to settled at worst", settled, GRACE + SLACK + DRAIN);
         self.table.at_most("zombies that one tree left to the worker at a time", self.zombies, MOST_ZOMBIES);
         self.table.at_most("MiB a worker needed at most", self.memory, MOST_MEMORY);
-        self.table.fact("bytes through one pipe", flood("gigabyte"));
+        let most = self.fixtures.iter().map(|fixture| flood(fixture)).max();
+        self.table.fact("bytes through one pipe", most.unwrap_or_default());
         self.table.none("wrong", &std::mem::take(&mut self.wrong));
     }
 }
@@ -289,4 +328,47 @@ fn cut(talk: &str) -> u64 {
 
 fn millis(time: &serde_json::Value) -> i64 {
     time.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond()
+}
+
+/// A cgroup that looks as if systemd had delegated it; taken away in the end.
+struct Delegated(PathBuf);
+
+impl Delegated {
+    fn make() -> Result<Self, String> {
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let mount = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|f| f[2] == "cgroup2");
+        let mount = mount.ok_or("no cgroup2 is mounted")?[1].to_owned();
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/")).ok_or("no cgroup of version 2")?;
+        let dir = Path::new(&mount).join(own).join(format!("orx-test-{}", std::process::id()));
+        std::fs::create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        let made = Self(dir);
+        rustix::fs::setxattr(&made.0, "user.delegate", b"1", rustix::fs::XattrFlags::CREATE)
+            .map_err(|e| format!("extended attributes: {e}"))?;
+        match made.0.join("cgroup.kill").exists() {
+            true => Ok(made),
+            false => Err("this kernel has no cgroup.kill".into()),
+        }
+    }
+
+    fn children(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).unwrap().flatten();
+        entries.filter(|e| e.path().is_dir()).map(|e| e.file_name().to_str().unwrap().to_owned()).collect()
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.0.join("cgroup.kill"), "1"); // what a failed run left behind
+        let gone = |dir: &Path| std::fs::remove_dir(dir).is_ok();
+        let started = Instant::now();
+        while !gone(&self.0) && started.elapsed() < PATIENCE {
+            for part in self.children().iter().map(|name| self.0.join(name)) {
+                let inner = std::fs::read_dir(&part).into_iter().flatten().flatten();
+                inner.filter(|e| e.path().is_dir()).for_each(|e| _ = gone(&e.path()));
+                gone(&part);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
