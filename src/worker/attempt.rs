@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
+use super::cgroup::Cgroup;
 use super::exit::{self, Exit};
 use super::heard::Heard;
 use super::live::Live;
@@ -66,7 +67,9 @@ impl Attempt {
             Err(e) => return self.not_started(125, format!("cannot write the payload: {e}")),
         };
         let file = payload.as_ref().map(tempfile::TempPath::as_ref);
-        let program = match program::program(&self.shared, &self.job, self.slot, file) {
+        let cgroup = self.shared.cgroups.as_ref().and_then(|cgroups| cgroups.make(self.job.fence));
+        let enter = cgroup.as_ref().map(|cgroup| cgroup.path().to_owned());
+        let program = match program::program(&self.shared, &self.job, self.slot, file, enter) {
             Ok(program) => program,
             Err(message) => return self.not_started(127, message),
         };
@@ -82,7 +85,7 @@ impl Attempt {
         let begun = Instant::now();
         let _ = self.started.set(Started { pid: child.pid, at: self.shared.clock.now() });
         debug!(job = %self.job.id, pid = child.pid, "started");
-        let (end, output) = self.watch(child, begun).await;
+        let (end, output) = self.watch(child, cgroup, begun).await;
         let ran = Span::from_millis(begun.elapsed().as_millis().try_into().unwrap_or(i64::MAX));
         self.report(end, ran, output)
     }
@@ -124,12 +127,13 @@ impl Attempt {
     }
 
     /// Watches the process until it and all its descendants have ended and its output is read.
-    async fn watch(&mut self, child: Child, begun: Instant) -> (Ending, Vec<Chunk>) {
+    async fn watch(&mut self, child: Child, cgroup: Option<Cgroup>, begun: Instant) -> (Ending, Vec<Chunk>) {
         let Child { pid, pidfd, stdout, stderr } = child;
-        let tree = match pidfd.try_clone() {
+        let mut tree = match pidfd.try_clone() {
             Ok(fd) => Tree::new(pid, fd, program::marker(&self.shared.config, self.job.fence).into_bytes()),
             Err(e) => return (ending(Cause::Drain, None, Some(format!("cannot watch the process: {e}"))), Vec::new()),
         };
+        tree.cgroup = cgroup;
         let heard = Arc::new(Heard::new(self.shared.config.max_output));
         let (tell_ended, hear_ended) = oneshot::channel::<()>();
         let leader_ended = async {

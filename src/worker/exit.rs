@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::census::Census;
 use super::leaders;
@@ -16,6 +17,8 @@ use super::tree::Process;
 static ORPHANS_REAPED: AtomicU64 = AtomicU64::new(0);
 /// How often a program is looked at that has ended under a debugger.
 const TRACED_RETRY: Duration = Duration::from_millis(20);
+/// How many orphans are reaped before other tasks have their turn.
+const REAPED_AT_ONCE: usize = 256;
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,22 +103,28 @@ pub fn reap_orphans_in(census: &Census) -> usize {
 
 /// Reaps those that are dead children of this process, no leaders, and outside its own process group. Returns how many.
 pub(super) fn reap_strangers(pids: impl Iterator<Item = i32>) -> usize {
-    let own_group = rustix::process::getpgrp();
-    let dead = pids.filter(|pid| {
-        let group = rustix::process::Pid::from_raw(*pid).map(|pid| rustix::process::getpgid(Some(pid)));
-        matches!(group, Some(Ok(group)) if group != own_group)
-    });
+    let dead = pids.filter(is_of_another_group);
     let mut reaped = 0;
-    leaders::for_each_stranger(dead, |pid| {
-        let Ok(id) = libc::id_t::try_from(pid) else {
-            return;
-        };
-        // One that is gone was reaped by another call.
-        if let Ok(Some(_)) = wait_id(libc::P_PID, id) {
-            reaped += 1;
-            ORPHANS_REAPED.fetch_add(1, Ordering::AcqRel);
-        }
-    });
+    leaders::for_each_stranger(dead, |pid| reaped += usize::from(reap_pid(pid)));
+    reaped
+}
+
+/// Reaps an orphan outside this process's own group. Returns whether it was there and dead.
+fn reap_one(pid: i32) -> bool {
+    is_of_another_group(&pid) && reap_pid(pid)
+}
+
+fn is_of_another_group(pid: &i32) -> bool {
+    let group = rustix::process::Pid::from_raw(*pid).map(|pid| rustix::process::getpgid(Some(pid)));
+    matches!(group, Some(Ok(group)) if group != rustix::process::getpgrp())
+}
+
+fn reap_pid(pid: i32) -> bool {
+    // One that is gone was reaped by another call.
+    let reaped = libc::id_t::try_from(pid).is_ok_and(|id| matches!(wait_id(libc::P_PID, id), Ok(Some(_))));
+    if reaped {
+        ORPHANS_REAPED.fetch_add(1, Ordering::AcqRel);
+    }
     reaped
 }
 
@@ -144,16 +153,61 @@ fn dead_children(census: &Census) -> impl Iterator<Item = Process> {
 /// spawner's thread, orphans become children of the first thread, and only that thread's own are asked for. Anywhere
 /// but on the first thread the answer is yes, which is always safe.
 pub fn has_adopted() -> bool {
+    !matches!(first_dead_adopted(), Adopted::Nobody)
+}
+
+/// Reaps the dead among those this process has adopted, [`REAPED_AT_ONCE`] at most. Returns how many.
+///
+/// For the first thread, to be called whenever a child has ended: a job that starts daemons all day would fill the
+/// table of processes with their remains. None in this process's own group, as in [`reap_orphans`].
+pub(super) fn reap_adopted() -> usize {
+    (0..REAPED_AT_ONCE).take_while(|_| matches!(first_dead_adopted(), Adopted::Dead(pid) if reap_one(pid))).count()
+}
+
+/// Reaps the adopted as they die, until it is dropped. On a runtime of the first thread.
+pub(super) async fn keep_reaping() {
+    let mut deaths = match signal(SignalKind::child()) {
+        Ok(deaths) => deaths,
+        Err(e) => return tracing::warn!("orphans of jobs are reaped late: {e}"),
+    };
+    loop {
+        while reap_adopted() == REAPED_AT_ONCE {
+            tokio::task::yield_now().await;
+        }
+        if deaths.recv().await.is_none() {
+            return;
+        }
+    }
+}
+
+/// What this thread, if it is the first one, has adopted.
+enum Adopted {
+    Nobody,
+    /// Nobody who is dead; or this is another thread, which cannot know.
+    Living,
+    Dead(i32),
+}
+
+fn first_dead_adopted() -> Adopted {
     // SAFETY: both only read ids.
     let first_thread = unsafe { libc::gettid() == libc::getpid() };
     if !first_thread {
-        return true;
+        return Adopted::Living;
     }
     // SAFETY: an all-zero siginfo is valid, and waitid only fills it in; WNOWAIT leaves the child as it is.
-    let result = unsafe {
+    let (result, info) = unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WNOTHREAD | libc::__WALL;
-        libc::waitid(libc::P_ALL, 0, &raw mut info, flags)
+        let result = libc::waitid(libc::P_ALL, 0, &raw mut info, flags);
+        (result, info)
     };
-    result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ECHILD)
+    if result != 0 {
+        let nobody = io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD);
+        return if nobody { Adopted::Nobody } else { Adopted::Living };
+    }
+    // SAFETY: `waitid` succeeded, so the field is set, or zero as before if nobody is dead.
+    match unsafe { info.si_pid() } {
+        0 => Adopted::Living,
+        pid => Adopted::Dead(pid),
+    }
 }

@@ -3,7 +3,7 @@
 //! A look at `/proc` takes longer than a process that only forks and exits needs for a generation, so "I saw nobody" is
 //! no proof. It is one if nobody who could have been a member died during the look: a child missed by it was born
 //! after it began, of a parent that was alive then, is not now, and so has become a dead orphan of this process.
-//! Such a death makes the look worthless and another one necessary.
+//! Such a death makes the look worthless and another one necessary; where such deaths never stop, many looks must do.
 
 use std::collections::HashSet;
 use std::fs;
@@ -25,13 +25,14 @@ const KILL_PASS_WAIT: Duration = Duration::from_millis(50);
 const MAX_WAITED: usize = 64;
 /// Certain looks in a row that must find nobody. The second starts when the leader was dead beyond doubt.
 const CERTAIN_LOOKS: usize = 2;
-/// Looks in a row that must find nobody where deaths cannot be seen, as those of another process's orphans.
+/// Looks in a row that must find nobody where deaths cannot be seen, as those of another process's orphans, or where
+/// they never stop, as those of another attempt that starts daemons all the time.
 const BLIND_LOOKS: usize = 16;
 /// Quick looks at this process's own children, some 20 µs each, after a look at everybody was worthless.
 const QUICK_LOOKS: usize = 200;
 
 impl Tree {
-    /// Kills every member, and those they start meanwhile. Returns whether it is certain that nobody is left.
+    /// Kills every member, and those they start meanwhile. Returns whether nobody is left.
     ///
     /// All are stopped first, so that nobody forks while others die. Blocks until nobody is left or the deadline has
     /// passed, so it belongs on a blocking thread. Reaps orphans, not the leader. This process must be a subreaper.
@@ -43,7 +44,9 @@ impl Tree {
     pub(super) fn kill_counting(&mut self, deadline: Instant) -> (usize, bool) {
         let mut killed = HashSet::new();
         let mut quiet = Quiet::default();
-        self.freeze(deadline);
+        if !self.cgroup.as_ref().is_some_and(|cgroup| cgroup.kill(deadline)) {
+            self.freeze(deadline);
+        }
         loop {
             let reaped_before = exit::orphans_reaped();
             let waited = match Census::take() {
@@ -57,8 +60,8 @@ impl Tree {
                     }
                     killed.extend(members.iter().copied());
                     let waited = self.kill(&Self::grouped(members, &census));
-                    if unsure {
-                        self.snatch(deadline);
+                    if unsure && self.snatch(deadline) > 0 {
+                        quiet.blind = 0;
                     }
                     waited
                 }
@@ -108,11 +111,30 @@ impl Tree {
         waited
     }
 
-    /// Kills marked orphans as soon as they are adopted: the only way to catch one that lives for less than a look.
-    pub(super) fn snatch(&self, deadline: Instant) {
-        if matches!(self.marker, Marker::Anywhere(_)) {
-            return;
+    /// Looks once who outlived the leader, which has ended. On the first thread, as [`exit::reap_adopted`].
+    pub(super) fn look(&mut self) -> Left {
+        exit::reap_adopted();
+        if !exit::has_adopted() {
+            return Left::Nobody;
         }
+        let reaped_before = exit::orphans_reaped();
+        let Ok(census) = Census::take() else { return Left::Unsure };
+        let Survey { members, unsure } = self.survey(&census);
+        let unsure = Quiet::default().saw_deaths(&census, reaped_before) || unsure;
+        match members.is_empty() {
+            false => Left::Somebody,
+            true if unsure => Left::Unsure,
+            true => Left::Nobody,
+        }
+    }
+
+    /// Kills marked orphans as soon as they are adopted: the only way to catch one that lives for less than a look.
+    /// Returns how many it found.
+    pub(super) fn snatch(&self, deadline: Instant) -> usize {
+        if matches!(self.marker, Marker::Anywhere(_)) {
+            return 0;
+        }
+        let mut killed = 0;
         let me = std::process::id();
         let leaders = leaders::all();
         let mut looked_at = HashSet::new();
@@ -120,13 +142,17 @@ impl Tree {
             // The kernel gives orphans to the first living thread, the main one. Without this file (it takes
             // CONFIG_PROC_CHILDREN) the looks at everybody must do.
             let Ok(children) = fs::read_to_string(format!("/proc/self/task/{me}/children")) else {
-                return;
+                return killed;
             };
             let mut dead = Vec::new();
             let children = children.split_ascii_whitespace();
             for pid in children.filter_map(|pid| pid.parse::<i32>().ok()) {
                 let is_stranger = !leaders.contains(&pid) && !looked_at.contains(&pid);
                 match is_stranger.then(|| kill_if_marked(pid, &self.marker)) {
+                    Some(Looked::Killed) => {
+                        killed += 1;
+                        dead.push(pid);
+                    }
                     Some(Looked::Dead) => dead.push(pid),
                     Some(Looked::Alive) => {
                         looked_at.insert(pid);
@@ -137,14 +163,26 @@ impl Tree {
             // The longer the list of children, the slower the look.
             exit::reap_strangers(dead.into_iter());
             if left(deadline).is_zero() {
-                return;
+                break;
             }
         }
+        killed
     }
+}
+
+/// Who is left of a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    Nobody,
+    Somebody,
+    /// Nobody was seen, and somebody may have been missed.
+    Unsure,
 }
 
 enum Looked {
     Alive,
+    /// And not dead yet, most likely.
+    Killed,
     Dead,
 }
 
@@ -152,8 +190,8 @@ enum Looked {
 fn kill_if_marked(pid: i32, marker: &Marker) -> Looked {
     let fd = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     match (fd, census::has_environment_entry(pid, |entry| marker.accepts(entry))) {
-        // Killed, but not dead yet: to be looked at again, so that it is reaped.
-        (Some(fd), Some(true)) if send_to(&fd, Signal::KILL) => Looked::Dead,
+        // To be looked at again, so that it is reaped.
+        (Some(fd), Some(true)) if send_to(&fd, Signal::KILL) => Looked::Killed,
         (_, None) => Looked::Dead,
         (_, Some(_)) => Looked::Alive,
     }
@@ -180,7 +218,7 @@ impl Quiet {
     fn is_certain(&mut self, nobody: bool, unsure: bool, blind: bool) -> bool {
         self.certain = if nobody && !unsure { self.certain + 1 } else { 0 };
         self.blind = if nobody { self.blind + 1 } else { 0 };
-        if blind { self.blind >= BLIND_LOOKS } else { self.certain >= CERTAIN_LOOKS }
+        self.blind >= BLIND_LOOKS || (!blind && self.certain >= CERTAIN_LOOKS)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::attempt::Order;
-use super::exit;
+use super::kill::Left;
 use super::tree::Tree;
 use crate::job::state::Cause;
 use crate::time::Span;
@@ -123,7 +123,9 @@ impl Live {
         if let Some(mut tree) = self.tree.take() {
             // It reads /proc and waits, so it belongs on a thread of its own.
             self.killing = Some(tokio::task::spawn_blocking(move || {
-                tree.kill_all(std::time::Instant::now() + KILL_LIMIT);
+                if !tree.kill_all(std::time::Instant::now() + KILL_LIMIT) {
+                    warn!("processes of the job may be left after {KILL_LIMIT:?} of killing");
+                }
                 tree
             }));
         }
@@ -149,11 +151,6 @@ impl Live {
         if self.killing.is_some() {
             return;
         }
-        if self.cause == Cause::Itself && !exit::has_adopted() {
-            self.clean = true; // nobody outlived the leader
-            self.tell();
-            return;
-        }
         if self.look() {
             self.stop(self.cause, Signal::TERM, self.grace);
         }
@@ -161,17 +158,21 @@ impl Live {
 
     /// Looks whether anybody outlived the leader; true when so.
     fn look(&mut self) -> bool {
-        let left = match &mut self.tree {
-            Some(tree) => tree.members().is_ok_and(|members| !members.is_empty()),
-            None => return true,
-        };
-        let _ = exit::reap_orphans();
-        self.clean = !left;
-        self.look_at = left.then(|| Instant::now() + LOOK_AGAIN);
-        if !left {
-            self.tell();
+        let Some(tree) = &mut self.tree else { return false };
+        self.look_at = None;
+        match tree.look() {
+            Left::Somebody => {
+                self.look_at = Some(Instant::now() + LOOK_AGAIN);
+                return true;
+            }
+            Left::Nobody => {
+                self.clean = true;
+                self.tell();
+            }
+            // Who cannot be seen cannot be asked to end, and killing takes care to find him.
+            Left::Unsure => self.kill(),
         }
-        left
+        false
     }
 
     /// From now on the pipes are read for a short time only.

@@ -3,6 +3,7 @@
 mod attempt;
 pub mod capture;
 mod census;
+mod cgroup;
 mod clone;
 pub mod exit;
 mod heard;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use self::cgroup::Cgroups;
 use self::shift::Worker;
 use self::socket::{Socket, Talkers};
 use self::spawn::Spawner;
@@ -120,6 +122,8 @@ pub(crate) struct Shared {
     /// Absent where none could be made; jobs run all the same.
     socket: Option<Socket>,
     talkers: Talkers,
+    /// Absent where none is delegated.
+    cgroups: Option<Cgroups>,
 }
 
 /// What the error of an attempt begins with when its program never ran.
@@ -176,31 +180,39 @@ pub(crate) fn chance() -> f64 {
 /// When it cannot register, or the queue answers with something that waiting does not mend.
 pub async fn run(queue: Queue, config: Config, clock: Arc<dyn Clock>, stop: watch::Receiver<Stop>) -> Result<()> {
     tree::become_subreaper()?;
-    sweep_predecessor(&config).await?;
+    let cgroups = sweep_predecessor(&config).await?;
     let changes = queue.subscribe(Topics::WORK | Topics::CONTROL)?;
     let talkers = Talkers::default();
     let socket = Socket::open(queue.clone(), talkers.clone())
         .inspect_err(|e| warn!("jobs cannot talk to this worker: {e}"))
         .ok();
-    let shared = Arc::new(Shared { queue, clock, spawner: Spawner::start()?, config, socket, talkers });
+    let shared = Arc::new(Shared { queue, clock, spawner: Spawner::start()?, config, socket, talkers, cgroups });
     let mut worker = Worker::new(shared, stop);
     worker.register().await?;
+    let reaper = tokio::spawn(exit::keep_reaping());
     let result = worker.work(changes).await;
+    reaper.abort();
     let gone = Deregister { worker: worker.config().id, name: worker.config().name.clone() };
     let left = worker.shared.queue.call(gone).await;
     result.and(left)
 }
 
-/// Ends what a dead worker of this name left running.
-async fn sweep_predecessor(config: &Config) -> Result<()> {
-    if !config.after_a_death {
-        return Ok(()); // it would be a walk through /proc for nothing
-    }
-    let prefix = program::worker_marker(config);
-    let limit = std::time::Instant::now() + SWEEP_LIMIT;
-    let swept = tokio::task::spawn_blocking(move || sweep::sweep(prefix.as_bytes(), limit)).await;
-    if let Ok(processes @ 1..) = swept {
-        info!(processes, "ended what a dead worker of this name left behind");
-    }
-    Ok(())
+/// Ends what a dead worker of this name left running, and takes the cgroup that is delegated to this one.
+async fn sweep_predecessor(config: &Config) -> Result<Option<Cgroups>> {
+    let config = config.clone();
+    let sweep = move || {
+        let limit = std::time::Instant::now() + SWEEP_LIMIT;
+        // First, as it is certain; then those who had no cgroup, or left it.
+        let cgroups = Cgroups::take(&config, limit);
+        // Without a death it would be a walk through /proc for nothing.
+        let processes = match config.after_a_death {
+            true => sweep::sweep(program::worker_marker(&config).as_bytes(), limit),
+            false => 0,
+        };
+        if processes > 0 {
+            info!(processes, "ended what a dead worker of this name left behind");
+        }
+        cgroups
+    };
+    Ok(tokio::task::spawn_blocking(sweep).await.unwrap_or_default())
 }

@@ -1,7 +1,7 @@
 //! From a leased job to the program that its attempt runs: arguments, environment, input.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::spawn::Program;
 use super::{Config, Shared};
@@ -29,8 +29,14 @@ pub(super) fn worker_marker(config: &Config) -> String {
     format!("ORX_SWEEP={}.{}.", config.store_id, config.name)
 }
 
-/// The program of an attempt in `slot`, with its payload at `payload`.
-pub(super) fn program(shared: &Shared, job: &Leased, slot: u32, payload: Option<&Path>) -> Result<Program, String> {
+/// The program of an attempt in `slot`, with its payload at `payload`, to run in `cgroup`.
+pub(super) fn program(
+    shared: &Shared,
+    job: &Leased,
+    slot: u32,
+    payload: Option<&Path>,
+    cgroup: Option<PathBuf>,
+) -> Result<Program, String> {
     let config = &shared.config;
     let spec = &job.spec;
     let argv = match (&spec.command, &spec.handler) {
@@ -52,7 +58,7 @@ pub(super) fn program(shared: &Shared, job: &Leased, slot: u32, payload: Option<
         env: environment(shared, job, slot, payload),
         cwd: cwd.map(Into::into),
         stdin: input,
-        cgroup: None,
+        cgroup,
     })
 }
 

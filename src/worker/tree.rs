@@ -1,8 +1,9 @@
 //! The process tree of one attempt: who belongs to it, and how to signal or kill all of them.
 //!
 //! A member is found by kinship (a descendant of the leader or of a member seen before), by process group or session
-//! (of a member), or, if it was orphaned before anybody looked, by the marker in its environment. What escapes is a
-//! process that in one go clears its environment, leaves its session and loses its parent between two looks.
+//! (of a member), or, if it was orphaned before anybody looked, by the marker in its environment; and by the cgroup of the
+//! attempt where it has one. Without a cgroup, what escapes is a process that in one go clears its environment, leaves its
+//! session and loses its parent between two looks.
 //!
 //! Nobody is signalled by pid: a pidfd is opened, the start time is compared, and only then is the signal sent. The one
 //! exception is the leader's group, and only while the unreaped leader keeps its number from being recycled.
@@ -14,6 +15,7 @@ use std::os::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
 use super::census::{self, Census};
+use super::cgroup::Cgroup;
 use super::kin::Found;
 use super::leaders;
 
@@ -77,6 +79,8 @@ struct Leader {
 pub struct Tree {
     leader: Option<Leader>,
     pub(super) marker: Marker,
+    /// Where all members are, unless they moved themselves.
+    pub(super) cgroup: Option<Cgroup>,
     known: HashMap<i32, u64>,
     /// Members' pids, dead ones too while a group or session of theirs lives: only such groups are the attempt's own.
     owned: HashSet<i32>,
@@ -93,6 +97,7 @@ impl Tree {
         Self {
             leader: Some(Leader { process, pidfd }),
             marker: Marker::Adopted(marker),
+            cgroup: None,
             known: HashMap::new(),
             owned: HashSet::from([leader_pid]),
         }
@@ -100,7 +105,7 @@ impl Tree {
 
     /// The trees of all processes that carry a marker, wherever they are.
     pub(super) fn marked(marker: Marker) -> Self {
-        Self { leader: None, marker, known: HashMap::new(), owned: HashSet::new() }
+        Self { leader: None, marker, cgroup: None, known: HashMap::new(), owned: HashSet::new() }
     }
 
     /// Finds the living members, in order of pid. Errors: `/proc` cannot be read.
@@ -124,6 +129,7 @@ impl Tree {
                 found.descend(pid);
             }
         }
+        self.find_in_cgroup(&mut found);
         self.find_marked(&mut found);
         self.find_left_in_group(&mut found);
         found.add_groups(&self.owned);
@@ -131,6 +137,14 @@ impl Tree {
         let mut members: Vec<_> = found.living().collect();
         members.sort_unstable();
         Survey { members, unsure: found.unsure }
+    }
+
+    fn find_in_cgroup(&self, found: &mut Found<'_>) {
+        for pid in self.cgroup.iter().flat_map(Cgroup::pids) {
+            // One born since the census is seen by the next one.
+            found.unsure |= found.census.get(pid).is_none();
+            found.descend(pid);
+        }
     }
 
     fn find_marked(&self, found: &mut Found<'_>) {

@@ -2,6 +2,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::super::exit::{Exit, reap_orphans};
+use super::super::kill::Left;
 use super::super::sweep::sweep;
 use super::super::testing::{Attempt, LIMIT, eventually, is_alive, read_line, read_pids};
 use super::*;
@@ -155,6 +156,32 @@ async fn a_fork_loop_is_beaten() {
     let left = Census::take().unwrap();
     let marked = |pid| census::has_environment_entry(pid, |entry| entry == marker) == Some(true);
     assert_eq!(left.iter().filter(|(pid, _)| marked(*pid)).count(), 0);
+}
+
+#[tokio::test]
+async fn a_look_never_says_nobody_while_a_fork_loop_runs() {
+    // As above, and twice as fast; it stops after some seconds, whatever the test does.
+    let python = "import os,time\n\
+        if os.fork() == 0:\n\
+        \tfor generation in range(3000):\n\
+        \t\tif os.fork(): os._exit(0)\n\
+        \t\tos.setsid()\n\
+        \t\ttime.sleep(0.001)\n\
+        \ttime.sleep(300)\n\
+        os._exit(0)";
+    let mut attempt = Attempt::python(python).await;
+    assert_eq!(attempt.exit().await, Exit::Code(0));
+    let begun = Instant::now();
+    let mut missed = 0;
+    while begun.elapsed() < std::time::Duration::from_secs(1) {
+        let look = attempt.tree.look();
+        assert_ne!(look, Left::Nobody);
+        missed += usize::from(look == Left::Unsure);
+        reap_orphans().unwrap();
+    }
+    assert!(missed > 0, "the loop is too slow to prove anything");
+    assert!(attempt.kill());
+    assert_eq!(attempt.tree.look(), Left::Nobody);
 }
 
 #[tokio::test]

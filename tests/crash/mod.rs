@@ -17,6 +17,8 @@ mod nth_client;
 mod nth_worker;
 mod stopped;
 mod table;
+mod tree;
+mod trees;
 mod verdict;
 mod witness;
 mod world;

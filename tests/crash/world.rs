@@ -79,16 +79,28 @@ impl World {
 
     /// Starts orx; what it prints goes to files, so that no pipe can hold it up or lose what it said before a kill.
     pub fn spawn(&self, args: &[&str]) -> Process {
-        self.spawn_with(args, &[])
+        self.spawn_in(None, args, &[])
     }
 
     /// Starts orx with more in its environment.
     pub fn spawn_with(&self, args: &[&str], environment: &[(&str, String)]) -> Process {
+        self.spawn_in(None, args, environment)
+    }
+
+    /// As [`World::spawn_with`], in a cgroup.
+    fn spawn_in(&self, cgroup: Option<&Path>, args: &[&str], environment: &[(&str, String)]) -> Process {
         let n = self.spawned.fetch_add(1, Ordering::Relaxed);
         let stem = self.path(&format!("{n}-{}", args.iter().find(|a| !a.starts_with('-')).unwrap_or(&"orx")));
         let file = |ending| File::create(stem.with_extension(ending)).unwrap();
         let binary = std::env::var_os("ORX_CHAOS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_orx").into());
-        let mut command = Command::new(binary);
+        let mut command = match cgroup {
+            None => Command::new(binary),
+            Some(dir) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", "echo $$ >\"$0\"/cgroup.procs && exec \"$@\""]).arg(dir).arg(binary);
+                shell
+            }
+        };
         command.args(args).env_clear().env("HOME", &self.path).env("ORX_STORE", &self.store).current_dir(&self.path);
         command.env("PATH", std::env::var_os("PATH").unwrap()).envs(environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(file("out")).stderr(file("err"));
@@ -122,17 +134,27 @@ impl World {
 
     /// Starts a worker.
     pub fn worker(&self, name: &str, args: &[&str]) -> Process {
-        self.spawn(&[&["worker", "--name", name], args].concat())
+        self.worker_in(None, name, args)
+    }
+
+    /// Starts a worker in a cgroup.
+    pub fn worker_in(&self, cgroup: Option<&Path>, name: &str, args: &[&str]) -> Process {
+        self.spawn_in(cgroup, &[&["worker", "--name", name], args].concat(), &[])
     }
 
     /// Starts a worker and waits until it is there.
     pub fn ready_worker(&self, name: &str, args: &[&str]) -> Process {
         let worker = self.worker(name, args);
-        eventually(&format!("worker {name} to be there"), LIMIT, || {
-            assert!(worker.is_alive(), "worker {name} ended: {}", worker.stderr());
+        self.wait_ready(&worker);
+        worker
+    }
+
+    /// Waits until a worker is there.
+    pub fn wait_ready(&self, worker: &Process) {
+        eventually("a worker to be there", LIMIT, || {
+            assert!(worker.is_alive(), "it ended: {}", worker.stderr());
             self.workers().iter().any(|w| w["pid"] == worker.pid())
         });
-        worker
     }
 
     /// The workers, as the store knows them.
