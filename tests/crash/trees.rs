@@ -10,7 +10,7 @@ use super::table::Table;
 use super::tree::{ESCAPES, FIXTURES, Tree};
 use super::world::{LIMIT, Process, World, eventually, full, now, seed};
 
-const ARGS: [&str; 5] = ["--slots", "12", "--drain-timeout", "200ms", "--lease=1h"];
+const ARGS: [&str; 5] = ["--slots", "13", "--drain-timeout", "200ms", "--lease=1h"];
 /// The kill grace of the jobs, in milliseconds.
 const GRACE: i64 = 1_000;
 /// What a busy machine may take beyond it, in milliseconds.
