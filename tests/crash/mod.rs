@@ -12,6 +12,8 @@ mod eight;
 mod fleet;
 mod full_disk;
 mod kills;
+mod losses;
+mod pace;
 mod stopped;
 mod table;
 mod verdict;
