@@ -7,6 +7,8 @@
 
 mod chance;
 mod client;
+mod clock;
+mod clocks;
 mod drains;
 mod eight;
 mod fleet;
