@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Result};
+use crate::mutant::{Mutant, planted};
 use crate::ops::{Access, Caller, Op};
 use crate::store::{Finding, Listening, Ownership, Store, Topics, Tx, Work, Written};
 
@@ -195,6 +196,9 @@ impl<O: Op> Work for Slot<O> {
         // The error stays with the Op; the store needs to know only that there was one.
         let told = result.as_ref().map(|_| ()).map_err(Error::copy);
         self.result = Some(result);
+        if planted(Mutant::AckBeforeCommit) {
+            self.answer();
+        }
         told
     }
 }

@@ -10,6 +10,7 @@ use crate::job::fingerprint::fingerprint;
 use crate::job::output::Chunk;
 use crate::job::state::Ending;
 use crate::job::{Attempt, EventKind, Fence, Life, Outcome, Record, State};
+use crate::mutant::{Mutant, planted};
 use crate::store::{DeadLetter, Lease, NewEvent, Topics, Tx};
 use crate::time::{Span, Timestamp};
 
@@ -83,7 +84,7 @@ impl Op for Settle {
 }
 
 fn settle(tx: &mut dyn Tx, report: &Report) -> Result<Settled> {
-    let fence = report.fence;
+    let fence = if planted(Mutant::NoFence) { unfenced(tx, report.fence)? } else { report.fence };
     let Some(lease) = tx.held(&[fence])?.pop().flatten() else {
         reject_stale(tx, fence, Settle::NAME)?;
         return Ok(Settled::Stale);
@@ -97,6 +98,11 @@ fn settle(tx: &mut dyn Tx, report: &Report) -> Result<Settled> {
     }
     let started_at = report.started.map(|s| s.at);
     end_attempt(tx, &lease, &report.ending, started_at, report.ran, report.jitter).map(Settled::Accepted)
+}
+
+/// The attempt that runs now, whichever was meant.
+fn unfenced(tx: &mut dyn Tx, fence: Fence) -> Result<Fence> {
+    Ok(Fence { attempt: load_one(tx, fence.number)?.life.attempt, ..fence })
 }
 
 /// Records that a worker wrote with an old fence.

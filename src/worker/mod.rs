@@ -35,6 +35,7 @@ use crate::error::{Kind, Result};
 use crate::job::lanes::Offer;
 use crate::job::output::DEFAULT_OUTPUT_CAP;
 use crate::job::{Number, WorkerId};
+use crate::mutant::{Mutant, planted};
 use crate::ops::Op;
 use crate::ops::register::Deregister;
 use crate::queue::Queue;
@@ -174,7 +175,7 @@ pub async fn run(queue: Queue, config: Config, clock: Arc<dyn Clock>, stop: watc
 
 /// Ends what a dead worker of this name left running.
 async fn sweep_predecessor(config: &Config) -> Result<()> {
-    if !config.after_a_death {
+    if !config.after_a_death || planted(Mutant::NoSweep) {
         return Ok(()); // it would be a walk through /proc for nothing
     }
     let prefix = program::worker_marker(config);

@@ -11,6 +11,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::locks;
 use super::sql;
 use crate::error::{Error, Kind, Result};
+use crate::mutant::{Mutant, planted};
 use crate::store::migrate::{self, Plan, SCHEMA};
 
 /// Older versions lose acknowledged rows when the owning process opens the file itself.
@@ -190,8 +191,9 @@ fn create(conn: &Connection, steps: &[&str], version: u32) -> Result<()> {
 pub(super) fn begin(conn: &Connection) -> Result<()> {
     let started = Instant::now();
     let mut pause = Duration::from_micros(100);
+    let sql = if planted(Mutant::DeferredBegin) { "BEGIN" } else { "BEGIN IMMEDIATE" };
     loop {
-        match conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut s| s.execute([])) {
+        match conn.prepare_cached(sql).and_then(|mut s| s.execute([])) {
             Ok(_) => return Ok(()),
             Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                 if started.elapsed() > BUSY_LIMIT {
