@@ -16,6 +16,9 @@ pub struct Fleet<'a> {
     failed: Vec<String>,
 }
 
+/// A fleet of which so many ended unhurt will not do the work.
+const MAX_FAILED: usize = 20;
+
 /// A worker that may be hurt.
 pub struct Victim {
     pub name: String,
@@ -77,6 +80,18 @@ impl<'a> Fleet<'a> {
         let rows = self.world.workers();
         let running = rows.iter().find(|w| w["id"] == *victim.id).map(|w| numbers(&w["running"]));
         Hit { name: victim.name.clone(), at, dead, running: running.unwrap_or_default(), led: victim.leads }
+    }
+
+    /// Starts those again that ended though nobody hurt them.
+    pub fn revive(&mut self) {
+        for (name, process) in &mut self.workers {
+            if !process.is_alive() {
+                self.failed.push(format!("{name} had ended by itself: {}", process.stderr()));
+                *process = self.world.worker(name, &self.args);
+            }
+        }
+        let (failed, last) = (self.failed.len(), self.failed.last());
+        assert!(failed < MAX_FAILED, "workers that failed: {failed} and none was promised\n{last:?}");
     }
 
     /// Puts a new process in the place of one that has ended, under its name or another.

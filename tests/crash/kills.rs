@@ -8,11 +8,11 @@ use super::chance::Chance;
 use super::client::{Client, Load};
 use super::fleet::{Fleet, Hit, choose};
 use super::losses::{self, Loss, losses, lost_by};
-use super::pace::Pauses;
+use super::pace::{Over, Pauses};
 use super::table::Table;
-use super::verdict::{Copies, judge, wait_all_ended};
+use super::verdict::{Copies, judge};
 use super::witness::Mark;
-use super::world::{LIMIT, World, full, seed};
+use super::world::{LIMIT, World, eventually, full, seed};
 
 const WORKERS: usize = 3;
 const LEASE: i64 = 3_000;
@@ -35,13 +35,17 @@ fn run(jobs: usize, kills: usize, seed: u64) {
     let ended = AtomicBool::new(false);
     let (blows, calm, pauses) = std::thread::scope(|scope| {
         let pauses = scope.spawn(|| Pauses::watch(world.path("pace"), &ended));
+        let over = Over(&ended);
         let client = scope.spawn(|| client.store_all(&allowed));
         let wanted = || !client.is_finished();
         let blows = hurt(&mut fleet, jobs, kills, &allowed, &wanted, Chance::new(seed, 2));
         allowed.store(usize::MAX, Ordering::Relaxed);
         client.join().unwrap();
-        let calm = wait_all_ended(&world, LIMIT);
-        ended.store(true, Ordering::Relaxed);
+        let calm = eventually("all jobs to end", LIMIT, || {
+            fleet.revive();
+            world.count(&["pending", "scheduled", "blocked", "running"]) == 0
+        });
+        drop(over);
         (blows, calm, pauses.join().unwrap())
     });
     table.none("workers that failed", &fleet.stop());
@@ -95,10 +99,11 @@ fn hurt(
 }
 
 /// Work must be in flight when it hurts: more is let in until it is. Nobody is busy when no more work is `wanted`.
-fn wait_busy(fleet: &Fleet, allowed: &AtomicUsize, wanted: &impl Fn() -> bool) -> Vec<super::fleet::Victim> {
+fn wait_busy(fleet: &mut Fleet, allowed: &AtomicUsize, wanted: &impl Fn() -> bool) -> Vec<super::fleet::Victim> {
     let begun = Instant::now();
     loop {
         let over = !wanted();
+        fleet.revive();
         let busy = fleet.busy();
         if !busy.is_empty() || over {
             return busy;

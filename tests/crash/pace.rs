@@ -13,6 +13,15 @@ const BEAT: Duration = Duration::from_millis(50);
 /// A pause that is shorter is none.
 const SHORT: i64 = 200;
 
+/// Says that something is over, also when a test fails on the way.
+pub struct Over<'a>(pub &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The pauses of the machine, in milliseconds of the wall clock.
 #[derive(Default)]
 pub struct Pauses(Vec<(i64, i64)>);
