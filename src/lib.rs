@@ -4,6 +4,7 @@
 //!
 //! `error, time ← job ← store ← ops ← engine ← queue ← worker ← daemon ← cli ← main`
 //!
+//! - `mutant` — bugs for the harness to catch, compiled into no release; below everything else
 //! - [`error`] — one error with a kind, a message and a hint; [`time`] — instants and the only clocks
 //! - [`job`] — the core: what a job is and what may happen to it; pure
 //! - [`store`] — statements by role, on SQLite; knows no policy
@@ -19,6 +20,7 @@ pub mod daemon;
 pub mod engine;
 pub mod error;
 pub mod job;
+mod mutant;
 pub mod ops;
 pub mod queue;
 pub mod store;

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::mutant::{Mutant, planted};
+
 /// A wall-clock instant: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
@@ -213,7 +215,8 @@ impl Clock for SystemClock {
 
     fn boot(&self) -> BootTime {
         let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        BootTime { boot: boot_id().to_owned(), ms: t.tv_sec * 1000 + t.tv_nsec / 1_000_000 }
+        let ms = if planted(Mutant::WallClockLease) { self.now().0 } else { t.tv_sec * 1000 + t.tv_nsec / 1_000_000 };
+        BootTime { boot: boot_id().to_owned(), ms }
     }
 }
 

@@ -4,8 +4,18 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The rooms from the bottom up; a room imports only from lines above its own. Rooms of one line do not import each other.
-const RANKS: &[&[&str]] =
-    &[&["error", "time"], &["job"], &["store"], &["ops"], &["engine"], &["queue"], &["worker"], &["daemon"], &["cli"]];
+const RANKS: &[&[&str]] = &[
+    &["mutant"],
+    &["error", "time"],
+    &["job"],
+    &["store"],
+    &["ops"],
+    &["engine"],
+    &["queue"],
+    &["worker"],
+    &["daemon"],
+    &["cli"],
+];
 
 /// What may lie at the top.
 const TOP: &[&str] = &[
@@ -170,4 +180,19 @@ fn the_top_level_is_a_closed_list() {
     let known: BTreeSet<&str> = TOP.iter().copied().chain([".git", "target", "mutants.out"]).collect();
     let here = std::fs::read_dir(root()).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
     expect_none(here.filter(|name| !known.contains(name.as_str())).map(|n| format!("{n} is new here")).collect());
+}
+
+/// A bug that nobody runs proves nothing.
+#[test]
+fn every_mutant_has_a_scenario() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let (mutants, runner) = (read("src/mutant.rs"), read("tests/mutants"));
+    let body = mutants.split_once("enum Mutant {").unwrap().1.split_once('}').unwrap().0;
+    let names = body.lines().filter_map(|line| line.trim().strip_suffix(',')).filter(|line| !line.starts_with("//"));
+    let names: BTreeSet<&str> = names.collect();
+    assert!(names.len() >= 10);
+    let run = |name: &str| runner.lines().any(|line| line.split_whitespace().next() == Some(name));
+    expect_none(
+        names.iter().filter(|name| !run(name)).map(|name| format!("tests/mutants does not run {name}")).collect(),
+    );
 }

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::ended;
 use super::hub::Hub;
 use crate::error::{Error, Kind, Result};
+use crate::mutant::{Mutant, planted};
 use crate::ops::{Caller, Op};
 use crate::store::{Store, Topics, Tx, Work, Written};
 
@@ -75,6 +76,9 @@ impl<O: Op> Work for Slot<O> {
         // The error stays with the Op; the store needs to know only that there was one.
         let told = result.as_ref().map(|_| ()).map_err(Error::copy);
         self.result = Some(result);
+        if planted(Mutant::AckBeforeCommit) {
+            self.answer();
+        }
         told
     }
 }

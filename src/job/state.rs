@@ -7,6 +7,7 @@ pub use super::kinds::{Cause, Ending, Outcome, State};
 use super::retry::SNOOZE_CODE;
 use super::spec::JobSpec;
 use crate::error::Error;
+use crate::mutant::{Mutant, planted};
 use crate::time::{Span, Timestamp};
 
 /// The part of a job that changes.
@@ -301,6 +302,7 @@ impl Life {
             _ if asked => Outcome::Cancelled,
             Cause::Cancel => Outcome::Cancelled,
             Cause::Timeout => Outcome::TimedOut,
+            Cause::Drain if planted(Mutant::DrainCounts) => Outcome::Failed,
             Cause::Drain => Outcome::Interrupted,
             Cause::Lost => Outcome::Lost,
             Cause::Itself if code == Some(SNOOZE_CODE) && !is_listed(spec, SNOOZE_CODE) => Outcome::Snoozed,
@@ -312,7 +314,7 @@ impl Life {
     fn vanish(mut self, spec: &JobSpec, outcome: Outcome, now: Timestamp) -> Life {
         let lost = outcome == Outcome::Lost;
         match lost {
-            true => self.losses += 1,
+            true => self.losses += u32::from(!planted(Mutant::LossUncounted)),
             false => self.interruptions += 1,
         }
         if spec.max_losses() == 0 {

@@ -12,6 +12,7 @@ use crate::job::lanes::Needs;
 use crate::job::spec::{After, OnConflict, Until};
 use crate::job::state::Cancelled;
 use crate::job::{EventKind, JobId, JobSpec, LaneId, Life, Number, Selector, State, Submission};
+use crate::mutant::{Mutant, planted};
 use crate::store::{CancelRequest, Edge, KeyHolder, NewEvent, NewJob, Topics, Tx};
 
 /// Stores jobs: all of them or none.
@@ -240,7 +241,7 @@ fn existing(tx: &mut dyn Tx, job: &Submission) -> Result<Option<Enqueued>> {
 
 /// The job of the same idempotency key; the same key with another body is a conflict (S13).
 fn by_key(tx: &mut dyn Tx, spec: &JobSpec) -> Result<Option<Enqueued>> {
-    let Some(key) = &spec.idempotency_key else { return Ok(None) };
+    let Some(key) = spec.idempotency_key.as_ref().filter(|_| !planted(Mutant::KeyIgnored)) else { return Ok(None) };
     let Some(holder) = tx.key_holder(spec.tenant(), key)? else { return Ok(None) };
     if holder.fingerprint != spec.fingerprint() {
         return Err(Error::conflict(format!("the idempotency key {key} stands for another job, {}", holder.number))

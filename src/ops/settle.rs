@@ -12,6 +12,7 @@ use crate::job::fingerprint::fingerprint;
 use crate::job::output::Chunk;
 use crate::job::state::Ending;
 use crate::job::{Attempt, EventKind, Fence, Life, Number, Outcome, Record, State};
+use crate::mutant::{Mutant, planted};
 use crate::store::{DeadLetter, Lease, NewEvent, Topics, Tx};
 use crate::time::{Span, Timestamp};
 
@@ -79,7 +80,11 @@ impl Op for Settle {
 impl Settle {
     pub(super) fn reports(tx: &mut dyn Tx, reports: &[Report]) -> Result<Vec<Settled>> {
         // All are read at once: then many reports cost a database on the network little more than one.
-        let fences: Vec<Fence> = reports.iter().map(|report| report.fence).collect();
+        let fence = |report: &Report| match planted(Mutant::NoFence) {
+            true => unfenced(tx, report.fence),
+            false => Ok(report.fence),
+        };
+        let fences: Vec<Fence> = reports.iter().map(fence).collect::<Result<_>>()?;
         let leases = tx.held(&fences)?;
         let held: Vec<Number> = leases.iter().flatten().map(|lease| lease.fence.number).collect();
         let mut jobs: HashMap<Number, Record> = tx.load(&held)?.into_iter().map(|job| (job.number, job)).collect();
@@ -116,6 +121,11 @@ fn settle(tx: &mut dyn Tx, report: &Report, held: Option<(Record, Lease)>) -> Re
     }
     let started_at = report.started.map(|s| s.at);
     end_attempt(tx, job, &lease, &report.ending, started_at, report.ran, report.jitter).map(Settled::Accepted)
+}
+
+/// The attempt that runs now, whichever was meant.
+fn unfenced(tx: &mut dyn Tx, fence: Fence) -> Result<Fence> {
+    Ok(Fence { attempt: load_one(tx, fence.number)?.life.attempt, ..fence })
 }
 
 /// Records that a worker wrote with an old fence.

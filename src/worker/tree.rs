@@ -18,6 +18,7 @@ use super::census::{self, Census};
 use super::cgroup::Cgroup;
 use super::kin::Found;
 use super::leaders;
+use crate::mutant::{Mutant, planted};
 
 /// A process beyond doubt: its pid may be recycled, the pair is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -136,6 +137,9 @@ impl Tree {
         self.remember(&found);
         let mut members: Vec<_> = found.living().collect();
         members.sort_unstable();
+        if planted(Mutant::LeaderOnly) {
+            members.retain(|member| self.leader.as_ref().is_none_or(|leader| leader.process == *member));
+        }
         Survey { members, unsure: found.unsure }
     }
 

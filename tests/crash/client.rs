@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use uuid::Uuid;
 
 use super::chance::Chance;
+use super::table::Table;
 use super::verdict::Told;
 use super::witness;
 use super::world::{LIMIT, World, eventually};
@@ -37,9 +38,20 @@ pub struct Client<'a> {
     pub told: Told,
     /// Commands that were killed while they ran.
     pub killed: usize,
-    /// Of those, the ones that had stored something and could not say so.
+    /// Of those, the ones in the middle of many jobs.
+    pub killed_in_bulk: usize,
+    /// Of those killed with one job, the ones that had stored it and could not say so.
     pub stored_unheard: usize,
+    /// Answers that got lost: the same was asked again.
+    pub answers_lost: usize,
+    /// Of those, the ones that were stored a second time.
+    pub doubled: Vec<String>,
+    /// What commands said that failed, though nothing was done to them.
+    pub failed: Vec<String>,
 }
+
+/// Who fails so often will not recover.
+const MAX_FAILED: usize = 20;
 
 const SINGLE: usize = 0;
 const BULK: usize = 1;
@@ -48,42 +60,63 @@ impl<'a> Client<'a> {
     pub fn new(world: &'a World, load: Load, chance: Chance) -> Self {
         let log = File::create(world.path("acknowledged")).unwrap();
         let usual = [Duration::from_millis(5); 2];
-        Self { world, load, chance, log, usual, told: Told::default(), killed: 0, stored_unheard: 0 }
+        Self {
+            world,
+            load,
+            chance,
+            log,
+            usual,
+            told: Told::default(),
+            killed: 0,
+            killed_in_bulk: 0,
+            stored_unheard: 0,
+            answers_lost: 0,
+            doubled: Vec::new(),
+            failed: Vec::new(),
+        }
     }
 
     /// Stores all of it, but never more than `allowed` at a time.
     pub fn store_all(&mut self, allowed: &AtomicUsize) {
         let mut tries = 0;
-        while self.told.acknowledged.len() < self.load.jobs {
+        while self.told.acknowledged.len() < self.load.jobs && self.failed.len() < MAX_FAILED {
             let stored = self.told.acknowledged.len();
             eventually("more work to be wanted", LIMIT, || stored < allowed.load(Ordering::Relaxed));
             let due = self.load.kills * (stored + 1) / self.load.jobs;
             let hurt = self.killed < due.max(1).min(self.load.kills) && tries < self.load.kills * 10;
             tries += usize::from(hurt);
-            match self.chance.one_in(8) {
+            // Every fourth that is hurt: chance might leave them all out.
+            let bulk = if hurt { self.killed % 4 == 3 } else { self.chance.one_in(8) };
+            match bulk {
                 true => self.bulk(hurt),
                 false => self.single(hurt),
             }
         }
     }
 
-    /// One job. A killed client asks again half of the time, with the key that keeps the job from being doubled.
+    /// One job. A killed client asks again half of the time, with the key that keeps the job from being doubled; and so does
+    /// now and then one that was not killed, but whose answer got lost.
     fn single(&mut self, hurt: bool) {
         let key = format!("key-{:016x}", self.chance.draw());
         let millis = self.chance.between(self.load.least, self.load.most).to_string();
         let witness = self.world.witness();
         let command = ["--", witness::helper(), witness.to_str().unwrap(), &millis];
         let args = [&OPTIONS[..], &["--idempotency-key", &key], &command].concat();
-        let again = self.chance.one_in(2);
+        let (again, lost) = (self.chance.one_in(2), self.chance.one_in(16));
+        let before = if hurt { self.world.count_jobs() } else { 0 };
         let (ended, mut ids) = self.command(&args, SINGLE, hurt);
         if !ended && ids.is_empty() {
-            let before = self.world.count_jobs();
-            if again {
-                ids = self.command(&args, SINGLE, false).1;
-                self.stored_unheard += usize::from(self.world.count_jobs() == before);
-            } else {
-                self.told.unheard += 1;
+            // Nobody else stores jobs, and the dead store none.
+            let stored = usize::from(self.world.count_jobs() > before);
+            self.stored_unheard += stored;
+            match again {
+                true => ids = self.command(&args, SINGLE, false).1,
+                false => self.told.unheard += stored,
             }
+        } else if ended && lost {
+            self.answers_lost += 1;
+            let unheard = std::mem::replace(&mut ids, self.command(&args, SINGLE, false).1);
+            self.doubled.extend((ids != unheard).then(|| format!("{unheard:?} and {ids:?} for the key {key}")));
         }
         self.acknowledge(ids);
     }
@@ -102,6 +135,7 @@ impl<'a> Client<'a> {
         let args = [&OPTIONS[..], &["--batch", &batch, "--from", from]].concat();
         let (ended, mut ids) = self.command(&args, BULK, hurt);
         if !ended {
+            self.killed_in_bulk += 1;
             let all = self.command(&args, BULK, false).1;
             assert!(ids.iter().all(|id| all.contains(id)), "a line got two ids: {ids:?} and {all:?}");
             ids = all;
@@ -110,7 +144,8 @@ impl<'a> Client<'a> {
         self.acknowledge(ids);
     }
 
-    /// Runs a command, or kills it somewhere in the middle. Gives whether it ended by itself, and the ids it printed.
+    /// Runs a command, or kills it somewhere in the middle. Gives whether it ended by itself, and the ids it printed; none if
+    /// it failed.
     fn command(&mut self, args: &[&str], kind: usize, hurt: bool) -> (bool, Vec<String>) {
         let begun = Instant::now();
         let mut process = self.world.spawn(args);
@@ -120,16 +155,30 @@ impl<'a> Client<'a> {
         }
         let status = process.wait(LIMIT);
         let ended = status.code().is_some();
-        assert!(!ended || status.success(), "orx {args:?}: {status}\n{}", process.stderr());
         match ended {
             true => self.usual[kind] = (self.usual[kind] * 3 + begun.elapsed()) / 4,
             false => self.killed += 1,
+        }
+        if ended && !status.success() {
+            self.failed.push(format!("orx {args:?}: {status}\n{}", process.stderr()));
+            return (true, Vec::new());
         }
         let said = process.stdout();
         process.forget();
         // A line that was cut is no acknowledgement.
         let whole = said.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         (ended, whole.map(|line| line.trim_end().to_owned()).collect())
+    }
+
+    /// What became of its commands, and whether they were hurt enough.
+    pub fn judge(&self, table: &mut Table) {
+        table.none("commands that failed", &self.failed);
+        let kills = self.load.kills;
+        table.at_least("kills of clients", self.killed, kills / 2);
+        table.at_least("of these in the middle of many jobs", self.killed_in_bulk, kills / 10);
+        table.fact("of these had stored one job and could not say so", self.stored_unheard);
+        table.at_least("answers that got lost and were asked for again", self.answers_lost, self.load.jobs / 100);
+        table.none("asked again and stored twice", &self.doubled);
     }
 
     fn acknowledge(&mut self, ids: Vec<String>) {

@@ -32,13 +32,14 @@ fn c9_rolling_drains_burn_no_attempt() {
         drained
     });
     wait_all_ended(&world, LIMIT);
-    fleet.stop();
+    table.none("workers that failed", &fleet.stop());
     table.fact("wall time", format!("{:.1} s", begun.elapsed().as_secs_f64()));
     table.fact("drains", drains);
     table.at_least("of these with jobs running", drained.iter().filter(|d| d.running > 0).count(), drains * 95 / 100);
     table.times("from SIGTERM to the end of a worker", drained.iter().map(|d| d.took).collect());
     let slowest = drained.iter().map(|d| d.took).max().unwrap_or_default() as f64 / 1000.0;
     table.at_most("slowest drain in seconds", slowest, 0.15 + SLACK);
+    client.judge(&mut table);
     burned(&world, &mut table);
     judge(&world, &client.told, Copies::Never, &mut table);
     table.finish();

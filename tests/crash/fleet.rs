@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::chance::Chance;
-use super::world::{Process, World, now};
+use super::world::{LIMIT, Process, World, now};
 
 /// Some workers of one world.
 pub struct Fleet<'a> {
@@ -12,7 +12,12 @@ pub struct Fleet<'a> {
     args: Vec<&'a str>,
     pub workers: Vec<(String, Process)>,
     names: usize,
+    /// What those said that ended though nobody hurt them, or badly when they were asked to end.
+    failed: Vec<String>,
 }
+
+/// A fleet of which so many ended unhurt will not do the work.
+const MAX_FAILED: usize = 20;
 
 /// A worker that may be hurt.
 pub struct Victim {
@@ -23,16 +28,19 @@ pub struct Victim {
 
 /// A kill, and what it hit.
 pub struct Hit {
-    /// When, by the wall clock.
+    pub name: String,
+    /// Before the signal, by the wall clock.
     pub at: i64,
-    /// The numbers of the jobs whose leases it held when it was dead.
-    pub held: Vec<u64>,
+    /// When it was dead for certain.
+    pub dead: i64,
+    /// The numbers of the jobs whose leases it held after that, as the store said then.
+    pub running: Vec<u64>,
     pub led: bool,
 }
 
 impl<'a> Fleet<'a> {
     pub fn start(world: &'a World, count: usize, args: &[&'a str]) -> Self {
-        let mut fleet = Self { world, args: args.to_vec(), workers: Vec::new(), names: 0 };
+        let mut fleet = Self { world, args: args.to_vec(), workers: Vec::new(), names: 0, failed: Vec::new() };
         for _ in 0..count {
             let name = fleet.new_name();
             let worker = world.ready_worker(&name, &fleet.args);
@@ -65,10 +73,25 @@ impl<'a> Fleet<'a> {
     pub fn kill(&mut self, victim: &Victim) -> Hit {
         let (_, process) = self.workers.iter_mut().find(|(name, _)| *name == victim.name).unwrap();
         let at = now();
-        assert!(process.kill(), "worker {} had ended by itself: {}", victim.name, process.stderr());
+        if !process.kill() {
+            self.failed.push(format!("{} had ended by itself: {}", victim.name, process.stderr()));
+        }
+        let dead = now();
         let rows = self.world.workers();
-        let held = rows.iter().find(|w| w["id"] == *victim.id).map(|w| numbers(&w["running"]));
-        Hit { at, held: held.unwrap_or_default(), led: victim.leads }
+        let running = rows.iter().find(|w| w["id"] == *victim.id).map(|w| numbers(&w["running"]));
+        Hit { name: victim.name.clone(), at, dead, running: running.unwrap_or_default(), led: victim.leads }
+    }
+
+    /// Starts those again that ended though nobody hurt them.
+    pub fn revive(&mut self) {
+        for (name, process) in &mut self.workers {
+            if !process.is_alive() {
+                self.failed.push(format!("{name} had ended by itself: {}", process.stderr()));
+                *process = self.world.worker(name, &self.args);
+            }
+        }
+        let (failed, last) = (self.failed.len(), self.failed.last());
+        assert!(failed < MAX_FAILED, "workers that failed: {failed} and none was promised\n{last:?}");
     }
 
     /// Puts a new process in the place of one that has ended, under its name or another.
@@ -79,12 +102,18 @@ impl<'a> Fleet<'a> {
         *place = (new, process);
     }
 
-    /// SIGTERM to all; each must end well.
-    pub fn stop(self) {
+    /// SIGTERM to all; gives what those said that did not end well, now or before.
+    pub fn stop(mut self) -> Vec<String> {
         for (_, process) in &self.workers {
             process.signal(Signal::TERM);
         }
-        self.workers.into_iter().for_each(|(_, process)| process.stop());
+        for (name, process) in &mut self.workers {
+            let status = process.wait(LIMIT);
+            if !status.success() {
+                self.failed.push(format!("{name}: {status}: {}", process.stderr()));
+            }
+        }
+        self.failed
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use super::chance::Chance;
 use super::table::Table;
 use super::verdict::{Copies, Told, judge, wait_all_ended};
@@ -68,8 +70,16 @@ fn run(outage: Duration) -> Result<(), String> {
     table.at_least("of these that could not be settled", unsettled, 1);
     table.fact("workers that lived on", workers.iter().filter(|w| w.is_alive()).count());
 
+    // The leader is to be the first who can write: it must give the others the time that they lost (S2).
+    let leader = || world.json(&["status"])["leader"].clone();
+    let led = leader();
+    let other = &workers[usize::from(led["name"] == "a")];
+    stop_outside_of_a_transaction(other);
     std::fs::remove_file(fill).unwrap();
     let freed = Instant::now();
+    eventually("the leader to write again", Duration::from_secs(20), || leader()["seen_at"] != led["seen_at"]);
+    other.signal(Signal::CONT);
+    table.fact("from space to the leader's first sweep", format!("{} ms", freed.elapsed().as_millis()));
     let still = || world.json(&["list", "--state", "running", "--limit", "0"]);
     let waits = |id: &str| still().as_array().unwrap().iter().any(|j| j["id"] == *id && j["attempt"] == 1);
     eventually("what had ended to be settled", Duration::from_secs(20), || ended.iter().all(|id| !waits(id)));
@@ -86,6 +96,24 @@ fn run(outage: Duration) -> Result<(), String> {
     judge(&world, &client.told, Copies::MayOverlap, &mut table);
     table.finish();
     Ok(())
+}
+
+/// One that is stopped while it holds the store's lock keeps everybody from writing.
+fn stop_outside_of_a_transaction(process: &Process) {
+    let pid = process.pid().to_string();
+    let locked = || {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        let writes = |line: &&str| line.contains("POSIX") && line.contains("WRITE");
+        locks.lines().filter(writes).any(|line| line.split_whitespace().any(|word| word == pid))
+    };
+    eventually("a worker between two transactions", LIMIT, || {
+        process.signal(Signal::STOP);
+        let free = !locked();
+        if !free {
+            process.signal(Signal::CONT);
+        }
+        free
+    });
 }
 
 /// A file system with little room; taken away in the end.

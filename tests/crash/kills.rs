@@ -1,18 +1,21 @@
 //! C1: kill -9 at random of workers, of the leader and of clients that store jobs.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::chance::Chance;
 use super::client::{Client, Load};
 use super::fleet::{Fleet, Hit, choose};
+use super::losses::{self, Loss, losses, lost_by};
+use super::pace::{Over, Pauses};
 use super::table::Table;
-use super::verdict::{Copies, judge, wait_all_ended};
+use super::verdict::{Copies, judge};
 use super::witness::Mark;
-use super::world::{LIMIT, World, full, seed};
+use super::world::{LIMIT, World, eventually, full, seed};
 
 const WORKERS: usize = 3;
+const LEASE: i64 = 3_000;
 const ARGS: [&str; 5] = ["-q", "--slots", "4", "--lease", "3s"];
 
 #[test]
@@ -29,19 +32,26 @@ fn run(jobs: usize, kills: usize, seed: u64) {
     let mut client = Client::new(&world, load, Chance::new(seed, 1));
     let allowed = AtomicUsize::new(jobs / kills);
     let mut fleet = Fleet::start(&world, WORKERS, &ARGS);
-    let mut hits = Vec::new();
-    std::thread::scope(|scope| {
+    let ended = AtomicBool::new(false);
+    let (blows, calm, pauses) = std::thread::scope(|scope| {
+        let pauses = scope.spawn(|| Pauses::watch(world.path("pace"), &ended));
+        let over = Over(&ended);
         let client = scope.spawn(|| client.store_all(&allowed));
-        hits = hurt(&mut fleet, jobs, kills, &allowed, Chance::new(seed, 2));
+        let wanted = || !client.is_finished();
+        let blows = hurt(&mut fleet, jobs, kills, &allowed, &wanted, Chance::new(seed, 2));
         allowed.store(usize::MAX, Ordering::Relaxed);
         client.join().unwrap();
+        let calm = eventually("all jobs to end", LIMIT, || {
+            fleet.revive();
+            world.count(&["pending", "scheduled", "blocked", "running"]) == 0
+        });
+        drop(over);
+        (blows, calm, pauses.join().unwrap())
     });
-    let calm = wait_all_ended(&world, LIMIT);
-    fleet.stop();
+    table.none("workers that failed", &fleet.stop());
     table.fact("wall time", format!("{:.1} s, of it {:.1} s after the last kill", secs(begun.elapsed()), secs(calm)));
-    count(&world, &hits, &mut table);
-    table.at_least("kills of clients", client.killed, kills / 4);
-    table.fact("of these had stored and could not say so", client.stored_unheard);
+    count(&world, &blows, kills, &pauses, &mut table);
+    client.judge(&mut table);
     judge(&world, &client.told, Copies::Never, &mut table);
     table.finish();
 }
@@ -50,38 +60,52 @@ fn secs(time: Duration) -> f64 {
     time.as_secs_f64()
 }
 
-/// A kill, and whether the same name came back at once.
+/// A kill, whether the same name came back at once, and whether all who were busy were killed together.
 struct Blow {
     hit: Hit,
     same: bool,
+    all: bool,
 }
 
-fn hurt(fleet: &mut Fleet, jobs: usize, kills: usize, allowed: &AtomicUsize, mut chance: Chance) -> Vec<Blow> {
-    let mut blows = Vec::new();
+fn hurt(
+    fleet: &mut Fleet,
+    jobs: usize,
+    kills: usize,
+    allowed: &AtomicUsize,
+    wanted: &impl Fn() -> bool,
+    mut chance: Chance,
+) -> Vec<Blow> {
+    let mut blows: Vec<Blow> = Vec::new();
     while blows.len() < kills {
         chance.pause(Duration::from_millis(20), Duration::from_millis(800));
-        // Now and then all of them at once: then nobody is left who could take over.
-        let all = chance.one_in(8);
-        let busy = wait_busy(fleet, allowed);
+        // Now and then all of them at once: then nobody is left who could take over. None may be left out by chance.
+        let all = chance.one_in(8) || (blows.len() > kills / 2 && !blows.iter().any(|b| b.all));
+        let other = blows.len() > kills / 2 && blows.iter().all(|b| b.same);
+        let busy = wait_busy(fleet, allowed, wanted);
+        if busy.is_empty() {
+            break;
+        }
         let chosen = choose(&busy, &mut chance);
         let victims: Vec<_> = busy.iter().filter(|v| all || v.name == chosen.name).collect();
-        let same: Vec<bool> = victims.iter().map(|_| !chance.one_in(4)).collect();
+        let same: Vec<bool> = victims.iter().map(|_| !chance.one_in(4) && !other).collect();
         let hits: Vec<Hit> = victims.iter().map(|victim| fleet.kill(victim)).collect();
         for ((victim, hit), same) in victims.iter().zip(hits).zip(same) {
             fleet.replace(&victim.name, same);
-            blows.push(Blow { hit, same });
+            blows.push(Blow { hit, same, all });
         }
         allowed.store(jobs * (blows.len() + 1) / kills, Ordering::Relaxed);
     }
     blows
 }
 
-/// Work must be in flight when it hurts: more is let in until it is.
-fn wait_busy(fleet: &Fleet, allowed: &AtomicUsize) -> Vec<super::fleet::Victim> {
+/// Work must be in flight when it hurts: more is let in until it is. Nobody is busy when no more work is `wanted`.
+fn wait_busy(fleet: &mut Fleet, allowed: &AtomicUsize, wanted: &impl Fn() -> bool) -> Vec<super::fleet::Victim> {
     let begun = Instant::now();
     loop {
+        let over = !wanted();
+        fleet.revive();
         let busy = fleet.busy();
-        if !busy.is_empty() {
+        if !busy.is_empty() || over {
             return busy;
         }
         assert!(begun.elapsed() < LIMIT, "no worker gets any work");
@@ -92,13 +116,22 @@ fn wait_busy(fleet: &Fleet, allowed: &AtomicUsize) -> Vec<super::fleet::Victim> 
     }
 }
 
-fn count(world: &World, blows: &[Blow], table: &mut Table) {
-    let held = blows.iter().filter(|b| !b.hit.held.is_empty()).count();
-    table.fact("kills of workers", blows.len());
-    table.fact("of these of the leader", blows.iter().filter(|b| b.hit.led).count());
-    table.at_least("of these with leases held", held, (blows.len() * 95).div_ceil(100));
-    table.fact("leases held at kills", blows.iter().map(|b| b.hit.held.len()).sum::<usize>());
-    beyond(world, blows, table);
+fn count(world: &World, blows: &[Blow], kills: usize, pauses: &Pauses, table: &mut Table) {
+    let losses = losses(&world.events());
+    let hits: Vec<&Hit> = blows.iter().map(|b| &b.hit).collect();
+    let held: Vec<usize> = hits.iter().map(|hit| lost_by(hit, &losses).count()).collect();
+    table.at_least("kills of workers", blows.len(), kills);
+    table.at_least("of these of the leader", hits.iter().filter(|h| h.led).count(), 1);
+    table.at_least("of these all who were busy at once", blows.iter().filter(|b| b.all).count(), 1);
+    table.at_least("of these with another name started", blows.iter().filter(|b| !b.same).count(), 1);
+    let while_held = held.iter().filter(|leases| **leases > 0).count();
+    table.at_least("of these with leases held", while_held, (blows.len() * 95).div_ceil(100));
+    table.fact("leases held at kills", held.iter().sum::<usize>());
+    losses::judge(&hits, &losses, pauses, LEASE, table);
+    recovery(world, blows, &losses, table);
+}
+
+fn recovery(world: &World, blows: &[Blow], losses: &[Loss], table: &mut Table) {
     let listed = world.json(&["list", "--limit", "0"]);
     let id = |j: &serde_json::Value| (j["number"].as_u64().unwrap(), j["id"].as_str().unwrap().to_owned());
     let ids: HashMap<u64, String> = listed.as_array().unwrap().iter().map(id).collect();
@@ -107,29 +140,12 @@ fn count(world: &World, blows: &[Blow], table: &mut Table) {
         starts.entry(line.job).or_default().push(line.at);
     }
     let recovery = |same: bool| {
-        let lost = blows.iter().filter(move |b| b.same == same).flat_map(|b| b.hit.held.iter().map(|n| (n, b.hit.at)));
-        let again = lost.filter_map(|(number, at)| starts.get(&ids[number])?.iter().find(|s| **s > at).map(|s| s - at));
+        let blows = blows.iter().filter(move |b| b.same == same);
+        let lost = blows.flat_map(|b| lost_by(&b.hit, losses).map(|loss| (loss.number, b.hit.at)));
+        let again =
+            lost.filter_map(|(number, at)| starts.get(&ids[&number])?.iter().find(|s| **s > at).map(|s| s - at));
         again.collect::<Vec<i64>>()
     };
     table.times("from kill to running again, same name restarted", recovery(true));
     table.times("from kill to running again, another name started", recovery(false));
-}
-
-/// Losses of leases that no killed worker was seen to hold: shown, as a starved worker may lose one honestly.
-fn beyond(world: &World, blows: &[Blow], table: &mut Table) {
-    let mut held: HashMap<u64, usize> = HashMap::new();
-    for number in blows.iter().flat_map(|b| &b.hit.held) {
-        *held.entry(*number).or_default() += 1;
-    }
-    let lost = world.events().into_iter().filter(|e| e["kind"] == "settled" && e["data"]["outcome"] == "lost");
-    let more = lost.filter(|e| match held.get_mut(&e["number"].as_u64().unwrap()) {
-        Some(left @ 1..) => {
-            *left -= 1;
-            false
-        }
-        _ => true,
-    });
-    let more: Vec<String> =
-        more.map(|e| format!("{} attempt {} of {}", e["number"], e["attempt"], e["worker"])).collect();
-    table.fact("losses beyond the leases held at kills", format!("{} {}", more.len(), more.join(", ")));
 }

@@ -7,14 +7,18 @@
 
 mod chance;
 mod client;
+mod clock;
+mod clocks;
 mod drains;
 mod eight;
 mod faults;
 mod fleet;
 mod full_disk;
 mod kills;
+mod losses;
 mod nth_client;
 mod nth_worker;
+mod pace;
 mod stopped;
 mod table;
 mod tree;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::table::Table;
 use super::verdict::{Copies, Told, judge, wait_all_ended};
 use super::witness::{Line, Mark};
-use super::world::{LIMIT, Process, World, eventually, full, is_alive, seed};
+use super::world::{LIMIT, Process, World, eventually, full, is_alive, seed, within};
 
 const LEASE: Duration = Duration::from_secs(3);
 /// A leader that is silent for so long may be deposed although it holds the lock (S30).
@@ -18,7 +18,7 @@ const SLACK: Duration = Duration::from_secs(2);
 /// A lost job is killed, not asked: this is for the worker to hear of it.
 const HEAR: Duration = Duration::from_secs(5);
 
-const ARGS: [&str; 5] = ["-q", "--lease", "3s", "--slots", "3"];
+const ARGS: [&str; 5] = ["-q", "--lease", "3s", "--slots", "4"];
 
 #[test]
 fn c2_the_late_settle_of_a_stopped_worker_is_rejected() {
@@ -40,24 +40,32 @@ fn run(leads: bool, round: usize) {
     let who = if leads { "the leader" } else { "a worker" };
     let mut table = Table::new(format!("C2 SIGSTOP of {who} for 3 leases, round {}, seed {}", round + 1, seed()));
     let (stopped, other) = workers(&world, leads);
-    // The first attempt of one ends while its worker is stopped, that of the other would never end.
+    // The first attempts of two end while their worker is stopped: it hears that one's second attempt has ended by then,
+    // and that the other's still runs. The first attempt of the third would never end.
     let short = world.add(&["--require", "role=any"], &["1000", "50"]);
+    let late = world.add(&["--require", "role=any"], &["1000", "10000"]);
     let long = world.add(&["--require", "role=any"], &["300000", "50"]);
-    // Nobody runs it again, and so nobody but its own worker ends it.
-    let once = world.add(&["--require", "role=any", "--max-losses", "0"], &["300000"]);
+    // Nobody runs it again, and so nobody but its own worker ends it, and the daemon that it has.
+    let once = world.add(&["--require", "role=any", "--max-losses", "0"], &["t300000"]);
     let first = [&long, &once].map(|job| wait_line(&world, Mark::Start, job, 1).pid);
-    wait_line(&world, Mark::Start, &short, 1);
+    let daemon = wait_line(&world, Mark::Daemon, &once, 1).pid;
+    for job in [&short, &late] {
+        wait_line(&world, Mark::Start, job, 1);
+    }
     stopped.signal(Signal::STOP);
     let since = Instant::now();
     table.fact("jobs held when it was stopped", running(&world, &stopped));
-    let release = world.worker("b2", &[&ARGS[..], &["--labels", "role=any"]].concat());
+    let release = world.worker("b2", &[&ARGS[..], &["--labels", "role=any,who=release"]].concat());
     for job in [&short, &long] {
         wait_line(&world, Mark::End, job, 2);
     }
     let moved = since.elapsed();
     let most = if leads { SILENT } else { Duration::ZERO } + LEASE + SLACK;
     table.at_most("seconds until its jobs had run elsewhere", moved.as_secs_f64(), most.as_secs_f64());
-    wait_line(&world, Mark::End, &short, 1);
+    for job in [&short, &late] {
+        wait_line(&world, Mark::End, job, 1);
+    }
+    wait_line(&world, Mark::Start, &late, 2);
     table.at_least("jobs that run on while it is stopped", first.iter().filter(|p| is_alive(**p)).count(), 1);
     std::thread::sleep((LEASE * 3).saturating_sub(since.elapsed())); // how long it is stopped is the scenario
     stopped.signal(Signal::CONT);
@@ -65,22 +73,54 @@ fn run(leads: bool, round: usize) {
         let of = |e: &Value| e["job_id"] == *job && e["attempt"] == 1 && op.is_none_or(|op| e["data"]["op"] == op);
         world.events().iter().filter(|e| e["kind"] == "rejected_stale" && of(e)).count()
     };
-    eventually("the late settle to be rejected", HEAR, || rejected(&short, Some("settle")) > 0);
-    eventually("the lost jobs to be ended", HEAR, || !first.iter().any(|pid| is_alive(*pid)));
-    eventually("its renewal to be rejected", HEAR, || rejected(&once, Some("renew")) > 0);
-    table.fact("late writes rejected of the job that had ended", rejected(&short, None));
+    let due = [(&short, "settle"), (&late, "settle"), (&once, "renew")];
+    within(HEAR, || due.iter().all(|(job, op)| rejected(job, Some(op)) > 0));
+    let accepted = due.iter().filter(|(job, op)| rejected(job, Some(op)) == 0);
+    table.none("late writes not rejected", &accepted.map(|(job, op)| format!("{op} of {job}")).collect::<Vec<_>>());
+    let lost = [first[0], first[1], daemon];
+    within(HEAR, || !lost.iter().any(|pid| is_alive(*pid)));
+    let alive = lost.iter().filter(|pid| is_alive(**pid)).map(|pid| format!("{pid} of {lost:?}"));
+    table.none("processes of lost jobs not ended", &alive.collect::<Vec<_>>());
+    table.fact("late writes rejected of the jobs that had ended", rejected(&short, None) + rejected(&late, None));
     table.fact("late writes rejected of the jobs that ran on", rejected(&long, None) + rejected(&once, None));
-    let wrong = [&short, &long].into_iter().filter_map(|job| wrong(&world, job));
-    table.none("results that are not those of the second attempt", &wrong.collect::<Vec<_>>());
     // It must be of use again.
     let after = world.add(&["--require", "who=stopped"], &["50"]);
     wait_line(&world, Mark::End, &after, 1);
+    let mut told = Told { given_up: vec![once], ..Told::of(vec![short.clone(), late.clone(), long.clone(), after]) };
+    wait_line(&world, Mark::End, &late, 2);
+    let mut again = vec![short, late, long];
+    if leads {
+        let moved = stop_the_new_leader(&world, &other, &release, &mut table);
+        told.acknowledged.push(moved.clone());
+        again.push(moved);
+    }
     wait_all_ended(&world, LIMIT);
+    let wrong = again.iter().filter_map(|job| wrong(&world, job));
+    table.none("results that are not those of the second attempt", &wrong.collect::<Vec<_>>());
     [stopped, other, release].into_iter().for_each(Process::stop);
     table.fact("wall time", format!("{:.1} s", begun.elapsed().as_secs_f64()));
-    let told = Told { given_up: vec![once], ..Told::of(vec![short, long, after]) };
     judge(&world, &told, Copies::MayOverlap, &mut table);
     table.finish();
+}
+
+/// The one that was stopped is the only one left who could do the upkeep: it may do so only when it has been elected again.
+///
+/// Gives a job that it had to take from a worker that is stopped now.
+fn stop_the_new_leader(world: &World, leader: &Process, worker: &Process, table: &mut Table) -> String {
+    let job = world.add(&["--require", "who=release"], &["300000", "50"]);
+    wait_line(world, Mark::Start, &job, 1);
+    [leader, worker].into_iter().for_each(|process| process.signal(Signal::STOP));
+    let since = Instant::now();
+    eventually("the lease of a stopped worker to be reaped", SILENT + LEASE + SLACK, || {
+        world.json(&["status", &job])["state"] == "pending"
+    });
+    table.fact("from the new leader's stop to a lease reaped", format!("{} ms", since.elapsed().as_millis()));
+    let leads = world.json(&["status"])["leader"]["name"].as_str().unwrap_or_default().to_owned();
+    let deposed = (leads != "a").then(|| format!("a reaped, and {leads} leads"));
+    table.none("upkeep by a leader that was deposed", &Vec::from_iter(deposed));
+    [leader, worker].into_iter().for_each(|process| process.signal(Signal::CONT));
+    wait_line(world, Mark::End, &job, 2);
+    job
 }
 
 /// The worker that is to be stopped, and the one that leads in the end.

@@ -66,7 +66,7 @@ impl Tree {
     /// [`ESCAPES`] is a fixture too.
     pub fn plant(world: &World, fixture: &'static str, name: &str, options: &[&str], bytes: Option<u64>) -> Self {
         static PROGRAM: OnceLock<String> = OnceLock::new();
-        let program = PROGRAM.get_or_init(|| witness::compile("tree"));
+        let program = PROGRAM.get_or_init(|| witness::compile("tree", &[&["-static"], &[]]));
         let roll = world.path(&format!("roll-{name}-{fixture}"));
         let go = bytes.map(|_| roll.with_extension("go"));
         let go_text = go.as_ref().map_or("", |path| path.to_str().unwrap());

@@ -14,7 +14,7 @@ use super::world::{World, eventually};
 pub struct Told {
     /// Jobs whose storing was acknowledged.
     pub acknowledged: Vec<String>,
-    /// Clients that were killed before they acknowledged one job, and never asked again: stored or not, both are right.
+    /// Jobs that were stored, as the store says, but whose client was killed before it could say so and never asked again.
     pub unheard: usize,
     /// Jobs that must not run twice, and whose worker was hurt: they are lost, and nothing else.
     pub given_up: Vec<String>,
@@ -43,6 +43,8 @@ struct Job {
     reason: String,
     failures: u64,
     losses: u64,
+    interruptions: u64,
+    max_attempts: u64,
     /// How each attempt ended.
     outcomes: BTreeMap<u64, String>,
 }
@@ -60,6 +62,7 @@ pub fn judge(world: &World, told: &Told, copies: Copies, table: &mut Table) {
     let lines = world.lines();
     acknowledged(told, &jobs, table);
     duplicates(&jobs, &lines, copies, table);
+    counters(&jobs, table);
     let count = |kind: &str| events.iter().filter(|e| e["kind"] == kind).count();
     let ended = |how: &str| jobs.values().flat_map(|j| j.outcomes.values()).filter(|o| *o == how).count();
     table.fact("attempts lost", ended("lost"));
@@ -80,6 +83,8 @@ fn jobs(world: &World, events: &[Value]) -> HashMap<String, Job> {
         reason: text(&j["reason"]),
         failures: j["failures"].as_u64().unwrap(),
         losses: j["losses"].as_u64().unwrap(),
+        interruptions: j["interruptions"].as_u64().unwrap(),
+        max_attempts: j["max_attempts"].as_u64().unwrap(),
         outcomes: BTreeMap::new(),
     };
     let mut jobs: HashMap<String, Job> = listed.as_array().unwrap().iter().map(|j| (text(&j["id"]), job(j))).collect();
@@ -113,14 +118,14 @@ fn acknowledged(told: &Told, jobs: &HashMap<String, Job>, table: &mut Table) {
     table.none("jobs that nobody asked for", &strange[..excess]);
 }
 
-/// Each start beyond the first must follow an attempt that was lost or interrupted, and each `done` was really done.
+/// Each start beyond the first must follow an attempt that was lost, interrupted or may be retried, and each `done` was really done.
 fn duplicates(jobs: &HashMap<String, Job>, lines: &[Line], copies: Copies, table: &mut Table) {
     let mut by_job: HashMap<&str, Vec<&Line>> = HashMap::new();
     for line in lines {
         by_job.entry(&line.job).or_default().push(line);
     }
     let (mut unexpected, mut unexplained, mut overlaps) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut starts, mut explained, mut done_twice) = (0, 0, 0);
+    let (mut starts, mut explained, mut retries, mut done_twice) = (0, 0, 0, 0);
     for (id, lines) in &by_job {
         let Some(job) = jobs.get(*id) else {
             unexpected.push(format!("{id} ran and is not stored"));
@@ -136,6 +141,7 @@ fn duplicates(jobs: &HashMap<String, Job>, lines: &[Line], copies: Copies, table
         for (attempt, _) in begun.iter().rev().skip(1) {
             match job.outcomes.get(attempt).map(String::as_str) {
                 Some("lost" | "interrupted") => explained += 1,
+                Some("failed" | "timed_out") if job.max_attempts > 1 => retries += 1,
                 other => unexplained.push(format!("{id} ran again after attempt {attempt}: {other:?}")),
             }
         }
@@ -147,6 +153,7 @@ fn duplicates(jobs: &HashMap<String, Job>, lines: &[Line], copies: Copies, table
     }
     unexpected.extend(jobs.iter().flat_map(|(id, job)| not_done(id, job, by_job.get(&**id))));
     table.fact("starts", starts);
+    table.fact("retries of failed attempts", retries);
     table.fact("duplicates, each with its lost or interrupted attempt", explained);
     table.fact("of these ran to the end twice", done_twice);
     table.none("duplicates without a reason", &unexplained);
@@ -155,6 +162,17 @@ fn duplicates(jobs: &HashMap<String, Job>, lines: &[Line], copies: Copies, table
         Copies::Never => table.none("attempts that went on beside the next one", &overlaps),
         Copies::MayOverlap => table.fact("attempts that went on beside the next one", overlaps.len()),
     }
+}
+
+/// What a job has counted must be how its attempts ended.
+fn counters(jobs: &HashMap<String, Job>, table: &mut Table) {
+    let wrong = jobs.iter().filter_map(|(id, job)| {
+        let ended = |how: &[&str]| job.outcomes.values().filter(|o| how.contains(&o.as_str())).count() as u64;
+        let counted = [job.failures, job.losses, job.interruptions];
+        let were = [ended(&["failed", "timed_out"]), ended(&["lost"]), ended(&["interrupted"])];
+        (counted != were).then(|| format!("{id}: failures, losses, interruptions {counted:?}, and there were {were:?}"))
+    });
+    table.none("counters that are not those of the attempts", &wrong.collect::<Vec<_>>());
 }
 
 /// An attempt that counts as done must have written its end.

@@ -2,7 +2,7 @@
 //
 // Appends "start,JOB,ATTEMPT,TIME,PID" and, when its time is over, "end,...", each synced before it goes on; says its attempt
 // on standard output. The last time holds for all further attempts. A time that begins with t leaves a daemon behind while
-// it runs: a grandchild in a session of its own.
+// it runs: a grandchild in a session of its own. One that begins with f fails.
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +32,7 @@ int main(int argc, char **argv) {
     if (argc < 3) return 91;
     int attempt = atoi(getenv("ORX_ATTEMPT"));
     const char *time = argv[attempt + 1 < argc ? attempt + 1 : argc - 1];
-    long ms = atol(time + (*time == 't'));
+    long ms = atol(time + (*time == 't' || *time == 'f'));
     int fd = open(argv[1], O_WRONLY | O_APPEND | O_CREAT, 0600);
     if (fd < 0) return 92;
     if (*time == 't' && fork() == 0) {
@@ -46,5 +46,5 @@ int main(int argc, char **argv) {
     fflush(stdout);
     nap(ms);
     note(fd, "end");
-    return 0;
+    return *time == 'f' ? 1 : 0;
 }

@@ -44,20 +44,20 @@ fn parse_line(line: &str) -> Line {
 /// The program of the jobs, compiled once; small and static, so that thousands of starts cost little.
 pub fn helper() -> &'static str {
     static HELPER: OnceLock<String> = OnceLock::new();
-    HELPER.get_or_init(|| compile("witness"))
+    HELPER.get_or_init(|| compile("witness", &[&["-static"], &[]]))
 }
 
-/// Compiles a program of this folder, and says where it is.
-pub fn compile(name: &str) -> String {
+/// Compiles the C file of that name, in the first of these ways that works here.
+pub fn compile(name: &str, ways: &[&[&str]]) -> String {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crash").join(name).with_extension("c");
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let product = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     // Another test process may do the same: each makes its own and puts it in place.
-    let mine = program.with_extension(std::process::id().to_string());
-    let compiled = ["-static", "-O1"].iter().any(|how| {
-        let cc = Command::new("cc").args([how, "-O1", "-o"]).arg(&mine).arg(&source).output();
+    let mine = product.with_extension(std::process::id().to_string());
+    let compiled = ways.iter().any(|how| {
+        let cc = Command::new("cc").args(*how).args(["-O1", "-o"]).arg(&mine).arg(&source).output();
         cc.expect("a C compiler is needed (package gcc)").status.success()
     });
     assert!(compiled, "cc cannot compile {}", source.display());
-    std::fs::rename(&mine, &program).unwrap();
-    program.to_str().unwrap().to_owned()
+    std::fs::rename(&mine, &product).unwrap();
+    product.to_str().unwrap().to_owned()
 }

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::clock::Clock;
 use super::witness::{self, Line};
 
 /// No command and no condition of the harness may take longer, however busy the machine is.
@@ -39,6 +40,7 @@ pub struct World {
     home: Option<TempDir>,
     path: PathBuf,
     store: PathBuf,
+    clock: Option<Clock>,
     spawned: AtomicU32,
 }
 
@@ -46,12 +48,18 @@ impl World {
     pub fn new() -> Self {
         let home = tempfile::Builder::new().prefix("orx-crash-").tempdir().unwrap();
         let path = home.path().to_owned();
-        Self { home: Some(home), store: path.join("orx.db"), path, spawned: AtomicU32::new(0) }
+        Self { home: Some(home), store: path.join("orx.db"), path, clock: None, spawned: AtomicU32::new(0) }
     }
 
     /// The store lies elsewhere.
     pub fn with_store(mut self, store: PathBuf) -> Self {
         self.store = store;
+        self
+    }
+
+    /// Everything runs by this clock, unless it has one of its own.
+    pub fn with_clock(mut self, clock: &Clock) -> Self {
+        self.clock = Some(clock.clone());
         self
     }
 
@@ -79,16 +87,22 @@ impl World {
 
     /// Starts orx; what it prints goes to files, so that no pipe can hold it up or lose what it said before a kill.
     pub fn spawn(&self, args: &[&str]) -> Process {
-        self.spawn_in(None, args, &[])
+        self.spawn_with(args, &[])
     }
 
     /// Starts orx with more in its environment.
     pub fn spawn_with(&self, args: &[&str], environment: &[(&str, String)]) -> Process {
-        self.spawn_in(None, args, environment)
+        self.spawn_in(None, self.clock.as_ref(), args, environment)
     }
 
-    /// As [`World::spawn_with`], in a cgroup.
-    fn spawn_in(&self, cgroup: Option<&Path>, args: &[&str], environment: &[(&str, String)]) -> Process {
+    /// As [`World::spawn_with`], in a cgroup and by a clock.
+    fn spawn_in(
+        &self,
+        cgroup: Option<&Path>,
+        clock: Option<&Clock>,
+        args: &[&str],
+        environment: &[(&str, String)],
+    ) -> Process {
         let n = self.spawned.fetch_add(1, Ordering::Relaxed);
         let stem = self.path(&format!("{n}-{}", args.iter().find(|a| !a.starts_with('-')).unwrap_or(&"orx")));
         let file = |ending| File::create(stem.with_extension(ending)).unwrap();
@@ -103,6 +117,8 @@ impl World {
         };
         command.args(args).env_clear().env("HOME", &self.path).env("ORX_STORE", &self.store).current_dir(&self.path);
         command.env("PATH", std::env::var_os("PATH").unwrap()).envs(environment.iter().cloned());
+        command.envs(std::env::var_os("ORX_MUTANT").map(|mutant| ("ORX_MUTANT", mutant)));
+        command.envs(clock.into_iter().flat_map(Clock::environment));
         command.stdin(Stdio::null()).stdout(file("out")).stderr(file("err"));
         Process { child: command.spawn().unwrap(), stem }
     }
@@ -139,12 +155,19 @@ impl World {
 
     /// Starts a worker in a cgroup.
     pub fn worker_in(&self, cgroup: Option<&Path>, name: &str, args: &[&str]) -> Process {
-        self.spawn_in(cgroup, &[&["worker", "--name", name], args].concat(), &[])
+        self.spawn_in(cgroup, self.clock.as_ref(), &[&["worker", "--name", name], args].concat(), &[])
     }
 
     /// Starts a worker and waits until it is there.
     pub fn ready_worker(&self, name: &str, args: &[&str]) -> Process {
         let worker = self.worker(name, args);
+        self.wait_ready(&worker);
+        worker
+    }
+
+    /// As [`World::ready_worker`], by a clock of its own.
+    pub fn ready_worker_by(&self, clock: &Clock, name: &str, args: &[&str]) -> Process {
+        let worker = self.spawn_in(None, Some(clock), &[&["worker", "--name", name], args].concat(), &[]);
         self.wait_ready(&worker);
         worker
     }
@@ -283,13 +306,22 @@ impl Drop for Process {
 
 /// Waits for a condition.
 #[track_caller]
-pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) -> Duration {
+pub fn eventually(what: &str, limit: Duration, condition: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    assert!(within(limit, condition), "waited in vain for {what}, {limit:?} long");
+    started.elapsed()
+}
+
+/// Waits for a condition; false if it did not come true in time.
+pub fn within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let started = Instant::now();
     while !condition() {
-        assert!(started.elapsed() < limit, "waited in vain for {what}, {limit:?} long");
+        if started.elapsed() >= limit {
+            return false;
+        }
         std::thread::sleep(LOOK);
     }
-    started.elapsed()
+    true
 }
 
 /// Whether a process runs; a zombie does not.

@@ -10,6 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::sql;
 use crate::error::{Error, Kind, Result};
+use crate::mutant::{Mutant, planted};
 use crate::store::locks;
 use crate::store::migrate::{self, Plan, SCHEMA};
 
@@ -196,8 +197,9 @@ fn create(conn: &Connection, steps: &[&str], version: u32) -> Result<()> {
 pub(super) fn begin(conn: &Connection) -> Result<()> {
     let started = Instant::now();
     let mut pause = Duration::from_micros(100);
+    let sql = if planted(Mutant::DeferredBegin) { "BEGIN" } else { "BEGIN IMMEDIATE" };
     loop {
-        match conn.prepare_cached("BEGIN IMMEDIATE").and_then(|mut s| s.execute([])) {
+        match conn.prepare_cached(sql).and_then(|mut s| s.execute([])) {
             Ok(_) => return Ok(()),
             Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                 if started.elapsed() > BUSY_LIMIT {

@@ -6,6 +6,7 @@ use super::sql;
 use super::tx::{Column, SqliteTx, to_json};
 use crate::error::{Error, Result};
 use crate::job::{Fence, Number, WorkerId};
+use crate::mutant::{Mutant, planted};
 use crate::store::{CancelRequest, Lease, Leases, Tx as _};
 use crate::time::{Span, Timestamp};
 
@@ -53,7 +54,8 @@ impl Leases for SqliteTx<'_> {
 
     fn expired(&mut self, limit: usize) -> Result<Vec<Lease>> {
         let boot = self.boot().clone();
-        self.all(sql!("leases_expired"), params![boot.boot, boot.ms, limit as i64], lease)
+        let now = if planted(Mutant::LiveReaped) { i64::MAX } else { boot.ms };
+        self.all(sql!("leases_expired"), params![boot.boot, now, limit as i64], lease)
     }
 
     fn leases_of(&mut self, worker: WorkerId) -> Result<Vec<Lease>> {
