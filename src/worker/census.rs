@@ -17,8 +17,13 @@ pub struct Stat {
     /// When it started, in clock ticks since boot.
     pub(super) start_time: u64,
     dead_main: bool,
+    /// Its main thread is on its way out: it has no memory to show any more, and is no zombie yet.
+    exiting: bool,
     threads: u64,
 }
+
+/// In the flags of a thread that is ending.
+const PF_EXITING: u64 = 4;
 
 impl Stat {
     /// Whether it can still do anything. A main thread that ended looks like a zombie while other threads run on.
@@ -36,10 +41,19 @@ impl Stat {
         let parent = fields.next()?.parse().ok()?;
         let group = fields.next()?.parse().ok()?;
         let session = fields.next()?.parse().ok()?;
-        // Fields 3 to 6 of proc(5) are taken; threads are field 20, the start time is field 22.
-        let threads = fields.nth(13)?.parse().ok()?;
+        // Fields 3 to 6 of proc(5) are taken; flags are field 9, threads field 20, the start time is field 22.
+        let flags: u64 = fields.nth(2)?.parse().ok()?;
+        let threads = fields.nth(10)?.parse().ok()?;
         let start_time = fields.nth(1)?.parse().ok()?;
-        Some(Self { parent, group, session, start_time, dead_main: matches!(state, "Z" | "X" | "x"), threads })
+        Some(Self {
+            parent,
+            group,
+            session,
+            start_time,
+            dead_main: matches!(state, "Z" | "X" | "x"),
+            exiting: flags & PF_EXITING != 0,
+            threads,
+        })
     }
 }
 
@@ -129,7 +143,7 @@ pub(super) fn has_environment_entry(pid: i32, mut accept: impl FnMut(&[u8]) -> b
         .flatten()
         .any(|task| fs::read(task.path().join("environ")).is_ok_and(|text| any(&text)));
     match stat(pid) {
-        Ok(stat) if in_a_thread || stat.alive() => Some(in_a_thread),
+        Ok(stat) if in_a_thread || (stat.alive() && !stat.exiting) => Some(in_a_thread),
         Ok(_) | Err(_) => None,
     }
 }

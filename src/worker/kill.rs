@@ -111,8 +111,17 @@ impl Tree {
         waited
     }
 
-    /// Looks once who outlived the leader, which has ended. On the first thread, as [`exit::reap_adopted`].
+    /// Looks who outlived the leader, which has ended. On the first thread, as [`exit::reap_adopted`].
+    ///
+    /// Nobody is nobody twice: a pass over all processes has more gaps than can be closed one by one.
     pub(super) fn look(&mut self) -> Left {
+        match self.look_once() {
+            Left::Nobody if exit::has_adopted() => self.look_once(),
+            left => left,
+        }
+    }
+
+    fn look_once(&mut self) -> Left {
         exit::reap_adopted();
         if !exit::has_adopted() {
             return Left::Nobody;
@@ -120,7 +129,9 @@ impl Tree {
         let reaped_before = exit::orphans_reaped();
         let Ok(census) = Census::take() else { return Left::Unsure };
         let Survey { members, unsure } = self.survey(&census);
-        let unsure = Quiet::default().saw_deaths(&census, reaped_before) || unsure;
+        let unsure = unsure
+            || Quiet::default().saw_deaths(&census, reaped_before)
+            || (members.is_empty() && !are_known_strangers(&census));
         match members.is_empty() {
             false => Left::Somebody,
             true if unsure => Left::Unsure,
@@ -168,6 +179,18 @@ impl Tree {
         }
         killed
     }
+}
+
+/// Whether the processes that were given to this one by now were all seen, and so found to be strangers: each link of a
+/// chain is given to us as the one before it ends.
+fn are_known_strangers(census: &Census) -> bool {
+    let me = std::process::id();
+    let Ok(children) = fs::read_to_string(format!("/proc/self/task/{me}/children")) else {
+        return true; // not every kernel tells; the look at everybody must do
+    };
+    let leaders = leaders::all();
+    let mut pids = children.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok());
+    pids.all(|pid| leaders.contains(&pid) || census.get(pid).is_some())
 }
 
 /// Who is left of a tree.

@@ -157,7 +157,10 @@ impl Tree {
             if !stat.alive() || found.members.contains_key(&pid) {
                 continue;
             }
-            let is_candidate = if anywhere { census::is_of_this_user(pid) } else { found.is_adopted(pid, stat) };
+            // One whose parent nobody saw is about to be adopted: the parent was born and ended during the pass.
+            let is_orphan = || stat.parent != 0 && found.census.get(stat.parent).is_none();
+            let is_candidate =
+                if anywhere { census::is_of_this_user(pid) } else { found.is_adopted(pid, stat) || is_orphan() };
             let is_marked =
                 is_candidate.then(|| census::has_environment_entry(pid, |entry| self.marker.accepts(entry)));
             // It ended while it was looked at, and may have forked before.
