@@ -2,7 +2,7 @@
 
 mod renewal;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -80,8 +80,8 @@ pub(super) struct Worker {
     ended: Vec<Report>,
     /// There is one turn at a time: what ends meanwhile shares the next.
     turning: bool,
-    /// Attempts that are being settled.
-    settling: HashSet<Fence>,
+    /// Attempts that are being settled, and since when.
+    settling: HashMap<Fence, Instant>,
     /// It is being registered again.
     registering: bool,
     /// When the renewal under way was asked for.
@@ -91,6 +91,8 @@ pub(super) struct Worker {
     nobody_writes: bool,
     /// Whether the last lease left nothing to take.
     dry: bool,
+    /// The last lease failed, so nobody knows whether there is anything to take.
+    blind: bool,
     /// When it is worth asking for work though nothing happens.
     ask_at: Option<Instant>,
     idle_since: Instant,
@@ -110,11 +112,12 @@ impl Worker {
             ended: Vec::new(),
             turning: false,
             registering: false,
-            settling: HashSet::new(),
+            settling: HashMap::new(),
             renewing: None,
             renew_at: Instant::now(),
             nobody_writes: false,
             dry: false,
+            blind: false,
             ask_at: None,
             idle_since: Instant::now(),
             draining: None,
@@ -236,7 +239,7 @@ impl Worker {
             let limit = self.config().idle_timeout;
             limit.is_some_and(|t| self.idle_since.elapsed() >= t.duration())
         };
-        quiet && (self.draining.is_some() || (self.dry && (self.config().burst || idle())))
+        quiet && (self.draining.is_some() || (self.dry && !self.blind && (self.config().burst || idle())))
     }
 
     fn free_slots(&self) -> u32 {
@@ -255,7 +258,7 @@ impl Worker {
         let rest = self.ended.split_off(self.ended.len().min(MAX_REPORTS));
         let reports = std::mem::replace(&mut self.ended, rest);
         let settling: Vec<Fence> = reports.iter().map(|report| report.fence).collect();
-        self.settling.extend(&settling);
+        self.settling.extend(settling.iter().map(|fence| (*fence, Instant::now())));
         let config = self.config();
         let lease = (slots > 0).then(|| Lease {
             worker: config.id,
@@ -294,12 +297,13 @@ impl Worker {
 
     fn turned(&mut self, asked: Asked, reply: Result<TurnReply>) -> Result<()> {
         self.turning = false;
-        self.settling.retain(|fence| !asked.settling.contains(fence));
+        self.settling.retain(|fence, _| !asked.settling.contains(fence));
         let reply = match reply {
             Ok(reply) => reply,
             // Only to lease: settling waits until the store takes it.
             Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
                 warn!("cannot lease: {e}");
+                self.blind = true;
                 self.dry = true; // until the next change or timer
                 self.ask_at = Some(Instant::now() + Duration::from_secs(1));
                 return Ok(());
@@ -325,13 +329,14 @@ impl Worker {
 
     fn leased(&mut self, asked: u32, at: Instant, reply: LeaseReply) {
         self.dry = (reply.jobs.len() as u32) < asked;
+        self.blind = false;
         // The millisecond more is for the store's clock, which counts whole ones.
         self.ask_at = reply.next_timer.map(|after| Instant::now() + after.duration() + Duration::from_millis(1));
         for job in reply.jobs {
             // After a commit of unknown outcome the answer is all that we hold: also what runs or has ended here.
             let fence = job.fence;
             let ended = || self.ended.iter().any(|report| report.fence == fence);
-            if !self.running.contains_key(&fence) && !self.settling.contains(&fence) && !ended() {
+            if !self.running.contains_key(&fence) && !self.settling.contains_key(&fence) && !ended() {
                 self.start(job, at);
             }
         }

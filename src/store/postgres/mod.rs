@@ -30,7 +30,7 @@ mod watch;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::conn::Conn;
 use self::fault::Fault;
@@ -54,6 +54,8 @@ pub(crate) use sql;
 const TRIES: u32 = 12;
 /// How often one is tried whose connection was lost before its commit.
 const RECONNECTS: u32 = 2;
+/// How long the end of a transaction is looked for whose connection was lost at its commit.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(20);
 /// How many Ops write side by side.
 const WRITERS: usize = 4;
 
@@ -152,7 +154,12 @@ impl Postgres {
     fn attempt(&self, conn: &mut Conn, mode: Mode, work: &mut dyn Work) -> Result<Written, (Fault, Error)> {
         let mut tx = PgTx::begin(conn, mode, &*self.clock, &self.watch).map_err(|f| (f.fault, f.error))?;
         let ran = work.run(&mut tx).and_then(|()| tx.flush());
-        let (fault, topics) = (tx.fault(), tx.topics());
+        let (fault, topics, id) = (tx.fault(), tx.topics(), tx.id());
+        // Whatever the work made of a statement that failed, its transaction is no more.
+        let ran = match (ran, fault) {
+            (Ok(()), Some(_)) => Err(Error::unavailable("a statement failed")),
+            (ran, _) => ran,
+        };
         if let Err(error) = ran {
             let back = conn.simple("ROLLBACK");
             return match (fault, back) {
@@ -162,12 +169,40 @@ impl Postgres {
                 (None, Ok(_)) => Ok(Written::Refused),
             };
         }
-        match conn.simple("COMMIT") {
-            Ok(_) => Ok(Written::Committed(topics)),
+        match (conn.simple("COMMIT"), id) {
+            (Ok(_), _) => Ok(Written::Committed(topics)),
+            // It read only: nothing can have been stored.
+            (Err(failure), None) => Err((failure.fault, failure.error)),
             // The server says that it did not: then it did not. Silence may mean either.
-            Err(failure) if failure.fault == Fault::Again => Err((Fault::Again, failure.error)),
-            Err(failure) => Ok(Written::Unknown(failure.error)),
+            (Err(failure), Some(_)) if failure.fault != Fault::Gone => Err((failure.fault, failure.error)),
+            (Err(failure), Some(id)) => match self.end_of(id) {
+                Some(true) => Ok(Written::Committed(topics)),
+                Some(false) => Err((Fault::Gone, failure.error)),
+                None => Ok(Written::Unknown(failure.error)),
+            },
         }
+    }
+
+    /// Whether a transaction whose connection was lost at its commit was committed; none: it cannot be found out.
+    fn end_of(&self, id: i64) -> Option<bool> {
+        let deadline = Instant::now() + RESOLVE_LIMIT;
+        let mut tries = 0;
+        while Instant::now() < deadline {
+            tries += 1;
+            let status = self.pool.open().map_err(|_| ()).and_then(|mut conn| {
+                let rows = conn.simple(&format!("SELECT txid_status({id})")).map_err(|_| ())?;
+                self.pool.close(conn);
+                Ok(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
+            });
+            match status.as_ref().map(|s| s.as_deref()) {
+                Ok(Some("committed")) => return Some(true),
+                Ok(Some("aborted")) => return Some(false),
+                Ok(None) => return None, // long ago, or another server
+                // Its session works on, or the server is away.
+                Ok(Some(_)) | Err(()) => std::thread::sleep(pause(tries)),
+            }
+        }
+        None
     }
 
     fn notify(&self, topics: Topics) -> Result<(), conn::Failure> {

@@ -64,6 +64,11 @@ impl Pool {
         Ok(conn)
     }
 
+    /// Ends a connection that is not of the pool.
+    pub(super) fn close(&self, conn: Conn) {
+        self.disown(&conn);
+    }
+
     /// It can be used again.
     pub(super) fn give(&self, conn: Conn) {
         if conn.is_closed() {

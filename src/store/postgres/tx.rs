@@ -43,6 +43,8 @@ pub(super) struct PgTx<'c> {
     kept_active: HashSet<LaneId>,
     now: Timestamp,
     moment: Moment,
+    /// The server's number for it; none for one that only reads.
+    id: Option<i64>,
     topics: Topics,
     fault: Option<Fault>,
 }
@@ -67,8 +69,8 @@ impl<'c> PgTx<'c> {
         };
         let before = clock.boot();
         let rows = conn.simple(begin)?;
-        let now = rows.first().and_then(|row| row.first()?.as_ref()?.parse().ok()).unwrap_or_default();
-        let now = Timestamp(now);
+        let cell = |i: usize| rows.first().and_then(|row| row.get(i)?.as_ref()?.parse().ok());
+        let now = Timestamp(cell(0).unwrap_or_default());
         let moment = watch.lock().unwrap_or_else(PoisonError::into_inner).note(&before, now, clock.boot());
         Ok(Self {
             conn,
@@ -78,9 +80,14 @@ impl<'c> PgTx<'c> {
             kept_active: HashSet::new(),
             now,
             moment,
+            id: cell(1),
             topics: Topics::NONE,
             fault: None,
         })
+    }
+
+    pub(super) fn id(&self) -> Option<i64> {
+        self.id
     }
 
     /// The boot clock's id and reading when it began; no id where the reading was not precise.

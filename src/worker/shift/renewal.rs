@@ -51,6 +51,16 @@ impl Worker {
         }
     }
 
+    /// Attempts that ended and cannot be settled: another worker must not run them again meanwhile.
+    fn stuck(&self) -> impl Iterator<Item = Fence> {
+        let patience = self.config().ttl.third().duration();
+        let waiting = self.ended.iter().map(|report| report.fence).filter(|_| self.turning);
+        let long = self.settling.iter().filter(move |(_, since)| since.elapsed() > patience);
+        let long: Vec<Fence> = long.map(|(fence, _)| *fence).collect();
+        let waiting: Vec<Fence> = if long.is_empty() { Vec::new() } else { waiting.collect() };
+        long.into_iter().chain(waiting)
+    }
+
     pub(super) fn renew(&mut self) {
         self.renewing = Some(Instant::now());
         self.told_drain = self.draining.is_some();
@@ -59,7 +69,7 @@ impl Worker {
             worker: config.id,
             name: config.name.clone(),
             ttl: config.ttl,
-            fences: self.running.keys().copied().collect(),
+            fences: self.running.keys().copied().chain(self.stuck()).collect(),
             started: Vec::new(),
             draining: self.draining.is_some(),
         };
