@@ -117,6 +117,16 @@ impl Queue {
         }
     }
 
+    /// Keeps some room for a full disk, or gives it away; says whether it is kept, or was.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be written.
+    pub async fn ballast(&self, keep: bool) -> Result<bool> {
+        match self {
+            Self::Local(engine) => engine.ballast(keep).await,
+        }
+    }
+
     /// Gives free space back to the file system.
     ///
     /// # Errors

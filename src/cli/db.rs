@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
 
 use super::context::Context;
 use super::ui;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::ops::prune::{DropOutput, Prunable, Prune};
+use crate::queue::Queue;
 use crate::time::{Span, Timestamp};
 
 /// Look after the store
@@ -80,18 +82,32 @@ async fn prune(context: &Context, older_than: Span, dead: bool, yes: bool) -> Re
     let before = Timestamp(context.clock.now().0.saturating_sub(older_than.as_millis()));
     ui::confirm(&format!("Forget all jobs that finished before {before}?"), yes)?;
     let bar = ui::progress(context, 0, "forgotten");
-    let (mut after, mut count) = (0, 0);
+    let mut count = 0;
+    let pruned = match prune_all(queue, before, dead, &mut count, &bar).await {
+        // On a full disk even forgetting needs room: what was kept for this is given away now.
+        Err(e) if e.kind() == Kind::Unavailable && queue.ballast(false).await.unwrap_or_default() => {
+            prune_all(queue, before, dead, &mut count, &bar).await
+        }
+        pruned => pruned,
+    };
+    bar.finish_and_clear();
+    pruned?;
+    // Without it the next full disk is worse, and nothing else.
+    let _ = queue.ballast(true).await;
+    ui::say(context, &format!("{} forgotten", ui::count(count as u64, "job")));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn prune_all(queue: &Queue, before: Timestamp, dead: bool, count: &mut usize, bar: &ProgressBar) -> Result<()> {
+    let mut after = 0;
     loop {
         let numbers = queue.call(Prunable { after, before, dead }).await?;
         let Some(last) = numbers.last() else { break };
         after = *last;
         // Output first: what is interrupted in between leaves a job without output, not output without a job.
         queue.call(DropOutput { numbers: numbers.clone() }).await?;
-        count += queue.call(Prune { numbers, before, dead }).await?;
-        bar.set_position(count as u64);
+        *count += queue.call(Prune { numbers, before, dead }).await?;
+        bar.set_position(*count as u64);
     }
-    queue.shrink().await?;
-    bar.finish_and_clear();
-    ui::say(context, &format!("{} forgotten", ui::count(count as u64, "job")));
-    Ok(ExitCode::SUCCESS)
+    queue.shrink().await
 }

@@ -70,6 +70,9 @@ async fn lead(queue: &Queue, name: &str, gap: bool, stop: &mut watch::Receiver<b
     }
     let Some(epoch) = queue.call(Lead { name: name.into(), right }).await? else { return Ok(()) };
     info!(epoch, "leading: this process does the upkeep");
+    if let Err(e) = queue.ballast(true).await {
+        debug!("no room is kept for a full disk: {e}");
+    }
     let led = keep_up(queue, epoch, gap, stop).await;
     drop(claim);
     if *stop.borrow() {

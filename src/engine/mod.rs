@@ -149,6 +149,15 @@ impl Engine {
         tokio::task::spawn_blocking(move || store.backup(&to)).await.map_err(|_| ended())?
     }
 
+    /// Keeps some room for a full disk, or gives it away; says whether it is kept, or was.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be written.
+    pub async fn ballast(&self, keep: bool) -> Result<bool> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.ballast(keep)).await.map_err(|_| ended())?
+    }
+
     /// Gives free space back to the file system.
     ///
     /// # Errors

@@ -201,6 +201,12 @@ pub trait Store: Send + Sync {
     /// `Conflict` when the file exists, `Unavailable` when it cannot be written.
     fn backup(&self, to: &Path) -> Result<()>;
 
+    /// Keeps some room for a time when there is none, or gives it away; says whether it is kept, or was.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be written.
+    fn ballast(&self, keep: bool) -> Result<bool>;
+
     /// Gives free space back to the file system.
     ///
     /// # Errors

@@ -18,6 +18,8 @@ use super::world::{LIMIT, Process, World, eventually, full, now, seed};
 const ARGS: [&str; 5] = ["-q", "--slots", "4", "--lease", "3s"];
 /// How large the disk is, for tmpfs.
 const SIZE: &str = "size=16m";
+/// How large one is on which room is kept for a time when there is none.
+const ROOMY: &str = "size=192m";
 /// How many jobs run from before the disk is full until after it.
 const LONG: usize = 3;
 
@@ -35,7 +37,7 @@ fn c3_a_full_disk_loses_nothing_and_workers_go_on() {
 fn run(outage: Duration) -> Result<(), String> {
     let begun = Instant::now();
     let world = World::new();
-    let disk = Disk::mount(world.path("disk"))?;
+    let disk = Disk::mount(world.path("disk"), SIZE)?;
     let world = world.with_store(disk.0.join("orx.db"));
     let mut table = Table::new(format!("C3 the disk is full for {outage:?} while jobs run, seed {}", seed()));
     let workers = ["a", "b"].map(|name| world.ready_worker(name, &ARGS));
@@ -116,13 +118,40 @@ fn stop_outside_of_a_transaction(process: &Process) {
     });
 }
 
+#[test]
+fn c3_jobs_can_be_forgotten_on_a_full_disk() {
+    let world = World::new();
+    let disk = match Disk::mount(world.path("disk"), ROOMY) {
+        Ok(disk) => disk,
+        Err(why) => return println!("skipped: this needs a file system of its own: {why}"),
+    };
+    let world = world.with_store(disk.0.join("orx.db"));
+    let ballast = disk.0.join("orx.db-ballast");
+    let worker = world.ready_worker("a", &ARGS);
+    let ids: Vec<String> = (0..20).map(|_| world.add(&[], &["1"])).collect();
+    world.ok(&[&["wait"], &*ids.iter().map(String::as_str).collect::<Vec<_>>()].concat());
+    eventually("room to be kept", LIMIT, || ballast.metadata().is_ok_and(|m| m.len() > 0));
+    worker.stop();
+    let fill = disk.fill();
+    let forget = ["db", "prune", "--older-than", "0s", "--yes"];
+    let (refused, _, _) = world.run(&["enqueue", "--", "true"]);
+    assert_eq!(refused, Some(6), "the disk is not full");
+    world.ok(&forget);
+    assert_eq!(world.count_jobs(), 0);
+    assert_eq!(ballast.metadata().unwrap().len(), 0, "there was room without it");
+    std::fs::remove_file(fill).unwrap();
+    world.ok(&["run", "--", "true"]);
+    world.ok(&forget);
+    assert!(ballast.metadata().unwrap().len() > 0, "it is not kept again");
+}
+
 /// A file system with little room; taken away in the end.
 struct Disk(PathBuf);
 
 impl Disk {
-    fn mount(at: PathBuf) -> Result<Self, String> {
+    fn mount(at: PathBuf, size: &str) -> Result<Self, String> {
         std::fs::create_dir_all(&at).unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", SIZE, "tmpfs"]).arg(&at).output();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(&at).output();
         match mount.map_err(|e| format!("mount: {e}"))? {
             done if done.status.success() => Ok(Self(at)),
             failed => Err(String::from_utf8_lossy(&failed.stderr).trim().to_owned()),

@@ -163,7 +163,6 @@ impl Workers {
         let ends = self.ends.lock().unwrap();
         let of = |end| ends.iter().filter(move |e| e.how == end);
         table.at_least("workers that went on and ended well", of(End::Well).count(), 1);
-        // One that cannot lease takes the queue for empty, and --burst ends.
         table.at_most("of these left jobs for others", of(End::Well).filter(|e| e.left > 0).count(), 0);
         table.fact("workers that ended and said why", of(End::Refused).count());
         table.at_least("workers that were killed", of(End::Killed).count(), 1);

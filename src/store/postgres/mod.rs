@@ -292,6 +292,10 @@ impl Store for Postgres {
         Err(maintain::no_backup(&self.place))
     }
 
+    fn ballast(&self, _keep: bool) -> Result<bool> {
+        Ok(false) // the server's disk is the server's business
+    }
+
     fn shrink(&self) -> Result<()> {
         Ok(()) // autovacuum does
     }

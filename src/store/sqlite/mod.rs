@@ -1,5 +1,6 @@
 //! The store on one machine: SQLite in WAL mode, every commit synced.
 
+mod ballast;
 mod connect;
 mod counts;
 mod doubt;
@@ -234,6 +235,14 @@ impl Store for Sqlite {
         match &self.path {
             Some(path) => maintain::backup(path, &Self::output_path(path), to),
             None => Err(Error::usage("a store in memory cannot be copied")),
+        }
+    }
+
+    fn ballast(&self, keep: bool) -> Result<bool> {
+        match (&self.path, keep) {
+            (Some(path), true) => ballast::keep(path),
+            (Some(path), false) => ballast::free(path),
+            (None, _) => Ok(false),
         }
     }
 

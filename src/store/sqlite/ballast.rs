@@ -1,0 +1,70 @@
+//! Room that is kept for a full disk: there even forgetting jobs needs a little of it.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+
+use crate::error::{Error, Result};
+
+/// How much is kept, in bytes: enough to forget some thousand jobs.
+const SIZE: u64 = 8 << 20;
+/// It is kept only where so many times its size is free.
+const SPARE: u64 = 16;
+
+fn path_of(store: &Path) -> PathBuf {
+    let mut name = store.as_os_str().to_owned();
+    name.push("-ballast");
+    name.into()
+}
+
+fn open(store: &Path) -> Result<File> {
+    let path = path_of(store);
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    opened.map_err(|e| Error::unavailable(format!("cannot write {}", path.display())).source(e))
+}
+
+/// Keeps the room, where it is not kept yet and there is plenty. Gives whether it is kept.
+pub(super) fn keep(store: &Path) -> Result<bool> {
+    let file = open(store)?;
+    if file.metadata()?.len() >= SIZE {
+        return Ok(true);
+    }
+    let room = fstatvfs(&file).map_err(std::io::Error::from)?;
+    if room.f_bavail.saturating_mul(room.f_frsize) < SIZE * SPARE {
+        return Ok(false);
+    }
+    // Where the file system cannot promise room, there is none to keep.
+    Ok(fallocate(&file, FallocateFlags::empty(), 0, SIZE).is_ok())
+}
+
+/// Gives the room to whoever needs it now. Gives whether there was any.
+pub(super) fn free(store: &Path) -> Result<bool> {
+    if !path_of(store).exists() {
+        return Ok(false);
+    }
+    let file = open(store)?;
+    let kept = file.metadata()?.len() > 0;
+    file.set_len(0)?;
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_can_be_freed_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("orx.db");
+        assert!(!free(&store).unwrap());
+        if !keep(&store).unwrap() {
+            println!("skipped: this file system has too little room, or cannot promise any");
+            return;
+        }
+        assert_eq!(std::fs::metadata(path_of(&store)).unwrap().len(), SIZE);
+        assert!(free(&store).unwrap() && !free(&store).unwrap());
+        assert!(keep(&store).unwrap());
+    }
+}
