@@ -1,4 +1,5 @@
-//! How many Ops a second: `cargo bench`. A store of its own in a temporary directory, `synchronous=FULL`.
+//! How many Ops a second: `cargo bench`. A store of its own in a temporary directory, `synchronous=FULL`; and one in a
+//! schema of its own on the PostgreSQL server that `ORX_BENCH_POSTGRES` names.
 //!
 //! Each row is the median of several rounds; the slowest and fastest stand beside it, because machines are noisy.
 
@@ -13,10 +14,11 @@ use orx::job::{JobId, JobSpec, Submission, WorkerId};
 use orx::ops::Caller;
 use orx::ops::enqueue::Enqueue;
 use orx::ops::jobs::ListJobs;
-use orx::ops::lease::Lease;
+use orx::ops::lease::{Lease, Leased};
 use orx::ops::register::Register;
-use orx::ops::settle::{Report, Settle};
+use orx::ops::settle::Report;
 use orx::ops::status::Status;
+use orx::ops::turn::Turn;
 use orx::queue::Queue;
 use orx::store::{Location, NewWorker};
 use orx::time::{Span, SystemClock};
@@ -28,8 +30,21 @@ const TTL: Span = Span::from_secs(3600);
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let dir = tempfile::tempdir().unwrap();
-    let location = Location::File(dir.path().join("orx.db"));
-    let queue = Queue::open(&location, Caller::local("bench"), Arc::new(SystemClock)).unwrap();
+    println!("SQLite");
+    measure(&Location::File(dir.path().join("orx.db"))).await;
+    match std::env::var("ORX_BENCH_POSTGRES") {
+        Ok(server) => {
+            println!("\nPostgreSQL");
+            measure(&format!("{server}?schema=bench_{}", Uuid::now_v7().simple()).parse().unwrap()).await;
+        }
+        Err(_) => {
+            println!("\nPostgreSQL: skipped, as ORX_BENCH_POSTGRES names no server (tests/postgres start --durable)")
+        }
+    }
+}
+
+async fn measure(location: &Location) {
+    let queue = Queue::open(location, Caller::local("bench"), Arc::new(SystemClock)).unwrap();
     let worker = WorkerId(Uuid::now_v7());
     register(&queue, worker).await;
     for (batch, calls) in [(1, 300), (100, 30), (1000, 10)] {
@@ -41,9 +56,10 @@ async fn main() {
         .await;
     }
     for (batch, calls) in [(1, 300), (64, 30)] {
-        row(&format!("lease and settle, {batch} a call"), batch * calls, async || {
+        let mut held = Vec::new();
+        row(&format!("settle and lease, {batch} a call"), batch * calls, async || {
             for _ in 0..calls {
-                lease_and_settle(&queue, worker, batch as u32).await;
+                held = turn(&queue, worker, batch as u32, std::mem::take(&mut held)).await;
             }
         })
         .await;
@@ -95,11 +111,10 @@ async fn register(queue: &Queue, id: WorkerId) {
     queue.call(Register { worker, ttl: TTL, succeeds: false, jitter: 0.5 }).await.unwrap();
 }
 
-async fn lease_and_settle(queue: &Queue, worker: WorkerId, slots: u32) {
+/// Settles what is held and leases as many, as a worker does it.
+async fn turn(queue: &Queue, worker: WorkerId, slots: u32, held: Vec<Leased>) -> Vec<Leased> {
     let lease = Lease { worker, name: "bench".into(), offer: Offer::default(), slots, ttl: TTL, only: None };
-    let leased = queue.call(lease).await.unwrap().jobs;
-    assert_eq!(leased.len(), slots as usize);
-    let report = |job: orx::ops::lease::Leased| Report {
+    let report = |job: Leased| Report {
         fence: job.fence,
         ending: Ending { cause: Cause::Itself, exit_code: Some(0), signal: None, error: None },
         started: None,
@@ -107,5 +122,8 @@ async fn lease_and_settle(queue: &Queue, worker: WorkerId, slots: u32) {
         output: Vec::new(),
         jitter: 0.5,
     };
-    queue.call(Settle { reports: leased.into_iter().map(report).collect() }).await.unwrap();
+    let reports = held.into_iter().map(report).collect();
+    let leased = queue.call(Turn { reports, lease: Some(lease) }).await.unwrap().leased.unwrap().jobs;
+    assert_eq!(leased.len(), slots as usize);
+    leased
 }
