@@ -93,7 +93,13 @@ async fn row(name: &str, count: usize, mut round: impl AsyncFnMut()) {
 
 fn jobs(count: usize) -> Vec<Submission> {
     let spec: JobSpec = serde_json::from_str(r#"{"command":["true"]}"#).unwrap();
-    let job = |_| Submission { id: JobId(Uuid::now_v7()), spec: spec.clone(), captured: Arc::default(), line: None };
+    let job = |_| Submission {
+        id: JobId(Uuid::now_v7()),
+        spec: spec.clone(),
+        captured: Arc::default(),
+        origin: Default::default(),
+        line: None,
+    };
     (0..count).map(job).collect()
 }
 

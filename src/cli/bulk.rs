@@ -11,7 +11,7 @@ use super::context::Context;
 use super::enqueue::open;
 use super::{OutputFormat, ui};
 use crate::error::{Error, Kind, Result};
-use crate::job::{Captured, JobId, JobSpec, Submission};
+use crate::job::{Captured, JobId, JobSpec, Origin, Submission};
 use crate::ops::enqueue::{Enqueue, MAX_BATCH};
 
 /// The longest line, in bytes.
@@ -245,7 +245,13 @@ fn prepare(
             .map(|place| {
                 let spec = parser.parse(*place)?.unwrap_or_default();
                 let id = JobId::of_line(batch, place + 1);
-                Ok(Submission { id, spec, captured: Arc::clone(&captured), line: u32::try_from(place + 1).ok() })
+                Ok(Submission {
+                    id,
+                    spec,
+                    captured: Arc::clone(&captured),
+                    origin: Origin::default(),
+                    line: u32::try_from(place + 1).ok(),
+                })
             })
             .collect()
     })

@@ -11,7 +11,7 @@ use super::context::{self, Context};
 use crate::error::{Error, Result};
 use crate::job::retry::{Backoff, CodeSet};
 use crate::job::spec::{After, Bytes, KeyLimit, MAX_PAYLOAD, OnConflict, Restart};
-use crate::job::{Captured, JobId, JobSpec, Submission};
+use crate::job::{Captured, JobId, JobSpec, Origin, Submission};
 use crate::time::{Span, Timestamp};
 use crate::worker::program::INHERITED;
 
@@ -238,7 +238,8 @@ pub(super) fn captured<'a>(named: impl Iterator<Item = &'a str>) -> Result<Captu
 pub(super) fn submission(context: &Context, spec: JobSpec, captured: Captured) -> Submission {
     let mut chance = [0; 10];
     chance.copy_from_slice(&uuid::Uuid::new_v4().as_bytes()[..10]);
-    Submission { id: JobId::new(context.clock.now(), chance), spec, captured: Arc::new(captured), line: None }
+    let id = JobId::new(context.clock.now(), chance);
+    Submission { id, spec, captured: Arc::new(captured), origin: Origin::default(), line: None }
 }
 
 fn directory(path: std::path::PathBuf) -> Result<String> {

@@ -8,6 +8,7 @@ pub mod fingerprint;
 pub mod ids;
 mod kinds;
 pub mod lanes;
+mod origin;
 pub mod output;
 pub mod plan;
 pub mod recurrence;
@@ -21,6 +22,7 @@ mod zone;
 
 pub use event::{Event, EventKind};
 pub use ids::{Fence, JobId, Number, OccurrenceId, RunId, ScheduleId, Selector, WorkerId};
+pub use origin::Origin;
 pub use recurrence::{Recurrence, Rule, RuleKind};
 pub use spec::{Captured, JobSpec, Submission};
 pub use state::{Ending, Life, Outcome, State};
@@ -50,6 +52,8 @@ pub struct Record {
     pub spec: JobSpec,
     /// What was taken from the caller's surroundings.
     pub captured: Captured,
+    /// Where it comes from.
+    pub origin: Origin,
     /// When it was stored.
     pub created_at: Timestamp,
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::ids::JobId;
+use super::origin::Origin;
 use super::retry::{Backoff, CodeSet};
 use super::words::one_or_many;
 pub use super::words::{After, Bytes, KeyLimit};
@@ -148,6 +149,9 @@ pub struct Submission {
     /// What surrounds it; jobs submitted together share it.
     #[serde(default)]
     pub captured: Arc<Captured>,
+    /// Where it comes from: made by Ops, and never believed of a caller.
+    #[serde(skip)]
+    pub origin: Origin,
     /// Where it stands in the caller's input (from 1), so that an error can say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use uuid::Uuid;
 
-use super::{JobId, JobSpec, Number, Outcome, Record, State};
+use super::{JobId, JobSpec, Number, OccurrenceId, Outcome, Record, RunId, ScheduleId, State};
 use crate::time::Timestamp;
 
 /// A job as users see it.
@@ -38,10 +37,10 @@ pub struct Job {
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
     pub error: Option<String>,
-    pub run_id: Option<Uuid>,
+    pub run_id: Option<RunId>,
     pub task: Option<String>,
-    pub schedule_id: Option<Uuid>,
-    pub occurrence_id: Option<Uuid>,
+    pub schedule_id: Option<ScheduleId>,
+    pub occurrence_id: Option<OccurrenceId>,
     pub idempotency_key: Option<String>,
     pub cancel_requested_at: Option<Timestamp>,
     pub trace_id: Option<String>,
@@ -94,7 +93,7 @@ pub struct Said {
 impl Job {
     /// The view of `record`, with its current or last attempt and what it said.
     pub fn new(record: Record, last: Option<Attempt>, said: Said) -> Job {
-        let Record { life, spec, captured, .. } = record;
+        let Record { life, spec, captured, origin, .. } = record;
         let last = last.unwrap_or_else(Attempt::none);
         let max_attempts = spec.max_attempts();
         let priority = spec.priority();
@@ -125,10 +124,10 @@ impl Job {
             exit_code: last.exit_code,
             signal: last.signal,
             error: last.error,
-            run_id: None,
-            task: None,
-            schedule_id: None,
-            occurrence_id: None,
+            run_id: origin.run_id,
+            task: origin.task,
+            schedule_id: origin.schedule_id,
+            occurrence_id: origin.occurrence_id,
             idempotency_key,
             cancel_requested_at: life.cancel_requested_at,
             trace_id: Some(captured.trace_id(record.id)),

@@ -165,7 +165,7 @@ fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submis
             Life::admit(spec, now, 1).skip(why, now)?
         }
     };
-    let new = NewJob { id: job.id, lane, life: &life, spec, captured: &job.captured };
+    let new = NewJob { id: job.id, lane, life: &life, spec, captured: &job.captured, origin: &job.origin };
     let Some(number) = tx.insert(&[new])?.pop().flatten() else {
         return existing(tx, job)?.ok_or_else(|| Error::conflict(format!("the id {} is taken", job.id)));
     };

@@ -7,7 +7,7 @@ use super::transition::{By, change};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::lanes::{self, Lane, Offer};
-use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, Number, Record, WorkerId};
+use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, Number, Origin, Record, WorkerId};
 use crate::store::{Change, Tx};
 use crate::time::Span;
 
@@ -43,6 +43,9 @@ pub struct Leased {
     pub spec: JobSpec,
     /// What surrounds it.
     pub captured: Captured,
+    /// Where it comes from.
+    #[serde(default)]
+    pub origin: Origin,
     /// An earlier attempt was lost: processes of it may be alive.
     pub lost: bool,
 }
@@ -116,6 +119,7 @@ impl Leased {
             tenant: job.tenant,
             spec: job.spec,
             captured: job.captured,
+            origin: job.origin,
             lost: job.life.losses > 0,
         }
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::job::spec::Until;
-use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, LaneId, Life, Number, State, WorkerId};
+use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, LaneId, Life, Number, Origin, State, WorkerId};
 use crate::time::{Span, Timestamp};
 
 /// A job to be stored.
@@ -23,6 +23,8 @@ pub struct NewJob<'a> {
     pub spec: &'a JobSpec,
     /// What surrounds it.
     pub captured: &'a Arc<Captured>,
+    /// Where it comes from.
+    pub origin: &'a Origin,
 }
 
 /// A job's life as it is from now on.

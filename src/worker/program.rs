@@ -95,6 +95,16 @@ fn environment(shared: &Shared, job: &Leased, slot: u32, payload: Option<&Path>)
     if let Some(name) = &spec.name {
         set("ORX_NAME", name.clone());
     }
+    let origin = &job.origin;
+    let given = [
+        ("ORX_RUN_ID", origin.run_id.map(|id| id.to_string())),
+        ("ORX_TASK", origin.task.clone()),
+        ("ORX_OCCURRENCE_ID", origin.occurrence_id.map(|id| id.to_string())),
+        ("ORX_SCHEDULED_FOR", origin.scheduled_for.map(|at| at.to_string())),
+    ];
+    for (name, value) in given.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        set(name, value);
+    }
     if let Some(path) = payload {
         set("ORX_PAYLOAD_FILE", path.display().to_string());
     }

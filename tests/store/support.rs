@@ -197,7 +197,7 @@ pub fn command(more: &str) -> String {
 
 pub fn submission(json: &str) -> Submission {
     let spec: JobSpec = serde_json::from_str(json).unwrap();
-    Submission { id: JobId(Uuid::now_v7()), spec, captured: Default::default(), line: None }
+    Submission { id: JobId(Uuid::now_v7()), spec, captured: Default::default(), origin: Default::default(), line: None }
 }
 
 /// A worker that leases and settles, but starts no process.

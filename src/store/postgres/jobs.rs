@@ -151,7 +151,8 @@ impl Jobs for PgTx<'_> {
 impl PgTx<'_> {
     /// Stores what jobs are to do, and their labels.
     fn describe(&mut self, new: &[(&NewJob, Number)]) -> Result<()> {
-        let (mut numbers, mut names, mut specs, mut captured) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut numbers, mut names, mut specs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut captured, mut origins) = (Vec::new(), Vec::new());
         let (mut keys, mut words, mut labelled) = (Vec::new(), Vec::new(), Vec::new());
         let mut last: Option<(&Arc<Captured>, Option<String>)> = None;
         for (job, number) in new {
@@ -164,6 +165,7 @@ impl PgTx<'_> {
                 _ => Some(to_json(&**job.captured)?),
             };
             captured.push(around.clone());
+            origins.push((!job.origin.is_none()).then(|| to_json(job.origin)).transpose()?);
             last = Some((job.captured, around));
             for (key, value) in &job.spec.label {
                 keys.push(key.clone());
@@ -174,7 +176,7 @@ impl PgTx<'_> {
         if numbers.is_empty() {
             return Ok(());
         }
-        let mut calls = vec![Call::new(sql!("specs_insert"), values![numbers, names, specs, captured])];
+        let mut calls = vec![Call::new(sql!("specs_insert"), values![numbers, names, specs, captured, origins])];
         if !labelled.is_empty() {
             calls.push(Call::new(sql!("labels_insert"), values![keys, words, labelled]));
         }
@@ -220,7 +222,7 @@ fn states_fragment(states: &[State]) -> Option<String> {
 }
 
 fn record(r: &Row) -> Result<Record> {
-    let captured: Option<String> = get(r, 7)?;
+    let (captured, origin): (Option<String>, Option<String>) = (get(r, 7)?, get(r, 21)?);
     Ok(Record {
         number: get(r, 0)?,
         id: JobId(get(r, 1)?),
@@ -245,5 +247,6 @@ fn record(r: &Row) -> Result<Record> {
             finished_at: time(r, 19)?,
             cancel_requested_at: time(r, 20)?,
         },
+        origin: origin.as_deref().map(json).transpose()?.unwrap_or_default(),
     })
 }

@@ -169,7 +169,8 @@ impl SqliteTx<'_> {
         }
         let number = self.queue.last_insert_rowid();
         let captured = self.captured_json(job.captured)?;
-        self.execute(sql!("specs_insert"), params![number, to_json(spec)?, captured])?;
+        let origin = (!job.origin.is_none()).then(|| to_json(job.origin)).transpose()?;
+        self.execute(sql!("specs_insert"), params![number, to_json(spec)?, captured, origin])?;
         for (key, value) in &spec.label {
             self.execute(sql!("labels_insert"), params![key, value, number])?;
         }
@@ -210,6 +211,7 @@ struct Raw {
     spec: String,
     captured: Option<String>,
     life: Life,
+    origin: Option<String>,
 }
 
 impl Raw {
@@ -238,6 +240,7 @@ impl Raw {
                 finished_at: time(r, 19)?,
                 cancel_requested_at: time(r, 20)?,
             },
+            origin: r.get(21)?,
         })
     }
 
@@ -251,6 +254,7 @@ impl Raw {
             life: self.life,
             spec: json(&self.spec)?,
             captured: self.captured.as_deref().map(json).transpose()?.unwrap_or_default(),
+            origin: self.origin.as_deref().map(json).transpose()?.unwrap_or_default(),
             created_at: self.created_at,
         })
     }

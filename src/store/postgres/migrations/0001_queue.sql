@@ -126,7 +126,9 @@ CREATE TABLE job_specs (
     number   bigint PRIMARY KEY,
     name     text,
     spec     text NOT NULL,
-    captured text
+    captured text,
+    -- The run, schedule and occurrence that it belongs to.
+    origin   text
 );
 CREATE INDEX job_specs_name ON job_specs (name, number) WHERE name IS NOT NULL;
 

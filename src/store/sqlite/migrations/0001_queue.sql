@@ -100,7 +100,9 @@ CREATE INDEX jobs_rare ON jobs (state, number)
 CREATE TABLE job_specs (
     number   INTEGER PRIMARY KEY,
     spec     TEXT NOT NULL,
-    captured TEXT
+    captured TEXT,
+    -- The run, schedule and occurrence that it belongs to.
+    origin   TEXT
 ) STRICT;
 
 CREATE TABLE job_labels (

@@ -1,1 +1,1 @@
-INSERT INTO job_specs (number, spec, captured) VALUES (?1, ?2, ?3)
+INSERT INTO job_specs (number, spec, captured, origin) VALUES (?1, ?2, ?3, ?4)

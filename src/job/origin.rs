@@ -1,0 +1,34 @@
+//! Where a job comes from that nobody submitted by itself.
+
+use serde::{Deserialize, Serialize};
+
+use super::{OccurrenceId, RunId, ScheduleId};
+use crate::time::Timestamp;
+
+/// The run, schedule and occurrence that a job belongs to; nothing for a job that was submitted by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Origin {
+    /// The group of jobs that it was made with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<RunId>,
+    /// Its name in that group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// The schedule that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule_id: Option<ScheduleId>,
+    /// The instant of the schedule that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub occurrence_id: Option<OccurrenceId>,
+    /// When it was due by its schedule, however late it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduled_for: Option<Timestamp>,
+}
+
+impl Origin {
+    /// Whether it was submitted by itself.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
