@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::select::resolve;
 use super::transition::{self, By, Gate, Room, load_one};
 use super::{Access, Caller, Op, Scopes};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::job::audit::Terms;
 use crate::job::lanes::Needs;
 use crate::job::spec::{After, OnConflict, Until};
@@ -58,15 +58,17 @@ impl Op for Enqueue {
         }
         let mut lanes = LaneCache::default();
         let mut replies = Vec::with_capacity(self.jobs.len());
+        let mut plain = Vec::new();
         for (i, job) in self.jobs.iter().enumerate() {
-            let stored = enqueue(caller, tx, &mut lanes, job);
-            let named = |e: Error| match self.jobs.len() {
-                _ if job.line.is_some() => e.context(format_args!("line {}", job.line.unwrap_or_default())),
-                1 => e,
-                _ => e.context(format_args!("entry {}", i + 1)),
-            };
-            replies.push(stored.map_err(named)?);
+            if is_plain(&job.spec) {
+                plain.push(admit(caller, tx, &mut lanes, job).map_err(|e| self.named(e, i))?);
+                continue;
+            }
+            // In the order in which they came, because numbers are an order.
+            store_plain(caller, tx, std::mem::take(&mut plain), &mut replies)?;
+            replies.push(enqueue(caller, tx, &mut lanes, job).map_err(|e| self.named(e, i))?);
         }
+        store_plain(caller, tx, plain, &mut replies)?;
         Ok(replies)
     }
 
@@ -85,6 +87,58 @@ impl Op for Enqueue {
         }
         Ok(Some(replies))
     }
+}
+
+impl Enqueue {
+    /// Says which of the jobs an error is about.
+    fn named(&self, error: Error, place: usize) -> Error {
+        match (self.jobs[place].line, self.jobs.len()) {
+            (Some(line), _) => error.context(format_args!("line {line}")),
+            (None, 1) => error,
+            (None, _) => error.context(format_args!("entry {}", place + 1)),
+        }
+    }
+}
+
+/// Whether nothing that is stored has a say in what becomes of the job, but limits.
+fn is_plain(spec: &JobSpec) -> bool {
+    spec.name.is_none() && spec.idempotency_key.is_none() && spec.after.is_empty() && spec.limit.is_none()
+}
+
+/// A plain job that may be stored.
+struct Admitted<'a> {
+    job: &'a Submission,
+    lane: LaneId,
+    life: Life,
+}
+
+impl Admitted<'_> {
+    fn new_job(&self) -> NewJob<'_> {
+        let Submission { id, spec, captured, origin, .. } = self.job;
+        NewJob { id: *id, lane: self.lane, life: &self.life, spec, captured, origin }
+    }
+}
+
+fn admit<'a>(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &'a Submission) -> Result<Admitted<'a>> {
+    check(caller, &job.spec)?;
+    let lane = lanes.admit(tx, &job.spec)?;
+    Ok(Admitted { job, lane, life: Life::admit(&job.spec, tx.now(), 0) })
+}
+
+/// Stores plain jobs all at once: many cost a database on the network little more than one.
+fn store_plain(caller: &Caller, tx: &mut dyn Tx, jobs: Vec<Admitted>, replies: &mut Vec<Enqueued>) -> Result<()> {
+    let new: Vec<NewJob> = jobs.iter().map(Admitted::new_job).collect();
+    let numbers = tx.insert(&new)?;
+    for (Admitted { job, life, .. }, number) in jobs.iter().zip(numbers) {
+        replies.push(match number {
+            Some(number) => {
+                follow_up(caller, tx, job, number, life, &[])?;
+                stored(job, number, life)
+            }
+            None => already(tx, job)?,
+        });
+    }
+    Ok(())
 }
 
 /// The lane of the job before and the room in it, because neighbours mostly share them.
@@ -130,10 +184,7 @@ impl LaneCache {
 
 fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submission) -> Result<Enqueued> {
     let spec = &job.spec;
-    spec.check()?;
-    if caller.tenant.as_deref().is_some_and(|t| t != spec.tenant()) {
-        return Err(Error::new(crate::error::Kind::Denied, format!("you may not submit for tenant {}", spec.tenant())));
-    }
+    check(caller, spec)?;
     if let Some(found) = by_key(tx, spec)? {
         return Ok(found);
     }
@@ -166,11 +217,28 @@ fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submis
         }
     };
     let new = NewJob { id: job.id, lane, life: &life, spec, captured: &job.captured, origin: &job.origin };
-    let Some(number) = tx.insert(&[new])?.pop().flatten() else {
-        return existing(tx, job)?.ok_or_else(|| Error::conflict(format!("the id {} is taken", job.id)));
-    };
+    let Some(number) = tx.insert(&[new])?.pop().flatten() else { return already(tx, job) };
     follow_up(caller, tx, job, number, &life, &edges)?;
-    Ok(Enqueued { number, id: job.id, state: life.state, queue: spec.queue().into(), existing: false })
+    Ok(stored(job, number, &life))
+}
+
+fn check(caller: &Caller, spec: &JobSpec) -> Result<()> {
+    spec.check()?;
+    match caller.tenant.as_deref() {
+        Some(tenant) if tenant != spec.tenant() => {
+            Err(Error::new(Kind::Denied, format!("you may not submit for tenant {}", spec.tenant())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn stored(job: &Submission, number: Number, life: &Life) -> Enqueued {
+    Enqueued { number, id: job.id, state: life.state, queue: job.spec.queue().into(), existing: false }
+}
+
+/// The job that has the id already.
+fn already(tx: &mut dyn Tx, job: &Submission) -> Result<Enqueued> {
+    existing(tx, job)?.ok_or_else(|| Error::conflict(format!("the id {} is taken", job.id)))
 }
 
 fn follow_up(
