@@ -24,6 +24,8 @@ pub(super) struct Buffer {
     released: Fences,
     granted: Option<Grants>,
     outputs: Outputs,
+    /// Lanes that go to the end of the turn.
+    pub(super) served: Vec<LaneId>,
     /// Lanes that got pending jobs and are to be kept active.
     awake: BTreeSet<LaneId>,
 }
@@ -250,6 +252,10 @@ impl Buffer {
                 s.before
             ];
             add(sql!("jobs_save"), columns, Some(must));
+        }
+        let served = std::mem::take(&mut self.served);
+        if !served.is_empty() {
+            add(sql!("lanes_served"), values![served], None);
         }
         let counts = self.counts.take();
         if !counts.is_empty() {

@@ -1,7 +1,7 @@
 //! Jobs: rows and their lives. A writing transaction locks the jobs it loads, in the order of their numbers: the row of a
 //! job is the lock on everything about it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio_postgres::Row;
@@ -41,29 +41,11 @@ impl Jobs for PgTx<'_> {
         if numbers.is_empty() {
             return Ok(Vec::new());
         }
-        if numbers.iter().any(|n| self.buffer.has_saved(*n)) {
-            self.flush()?;
+        let is_known = |n: &Number| self.locked.contains_key(n) && !self.buffer.has_saved(*n);
+        if !numbers.iter().all(is_known) {
+            self.lock_and_read(numbers, None)?;
         }
-        let call = |sql| Call::new(sql, values![numbers.to_vec()]);
-        let rows = match self.writes() {
-            // Each statement sees what was committed before it: the rows as they are under the lock.
-            true => {
-                let mut answers =
-                    self.run(&[call(sql!("jobs_lock")), call(sql!("edges_sources")), call(sql!("jobs_load"))])?;
-                let rows = answers.pop().unwrap_or_default();
-                let needed: HashSet<Number> =
-                    answers.pop().unwrap_or_default().iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
-                self.unneeded.extend(numbers.iter().filter(|n| !needed.contains(n)));
-                rows
-            }
-            false => self.run(&[call(sql!("jobs_load"))])?.pop().unwrap_or_default(),
-        };
-        let mut found = HashMap::with_capacity(rows.len());
-        for row in &rows {
-            let job = record(row)?;
-            found.insert(job.number, job);
-        }
-        Ok(numbers.iter().filter_map(|n| found.remove(n)).collect())
+        Ok(numbers.iter().filter_map(|n| self.locked.remove(n)).collect())
     }
 
     fn save(&mut self, changes: &[Change]) -> Result<()> {
@@ -71,6 +53,7 @@ impl Jobs for PgTx<'_> {
             if self.buffer.has_saved(change.number) {
                 self.flush()?;
             }
+            self.locked.remove(&change.number);
             self.buffer.save(change);
         }
         Ok(())
@@ -129,26 +112,69 @@ impl Jobs for PgTx<'_> {
     }
 
     fn due(&mut self, limit: usize) -> Result<Vec<Number>> {
-        self.flush()?;
-        let sql = if self.writes() { sql!("jobs_due_lock") } else { sql!("jobs_due") };
-        self.column(sql, values![self.now().0, limit as i64])
+        let both = match self.writes() {
+            true => [sql!("jobs_due_lock"), sql!("jobs_overdue_lock")],
+            false => [sql!("jobs_due"), sql!("jobs_overdue")],
+        };
+        let now = self.now().0;
+        let calls = both.map(|sql| Call::new(sql, values![now, limit as i64]));
+        let answers = self.read(calls.into())?;
+        let numbers = |rows: &Vec<Row>| rows.iter().map(|row| get(row, 0)).collect::<Result<Vec<Number>>>();
+        let [due, overdue] = answers.as_slice() else { return Ok(Vec::new()) };
+        // Whoever asks for the one asks for the other next.
+        self.overdue = Some(numbers(overdue)?);
+        numbers(due)
     }
 
     fn overdue(&mut self, limit: usize) -> Result<Vec<Number>> {
-        self.flush()?;
+        if let Some(found) = self.overdue.take() {
+            return Ok(found);
+        }
         let sql = if self.writes() { sql!("jobs_overdue_lock") } else { sql!("jobs_overdue") };
-        self.column(sql, values![self.now().0, limit as i64])
+        let now = self.now().0;
+        self.read_one(sql, values![now, limit as i64])?.iter().map(|row| get(row, 0)).collect()
     }
 
     fn next_timer(&mut self) -> Result<Option<Timestamp>> {
-        self.flush()?;
-        let rows = self.rows(sql!("jobs_next_timer"), values![])?;
+        let rows = self.read_one(sql!("jobs_next_timer"), values![])?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok([time(row, 0)?, time(row, 1)?].into_iter().flatten().min())
     }
 }
 
 impl PgTx<'_> {
+    /// Reads jobs to be given away; a writing transaction locks them first. What is asked `between` sees them locked.
+    pub(super) fn lock_and_read(&mut self, numbers: &[Number], between: Option<Call>) -> Result<Vec<Row>> {
+        let call = |sql| Call::new(sql, values![numbers.to_vec()]);
+        let mut calls = vec![call(sql!("jobs_load"))];
+        if self.writes() {
+            // Each statement sees what was committed before it: the rows as they are under the lock.
+            calls.splice(0..0, [call(sql!("jobs_lock")), call(sql!("edges_sources"))]);
+        }
+        calls.extend(between);
+        let asked = calls.len() > if self.writes() { 3 } else { 1 };
+        let mut answers = self.read(calls)?;
+        let answer = if asked { answers.pop().unwrap_or_default() } else { Vec::new() };
+        self.keep_locked(&answers.pop().unwrap_or_default())?;
+        if self.writes() {
+            let needed: HashSet<Number> =
+                answers.pop().unwrap_or_default().iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
+            self.unneeded.extend(numbers.iter().filter(|n| !needed.contains(n)));
+        }
+        Ok(answer)
+    }
+
+    /// Keeps rows that are locked for whoever loads them.
+    pub(super) fn keep_locked(&mut self, rows: &[Row]) -> Result<Vec<Number>> {
+        let mut numbers = Vec::with_capacity(rows.len());
+        for row in rows {
+            let job = record(row)?;
+            numbers.push(job.number);
+            self.locked.insert(job.number, job);
+        }
+        Ok(numbers)
+    }
+
     /// Stores what jobs are to do, and their labels.
     fn describe(&mut self, new: &[(&NewJob, Number)]) -> Result<()> {
         let (mut numbers, mut names, mut specs) = (Vec::new(), Vec::new(), Vec::new());

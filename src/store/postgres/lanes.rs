@@ -39,8 +39,7 @@ impl Lanes for PgTx<'_> {
     }
 
     fn lanes(&mut self, skip: usize, limit: usize, most: u32) -> Result<Vec<Lane>> {
-        self.flush()?;
-        let rows = self.rows(sql!("lanes_turn"), values![skip as i64, limit as i64, i64::from(most)])?;
+        let rows = self.read_one(sql!("lanes_turn"), values![skip as i64, limit as i64, i64::from(most)])?;
         rows.iter()
             .map(|row| {
                 let key: String = get(row, 3)?;
@@ -91,13 +90,15 @@ impl Lanes for PgTx<'_> {
     }
 
     fn pending(&mut self, lane: LaneId, limit: usize) -> Result<Vec<Number>> {
-        self.flush()?;
-        let sql = if self.writes() { sql!("lanes_pending_lock") } else { sql!("lanes_pending") };
-        self.column(sql, values![lane, limit as i64])
+        if self.writes() {
+            let rows = self.read_one(sql!("lanes_pending_lock"), values![lane, limit as i64])?;
+            return self.keep_locked(&rows);
+        }
+        self.column(sql!("lanes_pending"), values![lane, limit as i64])
     }
 
     fn served(&mut self, lanes: &[LaneId]) -> Result<()> {
-        self.rows(sql!("lanes_served"), values![lanes.to_vec()])?;
+        self.buffer.served.extend(lanes);
         Ok(())
     }
 

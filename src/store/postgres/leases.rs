@@ -25,15 +25,13 @@ impl Leases for PgTx<'_> {
         if fences.is_empty() {
             return Ok(Vec::new());
         }
-        if self.buffer.has_leases() {
-            self.flush()?;
-        }
         let Fences { numbers, attempts } = Fences::of(fences);
-        let mut calls = vec![Call::new(sql!("leases_held"), values![numbers.clone(), attempts])];
-        if self.writes() {
-            calls.insert(0, Call::new(sql!("jobs_lock"), values![numbers]));
-        }
-        let rows = self.run(&calls)?.pop().unwrap_or_default();
+        let held = Call::new(sql!("leases_held"), values![numbers.clone(), attempts]);
+        // Whoever asks writes about the jobs next.
+        let rows = match self.writes() {
+            true => self.lock_and_read(&numbers, Some(held))?,
+            false => self.read(vec![held])?.pop().unwrap_or_default(),
+        };
         let mut held = rows.iter().map(lease).collect::<Result<Vec<_>>>()?;
         let find = |fence: &Fence| {
             let place = held.iter().position(|lease| lease.fence == *fence)?;

@@ -3,7 +3,7 @@
 //! Writes that answer nothing wait in the [`Buffer`] until the end or until something is read that they could change, so
 //! that an Op on a hundred jobs costs as many round trips as an Op on one.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use tokio_postgres::Row;
@@ -15,7 +15,7 @@ use super::fault::Fault;
 use super::sql;
 use super::watch::{Moment, Watch};
 use crate::error::{Error, Kind, Result};
-use crate::job::{LaneId, Number};
+use crate::job::{LaneId, Number, Record};
 use crate::store::{Topics, Tx};
 use crate::time::{Clock, Span, Timestamp};
 
@@ -40,6 +40,10 @@ pub(super) struct PgTx<'c> {
     pub(super) buffer: Buffer,
     /// Jobs that this transaction has locked and nobody waits for.
     pub(super) unneeded: HashSet<Number>,
+    /// Jobs that this transaction has locked and read, and not given away yet.
+    pub(super) locked: HashMap<Number, Record>,
+    /// Overdue jobs, found together with those that are due.
+    pub(super) overdue: Option<Vec<Number>>,
     kept_active: HashSet<LaneId>,
     now: Timestamp,
     moment: Moment,
@@ -77,6 +81,8 @@ impl<'c> PgTx<'c> {
             mode,
             buffer: Buffer::default(),
             unneeded: HashSet::new(),
+            locked: HashMap::new(),
+            overdue: None,
             kept_active: HashSet::new(),
             now,
             moment,
@@ -143,16 +149,23 @@ impl<'c> PgTx<'c> {
         self.rows(sql, params)?.iter().map(|row| get(row, 0)).collect()
     }
 
-    /// Sends what was gathered. Whoever reads what it could change calls it first.
+    /// Sends what was gathered. Whoever reads what it could change calls it first, or reads by [`PgTx::read`].
     pub(super) fn flush(&mut self) -> Result<()> {
+        self.read(Vec::new()).map(|_| ())
+    }
+
+    /// Sends what was gathered and then `reads`, in one breath; gives the rows of the reads.
+    pub(super) fn read(&mut self, reads: Vec<Call>) -> Result<Vec<Vec<Row>>> {
         let mut calls = self.buffer.take(self.now);
         let awake: Vec<LaneId> =
             self.buffer.take_awake().into_iter().filter(|lane| !self.kept_active.contains(lane)).collect();
         if !awake.is_empty() {
             calls.extend(keep_active(&awake));
         }
+        let written = calls.len();
+        calls.extend(reads);
         if calls.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut answers = self.run(&calls)?;
         for (call, rows) in calls.iter().zip(&answers) {
@@ -162,16 +175,29 @@ impl<'c> PgTx<'c> {
                 return Err(Error::new(kind, complaint));
             }
         }
-        // Somebody may have found the lane idle between the two statements.
+        let read = answers.split_off(written);
+        if !awake.is_empty() {
+            self.make_sure(&awake, answers.pop().unwrap_or_default())?;
+        }
+        Ok(read)
+    }
+
+    /// The rows of one statement, after what was gathered.
+    pub(super) fn read_one(&mut self, sql: &'static str, params: Vec<Param>) -> Result<Vec<Row>> {
+        Ok(self.read(vec![Call::new(sql, params)])?.pop().unwrap_or_default())
+    }
+
+    /// Somebody may have found a lane idle between making it active and keeping it so.
+    fn make_sure(&mut self, lanes: &[LaneId], mut active: Vec<Row>) -> Result<()> {
         let mut tries = 0;
-        while !awake.is_empty() && !all_true(answers.pop().unwrap_or_default())? {
+        while !all_true(&active)? {
             tries += 1;
             if tries > MAX_TRIES {
                 return Err(Error::unavailable("a lane cannot be kept active"));
             }
-            answers = self.run(&keep_active(&awake))?;
+            active = self.run(&keep_active(lanes))?.pop().unwrap_or_default();
         }
-        self.kept_active.extend(awake);
+        self.kept_active.extend(lanes);
         Ok(())
     }
 
@@ -199,7 +225,7 @@ fn keep_active(lanes: &[LaneId]) -> [Call; 2] {
     [call(sql!("lanes_activate")), call(sql!("lanes_share"))]
 }
 
-fn all_true(rows: Vec<Row>) -> Result<bool> {
+fn all_true(rows: &[Row]) -> Result<bool> {
     let flags: Vec<bool> = rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
     Ok(flags.into_iter().all(|flag| flag))
 }
