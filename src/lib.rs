@@ -7,12 +7,12 @@
 //! - `mutant` — bugs for the harness to catch, compiled into no release; below everything else
 //! - [`error`] — one error with a kind, a message and a hint; [`time`] — instants and the only clocks
 //! - [`job`] — the core: what a job is and what may happen to it; pure
-//! - [`store`] — statements by role, on SQLite; knows no policy
+//! - [`store`] — statements by role, on SQLite and PostgreSQL; knows no policy
 //! - [`ops`] — use cases, each a value: what the CLI, the worker and an API have in common
 //! - [`engine`] — runs Ops in transactions, many to one commit; wakes whoever waits
 //! - [`queue`] — the front door: `Queue::call`
 //! - [`worker`] — leases, spawns, captures, renews, settles; knows only the queue
-//! - [`daemon`] — a worker as a process: upkeep, signals, systemd
+//! - [`daemon`] — workers and coordinators as processes: upkeep, signals, systemd
 //! - [`cli`] — one file per command; only it prints
 
 pub mod cli;
