@@ -112,6 +112,7 @@ async fn lease_and_settle(queue: &Queue, worker: WorkerId, slots: u32) {
         ran: Span::from_secs(1),
         output: Vec::new(),
         jitter: 0.5,
+        in_run: false,
     };
     queue.call(Settle { reports: leased.into_iter().map(report).collect() }).await.unwrap();
 }

@@ -202,14 +202,14 @@ impl RunLife {
         self.timeout_at = terms.timeout.map(|t| now.plus(t));
     }
 
-    /// Takes in what happened to its jobs. Gives whether it began anew, and what is to be done.
+    /// Takes in what happened to its jobs. Gives whether it is open again, and what is to be done.
     pub fn moved(&mut self, terms: Terms, moved: &Moved, now: Timestamp) -> (bool, Step) {
         let add = |n: u32, more: i64| u32::try_from(i64::from(n) + more).unwrap_or_default();
         self.open = add(self.open, moved.open);
         self.failed = add(self.failed, moved.failed);
         self.cancelled = add(self.cancelled, moved.cancelled);
         self.skipped = add(self.skipped, moved.skipped);
-        let anew = moved.back && self.open > 0;
+        let anew = moved.back && self.open > 0 && (self.result.is_some() || self.stop.is_some());
         if anew {
             self.reopen(terms, now);
         }
@@ -217,9 +217,7 @@ impl RunLife {
     }
 
     fn reopen(&mut self, terms: Terms, now: Timestamp) {
-        if self.result.is_some() || self.stop.is_some() {
-            self.timeout_at = terms.timeout.map(|t| now.plus(t));
-        }
+        self.timeout_at = terms.timeout.map(|t| now.plus(t));
         self.state = RunState::Running;
         self.result = None;
         self.finished_at = None;

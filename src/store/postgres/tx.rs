@@ -16,7 +16,7 @@ use super::sql;
 use super::watch::{Moment, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::job::{LaneId, Number};
-use crate::store::{Topics, Tx};
+use crate::store::{MovedRuns, Topics, Tx};
 use crate::time::{Clock, Span, Timestamp};
 
 /// How often a lane is made active again in vain.
@@ -38,6 +38,8 @@ pub(super) struct PgTx<'c> {
     pub(super) conn: &'c mut Conn,
     pub(super) mode: Mode,
     pub(super) buffer: Buffer,
+    /// What happened to runs and is to be looked at yet.
+    pub(super) moved: MovedRuns,
     /// Jobs that this transaction has locked and nobody waits for.
     pub(super) unneeded: HashSet<Number>,
     kept_active: HashSet<LaneId>,
@@ -74,6 +76,7 @@ impl<'c> PgTx<'c> {
             conn,
             mode,
             buffer: Buffer::default(),
+            moved: MovedRuns::default(),
             unneeded: HashSet::new(),
             kept_active: HashSet::new(),
             now,
