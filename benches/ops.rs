@@ -127,6 +127,7 @@ async fn turn(queue: &Queue, worker: WorkerId, slots: u32, held: Vec<Leased>) ->
         ran: Span::from_secs(1),
         output: Vec::new(),
         jitter: 0.5,
+        in_run: false,
     };
     let reports = held.into_iter().map(report).collect();
     let leased = queue.call(Turn { reports, lease: Some(lease) }).await.unwrap().leased.unwrap().jobs;

@@ -18,6 +18,7 @@ use crate::job::lanes::Needs;
 use crate::job::{JobSpec, Number, State};
 use crate::ops::cancel::Cancel;
 use crate::ops::jobs::GetJobs;
+use crate::ops::lease::Only;
 use crate::ops::workers::ListWorkers;
 use crate::queue::Queue;
 use crate::store::{CancelRequest, Worker, WorkerState};
@@ -148,7 +149,7 @@ impl Host {
     fn new(context: &Context, number: Number, spec: &JobSpec) -> Result<Self> {
         let queue = context.queue()?.clone();
         let mut config = worker::config(context, String::new())?;
-        config.only = Some(number);
+        config.only = Some(Only::Job(number));
         config.offer.labels.clone_from(&spec.require); // it is this machine that was meant
         Ok(Self {
             queue,

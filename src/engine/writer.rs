@@ -10,7 +10,7 @@ use super::ended;
 use super::hub::Hub;
 use crate::error::{Error, Kind, Result};
 use crate::mutant::{Mutant, planted};
-use crate::ops::{Caller, Op};
+use crate::ops::{self, Caller, Op};
 use crate::store::{Store, Topics, Tx, Work, Written};
 
 /// How often looking up Ops of unknown outcome may fail before the answer is "unknown".
@@ -62,8 +62,8 @@ impl<O: Op> Slot<O> {
 impl<O: Op> Work for Slot<O> {
     fn run(&mut self, tx: &mut dyn Tx) -> Result<()> {
         let ran = catch_unwind(AssertUnwindSafe(|| match self.mode {
-            Mode::Run => self.op.run(&self.caller, tx),
-            Mode::Reread | Mode::Absent => match self.op.reread(&self.caller, tx) {
+            Mode::Run => ops::perform(&self.op, &self.caller, tx),
+            Mode::Reread | Mode::Absent => match ops::look_up(&self.op, &self.caller, tx) {
                 Ok(Some(reply)) => Ok(reply),
                 Ok(None) => {
                     self.mode = Mode::Absent;

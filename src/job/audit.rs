@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::retry::Backoff;
 use super::spec::{After, KeyLimit, Until};
-use super::{Event, EventKind, Number, Outcome, Selector, State};
+use super::{Event, EventKind, Number, Outcome, RunId, Selector, State};
 use crate::time::{Span, Timestamp};
 
 /// Something that must always hold, and did not.
@@ -48,6 +48,12 @@ pub struct Terms {
     /// Whose limit that is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
+    /// The run that it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// It runs when the others of its run have ended, and does not count.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub last: bool,
 }
 
 /// What is known of a job so far.
@@ -67,6 +73,7 @@ struct Known {
 pub struct Auditor {
     jobs: HashMap<Number, Known>,
     running: HashMap<(String, String), u32>,
+    runs: HashMap<RunId, Vec<Number>>,
     epoch: i64,
     seq: i64,
     breaches: Vec<Breach>,
@@ -86,6 +93,7 @@ impl Auditor {
         self.seq = event.seq;
         match (event.kind, event.number) {
             (EventKind::LeaderElected, _) => self.leader(event),
+            (EventKind::RunEnded, _) => self.run_ended(event),
             (EventKind::Enqueued, Some(number)) => self.enqueued(event, number),
             (EventKind::Leased, Some(number)) => self.leased(event, number),
             (EventKind::Settled, Some(number)) => self.settled(event, number),
@@ -114,11 +122,28 @@ impl Auditor {
         self.epoch = self.epoch.max(epoch);
     }
 
+    /// When a run ends, every task of it has ended, and well if the run is done.
+    fn run_ended(&mut self, event: &Event) {
+        let read = |key: &str| event.data.get(key).cloned().unwrap_or_default();
+        let Ok(run) = serde_json::from_value::<RunId>(read("run")) else { return };
+        let Some(tasks) = self.runs.get(&run) else { return }; // the store was pruned
+        let bad = |state: State| !state.is_terminal() || (read("result") == "done" && state != State::Done);
+        let states = tasks.iter().filter_map(|n| self.jobs.get(n).map(|known| (*n, known.state)));
+        let bad: Vec<String> =
+            states.filter(|(_, state)| bad(*state)).take(5).map(|(n, state)| format!("{n} is {state}")).collect();
+        if !bad.is_empty() {
+            self.breach("a run ends as its tasks ended", event, bad.join(", "));
+        }
+    }
+
     fn enqueued(&mut self, event: &Event, number: Number) {
         let Some(state) = state_of(event) else {
             return self.breach("every change tells its state", event, "no state is told".into());
         };
         let terms: Terms = serde_json::from_value(event.data.clone()).unwrap_or_default();
+        if let Some(run) = terms.run.filter(|_| !terms.last) {
+            self.runs.entry(run).or_default().push(number);
+        }
         let terms = (terms != Terms::default()).then(|| Box::new(terms));
         let known = Known { state, attempt: 0, open: false, failures: 0, losses: 0, terms };
         if self.jobs.insert(number, known).is_some() {

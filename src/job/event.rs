@@ -63,6 +63,14 @@ kinds! {
     DrainRequested = "drain_requested",
     /// A process took over the upkeep; `data.epoch` rises.
     LeaderElected = "leader_elected",
+    /// A run was stored; `data.run` is its id.
+    RunStarted = "run_started",
+    /// What had not ended of a run is being ended: `data.reason` says why.
+    RunStopped = "run_stopped",
+    /// A run ended; `data.result` says how.
+    RunEnded = "run_ended",
+    /// A job of a run that had ended is to run again.
+    RunReopened = "run_reopened",
     /// A queue was paused or resumed, or a limit was changed.
     PolicyChanged = "policy_changed",
 }

@@ -111,6 +111,46 @@ impl fmt::Display for RunId {
     }
 }
 
+/// One word of a command line that names a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunName {
+    /// A whole id
+    Id(RunId),
+    /// The first hexadecimal digits of an id, without dashes, in lower case
+    Prefix(String),
+    /// The run stored last
+    Last,
+}
+
+impl FromStr for RunName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "last" {
+            return Ok(Self::Last);
+        }
+        if let Ok(id) = Uuid::parse_str(text) {
+            return Ok(Self::Id(RunId(id)));
+        }
+        let hex: String = text.chars().filter(|c| *c != '-').collect();
+        match !hex.is_empty() && hex.len() < 32 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+            true => Ok(Self::Prefix(hex.to_ascii_lowercase())),
+            false => Err(format!("{text:?} names no run: use its id, the start of it, or \"last\"")),
+        }
+    }
+}
+
+impl fmt::Display for RunName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Prefix(p) => f.write_str(p),
+            Self::Last => f.write_str("last"),
+        }
+    }
+}
+
 /// The right to write about one attempt: every write by a worker carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Fence {

@@ -5,6 +5,7 @@ mod cron;
 mod cron_field;
 pub mod event;
 pub mod fingerprint;
+mod graph;
 pub mod ids;
 mod kinds;
 pub mod lanes;
@@ -14,19 +15,25 @@ pub mod plan;
 pub mod recurrence;
 mod repeat;
 pub mod retry;
+pub mod run;
 pub mod spec;
 pub mod state;
 pub mod view;
 mod words;
+pub mod workflow;
+pub mod workflow_file;
 mod zone;
 
 pub use event::{Event, EventKind};
+pub use graph::Planned;
 pub use ids::{Fence, JobId, Number, OccurrenceId, RunId, ScheduleId, Selector, WorkerId};
 pub use origin::Origin;
 pub use recurrence::{Recurrence, Rule, RuleKind};
+pub use run::{RunLife, RunState};
 pub use spec::{Captured, JobSpec, Submission};
 pub use state::{Ending, Life, Outcome, State};
 pub use view::{Attempt, Job};
+pub use workflow::Workflow;
 
 use crate::time::Timestamp;
 

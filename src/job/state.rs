@@ -171,10 +171,10 @@ impl Life {
         Ok(self)
     }
 
-    /// blocked → skipped, when a job it needs can no longer succeed.
+    /// blocked → skipped, when a job it needs can no longer succeed; any waiting state, when its run is stopped (S19).
     pub fn skip(self, reason: String, now: Timestamp) -> Result<Life, Refused> {
         match self.state {
-            State::Blocked => Ok(self.end(State::Skipped, Some(reason), now)),
+            State::Blocked | State::Scheduled | State::Pending => Ok(self.end(State::Skipped, Some(reason), now)),
             _ => Err(self.refuse("skipped")),
         }
     }

@@ -65,8 +65,8 @@ fn grid_of_states_and_events() {
     }
     insta::assert_snapshot!(grid, @r"
     blocked: satisfy → pending · skip → skipped · cancel → cancelled · expire → cancelled
-    scheduled: promote → pending · cancel → cancelled · expire → cancelled
-    pending: lease → running · cancel → cancelled · expire → cancelled
+    scheduled: promote → pending · skip → skipped · cancel → cancelled · expire → cancelled
+    pending: lease → running · skip → skipped · cancel → cancelled · expire → cancelled
     running: cancel → running (asked) · exit 0 → done · exit 1 → scheduled · exit 75 → scheduled · timeout → scheduled · drain → pending · lost → pending
     done: 
     failed: retry → pending

@@ -55,6 +55,7 @@ impl Op for Cancel {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        tx.hold_runs(&self.numbers)?;
         self.numbers.iter().map(|n| self.cancel(caller, tx, *n)).collect()
     }
 

@@ -9,9 +9,10 @@ use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Kind, Result};
 use crate::job::audit::Terms;
 use crate::job::lanes::Needs;
+use crate::job::run::is_on_complete;
 use crate::job::spec::{After, OnConflict, Until};
 use crate::job::state::Cancelled;
-use crate::job::{EventKind, JobId, JobSpec, LaneId, Life, Number, Selector, State, Submission};
+use crate::job::{EventKind, JobId, JobSpec, LaneId, Life, Number, Origin, Selector, State, Submission};
 use crate::mutant::{Mutant, planted};
 use crate::store::{CancelRequest, Edge, KeyHolder, NewEvent, NewJob, Topics, Tx};
 
@@ -266,7 +267,7 @@ fn follow_up(
         number: Some(number),
         actor: Some(&caller.actor),
         state: Some(life.state),
-        data: told(spec, life, &edges)?,
+        data: told(spec, life, &edges, &job.origin)?,
         ..NewEvent::of(EventKind::Enqueued)
     }])?;
     let waits = matches!(life.state, State::Pending | State::Scheduled);
@@ -275,7 +276,7 @@ fn follow_up(
 }
 
 /// What an auditor must know of a job, where it differs from the defaults.
-fn told(spec: &JobSpec, life: &Life, edges: &[Edge]) -> Result<Value> {
+pub(super) fn told(spec: &JobSpec, life: &Life, edges: &[Edge], origin: &Origin) -> Result<Value> {
     let after = edges.iter().map(|e| After { job: Selector::Number(e.needs), until: e.until }).collect();
     let terms = Terms {
         max_attempts: spec.max_attempts,
@@ -285,6 +286,8 @@ fn told(spec: &JobSpec, life: &Life, edges: &[Edge]) -> Result<Value> {
         after,
         limit: spec.limit.clone(),
         tenant: spec.limit.as_ref().map(|_| spec.tenant().to_owned()),
+        run: origin.run_id,
+        last: origin.task.as_deref().is_some_and(is_on_complete),
     };
     if terms == Terms::default() && life.reason.is_none() {
         return Ok(Value::Null);
@@ -337,7 +340,7 @@ fn existing_reply(job: crate::job::Record) -> Enqueued {
 }
 
 /// The jobs to wait for, with their states.
-fn edges_of(tx: &mut dyn Tx, spec: &JobSpec) -> Result<Vec<(Number, Until, State)>> {
+pub(super) fn edges_of(tx: &mut dyn Tx, spec: &JobSpec) -> Result<Vec<(Number, Until, State)>> {
     let mut edges: Vec<(Number, Until, State)> = Vec::new();
     for after in &spec.after {
         let numbers = resolve(tx, &after.job).map_err(|e| e.context("--after"))?;

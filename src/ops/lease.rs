@@ -7,7 +7,7 @@ use super::transition::{By, change};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::lanes::{self, Lane, Offer};
-use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, Number, Origin, Record, WorkerId};
+use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, LaneId, Number, Origin, Record, RunId, WorkerId};
 use crate::store::{Change, Tx};
 use crate::time::Span;
 
@@ -24,8 +24,18 @@ pub struct Lease {
     pub slots: u32,
     /// How long the leases last.
     pub ttl: Span,
-    /// This job only (`orx run`).
-    pub only: Option<Number>,
+    /// This only (`orx run`).
+    pub only: Option<Only>,
+}
+
+/// What a worker is there for that runs nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Only {
+    /// One job.
+    Job(Number),
+    /// The jobs of one run.
+    Run(RunId),
 }
 
 /// A job to run, and the fence to run it under.
@@ -48,6 +58,9 @@ pub struct Leased {
     pub origin: Origin,
     /// An earlier attempt was lost: processes of it may be alive.
     pub lost: bool,
+    /// The needed tasks that made something, and their jobs.
+    #[serde(default)]
+    pub results: Vec<(String, Number)>,
 }
 
 /// What a worker got.
@@ -86,9 +99,17 @@ impl Op for Lease {
         for _ in 0..ROUNDS {
             let slots = self.slots.min(MAX_LEASE).saturating_sub(jobs.len() as u32);
             let (mut hoped, before) = (0, jobs.len());
-            for (lane, count) in self.choose(tx, slots)? {
+            let candidates = self.candidates(tx, slots)?;
+            for (lane, count) in self.choose(tx, slots, candidates.as_deref())? {
                 hoped += count as usize;
-                self.take(tx, &lane, count, &mut jobs)?;
+                let numbers = match &candidates {
+                    Some(some) => {
+                        let of_lane = some.iter().filter(|(_, of)| *of == lane.id).map(|(number, _)| *number);
+                        of_lane.take(count as usize).collect()
+                    }
+                    None => tx.pending(lane.id, count as usize)?,
+                };
+                self.take(tx, &numbers, &mut jobs)?;
                 tx.served(&[lane.id])?;
             }
             // Others took some of what was chosen: there may be more elsewhere.
@@ -96,6 +117,7 @@ impl Op for Lease {
                 break;
             }
         }
+        add_results(tx, &mut jobs)?;
         Ok(LeaseReply { jobs, next_timer: next_timer(tx)? })
     }
 
@@ -104,7 +126,8 @@ impl Op for Lease {
         let fences: Vec<Fence> = tx.leases_of(self.worker)?.into_iter().map(|lease| lease.fence).collect();
         let numbers: Vec<Number> = fences.iter().map(|fence| fence.number).collect();
         let jobs = tx.load(&numbers)?.into_iter().zip(fences);
-        let jobs = jobs.map(|(job, fence)| Leased::new(job, fence)).collect();
+        let mut jobs: Vec<Leased> = jobs.map(|(job, fence)| Leased::new(job, fence)).collect();
+        add_results(tx, &mut jobs)?;
         // It may be less than there is: a worker that took this for all would wait for the next change.
         Ok(Some(LeaseReply { jobs, next_timer: Some(Span::ZERO) }))
     }
@@ -121,20 +144,29 @@ impl Leased {
             captured: job.captured,
             origin: job.origin,
             lost: job.life.losses > 0,
+            results: Vec::new(),
         }
     }
 }
 
 impl Lease {
-    /// The lanes to take from, and how many jobs of each.
-    fn choose(&self, tx: &mut dyn Tx, slots: u32) -> Result<Vec<(Lane, u32)>> {
-        let only = match self.only {
-            Some(number) => match tx.load(&[number])?.pop() {
-                Some(job) => Some(job.lane),
-                None => return Ok(Vec::new()),
-            },
+    /// The only jobs it may take, with their lanes; none: all.
+    fn candidates(&self, tx: &mut dyn Tx, slots: u32) -> Result<Option<Vec<(Number, LaneId)>>> {
+        Ok(match self.only {
             None => None,
-        };
+            Some(Only::Job(number)) => Some(tx.load(&[number])?.into_iter().map(|job| (number, job.lane)).collect()),
+            Some(Only::Run(id)) => match tx.run(id)? {
+                Some(run) => Some(tx.pending_tasks(run.seq, slots as usize)?),
+                None => Some(Vec::new()),
+            },
+        })
+    }
+
+    /// The lanes to take from, and how many jobs of each.
+    fn choose(&self, tx: &mut dyn Tx, slots: u32, only: Option<&[(Number, LaneId)]>) -> Result<Vec<(Lane, u32)>> {
+        if only.is_some_and(<[_]>::is_empty) {
+            return Ok(Vec::new());
+        }
         let mut fitting: Vec<Lane> = Vec::new();
         let mut skip = 0;
         while slots > 0 && skip < MAX_LANES {
@@ -142,7 +174,7 @@ impl Lease {
             skip += LANES;
             let last = page.len() < LANES;
             fitting.extend(page.into_iter().filter(|lane| match only {
-                Some(id) => lane.id == id,
+                Some(only) => only.iter().any(|(_, id)| *id == lane.id),
                 None => self.offer.serves(&lane.queue, &lane.needs),
             }));
             let found: u64 = fitting.iter().map(|lane| u64::from(lane.pending)).sum();
@@ -157,13 +189,9 @@ impl Lease {
         Ok(shares.into_iter().map(|(i, n)| (chosen[i].clone(), n)).collect())
     }
 
-    fn take(&self, tx: &mut dyn Tx, lane: &Lane, count: u32, jobs: &mut Vec<Leased>) -> Result<()> {
-        let numbers = match self.only {
-            Some(number) => vec![number],
-            None => tx.pending(lane.id, count as usize)?,
-        };
+    fn take(&self, tx: &mut dyn Tx, numbers: &[Number], jobs: &mut Vec<Leased>) -> Result<()> {
         let by = By { worker: Some(&self.name), actor: None };
-        for job in tx.load(&numbers)? {
+        for job in tx.load(numbers)? {
             if job.life.deadline_at.is_some_and(|at| at <= tx.now()) {
                 let life = job.life.clone().expire(tx.now())?;
                 change(tx, &job, &life, EventKind::Expired, By::default(), Value::Null)?;
@@ -179,6 +207,21 @@ impl Lease {
         }
         Ok(())
     }
+}
+
+/// Tells tasks what those that they need made.
+fn add_results(tx: &mut dyn Tx, jobs: &mut [Leased]) -> Result<()> {
+    let numbers: Vec<Number> =
+        jobs.iter().filter(|job| job.origin.run_id.is_some()).map(|job| job.fence.number).collect();
+    if numbers.is_empty() {
+        return Ok(());
+    }
+    for (number, task, source) in tx.results(&numbers)? {
+        if let Some(job) = jobs.iter_mut().find(|job| job.fence.number == number) {
+            job.results.push((task, source));
+        }
+    }
+    Ok(())
 }
 
 fn next_timer(tx: &mut dyn Tx) -> Result<Option<Span>> {

@@ -18,6 +18,7 @@ pub mod prune;
 pub mod register;
 pub mod renew;
 pub mod retry;
+pub mod runs;
 pub mod say;
 pub mod select;
 pub mod settle;
@@ -126,6 +127,26 @@ pub trait Op: Serialize + DeserializeOwned + Send + Sync + 'static {
     fn reread(&self, _caller: &Caller, _tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
         Err(Error::new(Kind::Unknown, format!("whether {} took effect is unknown", Self::NAME)))
     }
+}
+
+/// Runs an Op, and what follows from it for runs.
+///
+/// # Errors
+/// What the Op says.
+pub fn perform<O: Op>(op: &O, caller: &Caller, tx: &mut dyn Tx) -> Result<O::Reply> {
+    let reply = op.run(caller, tx)?;
+    runs::follow(tx)?;
+    Ok(reply)
+}
+
+/// Looks an Op up after a commit of unknown outcome; some do it by doing it again.
+///
+/// # Errors
+/// What the Op says.
+pub fn look_up<O: Op>(op: &O, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<O::Reply>> {
+    let reply = op.reread(caller, tx)?;
+    runs::follow(tx)?;
+    Ok(reply)
 }
 
 /// How many jobs a command that is to be typed names.

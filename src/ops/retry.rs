@@ -44,6 +44,7 @@ impl Op for Retry {
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         let by = By { actor: Some(&caller.actor), worker: None };
         let mut replies = Vec::new();
+        tx.hold_runs(&self.numbers)?;
         for number in &self.numbers {
             let job = load_one(tx, *number)?;
             let waiting = waiting(tx, &job)?;
@@ -61,6 +62,7 @@ impl Op for Retry {
             replies.push(RetryReply { number: *number, state: life.state, revived: false });
             if !self.only {
                 revive_dependants(tx, *number, by, &mut replies)?;
+                revive_stopped(tx, &job, by, &mut replies)?;
             }
         }
         Ok(replies)
@@ -113,25 +115,57 @@ fn come_back(tx: &mut dyn Tx, job: &Record) -> Result<()> {
 fn revive_dependants(tx: &mut dyn Tx, source: Number, by: By, replies: &mut Vec<RetryReply>) -> Result<()> {
     let mut sources = VecDeque::from([source]);
     while let Some(source) = sources.pop_front() {
-        for edge in tx.dependants(source)? {
+        for edge in tx.dependants(&[source])? {
             let Some(job) = tx.load(&[edge.number])?.pop() else { continue };
             if job.life.state != State::Skipped {
                 continue;
             }
-            let edges = tx.needs(job.number)?;
-            let states = edges.iter().filter_map(|(e, state)| state.map(|s| (e.needs, e.until, s)));
-            let Gate::Waiting(open) = gate(states) else {
+            let Some(state) = revive(tx, &job, json!({ "because": source }), by)? else {
                 continue; // another job that it needs did not succeed either
             };
-            let again = edges
-                .into_iter()
-                .map(|(edge, state)| Edge { satisfied: state.is_none_or(|s| meets(edge.until, s)), ..edge });
-            tx.put_edges(&again.collect::<Vec<_>>())?;
-            come_back(tx, &job)?;
-            let life = job.life.clone().revive(open, tx.now())?;
-            change(tx, &job, &life, EventKind::Revived, by, json!({ "because": source }))?;
-            replies.push(RetryReply { number: job.number, state: life.state, revived: true });
+            replies.push(RetryReply { number: job.number, state, revived: true });
             sources.push_back(job.number);
+        }
+    }
+    Ok(())
+}
+
+/// Brings back a skipped job, unless something that it needs did not succeed.
+fn revive(tx: &mut dyn Tx, job: &Record, data: Value, by: By) -> Result<Option<State>> {
+    let edges = tx.needs(job.number)?;
+    let states = edges.iter().filter_map(|(e, state)| state.map(|s| (e.needs, e.until, s)));
+    let Gate::Waiting(open) = gate(states) else { return Ok(None) };
+    let again =
+        edges.into_iter().map(|(edge, state)| Edge { satisfied: state.is_none_or(|s| meets(edge.until, s)), ..edge });
+    tx.put_edges(&again.collect::<Vec<_>>())?;
+    come_back(tx, job)?;
+    let life = job.life.clone().revive(open, tx.now())?;
+    change(tx, job, &life, EventKind::Revived, by, data)?;
+    Ok(Some(life.state))
+}
+
+/// Brings back what the end of `job` made its run end: skipped tasks, and those that were cancelled while they ran (S10).
+fn revive_stopped(tx: &mut dyn Tx, job: &Record, by: By, replies: &mut Vec<RetryReply>) -> Result<()> {
+    let Some(id) = job.origin.run_id else { return Ok(()) };
+    let Some(run) = tx.run(id)? else { return Ok(()) };
+    let Some(stop) = run.life.stop.filter(|_| run.life.cancels == 0) else { return Ok(()) };
+    let numbers: Vec<Number> = tx.tasks(run.seq, false)?.into_iter().map(|(number, _)| number).collect();
+    // In the order of their numbers: each after those that it needs.
+    for job in tx.load(&numbers)?.into_iter().filter(|job| job.life.reason.as_ref() == Some(&stop)) {
+        let data = json!({ "because": "the run goes on" });
+        let back = match job.life.state {
+            State::Skipped => revive(tx, &job, data, by)?,
+            State::Cancelled => {
+                let waiting = waiting(tx, &job)?;
+                come_back(tx, &job)?;
+                let life = job.life.clone().retry(waiting, tx.now())?;
+                change(tx, &job, &life, EventKind::Retried, by, data)?;
+                Some(life.state)
+            }
+            _ => None,
+        };
+        if let Some(state) = back {
+            replies.push(RetryReply { number: job.number, state, revived: true });
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::transition::{By, change, load_one};
-use super::{Access, Caller, Op, Scopes};
+use super::{Access, Caller, Op, Scopes, runs};
 use crate::error::Result;
 use crate::job::fingerprint::fingerprint;
 use crate::job::output::Chunk;
@@ -38,6 +38,9 @@ pub struct Report {
     pub output: Vec<Chunk>,
     /// Chance in 0..1 for the wait before the next attempt.
     pub jitter: f64,
+    /// The job belongs to a run.
+    #[serde(default)]
+    pub in_run: bool,
 }
 
 /// The process of an attempt.
@@ -85,12 +88,19 @@ impl Settle {
             false => Ok(report.fence),
         };
         let fences: Vec<Fence> = reports.iter().map(fence).collect::<Result<_>>()?;
+        let in_runs: Vec<Number> = reports.iter().filter(|r| r.in_run).map(|r| r.fence.number).collect();
+        if !in_runs.is_empty() {
+            tx.hold_runs(&in_runs)?;
+        }
         let leases = tx.held(&fences)?;
         let held: Vec<Number> = leases.iter().flatten().map(|lease| lease.fence.number).collect();
         let mut jobs: HashMap<Number, Record> = tx.load(&held)?.into_iter().map(|job| (job.number, job)).collect();
         // The same fence a second time finds no job any more, and is stale.
         let mut job_of = |lease: Lease| Some((jobs.remove(&lease.fence.number)?, lease));
-        reports.iter().zip(leases).map(|(report, lease)| settle(tx, report, lease.and_then(&mut job_of))).collect()
+        let settled = reports.iter().zip(leases).map(|(report, lease)| settle(tx, report, lease.and_then(&mut job_of)));
+        let settled = settled.collect::<Result<_>>()?;
+        runs::follow(tx)?; // before anything else is leased
+        Ok(settled)
     }
 
     pub(super) fn reread_reports(tx: &mut dyn Tx, reports: &[Report]) -> Result<Option<Vec<Settled>>> {

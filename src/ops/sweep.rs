@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::lease::{MAX_TIMERS, expire, promote};
 use super::register::{remove, take_back};
 use super::settle::lose;
-use super::{Access, Caller, Op, Scopes};
+use super::{Access, Caller, Op, Scopes, runs};
 use crate::error::Result;
 use crate::job::{EventKind, Number};
 use crate::mutant::{Mutant, planted};
@@ -60,7 +60,7 @@ pub struct SweepDue {}
 /// What a round of upkeep has to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Due {
-    /// Jobs are due, or past their deadline.
+    /// Jobs are due or past their deadline, or runs take too long.
     pub timers: bool,
     /// Leases or heartbeats have run out.
     pub expired: bool,
@@ -86,12 +86,14 @@ impl Op for SweepDue {
         let now = tx.now();
         let lost = |w: &Worker| w.state == WorkerState::Lost;
         Ok(Due {
-            timers: tx.next_timer()?.is_some_and(|at| at <= now),
+            timers: tx.next_timer()?.is_some_and(|at| at <= now) || !tx.late_runs(1)?.is_empty(),
             expired: !tx.expired(1)?.is_empty() || tx.workers()?.iter().any(lost),
         })
     }
 }
 
+/// How many runs that take too long one round ends.
+const MAX_LATE: usize = 16;
 /// How many leases one round reaps.
 const MAX_REAPED: usize = 256;
 
@@ -128,6 +130,7 @@ impl Op for Sweep {
         tx.tidy()?;
         let promoted = promote(tx)?;
         let overdue = expire(tx)?;
+        runs::time_out(tx, MAX_LATE)?;
         if promoted > 0 {
             tx.wake(Topics::WORK);
         }

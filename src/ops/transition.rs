@@ -1,13 +1,13 @@
 //! What follows when a job changes its state: edges, names, keys, wake-ups. Shared by the Ops.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
 use crate::error::{Error, Kind, Result};
 use crate::job::spec::Until;
 use crate::job::{EventKind, JobSpec, LaneId, Life, Number, Record, State};
-use crate::store::{Change, NewEvent, Quota, Topics, Tx};
+use crate::store::{Change, Edge, NewEvent, Quota, Topics, Tx};
 use crate::time::Span;
 
 /// How long an idempotency key is kept after its job ended (S13).
@@ -20,9 +20,39 @@ pub(super) struct By<'a> {
     pub(super) actor: Option<&'a str>,
 }
 
+/// A job that lives on, and the event that says so.
+pub(super) struct Next {
+    pub(super) job: Record,
+    pub(super) life: Life,
+    pub(super) kind: EventKind,
+    pub(super) data: Value,
+}
+
 /// Records that `job` lives on as `life`, with the event that says so, and all that follows from it.
 pub(super) fn change(tx: &mut dyn Tx, job: &Record, life: &Life, kind: EventKind, by: By, data: Value) -> Result<()> {
-    tx.append(&[NewEvent {
+    tx.append(&[event(job, life, kind, by, data)])?;
+    save(tx, job, life)?;
+    match life.state.is_terminal() && !job.life.state.is_terminal() {
+        true => resolve_dependants(tx, vec![(job.number, life.state)]),
+        false => Ok(()),
+    }
+}
+
+/// The same for many jobs, as if they had all changed at once.
+pub(super) fn change_all(tx: &mut dyn Tx, nexts: &[Next], by: By) -> Result<()> {
+    let mut ended = Vec::new();
+    for Next { job, life, kind, data } in nexts {
+        tx.append(&[event(job, life, *kind, by, data.clone())])?;
+        save(tx, job, life)?;
+        if life.state.is_terminal() && !job.life.state.is_terminal() {
+            ended.push((job.number, life.state));
+        }
+    }
+    resolve_dependants(tx, ended)
+}
+
+fn event<'a>(job: &Record, life: &Life, kind: EventKind, by: By<'a>, data: Value) -> NewEvent<'a> {
+    NewEvent {
         kind,
         number: Some(job.number),
         attempt: (life.attempt > 0).then_some(life.attempt),
@@ -30,20 +60,22 @@ pub(super) fn change(tx: &mut dyn Tx, job: &Record, life: &Life, kind: EventKind
         actor: by.actor,
         state: Some(life.state),
         data,
-    }])?;
-    save(tx, job.number, job.lane, job.life.state, life)?;
-    if life.state.is_terminal() && !job.life.state.is_terminal() {
-        release(tx, job.number, &job.spec)?;
-        resolve_dependants(tx, job.number, life.state)?;
     }
-    Ok(())
 }
 
-fn save(tx: &mut dyn Tx, number: Number, lane: LaneId, from: State, life: &Life) -> Result<()> {
-    tx.save(&[Change { number, lane, from, life }])?;
+/// Records a new life: its row, its run, its name and key, and who has to hear of it.
+fn save(tx: &mut dyn Tx, job: &Record, life: &Life) -> Result<()> {
+    let from = job.life.state;
+    tx.save(&[Change { number: job.number, lane: job.lane, from, life }])?;
     let work = matches!(life.state, State::Pending | State::Scheduled) && from != life.state;
     tx.wake(if work { Topics::JOBS | Topics::WORK } else { Topics::JOBS });
-    Ok(())
+    if let (Some(run), Some(task)) = (job.origin.run_id, &job.origin.task) {
+        tx.note_moved(run, task, from, life.state);
+    }
+    match life.state.is_terminal() && !from.is_terminal() {
+        true => release(tx, job.number, &job.spec),
+        false => Ok(()),
+    }
 }
 
 /// A job that ended owns its name no longer, and its key for a day.
@@ -58,39 +90,48 @@ fn release(tx: &mut dyn Tx, number: Number, spec: &JobSpec) -> Result<()> {
     Ok(())
 }
 
-/// Unblocks or skips the jobs that waited for `source`, and those that waited for them (S9).
-fn resolve_dependants(tx: &mut dyn Tx, source: Number, state: State) -> Result<()> {
-    let mut ended = VecDeque::from([(source, state)]);
-    while let Some((source, state)) = ended.pop_front() {
-        for mut edge in tx.dependants(source)? {
-            if edge.satisfied {
-                continue;
-            }
-            let Some(job) = tx.load(&[edge.number])?.pop() else { continue };
-            if job.life.state != State::Blocked {
-                continue;
-            }
-            let now = tx.now();
-            let (life, kind, data) = if meets(edge.until, state) {
-                edge.satisfied = true;
-                tx.put_edges(&[edge])?;
-                let life = job.life.clone().satisfy(now)?;
-                if life.state == State::Blocked {
-                    save(tx, job.number, job.lane, State::Blocked, &life)?;
-                    continue;
-                }
-                (life, EventKind::Unblocked, json!({ "by": source }))
-            } else {
-                let why = format!("needs job {source}, which is {state}");
-                (job.life.clone().skip(why, now)?, EventKind::Skipped, json!({ "because": source }))
-            };
-            tx.append(&[NewEvent { number: Some(job.number), state: Some(life.state), data, ..NewEvent::of(kind) }])?;
-            save(tx, job.number, job.lane, State::Blocked, &life)?;
-            if life.state.is_terminal() {
-                release(tx, job.number, &job.spec)?;
-                ended.push_back((job.number, life.state));
+/// Unblocks or skips the jobs that waited for those that `ended`, and those that waited for them (S9).
+///
+/// Goes level by level, so that a job which thousands wait for costs a database on the network little more than one.
+pub(super) fn resolve_dependants(tx: &mut dyn Tx, mut ended: Vec<(Number, State)>) -> Result<()> {
+    let mut over: HashSet<Number> = HashSet::new();
+    while !ended.is_empty() {
+        let states: HashMap<Number, State> = ended.drain(..).collect();
+        let mut sources: Vec<Number> = states.keys().copied().collect();
+        sources.sort_unstable();
+        over.extend(&sources);
+        let mut waiting: BTreeMap<Number, Vec<Edge>> = BTreeMap::new();
+        for edge in tx.dependants(&sources)? {
+            if !edge.satisfied && !over.contains(&edge.number) {
+                waiting.entry(edge.number).or_default().push(edge);
             }
         }
+        let numbers: Vec<Number> = waiting.keys().copied().collect();
+        let mut satisfied = Vec::new();
+        for job in tx.load(&numbers)?.into_iter().filter(|job| job.life.state == State::Blocked) {
+            let edges = &waiting[&job.number];
+            let broken = edges.iter().find(|e| !meets(e.until, states[&e.needs]));
+            let now = tx.now();
+            let (life, kind, data) = match broken {
+                Some(edge) => {
+                    let why = format!("needs job {}, which is {}", edge.needs, states[&edge.needs]);
+                    (job.life.clone().skip(why, now)?, EventKind::Skipped, json!({ "because": edge.needs }))
+                }
+                None => {
+                    satisfied.extend(edges.iter().map(|edge| Edge { satisfied: true, ..*edge }));
+                    let life = edges.iter().try_fold(job.life.clone(), |life, _| life.satisfy(now))?;
+                    (life, EventKind::Unblocked, json!({ "by": edges.last().map(|e| e.needs) }))
+                }
+            };
+            if life.state != State::Blocked {
+                tx.append(&[event(&job, &life, kind, By::default(), data)])?;
+            }
+            save(tx, &job, &life)?;
+            if life.state.is_terminal() {
+                ended.push((job.number, life.state));
+            }
+        }
+        tx.put_edges(&satisfied)?;
     }
     Ok(())
 }
@@ -141,20 +182,20 @@ impl Room {
 
     /// One job more.
     pub(super) fn take(&mut self) -> Result<()> {
-        for quota in &mut self.0 {
-            if quota.queued >= quota.max {
-                let Quota { scope, name, max, queued } = quota;
-                return Err(Error::new(
-                    Kind::Limit,
-                    format!("{scope} {name} may have {max} jobs queued, and has {queued}"),
-                )
-                .retry_after(std::time::Duration::from_secs(5))
-                .hint("some have to end first"));
-            }
-            quota.queued += 1;
-        }
-        Ok(())
+        self.0.iter_mut().try_for_each(take)
     }
+}
+
+/// One job more under a limit.
+pub(super) fn take(quota: &mut Quota) -> Result<()> {
+    if quota.queued >= quota.max {
+        let Quota { scope, name, max, queued } = quota;
+        return Err(Error::new(Kind::Limit, format!("{scope} {name} may have {max} jobs queued, and has {queued}"))
+            .retry_after(std::time::Duration::from_secs(5))
+            .hint("some have to end first"));
+    }
+    quota.queued += 1;
+    Ok(())
 }
 
 /// The one job of `number`.

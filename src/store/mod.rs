@@ -9,6 +9,7 @@ mod migrate;
 pub mod postgres;
 mod roles;
 mod rows;
+mod run_rows;
 pub mod sqlite;
 
 use std::ops::{BitAnd, BitOr};
@@ -16,8 +17,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-pub use self::roles::{Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Letters, Outputs, Policies, Prune};
+pub use self::roles::{
+    Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Letters, Outputs, Policies, Prune, RunJobs, Runs,
+};
 pub use self::rows::*;
+pub use self::run_rows::*;
 use crate::error::{Error, Result};
 use crate::time::{Clock, Timestamp};
 
@@ -229,7 +233,9 @@ pub struct Ownership {
 }
 
 /// What an Op sees of a store: one transaction.
-pub trait Tx: Jobs + Edges + Lanes + Leases + History + Letters + Keys + Fleet + Outputs + Policies + Prune {
+pub trait Tx:
+    Jobs + Edges + Lanes + Leases + History + Letters + Keys + Fleet + Outputs + Policies + Prune + Runs + RunJobs
+{
     /// The instant of the transaction.
     fn now(&self) -> Timestamp;
 

@@ -6,11 +6,13 @@ use super::rows::{
     CancelRequest, Change, DeadLetter, Edge, Filter, KeyHolder, Leader, Lease, Letter, LetterFilter, LetterGroup,
     Limits, NamedLimit, NewEvent, NewJob, NewNode, NewWorker, Node, QueueTotals, Quota, Tenant, Worker, WorkerState,
 };
+use super::run_rows::{Run, RunFilter, RunSpec, TaskKind};
 use crate::error::Result;
 use crate::job::lanes::Lane;
 use crate::job::output::Chunk;
+use crate::job::run::Moved;
 use crate::job::view::Said;
-use crate::job::{Attempt, Event, Fence, LaneId, Number, Record, Selector, State, WorkerId};
+use crate::job::{Attempt, Event, Fence, LaneId, Number, Record, RunId, Selector, State, WorkerId};
 use crate::time::{Span, Timestamp};
 
 /// Jobs: rows and their lives.
@@ -37,8 +39,8 @@ pub trait Jobs {
 pub trait Edges {
     /// Stores edges, or their new `satisfied`.
     fn put_edges(&mut self, edges: &[Edge]) -> Result<()>;
-    /// Edges that wait for `needs`.
-    fn dependants(&mut self, needs: Number) -> Result<Vec<Edge>>;
+    /// Edges that wait for any of `needs`.
+    fn dependants(&mut self, needs: &[Number]) -> Result<Vec<Edge>>;
     /// The edges of `number`, with the state of what each needs; none when that was pruned.
     fn needs(&mut self, number: Number) -> Result<Vec<(Edge, Option<State>)>>;
 }
@@ -128,6 +130,47 @@ pub trait Letters {
     fn letters(&mut self, filter: &LetterFilter, before: Option<Number>, limit: usize) -> Result<Vec<Letter>>;
     /// Those that match, counted by fingerprint, the largest group first, at most `limit`.
     fn letter_groups(&mut self, filter: &LetterFilter, limit: usize) -> Result<Vec<LetterGroup>>;
+}
+
+/// Runs: rows and their lives.
+pub trait Runs {
+    /// Stores a run; gives its key in the store, or none where its id is stored already.
+    fn add_run(&mut self, run: &Run, spec: &RunSpec) -> Result<Option<i64>>;
+    /// The run of `id`; nobody else changes it until this transaction ends, if it writes.
+    fn run(&mut self, id: RunId) -> Result<Option<Run>>;
+    /// Records its new life.
+    fn save_run(&mut self, run: &Run) -> Result<()>;
+    /// What it was asked to do.
+    fn run_spec(&mut self, seq: i64) -> Result<RunSpec>;
+    /// Those that match, newest first, below `before`, at most `limit`.
+    fn runs(&mut self, filter: &RunFilter, before: Option<i64>, limit: usize) -> Result<Vec<Run>>;
+    /// Those whose id lies in `low..=high`, at most `limit`.
+    fn find_runs(&mut self, low: RunId, high: RunId, limit: usize) -> Result<Vec<RunId>>;
+    /// Those that take too long, at most `limit`.
+    fn late_runs(&mut self, limit: usize) -> Result<Vec<RunId>>;
+    /// Those that wait for the run `seq`.
+    fn runs_behind(&mut self, seq: i64) -> Result<Vec<RunId>>;
+    /// The limits that unfinished runs of `tenant` have for themselves.
+    fn run_limits(&mut self, tenant: &str) -> Result<Vec<String>>;
+}
+
+/// The jobs of runs.
+pub trait RunJobs {
+    /// Makes jobs tasks of the run `seq`.
+    fn add_tasks(&mut self, seq: i64, tasks: &[(Number, TaskKind)]) -> Result<()>;
+    /// The jobs of the run `seq`, in the order of their numbers; `open`: those that have not ended.
+    fn tasks(&mut self, seq: i64, open: bool) -> Result<Vec<(Number, TaskKind)>>;
+    /// Pending jobs of the run `seq` and their lanes, in the order they are handed out, at most `limit`.
+    fn pending_tasks(&mut self, seq: i64, limit: usize) -> Result<Vec<(Number, LaneId)>>;
+    /// Keeps others from the runs of these jobs until the transaction ends. Called before the jobs are loaded: whoever
+    /// changes a run has it first and its jobs then, so that nobody waits in a circle.
+    fn hold_runs(&mut self, numbers: &[Number]) -> Result<()>;
+    /// The needed tasks of these jobs that made something: (job, task, the task's job).
+    fn results(&mut self, numbers: &[Number]) -> Result<Vec<(Number, String, Number)>>;
+    /// Notes that a job of a run changed its state.
+    fn note_moved(&mut self, run: RunId, task: &str, from: State, to: State);
+    /// Takes the notes on one run.
+    fn next_moved(&mut self) -> Option<(RunId, Moved)>;
 }
 
 /// Names and idempotency keys.

@@ -15,8 +15,9 @@ use super::cgroup::Cgroup;
 use super::exit::{self, Exit};
 use super::heard::Heard;
 use super::live::Live;
-use super::program;
+use super::program::{self, Files};
 use super::pump::{self, pump};
+use super::results;
 use super::spawn::{Child, SpawnError};
 use super::tree::Tree;
 use super::{NOT_STARTED, SWEEP_LIMIT, Shared, sweep};
@@ -66,10 +67,14 @@ impl Attempt {
             Ok(path) => path,
             Err(e) => return self.not_started(125, format!("cannot write the payload: {e}")),
         };
-        let file = payload.as_ref().map(tempfile::TempPath::as_ref);
+        let results = match results::write(&self.shared, &self.job).await {
+            Ok(results) => results,
+            Err(e) => return self.not_started(125, format!("the results of needed tasks cannot be had: {e}")),
+        };
+        let files = Files { payload: payload.as_ref().map(tempfile::TempPath::as_ref), results: &results };
         let cgroup = self.shared.cgroups.as_ref().and_then(|cgroups| cgroups.make(self.job.fence));
         let enter = cgroup.as_ref().map(|cgroup| cgroup.path().to_owned());
-        let program = match program::program(&self.shared, &self.job, self.slot, file, enter) {
+        let program = match program::program(&self.shared, &self.job, self.slot, &files, enter) {
             Ok(program) => program,
             Err(message) => return self.not_started(127, message),
         };
@@ -123,6 +128,7 @@ impl Attempt {
             ran,
             output,
             jitter: super::chance(),
+            in_run: self.job.origin.run_id.is_some(),
         }
     }
 

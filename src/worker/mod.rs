@@ -14,6 +14,7 @@ mod live;
 pub mod program;
 pub mod pump;
 mod resolve;
+mod results;
 mod shift;
 pub mod socket;
 pub mod spawn;
@@ -34,11 +35,12 @@ use self::shift::Worker;
 use self::socket::{Socket, Talkers};
 use self::spawn::Spawner;
 use crate::error::{Kind, Result};
+use crate::job::WorkerId;
 use crate::job::lanes::Offer;
 use crate::job::output::DEFAULT_OUTPUT_CAP;
-use crate::job::{Number, WorkerId};
 use crate::mutant::{Mutant, planted};
 use crate::ops::Op;
+use crate::ops::lease::Only;
 use crate::ops::register::Deregister;
 use crate::ops::turn::{Turn, TurnReply};
 use crate::queue::Queue;
@@ -72,8 +74,8 @@ pub struct Config {
     pub burst: bool,
     /// End after so long without a job.
     pub idle_timeout: Option<Span>,
-    /// Run this job only.
-    pub only: Option<Number>,
+    /// Run this only.
+    pub only: Option<Only>,
     /// It owns the lock on its name, so an earlier worker of this name is dead (S8).
     pub owns_name: bool,
     /// The owner of the name before it died without letting go: it may have left processes behind.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::results::Results;
 use super::spawn::Program;
 use super::{Config, Shared};
 use crate::job::{Fence, Number};
@@ -29,12 +30,20 @@ pub(super) fn worker_marker(config: &Config) -> String {
     format!("ORX_SWEEP={}.{}.", config.store_id, config.name)
 }
 
-/// The program of an attempt in `slot`, with its payload at `payload`, to run in `cgroup`.
+/// Files that an attempt is given.
+pub(super) struct Files<'a> {
+    /// Its payload.
+    pub(super) payload: Option<&'a Path>,
+    /// What tasks made that it needs.
+    pub(super) results: &'a Results,
+}
+
+/// The program of an attempt in `slot`, to run in `cgroup`.
 pub(super) fn program(
     shared: &Shared,
     job: &Leased,
     slot: u32,
-    payload: Option<&Path>,
+    files: &Files,
     cgroup: Option<PathBuf>,
 ) -> Result<Program, String> {
     let config = &shared.config;
@@ -55,14 +64,14 @@ pub(super) fn program(
     let cwd = spec.cwd.as_ref().or(job.captured.cwd.as_ref());
     Ok(Program {
         argv: argv.into_iter().map(OsString::from).collect(),
-        env: environment(shared, job, slot, payload),
+        env: environment(shared, job, slot, files),
         cwd: cwd.map(Into::into),
         stdin: input,
         cgroup,
     })
 }
 
-fn environment(shared: &Shared, job: &Leased, slot: u32, payload: Option<&Path>) -> Vec<(OsString, OsString)> {
+fn environment(shared: &Shared, job: &Leased, slot: u32, files: &Files) -> Vec<(OsString, OsString)> {
     let config = &shared.config;
     let mut env = std::collections::BTreeMap::<OsString, OsString>::new();
     env.insert("PATH".into(), DEFAULT_PATH.into());
@@ -105,8 +114,11 @@ fn environment(shared: &Shared, job: &Leased, slot: u32, payload: Option<&Path>)
     for (name, value) in given.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         set(name, value);
     }
-    if let Some(path) = payload {
+    if let Some(path) = files.payload {
         set("ORX_PAYLOAD_FILE", path.display().to_string());
+    }
+    for (name, path) in files.results.variables() {
+        set(&name, path);
     }
     env.into_iter().collect()
 }

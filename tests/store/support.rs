@@ -247,7 +247,15 @@ impl TestWorker<'_> {
 
     pub async fn end(&self, fence: Fence, cause: Cause, exit_code: Option<i32>) -> Settled {
         let ending = Ending { cause, exit_code, signal: None, error: None };
-        let report = Report { fence, ending, started: None, ran: Span::from_secs(1), output: Vec::new(), jitter: 0.5 };
+        let report = Report {
+            fence,
+            ending,
+            started: None,
+            ran: Span::from_secs(1),
+            output: Vec::new(),
+            jitter: 0.5,
+            in_run: true,
+        };
         self.fixture.queue.call(Settle { reports: vec![report] }).await.unwrap().remove(0)
     }
 }

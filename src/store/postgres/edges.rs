@@ -32,9 +32,11 @@ impl Edges for PgTx<'_> {
         Ok(())
     }
 
-    fn dependants(&mut self, needs: Number) -> Result<Vec<Edge>> {
-        if self.unneeded.contains(&needs) {
-            return Ok(Vec::new()); // looked up with its lock
+    fn dependants(&mut self, needs: &[Number]) -> Result<Vec<Edge>> {
+        // The others were looked up with their locks.
+        let needs: Vec<Number> = needs.iter().copied().filter(|n| !self.unneeded.contains(n)).collect();
+        if needs.is_empty() {
+            return Ok(Vec::new());
         }
         self.rows(sql!("edges_dependants"), values![needs])?.iter().map(edge).collect()
     }

@@ -23,6 +23,7 @@ mod place;
 mod policies;
 mod pool;
 mod prune;
+mod runs;
 mod tx;
 mod wake;
 mod watch;

@@ -35,6 +35,9 @@ impl Prune for PgTx<'_> {
             call(sql!("prune_dead_letters")),
             call(sql!("prune_job_specs")),
             call(sql!("prune_jobs")),
+            call(sql!("prune_run_specs")),
+            call(sql!("prune_runs")),
+            call(sql!("prune_run_tasks")),
         ])?;
         Ok(())
     }

@@ -16,7 +16,7 @@ use super::sql;
 use super::watch::{Moment, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::job::{LaneId, Number, Record};
-use crate::store::{Topics, Tx};
+use crate::store::{MovedRuns, Topics, Tx};
 use crate::time::{Clock, Span, Timestamp};
 
 /// How often a lane is made active again in vain.
@@ -38,6 +38,8 @@ pub(super) struct PgTx<'c> {
     pub(super) conn: &'c mut Conn,
     pub(super) mode: Mode,
     pub(super) buffer: Buffer,
+    /// What happened to runs and is to be looked at yet.
+    pub(super) moved: MovedRuns,
     /// Jobs that this transaction has locked and nobody waits for.
     pub(super) unneeded: HashSet<Number>,
     /// Jobs that this transaction has locked and read, and not given away yet.
@@ -80,6 +82,7 @@ impl<'c> PgTx<'c> {
             conn,
             mode,
             buffer: Buffer::default(),
+            moved: MovedRuns::default(),
             unneeded: HashSet::new(),
             locked: HashMap::new(),
             overdue: None,

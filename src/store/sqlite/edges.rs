@@ -21,8 +21,12 @@ impl Edges for SqliteTx<'_> {
         Ok(())
     }
 
-    fn dependants(&mut self, needs: Number) -> Result<Vec<Edge>> {
-        self.all(sql!("edges_dependants"), [needs], edge)
+    fn dependants(&mut self, needs: &[Number]) -> Result<Vec<Edge>> {
+        let mut edges = Vec::new();
+        for needs in needs {
+            edges.extend(self.all(sql!("edges_dependants"), [needs], edge)?);
+        }
+        Ok(edges)
     }
 
     fn needs(&mut self, number: Number) -> Result<Vec<(Edge, Option<State>)>> {

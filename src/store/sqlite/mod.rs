@@ -16,6 +16,7 @@ mod maintain;
 mod outputs;
 mod policies;
 mod prune;
+mod runs;
 mod tx;
 mod wake;
 

@@ -32,6 +32,9 @@ impl Prune for SqliteTx<'_> {
             sql!("prune_dead_letters"),
             sql!("prune_job_specs"),
             sql!("prune_jobs"),
+            sql!("prune_run_specs"),
+            sql!("prune_runs"),
+            sql!("prune_run_tasks"),
         ] {
             self.execute(statement, [&list])?;
         }

@@ -7,9 +7,9 @@ use rusqlite::{CachedStatement, Connection, Params, Row};
 use uuid::Uuid;
 
 use crate::error::{Error, Kind, Result};
-use crate::job::{Captured, JobId, WorkerId};
+use crate::job::{Captured, JobId, RunId, RunState, WorkerId};
 use crate::store::counts::Counts;
-use crate::store::{Topics, Tx};
+use crate::store::{MovedRuns, Topics, Tx};
 use crate::time::{BootTime, Clock, Span, Timestamp};
 
 /// What a transaction can get at beside the queue.
@@ -27,6 +27,8 @@ pub(super) struct SqliteTx<'c> {
     pub(super) queue: &'c Connection,
     pub(super) reach: Reach<'c>,
     pub(super) counts: Counts,
+    /// What happened to runs and is to be looked at yet.
+    pub(super) moved: MovedRuns,
     /// What surrounded the job stored last, and its text.
     pub(super) captured: Option<(Arc<Captured>, Option<Arc<str>>)>,
     /// The place of the event appended last.
@@ -43,6 +45,7 @@ impl<'c> SqliteTx<'c> {
             queue,
             reach,
             counts: Counts::default(),
+            moved: MovedRuns::default(),
             captured: None,
             last_seq: 0,
             now: clock.now(),
@@ -68,6 +71,7 @@ impl<'c> SqliteTx<'c> {
     /// Drops what a failed work left behind.
     pub(super) fn forget(&mut self) {
         self.counts.clear();
+        self.moved.clear();
         self.topics = Topics::NONE;
     }
 
@@ -141,6 +145,18 @@ impl FromSql for Column<JobId> {
 impl FromSql for Column<WorkerId> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         uuid(value).map(|id| Self(WorkerId(id)))
+    }
+}
+
+impl FromSql for Column<RunId> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        uuid(value).map(|id| Self(RunId(id)))
+    }
+}
+
+impl FromSql for Column<RunState> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        word(value, RunState::parse)
     }
 }
 

@@ -280,3 +280,59 @@ CREATE TABLE nodes (
     ttl          bigint NOT NULL,
     expires_at   bigint NOT NULL
 ) WITH (fillfactor = 50);
+
+-- Groups of jobs made together; what a run was asked to do is in run_specs and never rewritten.
+-- What is counted are its tasks, not what runs when they have ended.
+CREATE TABLE runs (
+    seq           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id            uuid NOT NULL UNIQUE,
+    name          text NOT NULL,
+    tenant        text NOT NULL,
+    created_at    bigint NOT NULL,
+    fail_fast     boolean NOT NULL,
+    on_complete   boolean NOT NULL,
+    timeout       bigint,
+    -- The limit that its jobs share.
+    limit_key     text,
+    schedule_id   uuid,
+    occurrence_id uuid,
+    scheduled_for bigint,
+    replay_of     uuid,
+    reason        text,
+    state         text NOT NULL CHECK (state IN ('running','done','failed','cancelled')),
+    open          integer NOT NULL CHECK (open >= 0),
+    failed        integer NOT NULL CHECK (failed >= 0),
+    cancelled     integer NOT NULL CHECK (cancelled >= 0),
+    skipped       integer NOT NULL CHECK (skipped >= 0),
+    stop          text,
+    timed_out     boolean NOT NULL,
+    cancels       integer NOT NULL,
+    result        text,
+    ends          integer NOT NULL,
+    -- The run that it waits for.
+    behind        bigint,
+    started_at    bigint,
+    finished_at   bigint,
+    timeout_at    bigint,
+    CHECK ((state = 'running') = (finished_at IS NULL)),
+    CHECK (state = 'running' OR open = 0)
+) WITH (fillfactor = 50);
+CREATE INDEX runs_running ON runs (tenant, seq) WHERE state = 'running';
+CREATE INDEX runs_timeout ON runs (timeout_at) WHERE timeout_at IS NOT NULL;
+CREATE INDEX runs_behind ON runs (behind) WHERE behind IS NOT NULL;
+CREATE INDEX runs_schedule ON runs (schedule_id, seq) WHERE schedule_id IS NOT NULL;
+
+CREATE TABLE run_specs (
+    seq      bigint PRIMARY KEY,
+    spec     text NOT NULL,
+    captured text NOT NULL
+);
+
+-- The jobs of a run: `always` ones outlive its end, the `last` one runs when the others have ended.
+CREATE TABLE run_tasks (
+    run    bigint NOT NULL,
+    number bigint NOT NULL,
+    kind   text NOT NULL CHECK (kind IN ('task','always','last')),
+    PRIMARY KEY (run, number)
+);
+CREATE UNIQUE INDEX run_tasks_number ON run_tasks (number);

@@ -1,1 +1,1 @@
-SELECT number, needs, until, satisfied FROM job_dependencies WHERE needs = $1 ORDER BY number
+SELECT number, needs, until, satisfied FROM job_dependencies WHERE needs = ANY($1::bigint[]) ORDER BY number, needs

@@ -255,3 +255,59 @@ CREATE TABLE nodes (
     boot         TEXT NOT NULL,
     expires_boot INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Groups of jobs made together; what a run was asked to do is in run_specs and never rewritten.
+-- What is counted are its tasks, not what runs when they have ended.
+CREATE TABLE runs (
+    seq           INTEGER PRIMARY KEY AUTOINCREMENT,
+    id            BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
+    name          TEXT NOT NULL,
+    tenant        TEXT NOT NULL,
+    created_at    INTEGER NOT NULL,
+    fail_fast     INTEGER NOT NULL CHECK (fail_fast IN (0, 1)),
+    on_complete   INTEGER NOT NULL CHECK (on_complete IN (0, 1)),
+    timeout       INTEGER,
+    -- The limit that its jobs share.
+    limit_key     TEXT,
+    schedule_id   BLOB,
+    occurrence_id BLOB,
+    scheduled_for INTEGER,
+    replay_of     BLOB,
+    reason        TEXT,
+    state         TEXT NOT NULL CHECK (state = 'running' OR state = 'done' OR state = 'failed' OR state = 'cancelled'),
+    open          INTEGER NOT NULL CHECK (open >= 0),
+    failed        INTEGER NOT NULL CHECK (failed >= 0),
+    cancelled     INTEGER NOT NULL CHECK (cancelled >= 0),
+    skipped       INTEGER NOT NULL CHECK (skipped >= 0),
+    stop          TEXT,
+    timed_out     INTEGER NOT NULL CHECK (timed_out IN (0, 1)),
+    cancels       INTEGER NOT NULL,
+    result        TEXT,
+    ends          INTEGER NOT NULL,
+    -- The run that it waits for.
+    behind        INTEGER,
+    started_at    INTEGER,
+    finished_at   INTEGER,
+    timeout_at    INTEGER,
+    CHECK ((state = 'running') = (finished_at IS NULL)),
+    CHECK (state = 'running' OR open = 0)
+) STRICT;
+CREATE INDEX runs_running ON runs (tenant, seq) WHERE state = 'running';
+CREATE INDEX runs_timeout ON runs (timeout_at) WHERE timeout_at IS NOT NULL;
+CREATE INDEX runs_behind ON runs (behind) WHERE behind IS NOT NULL;
+CREATE INDEX runs_schedule ON runs (schedule_id, seq) WHERE schedule_id IS NOT NULL;
+
+CREATE TABLE run_specs (
+    seq      INTEGER PRIMARY KEY,
+    spec     TEXT NOT NULL,
+    captured TEXT NOT NULL
+) STRICT;
+
+-- The jobs of a run: `always` ones outlive its end, the `last` one runs when the others have ended.
+CREATE TABLE run_tasks (
+    run    INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    kind   TEXT NOT NULL CHECK (kind = 'task' OR kind = 'always' OR kind = 'last'),
+    PRIMARY KEY (run, number)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX run_tasks_number ON run_tasks (number);

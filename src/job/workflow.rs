@@ -1,0 +1,355 @@
+//! A workflow: tasks that need each other, as a file or body describes them.
+//!
+//! What was given is stored as it is; the options in effect are computed from it here, the same for whoever asks.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::JobSpec;
+use super::spec::word;
+use crate::error::{Error, Result};
+use crate::time::Span;
+
+/// The most tasks of a workflow.
+pub const MAX_TASKS: usize = 10_000;
+/// The task name of the job that runs before the others.
+pub const ON_START: &str = "on_start";
+/// The task name of the job that runs when the others have ended.
+pub const ON_COMPLETE: &str = "on_complete";
+
+/// Whether tasks run side by side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// As far as their needs allow.
+    #[default]
+    Parallel,
+    /// One at a time, in the order of the file as far as their needs allow.
+    Sequential,
+}
+
+/// What the failure of a task means for the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// Running ones are cancelled, the rest is skipped.
+    #[default]
+    FailFast,
+    /// Those that do not need it go on.
+    Continue,
+}
+
+/// A workflow with the options in effect.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workflow {
+    /// What people call it.
+    pub name: String,
+    /// Who its jobs belong to.
+    pub tenant: String,
+    /// Whether tasks run side by side.
+    pub mode: Mode,
+    /// How many may run at once.
+    pub max_parallel: Option<u32>,
+    /// How long a run may take.
+    pub timeout: Option<Span>,
+    /// What the failure of a task means.
+    pub on_failure: OnFailure,
+    /// The tasks, in the order of the file.
+    pub tasks: Vec<Task>,
+    /// What runs before the first task.
+    pub on_start: Option<JobSpec>,
+    /// What runs after the last task, with the report on its standard input.
+    pub on_complete: Option<JobSpec>,
+}
+
+/// One task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// Its name.
+    pub name: String,
+    /// The places in [`Workflow::tasks`] of those that it needs.
+    pub needs: Vec<usize>,
+    /// It runs however those that it needs ended.
+    pub always: bool,
+    /// What it does, with the defaults where it says nothing.
+    pub spec: JobSpec,
+}
+
+/// Where something stands in what was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// In this task, from 0.
+    pub task: Option<usize>,
+    /// At this key; empty: the whole.
+    pub key: String,
+}
+
+/// What is wrong with a workflow, and where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flaw {
+    /// Where.
+    pub place: Place,
+    /// What, for a person.
+    pub message: String,
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<Flaw> for Error {
+    fn from(flaw: Flaw) -> Self {
+        Error::usage(flaw.message)
+    }
+}
+
+type Checked<T> = std::result::Result<T, Flaw>;
+type Options = Map<String, Value>;
+
+fn flaw<T>(task: Option<usize>, key: &str, message: impl Into<String>) -> Checked<T> {
+    Err(Flaw { place: Place { task, key: key.into() }, message: message.into() })
+}
+
+/// Options that are maps: a task adds to them, key by key.
+const MERGED: [&str; 3] = ["env", "label", "require"];
+/// Options of a job that have no meaning for a task, and why.
+const REFUSED: [(&str, &str); 4] = [
+    ("on_conflict", "is for jobs with a name of their own"),
+    ("idempotency_key", "is for jobs that are submitted by themselves"),
+    ("restart", "is for services, and a task has to end"),
+    ("tenant", "is one for all tasks: it belongs into defaults"),
+];
+
+impl Workflow {
+    /// Reads what was given.
+    ///
+    /// # Errors
+    /// The first flaw, with its place.
+    pub fn read(given: &Value) -> Checked<Workflow> {
+        let Value::Object(map) = given else { return flaw(None, "", "a workflow is a table with name and task") };
+        let mut map = map.clone();
+        let Some(name) = take::<String>(&mut map, "name")? else { return flaw(None, "", "the workflow has no name") };
+        name_is_good(&name).or_else(|e| flaw(None, "name", e))?;
+        let mode = take(&mut map, "mode")?.unwrap_or_default();
+        let max_parallel = take::<u32>(&mut map, "max_parallel")?;
+        if max_parallel == Some(0) {
+            return flaw(None, "max_parallel", "max_parallel is zero");
+        }
+        let timeout = take::<Span>(&mut map, "timeout")?;
+        if timeout.is_some_and(|t| t == Span::ZERO) {
+            return flaw(None, "timeout", "timeout is zero");
+        }
+        let on_failure = take(&mut map, "on_failure")?.unwrap_or_default();
+        let mut reader = Reader { defaults: take(&mut map, "defaults")?.unwrap_or_default(), limited: None };
+        reader.limited = match mode {
+            Mode::Sequential => Some("mode = \"sequential\""),
+            Mode::Parallel => max_parallel.map(|_| "max_parallel"),
+        };
+        let tenant = reader.check_defaults()?;
+        let mut hook = |key: &str| map.remove(key).map(|given| reader.hook(key, given)).transpose();
+        let (on_start, on_complete) = (hook(ON_START)?, hook(ON_COMPLETE)?);
+        let key = if map.contains_key("tasks") { "tasks" } else { "task" };
+        let given: Vec<Options> = take(&mut map, key)?.unwrap_or_default();
+        if let Some(key) = map.keys().next() {
+            return flaw(None, key, format!("unknown field `{key}`"));
+        }
+        let tasks = reader.tasks(given)?;
+        let workflow = Workflow { name, tenant, mode, max_parallel, timeout, on_failure, tasks, on_start, on_complete };
+        workflow.order()?;
+        Ok(workflow)
+    }
+
+    /// How many jobs may run at once; none: no limit.
+    pub fn width(&self) -> Option<u32> {
+        match self.mode {
+            Mode::Sequential => Some(1),
+            Mode::Parallel => self.max_parallel,
+        }
+    }
+}
+
+fn take<T: DeserializeOwned>(map: &mut Options, key: &str) -> Checked<Option<T>> {
+    let Some(value) = map.remove(key) else { return Ok(None) };
+    serde_json::from_value(value).map(Some).or_else(|e| flaw(None, key, format!("{key}: {e}")))
+}
+
+/// What a name may consist of; it is part of variables, files and routes.
+fn name_is_good(name: &str) -> std::result::Result<(), String> {
+    word("name", Some(name)).map_err(|e| e.message().to_owned())
+}
+
+/// Reads tasks and hooks.
+struct Reader {
+    defaults: Options,
+    /// The option that takes the jobs' one limit.
+    limited: Option<&'static str>,
+}
+
+impl Reader {
+    /// Gives the tenant.
+    fn check_defaults(&mut self) -> Checked<String> {
+        let bad = |key: &str| REFUSED.iter().find(|(k, _)| *k == key).filter(|(k, _)| *k != "tenant");
+        for key in self.defaults.keys() {
+            if let Some((key, why)) = bad(key) {
+                return flaw(None, "defaults", format!("defaults: {key} {why}"));
+            }
+            if ["name", "needs", "always"].contains(&key.as_str()) {
+                return flaw(None, "defaults", format!("defaults: {key} belongs to each task"));
+            }
+        }
+        same_word(&mut self.defaults);
+        let spec = spec_of(&self.defaults).or_else(|(key, e)| flaw(None, "defaults", format!("defaults: {key}{e}")))?;
+        Ok(spec.tenant().to_owned())
+    }
+
+    fn hook(&self, key: &str, given: Value) -> Checked<JobSpec> {
+        let options = match given {
+            Value::Object(map) => map,
+            Value::Array(_) => Map::from_iter([("command".to_owned(), given)]),
+            _ => return flaw(None, key, format!("{key} is a command, such as [\"notify\", \"ops\"]")),
+        };
+        self.effective(options).or_else(|(_, e)| flaw(None, key, format!("{key}: {e}")))
+    }
+
+    fn tasks(&self, given: Vec<Options>) -> Checked<Vec<Task>> {
+        match given.len() {
+            0 => return flaw(None, "", "the workflow has no task"),
+            1..=MAX_TASKS => {}
+            n => return flaw(Some(MAX_TASKS), "", format!("{n} tasks, and at most {MAX_TASKS} are allowed")),
+        }
+        let mut places: HashMap<String, usize> = HashMap::with_capacity(given.len());
+        for (i, options) in given.iter().enumerate() {
+            let name = task_name(i, options)?;
+            if let Some(first) = places.insert(name.to_owned(), i) {
+                return flaw(Some(i), "name", format!("task {name} is there twice, as number {} too", first + 1));
+            }
+        }
+        given.into_iter().enumerate().map(|(i, options)| self.task(i, options, &places)).collect()
+    }
+
+    fn task(&self, i: usize, mut options: Options, places: &HashMap<String, usize>) -> Checked<Task> {
+        let name = task_name(i, &options)?.to_owned();
+        options.remove("name");
+        let in_task = |f: Flaw| Flaw {
+            place: Place { task: Some(i), key: f.place.key },
+            message: format!("task {name}: {}", f.message),
+        };
+        let always = take::<bool>(&mut options, "always").map_err(in_task)?.unwrap_or_default();
+        let needs = take::<Words>(&mut options, "needs").map_err(in_task)?.unwrap_or_default();
+        let mut found = Vec::with_capacity(needs.0.len());
+        for need in &needs.0 {
+            match places.get(need) {
+                Some(place) if *place == i => return flaw(Some(i), "needs", format!("task {name} needs itself")),
+                Some(place) if !found.contains(place) => found.push(*place),
+                Some(_) => {}
+                None => return flaw(Some(i), "needs", format!("task {name} needs {need}, which is no task")),
+            }
+        }
+        for (key, why) in REFUSED {
+            if options.contains_key(key) {
+                return flaw(Some(i), key, format!("task {name}: {key} {why}"));
+            }
+        }
+        let spec = self.effective(options).or_else(|(key, e)| flaw(Some(i), &key, format!("task {name}: {e}")))?;
+        Ok(Task { name, needs: found, always, spec })
+    }
+
+    /// The defaults with `options` over them. An error comes with its key.
+    fn effective(&self, mut options: Options) -> std::result::Result<JobSpec, (String, String)> {
+        same_word(&mut options);
+        let mut all = self.defaults.clone();
+        let other = match (options.contains_key("command"), options.contains_key("handler")) {
+            (true, false) => ["handler", "payload"],
+            (false, true) => ["command", "stdin"],
+            _ => ["", ""],
+        };
+        all.retain(|key, _| !other.contains(&key.as_str()));
+        if options.contains_key("at") {
+            all.remove("delay");
+        }
+        if options.contains_key("delay") {
+            all.remove("at");
+        }
+        for (key, value) in options {
+            match (all.get_mut(&key), value) {
+                (Some(Value::Object(old)), Value::Object(new)) if MERGED.contains(&key.as_str()) => old.extend(new),
+                (_, value) => _ = all.insert(key, value),
+            }
+        }
+        let spec = spec_of(&all).map_err(|(key, e)| (key.clone(), format!("{key}{e}")))?;
+        let first = |e: &str| e.split([' ', ':']).next().unwrap_or_default().to_owned();
+        spec.check().map_err(|e| (first(e.message()), e.message().to_owned()))?;
+        match (&spec.limit, self.limited) {
+            (Some(_), Some(other)) => Err(("limit".into(), format!("limit and {other} exclude each other"))),
+            _ => Ok(spec),
+        }
+    }
+}
+
+fn task_name(i: usize, options: &Options) -> Checked<&str> {
+    let Some(Value::String(name)) = options.get("name") else {
+        return flaw(Some(i), "", format!("task number {} has no name", i + 1));
+    };
+    name_is_good(name).or_else(|e| flaw(Some(i), "name", format!("task number {}: {e}", i + 1)))?;
+    match name.as_str() {
+        ON_START | ON_COMPLETE => flaw(Some(i), "name", format!("the name {name} is not free: it is a hook's")),
+        name => Ok(name),
+    }
+}
+
+/// `labels` is `label`.
+fn same_word(options: &mut Options) {
+    if let Some(labels) = options.remove("labels") {
+        options.entry("label").or_insert(labels);
+    }
+}
+
+/// The job of these options. An error comes with the key that is to blame.
+fn spec_of(options: &Options) -> std::result::Result<JobSpec, (String, String)> {
+    let read = |options: Options| serde_json::from_value::<JobSpec>(Value::Object(options));
+    let Err(error) = read(options.clone()).map(drop) else {
+        return read(options.clone()).map_err(|e| (String::new(), e.to_string()));
+    };
+    for (key, value) in options {
+        if let Err(e) = read(Map::from_iter([(key.clone(), value.clone())])) {
+            let text = e.to_string();
+            // serde lists every field there is; the word that was not understood says enough.
+            return Err(match text.split_once(", expected one of") {
+                Some(_) => (key.clone(), " is no option of a job".into()),
+                None => (key.clone(), format!(": {text}")),
+            });
+        }
+    }
+    Err((String::new(), error.to_string()))
+}
+
+/// One word or several.
+#[derive(Default)]
+struct Words(Vec<String>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        match Value::deserialize(d)? {
+            Value::String(one) => Ok(Self(vec![one])),
+            many => serde_json::from_value(many).map(Self).map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+/// The workflow of a body.
+///
+/// # Errors
+/// `Usage`, naming the task and the field.
+pub fn read(given: &Value) -> Result<Workflow> {
+    Ok(Workflow::read(given)?)
+}
+
+#[cfg(test)]
+#[path = "workflow_tests.rs"]
+mod tests;

@@ -1,0 +1,47 @@
+//! Runs: groups of jobs made together, and what the ends of their jobs mean for them (S19).
+
+pub mod cancel;
+mod follow;
+pub mod replay;
+mod start;
+pub mod submit;
+pub mod view;
+
+#[allow(unused_imports)] // schedules cancel and start runs too
+pub(super) use self::cancel::cancel_run;
+pub(super) use self::follow::{follow, time_out};
+pub use self::start::Started;
+#[allow(unused_imports)]
+pub(super) use self::start::{NewRun, start};
+
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::job::RunId;
+use crate::job::ids::RunName;
+use crate::store::{Run, RunFilter, Tx};
+
+/// The run that one word names.
+fn find(tx: &mut dyn Tx, name: &RunName) -> Result<Run> {
+    let id = match name {
+        RunName::Id(id) => Some(*id),
+        RunName::Last => tx.runs(&RunFilter::default(), None, 1)?.pop().map(|run| run.id),
+        RunName::Prefix(hex) => {
+            let end = |fill| {
+                let digits: String = hex.chars().chain(std::iter::repeat(fill)).take(32).collect();
+                u128::from_str_radix(&digits, 16).map(|n| RunId(Uuid::from_u128(n)))
+            };
+            let bad = |_| Error::usage(format!("{hex:?} is not the start of an id"));
+            let found = tx.find_runs(end('0').map_err(bad)?, end('f').map_err(bad)?, 2)?;
+            if found.len() > 1 {
+                return Err(Error::usage(format!("{hex} is the start of several ids")).hint("use more of it"));
+            }
+            found.first().copied()
+        }
+    };
+    let run = id.map(|id| tx.run(id)).transpose()?.flatten();
+    run.ok_or_else(|| match name {
+        RunName::Last => Error::not_found("there is no run yet").hint("'orx workflow submit FILE' stores one"),
+        name => Error::not_found(format!("no run {name}")).hint("'orx workflow list' shows what there is"),
+    })
+}

@@ -1,0 +1,76 @@
+//! Submitting a workflow.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::super::{Access, Caller, Op, Scopes};
+use super::start::{self, NewRun, Started};
+use crate::error::Result;
+use crate::job::{Captured, RunId};
+use crate::store::Tx;
+
+/// Stores a run of a workflow with all its jobs: all of it or nothing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SubmitRun {
+    /// The id that the caller made; the same makes no second run.
+    pub id: RunId,
+    /// The workflow as it was given.
+    pub workflow: Value,
+    /// What surrounds its jobs.
+    #[serde(default)]
+    pub captured: Arc<Captured>,
+    /// The run whose end it waits for.
+    #[serde(default)]
+    pub behind: Option<RunId>,
+}
+
+impl Op for SubmitRun {
+    type Reply = Started;
+    const NAME: &'static str = "submit_run";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        scopes(&self.workflow)
+    }
+
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Started> {
+        let new = NewRun {
+            id: self.id,
+            workflow: &self.workflow,
+            captured: Arc::clone(&self.captured),
+            schedule_id: None,
+            occurrence_id: None,
+            scheduled_for: None,
+            behind: self.behind,
+            reason: None,
+            replay: None,
+        };
+        start::start(tx, caller, new)
+    }
+
+    fn check(&self) -> String {
+        format!("orx workflow show {}", self.id)
+    }
+
+    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Started>> {
+        Ok(start::existing(tx, self.id)?.map(|found| Started { existing: false, ..found }))
+    }
+}
+
+/// Raw commands anywhere in it need their own scope.
+fn scopes(workflow: &Value) -> Scopes {
+    fn has_command(value: &Value, hook: bool) -> bool {
+        match value {
+            Value::Array(_) => hook,
+            value => value.get("command").is_some(),
+        }
+    }
+    let tasks = ["task", "tasks"].iter().filter_map(|key| workflow.get(key)?.as_array()).flatten();
+    let mut hooks = ["on_start", "on_complete", "defaults"].iter().filter_map(|key| workflow.get(key));
+    match tasks.into_iter().any(|task| has_command(task, false)) || hooks.any(|hook| has_command(hook, true)) {
+        true => Scopes::SUBMIT.and(Scopes::EXEC),
+        false => Scopes::SUBMIT,
+    }
+}

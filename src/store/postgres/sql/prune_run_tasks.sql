@@ -1,0 +1,1 @@
+DELETE FROM run_tasks WHERE number = ANY($1::bigint[])

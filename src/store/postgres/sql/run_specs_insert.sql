@@ -1,0 +1,1 @@
+INSERT INTO run_specs (seq, spec, captured) VALUES ($1, $2, $3)

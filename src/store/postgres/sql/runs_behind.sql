@@ -1,0 +1,1 @@
+SELECT id FROM runs WHERE behind = $1 ORDER BY seq

@@ -1,0 +1,1 @@
+SELECT seq FROM runs WHERE id = $1 FOR NO KEY UPDATE

@@ -1,0 +1,1 @@
+SELECT spec, captured FROM run_specs WHERE seq = ?1

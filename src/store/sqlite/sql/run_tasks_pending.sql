@@ -1,0 +1,2 @@
+SELECT j.number, j.lane FROM run_tasks t JOIN jobs j ON j.number = t.number
+WHERE t.run = ?1 AND j.state = 'pending' ORDER BY j.priority DESC, j.number LIMIT ?2

@@ -1,0 +1,57 @@
+//! What needed tasks made, as files for a task: `ORX_RESULT_<TASK>`.
+
+use std::io::Write as _;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::Shared;
+use crate::error::{Error, Result};
+use crate::ops::jobs::GetJobs;
+use crate::ops::lease::Leased;
+
+/// Files with what needed tasks made; gone when dropped.
+#[derive(Default)]
+pub(super) struct Results {
+    /// Tasks and the names of their files.
+    files: Vec<(String, String)>,
+    dir: Option<TempDir>,
+}
+
+impl Results {
+    /// Variables and paths: `ORX_RESULT_` with the task as it is called, and in capitals.
+    pub(super) fn variables(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        let dir = self.dir.as_ref().map(|dir| dir.path().to_owned()).unwrap_or_default();
+        self.files.iter().flat_map(move |(task, file)| {
+            let word: String = task.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+            let path = dir.join(file).display().to_string();
+            [(format!("ORX_RESULT_{word}"), path.clone()), (format!("ORX_RESULT_{}", word.to_ascii_uppercase()), path)]
+        })
+    }
+}
+
+/// Writes what the needed tasks of `job` made, one at a time: each may be a megabyte.
+///
+/// # Errors
+/// What the store says, or that files cannot be written.
+pub(super) async fn write(shared: &Shared, job: &Leased) -> Result<Results> {
+    if job.results.is_empty() {
+        return Ok(Results::default());
+    }
+    let dir = tempfile::Builder::new().prefix("orx-results-").tempdir()?; // mode 0700
+    let mut files = Vec::with_capacity(job.results.len());
+    for (n, (task, number)) in job.results.iter().enumerate() {
+        let jobs = shared.persist(&GetJobs { numbers: vec![*number], detail: false }).await?;
+        let result = jobs.into_iter().next().and_then(|job| job.result);
+        // As it was handed over: JSON, or else text.
+        let text = match result {
+            Some(Value::String(text)) => text,
+            Some(value) => value.to_string(),
+            None => return Err(Error::not_found(format!("the result of task {task} is gone"))),
+        };
+        let file = n.to_string();
+        std::fs::File::create_new(dir.path().join(&file))?.write_all(text.as_bytes())?;
+        files.push((task.clone(), file));
+    }
+    Ok(Results { files, dir: Some(dir) })
+}

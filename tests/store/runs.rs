@@ -1,0 +1,443 @@
+use orx::error::{Kind, Result};
+use orx::job::ids::RunName;
+use orx::job::lanes::Offer;
+use orx::job::spec::Bytes;
+use orx::job::state::Cause;
+use orx::job::{Fence, JobId, Number, RunId, RunState};
+use orx::ops::cancel::Cancel;
+use orx::ops::events::ReadEvents;
+use orx::ops::jobs::GetJobs;
+use orx::ops::lease::{Lease, Only};
+use orx::ops::prune::{Prunable, Prune};
+use orx::ops::retry::Retry;
+use orx::ops::runs::Started;
+use orx::ops::runs::cancel::CancelRun;
+use orx::ops::runs::replay::ReplayRun;
+use orx::ops::runs::submit::SubmitRun;
+use orx::ops::runs::view::{GetRun, ListRuns, RunView};
+use orx::ops::say::Say;
+use orx::time::{Span, Timestamp};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::support::*;
+
+/// A workflow of `name:need,need` words; `!` before a name makes it an always task.
+fn workflow(tasks: &str, more: Value) -> Value {
+    let task = |word: &str| {
+        let (name, needs) = word.split_once(':').unwrap_or((word, ""));
+        let needs: Vec<&str> = needs.split(',').filter(|n| !n.is_empty()).collect();
+        let always = name.starts_with('!');
+        json!({ "name": name.trim_start_matches('!'), "needs": needs, "always": always, "command": ["true"] })
+    };
+    let mut all = json!({ "name": "flow", "task": tasks.split_whitespace().map(task).collect::<Vec<_>>() });
+    all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    all
+}
+
+fn submission_of(workflow: Value, behind: Option<RunId>) -> SubmitRun {
+    SubmitRun { id: RunId(Uuid::now_v7()), workflow, captured: Default::default(), behind }
+}
+
+struct Flow<'f> {
+    f: &'f Fixture,
+    id: RunId,
+}
+
+impl<'f> Flow<'f> {
+    async fn try_start(f: &'f Fixture, workflow: Value) -> Result<Started> {
+        f.queue.call(submission_of(workflow, None)).await
+    }
+
+    async fn behind(f: &'f Fixture, run: RunId, tasks: &str, more: Value) -> Flow<'f> {
+        let id = f.queue.call(submission_of(workflow(tasks, more), Some(run))).await.unwrap().id;
+        Flow { f, id }
+    }
+
+    async fn start(f: &'f Fixture, tasks: &str, more: Value) -> Flow<'f> {
+        let id = Self::try_start(f, workflow(tasks, more)).await.unwrap().id;
+        Flow { f, id }
+    }
+
+    async fn view(&self) -> RunView {
+        self.f.queue.call(GetRun { run: RunName::Id(self.id), options: false }).await.unwrap()
+    }
+
+    async fn state(&self) -> RunState {
+        self.view().await.state
+    }
+
+    /// `task=state` of all tasks.
+    async fn tasks(&self) -> String {
+        let tasks = self.view().await.tasks.into_iter();
+        tasks.map(|t| format!("{}={}", t.task, t.state)).collect::<Vec<_>>().join(" ")
+    }
+
+    async fn number(&self, task: &str) -> Number {
+        let tasks = self.view().await.tasks;
+        tasks.iter().find(|t| t.task == task).unwrap_or_else(|| panic!("no task {task}")).job.unwrap()
+    }
+
+    async fn cancel(&self) -> RunState {
+        let op = CancelRun { run: RunName::Id(self.id), reason: None, how: Default::default() };
+        self.f.queue.call(op).await.unwrap().state
+    }
+
+    async fn replay(&self, from: Option<&str>, failed: bool) -> Result<Flow<'f>> {
+        let id = RunId(Uuid::now_v7());
+        let run = RunName::Id(self.id);
+        self.f
+            .queue
+            .call(ReplayRun { id, run, from: from.map(Into::into), failed, reason: Some("why".into()) })
+            .await?;
+        Ok(Flow { f: self.f, id })
+    }
+}
+
+/// Takes the one job that may run, which must be that of `task`.
+async fn take(w: &TestWorker<'_>, task: &str) -> Fence {
+    let jobs = w.lease(1).await;
+    assert_eq!(jobs.iter().map(|j| j.origin.task.clone().unwrap()).collect::<Vec<_>>(), [task]);
+    jobs[0].fence
+}
+
+async fn run(w: &TestWorker<'_>, task: &str, code: i32) {
+    w.exit(take(w, task).await, code).await;
+}
+
+/// The kinds of the events of runs.
+async fn told(f: &Fixture) -> String {
+    let events = f.queue.call(ReadEvents { after: 0, limit: 1000 }).await.unwrap();
+    let runs = events.iter().filter(|e| e.kind.as_str().starts_with("run_")).map(|e| e.kind.as_str());
+    runs.collect::<Vec<_>>().join(" ")
+}
+
+on_every_store! {
+    async fn a_run_is_done_when_its_tasks_are(f: Fixture) {
+        let flow = Flow::start(f, "a b:a c:a d:b,c", json!({})).await;
+        let w = f.worker("w", Offer::default()).await;
+        assert_eq!(flow.tasks().await, "a=pending b=blocked c=blocked d=blocked");
+        for task in ["a", "b", "c", "d"] {
+            assert_eq!(flow.state().await, RunState::Running);
+            run(&w, task, 0).await;
+        }
+        let view = flow.view().await;
+        assert_eq!((view.state, view.finished_at), (RunState::Done, Some(view.started_at.unwrap())));
+        assert_eq!(told(f).await, "run_started run_ended");
+        let job = f.job(flow.number("b").await).await;
+        assert_eq!((job.run_id, job.task.as_deref()), (Some(flow.id), Some("b")));
+        assert_eq!(job.id, JobId::of_task(flow.id, "b"));
+    }
+
+    async fn the_same_id_makes_no_second_run(f: Fixture) {
+        let op = submission_of(workflow("a", json!({})), None);
+        assert!(!f.queue.call(op.clone()).await.unwrap().existing);
+        assert!(f.queue.call(op).await.unwrap().existing);
+        assert_eq!(f.queue.call(ListRuns { limit: 10, ..Default::default() }).await.unwrap().len(), 1);
+    }
+
+    async fn what_makes_no_sense_leaves_nothing(f: Fixture) {
+        for bad in [workflow("a:b b:a", json!({})), workflow("a a", json!({})), workflow("a:x", json!({}))] {
+            assert_eq!(Flow::try_start(f, bad).await.unwrap_err().kind(), Kind::Usage);
+        }
+        assert!(f.queue.call(ListRuns { limit: 10, ..Default::default() }).await.unwrap().is_empty());
+    }
+
+    async fn s19_fail_fast_cancels_what_runs_and_skips_the_rest_with_the_failing_settle(f: Fixture) {
+        let flow = Flow::start(f, "a b c d:a e:b", json!({ "max_parallel": 2 })).await;
+        let w = f.worker("w", Offer::default()).await;
+        let (a, b) = (take(&w, "a").await, take(&w, "b").await);
+        w.exit(a, 1).await;
+        assert_eq!(flow.tasks().await, "a=failed b=running c=skipped d=skipped e=skipped");
+        assert!(f.job(b.number).await.cancel_requested_at.is_some());
+        assert_eq!(flow.state().await, RunState::Running, "b has not ended");
+        w.end(b, Cause::Cancel, None).await;
+        assert_eq!(flow.tasks().await, "a=failed b=cancelled c=skipped d=skipped e=skipped");
+        let view = flow.view().await;
+        assert_eq!((view.state, view.reason.as_deref()), (RunState::Failed, Some("task a failed")));
+        assert_eq!(told(f).await, "run_started run_stopped run_ended");
+    }
+
+    async fn s19_continue_lets_independent_branches_run(f: Fixture) {
+        let flow = Flow::start(f, "a b c:a d:b e:c,d", json!({ "on_failure": "continue" })).await;
+        let w = f.worker("w", Offer::default()).await;
+        run(&w, "a", 1).await;
+        assert_eq!(flow.tasks().await, "a=failed b=pending c=skipped d=blocked e=skipped");
+        run(&w, "b", 0).await;
+        run(&w, "d", 0).await;
+        assert_eq!(flow.state().await, RunState::Failed);
+    }
+
+    async fn s19_retries_belong_to_the_task(f: Fixture) {
+        let defaults = json!({ "defaults": { "max_attempts": 2, "backoff": "0s" } });
+        let flow = Flow::start(f, "a b", defaults).await;
+        let w = f.worker("w", Offer::default()).await;
+        let a = take(&w, "a").await;
+        w.exit(a, 1).await;
+        assert_eq!(flow.tasks().await, "a=pending b=pending");
+        run(&w, "a", 0).await;
+        run(&w, "b", 0).await;
+        assert_eq!(flow.state().await, RunState::Done);
+    }
+
+    async fn s19_always_tasks_run_whatever_becomes_of_those_they_need(f: Fixture) {
+        let flow = Flow::start(f, "a b:a !tidy:b !late:tidy", json!({})).await;
+        let w = f.worker("w", Offer::default()).await;
+        run(&w, "a", 1).await;
+        assert_eq!(flow.tasks().await, "a=failed b=skipped tidy=pending late=blocked");
+        run(&w, "tidy", 0).await;
+        run(&w, "late", 0).await;
+        assert_eq!(flow.state().await, RunState::Failed);
+    }
+
+    async fn s19_a_failed_always_task_fails_the_run(f: Fixture) {
+        let flow = Flow::start(f, "a !tidy:a", json!({})).await;
+        let w = f.worker("w", Offer::default()).await;
+        run(&w, "a", 0).await;
+        run(&w, "tidy", 1).await;
+        assert_eq!(flow.state().await, RunState::Failed);
+    }
+
+    async fn s19_the_first_cancel_spares_always_tasks_and_the_second_does_not(f: Fixture) {
+        for (times, tidy) in [(1, "pending"), (2, "cancelled")] {
+            let flow = Flow::start(f, "a b:a !tidy:b", json!({})).await;
+            let w = f.worker(&format!("w{times}"), Offer::default()).await;
+            let a = take(&w, "a").await;
+            for _ in 0..times {
+                assert_eq!(flow.cancel().await, RunState::Running);
+            }
+            // With a cancel requested only an exit 0 counts (S3).
+            w.end(a, Cause::Cancel, None).await;
+            assert_eq!(flow.tasks().await, format!("a=cancelled b=cancelled tidy={tidy}"));
+            if times == 1 {
+                run(&w, "tidy", 0).await;
+            }
+            assert_eq!(flow.state().await, RunState::Cancelled);
+        }
+    }
+
+    async fn a_run_that_has_ended_cannot_be_cancelled(f: Fixture) {
+        let flow = Flow::start(f, "a", json!({})).await;
+        assert_eq!(flow.cancel().await, RunState::Cancelled);
+        let again = CancelRun { run: RunName::Last, reason: None, how: Default::default() };
+        assert_eq!(f.queue.call(again).await.unwrap_err().kind(), Kind::Conflict);
+    }
+
+    async fn s19_a_run_has_its_own_timeout(f: Fixture) {
+        let flow = Flow::start(f, "a b:a !tidy:b", json!({ "timeout": "1h" })).await;
+        let w = f.worker("w", Offer::default()).await;
+        let a = take(&w, "a").await;
+        f.clock.pass(Span::from_secs(10));
+        f.sweep().await;
+        assert_eq!(flow.tasks().await, "a=running b=blocked tidy=blocked");
+        f.clock.pass(Span::from_secs(3590));
+        w.register(false).await; // it lives
+        f.sweep().await;
+        assert!(f.job(a.number).await.cancel_requested_at.is_some());
+        w.end(a, Cause::Cancel, None).await;
+        assert_eq!(flow.tasks().await, "a=cancelled b=skipped tidy=pending");
+        run(&w, "tidy", 0).await;
+        let view = flow.view().await;
+        assert_eq!((view.state, view.reason.as_deref()), (RunState::Failed, Some("the run timed out after 1h")));
+    }
+
+    async fn s19_hooks_run_first_and_last_and_the_last_gets_the_report(f: Fixture) {
+        let hooks = json!({ "on_start": ["begin"], "on_complete": ["tell"] });
+        let flow = Flow::start(f, "a b:a", hooks).await;
+        let w = f.worker("w", Offer::default()).await;
+        assert_eq!(flow.tasks().await, "on_start=pending a=blocked b=blocked");
+        run(&w, "on_start", 0).await;
+        run(&w, "a", 1).await;
+        assert_eq!(flow.state().await, RunState::Running, "something runs last");
+        let jobs = w.lease(1).await;
+        assert_eq!(jobs[0].origin.task.as_deref(), Some("on_complete"));
+        let Some(Bytes(report)) = &jobs[0].spec.stdin else { panic!("no report") };
+        let report: RunView = serde_json::from_slice(report).unwrap();
+        assert_eq!((report.id, report.state), (flow.id, RunState::Failed));
+        assert_eq!(report.tasks.iter().map(|t| t.task.as_str()).collect::<Vec<_>>(), ["on_start", "a", "b"]);
+        w.exit(jobs[0].fence, 0).await;
+        assert_eq!(flow.tasks().await, "on_start=done a=failed b=skipped on_complete=done");
+        assert_eq!(flow.state().await, RunState::Failed, "it cannot change the result");
+    }
+
+    async fn s19_a_failed_hook_at_the_start_skips_the_tasks_and_one_at_the_end_changes_nothing(f: Fixture) {
+        let flow = Flow::start(f, "a !tidy", json!({ "on_start": ["begin"] })).await;
+        let w = f.worker("w", Offer::default()).await;
+        run(&w, "on_start", 1).await;
+        assert_eq!(flow.tasks().await, "on_start=failed a=skipped tidy=pending");
+        run(&w, "tidy", 0).await;
+        assert_eq!(flow.state().await, RunState::Failed);
+        let flow = Flow::start(f, "a", json!({ "on_complete": ["tell"] })).await;
+        run(&w, "a", 0).await;
+        run(&w, "on_complete", 1).await;
+        assert_eq!(flow.state().await, RunState::Done);
+    }
+
+    async fn a_sequence_runs_one_at_a_time_in_the_order_of_the_file(f: Fixture) {
+        let flow = Flow::start(f, "c a b !d", json!({ "mode": "sequential", "on_failure": "continue" })).await;
+        let w = f.worker("w", Offer::default()).await;
+        for (task, code) in [("c", 0), ("a", 1), ("b", 0), ("d", 0)] {
+            let fence = take(&w, task).await;
+            assert_eq!(w.lease(9).await.len(), 0, "one at a time");
+            w.exit(fence, code).await;
+        }
+        assert_eq!(flow.state().await, RunState::Failed);
+    }
+
+    async fn max_parallel_holds_for_each_run_by_itself(f: Fixture) {
+        let more = json!({ "max_parallel": 2 });
+        let (one, two) = (Flow::start(f, "a b c", more.clone()).await, Flow::start(f, "a b c", more.clone()).await);
+        let w = f.worker("w", Offer::default()).await;
+        let held = w.lease(9).await;
+        let of = |id: RunId| held.iter().filter(|j| j.origin.run_id == Some(id)).count();
+        assert_eq!((of(one.id), of(two.id)), (2, 2));
+        for job in held {
+            w.exit(job.fence, 0).await;
+        }
+        for job in w.lease(9).await {
+            w.exit(job.fence, 0).await;
+        }
+        assert_eq!((one.state().await, two.state().await), (RunState::Done, RunState::Done));
+        // The keys of runs that have ended serve the next ones.
+        Flow::start(f, "a b c", more).await;
+        let limits = f.queue.call(orx::ops::policies::ListPolicies {}).await.unwrap().limits;
+        assert_eq!(limits.iter().map(|l| l.key.as_str()).collect::<Vec<_>>(), ["workflow/flow/2/1", "workflow/flow/2/2"]);
+    }
+
+    async fn s10_a_retry_in_a_run_brings_back_what_was_ended_because_of_it(f: Fixture) {
+        let flow = Flow::start(f, "a b c:a d", json!({ "max_parallel": 2 })).await;
+        let w = f.worker("w", Offer::default()).await;
+        let (a, b) = (take(&w, "a").await, take(&w, "b").await);
+        w.exit(a, 1).await;
+        w.end(b, Cause::Cancel, None).await;
+        assert_eq!(flow.tasks().await, "a=failed b=cancelled c=skipped d=skipped");
+        assert_eq!(flow.state().await, RunState::Failed);
+        f.queue.call(Retry { numbers: vec![a.number], only: false }).await.unwrap();
+        assert_eq!(flow.tasks().await, "a=pending b=pending c=blocked d=pending");
+        assert_eq!(flow.state().await, RunState::Running);
+        for task in ["a", "b", "c", "d"] {
+            run(&w, task, 0).await;
+        }
+        assert_eq!(flow.state().await, RunState::Done);
+        assert_eq!(told(f).await, "run_started run_stopped run_ended run_reopened run_ended");
+    }
+
+    async fn a_cancelled_task_ends_its_run(f: Fixture) {
+        let flow = Flow::start(f, "a b", json!({})).await;
+        let a = flow.number("a").await;
+        f.queue.call(Cancel { numbers: vec![a], ..Default::default() }).await.unwrap();
+        assert_eq!(flow.tasks().await, "a=cancelled b=skipped");
+        assert_eq!(flow.state().await, RunState::Cancelled);
+    }
+
+    async fn a_replay_is_a_new_run_linked_to_the_old_one(f: Fixture) {
+        let flow = Flow::start(f, "a b:a c:b !tidy:c", json!({})).await;
+        assert_eq!(flow.replay(None, false).await.err().unwrap().kind(), Kind::Conflict, "it has not ended");
+        let w = f.worker("w", Offer::default()).await;
+        run(&w, "a", 0).await;
+        run(&w, "b", 1).await;
+        run(&w, "tidy", 0).await;
+        assert_eq!(flow.state().await, RunState::Failed);
+
+        let failed = flow.replay(None, true).await.unwrap();
+        assert_eq!(failed.tasks().await, "a=done b=pending c=blocked tidy=blocked");
+        let view = failed.view().await;
+        assert_eq!((view.replay_of, view.replay_reason.as_deref()), (Some(flow.id), Some("why")));
+        assert_eq!(view.tasks.iter().map(|t| t.inherited).collect::<Vec<_>>(), [true, false, false, false]);
+        run(&w, "b", 0).await;
+        run(&w, "c", 1).await;
+        run(&w, "tidy", 0).await;
+
+        // What was done two runs ago is done.
+        let from = failed.replay(Some("c"), false).await.unwrap();
+        assert_eq!(from.tasks().await, "a=done b=done c=pending tidy=blocked");
+        run(&w, "c", 0).await;
+        run(&w, "tidy", 0).await;
+        assert_eq!(from.state().await, RunState::Done);
+        assert_eq!(from.replay(None, true).await.err().unwrap().kind(), Kind::Conflict, "all is done");
+        let early = flow.replay(Some("c"), false).await.err().unwrap();
+        assert_eq!(early.message(), "task c: needs b, which is not done");
+        assert_eq!(from.replay(None, false).await.unwrap().tasks().await, "a=pending b=blocked c=blocked tidy=blocked");
+    }
+
+    async fn a_task_hears_what_those_that_it_needs_made(f: Fixture) {
+        Flow::start(f, "a b c:a,b", json!({})).await;
+        let w = f.worker("w", Offer::default()).await;
+        let a = take(&w, "a").await;
+        f.queue.call(Say { fence: a, progress: None, result: Some(json!({ "v": 1 })) }).await.unwrap();
+        w.exit(a, 0).await;
+        run(&w, "b", 0).await;
+        assert_eq!(w.lease(1).await[0].results, [("a".to_owned(), a.number)]);
+    }
+
+    async fn a_worker_may_be_there_for_one_run_only(f: Fixture) {
+        f.add("").await;
+        let flow = Flow::start(f, "a b c:a", json!({})).await;
+        let w = f.worker("w", Offer::default()).await;
+        let lease = |slots| {
+            let (offer, ttl, only) = (Offer::default(), TTL, Some(Only::Run(flow.id)));
+            f.queue.call(Lease { worker: w.id, name: "w".into(), offer, slots, ttl, only })
+        };
+        let jobs = lease(9).await.unwrap().jobs;
+        assert_eq!(jobs.iter().map(|j| j.origin.task.as_deref().unwrap()).collect::<Vec<_>>(), ["a", "b"]);
+        for job in jobs {
+            w.exit(job.fence, 0).await;
+        }
+        assert_eq!(lease(9).await.unwrap().jobs.len(), 1);
+    }
+
+    async fn jobs_of_a_run_are_kept_until_it_has_ended_and_the_run_goes_with_the_last(f: Fixture) {
+        let flow = Flow::start(f, "a b:a", json!({})).await;
+        let w = f.worker("w", Offer::default()).await;
+        run(&w, "a", 0).await;
+        f.clock.pass(Span::from_secs(60));
+        w.register(false).await;
+        let before = Timestamp(i64::MAX / 2);
+        let find = || f.queue.call(Prunable { after: 0, before, dead: true });
+        assert!(find().await.unwrap().is_empty());
+        run(&w, "b", 0).await;
+        let numbers = find().await.unwrap();
+        assert_eq!(numbers.len(), 2);
+        f.queue.call(Prune { numbers: numbers[..1].to_vec(), before, dead: true }).await.unwrap();
+        assert_eq!(flow.state().await, RunState::Done);
+        f.queue.call(Prune { numbers: numbers[1..].to_vec(), before, dead: true }).await.unwrap();
+        let gone = f.queue.call(GetRun { run: RunName::Last, options: false }).await.unwrap_err();
+        assert_eq!(gone.kind(), Kind::NotFound);
+    }
+
+    async fn s22_a_run_waits_for_the_end_of_the_one_before_it_and_of_all_before_that(f: Fixture) {
+        let first = Flow::start(f, "a !tidy:a", json!({ "on_complete": ["tell"] })).await;
+        let second = Flow::behind(f, first.id, "a b:a", json!({ "timeout": "1m" })).await;
+        let third = Flow::behind(f, second.id, "a !tidy:a", json!({ "on_start": ["begin"] })).await;
+        assert!(second.view().await.waiting && second.view().await.started_at.is_none());
+        assert_eq!(f.queue.check().await.unwrap(), []);
+        let w = f.worker("w", Offer::default()).await;
+        run(&w, "a", 0).await;
+        // One that is taken out of the line leaves no gap: the next waits for the first.
+        assert_eq!(second.cancel().await, RunState::Cancelled);
+        assert_eq!(third.tasks().await, "on_start=blocked a=blocked tidy=blocked");
+        run(&w, "tidy", 0).await;
+        assert_eq!(third.tasks().await, "on_start=blocked a=blocked tidy=blocked");
+        run(&w, "on_complete", 0).await;
+        assert_eq!(first.state().await, RunState::Done);
+        assert_eq!(third.tasks().await, "on_start=pending a=blocked tidy=blocked");
+        for task in ["on_start", "a", "tidy"] {
+            run(&w, task, 0).await;
+        }
+        assert_eq!(third.state().await, RunState::Done);
+        let late = Flow::behind(f, third.id, "a", json!({})).await;
+        assert_eq!(late.tasks().await, "a=pending", "there is nothing to wait for");
+    }
+
+    async fn many_tasks_are_stored_and_stopped_at_once(f: Fixture) {
+        let tasks: String = (0..400).map(|i| if i == 0 { "t0 ".into() } else { format!("t{i}:t{} ", (i - 1) / 2) }).collect();
+        let flow = Flow::start(f, &tasks, json!({})).await;
+        let w = f.worker("w", Offer::default()).await;
+        run(&w, "t0", 0).await;
+        run(&w, "t1", 1).await;
+        assert_eq!(flow.state().await, RunState::Failed);
+        let jobs = f.queue.call(GetJobs { numbers: (1..=400).collect(), detail: false }).await.unwrap();
+        assert_eq!(jobs.iter().filter(|j| j.state == orx::job::State::Skipped).count(), 398);
+        assert_eq!(f.queue.check().await.unwrap(), []);
+    }
+}
