@@ -63,6 +63,12 @@ kinds! {
     DrainRequested = "drain_requested",
     /// A process took over the upkeep; `data.epoch` rises.
     LeaderElected = "leader_elected",
+    /// An instant of a schedule fired.
+    OccurrenceFired = "occurrence_fired",
+    /// Instants of a schedule did not fire; `data.reason` says why.
+    OccurrenceSkipped = "occurrence_skipped",
+    /// A schedule was added, changed, paused, resumed or removed.
+    ScheduleChanged = "schedule_changed",
     /// A queue was paused or resumed, or a limit was changed.
     PolicyChanged = "policy_changed",
 }

@@ -348,7 +348,7 @@ fn field_error(field: &str, what: impl fmt::Display) -> Error {
 }
 
 /// Queues, tenants and keys: short, printable, and free of what shells and URLs treat specially.
-fn word(field: &str, value: Option<&str>) -> Result<()> {
+pub(super) fn word(field: &str, value: Option<&str>) -> Result<()> {
     let Some(value) = value else { return Ok(()) };
     let plain = |c: char| c.is_alphanumeric() || "-_.:/@+".contains(c);
     match value {

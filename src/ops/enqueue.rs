@@ -88,7 +88,7 @@ impl Op for Enqueue {
 
 /// The lane of the job before and the room in it, because neighbours mostly share them.
 #[derive(Default)]
-struct LaneCache(Option<Place>);
+pub(super) struct LaneCache(Option<Place>);
 
 struct Place {
     queue: String,
@@ -110,7 +110,7 @@ impl Place {
 
 impl LaneCache {
     /// A place for one more job of `spec`.
-    fn admit(&mut self, tx: &mut dyn Tx, spec: &JobSpec) -> Result<LaneId> {
+    pub(super) fn admit(&mut self, tx: &mut dyn Tx, spec: &JobSpec) -> Result<LaneId> {
         let place = match self.0.take() {
             Some(place) if place.is_for(spec) => place,
             _ => {
@@ -148,13 +148,7 @@ fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submis
         Name::Answer(found) => return Ok(found),
         Name::After(holder) => edges.push((holder, Until::Ended, State::Running)),
     }
-    if let Some(limit) = &spec.limit {
-        let max = tx.limit_key(spec.tenant(), &limit.key, limit.max)?;
-        if max != limit.max {
-            return Err(Error::conflict(format!("limit {} is {max}, not {}", limit.key, limit.max))
-                .hint(format!("change it with: orx limit set {} --max-running {}", limit.key, limit.max)));
-        }
-    }
+    make_limit(tx, spec)?;
     let lane = lanes.admit(tx, spec)?;
     let now = tx.now();
     let life = match transition::gate(edges.iter().copied()) {
@@ -170,6 +164,17 @@ fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submis
     };
     follow_up(caller, tx, job, number, &life, &edges)?;
     Ok(Enqueued { number, id: job.id, state: life.state, queue: spec.queue().into(), existing: false })
+}
+
+/// Makes the limit that `spec` shares; another number is a conflict (S16).
+pub(super) fn make_limit(tx: &mut dyn Tx, spec: &JobSpec) -> Result<()> {
+    let Some(limit) = &spec.limit else { return Ok(()) };
+    let max = tx.limit_key(spec.tenant(), &limit.key, limit.max)?;
+    if max == limit.max {
+        return Ok(());
+    }
+    Err(Error::conflict(format!("limit {} is {max}, not {}", limit.key, limit.max))
+        .hint(format!("change it with: orx limit set {} --max-running {}", limit.key, limit.max)))
 }
 
 fn follow_up(
@@ -206,7 +211,7 @@ fn follow_up(
 }
 
 /// What an auditor must know of a job, where it differs from the defaults.
-fn told(spec: &JobSpec, life: &Life, edges: &[Edge]) -> Result<Value> {
+pub(super) fn told(spec: &JobSpec, life: &Life, edges: &[Edge]) -> Result<Value> {
     let after = edges.iter().map(|e| After { job: Selector::Number(e.needs), until: e.until }).collect();
     let terms = Terms {
         max_attempts: spec.max_attempts,

@@ -19,6 +19,7 @@ pub mod register;
 pub mod renew;
 pub mod retry;
 pub mod say;
+pub mod schedules;
 pub mod select;
 pub mod settle;
 pub mod status;

@@ -8,6 +8,7 @@ mod leases;
 mod limits;
 mod output;
 mod pruning;
+mod schedules;
 mod settling;
 mod sqlite;
 mod support;

@@ -23,6 +23,7 @@ mod place;
 mod policies;
 mod pool;
 mod prune;
+mod schedules;
 mod tx;
 mod wake;
 mod watch;

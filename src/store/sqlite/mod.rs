@@ -15,6 +15,7 @@ mod maintain;
 mod outputs;
 mod policies;
 mod prune;
+mod schedules;
 mod tx;
 mod wake;
 
