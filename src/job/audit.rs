@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::audit_ledger::Ledgers;
 use super::retry::Backoff;
 use super::spec::{After, KeyLimit, Until};
 use super::{Event, EventKind, Number, Outcome, Selector, State};
@@ -67,6 +68,7 @@ struct Known {
 pub struct Auditor {
     jobs: HashMap<Number, Known>,
     running: HashMap<(String, String), u32>,
+    ledgers: Ledgers,
     epoch: i64,
     seq: i64,
     breaches: Vec<Breach>,
@@ -86,6 +88,11 @@ impl Auditor {
         self.seq = event.seq;
         match (event.kind, event.number) {
             (EventKind::LeaderElected, _) => self.leader(event),
+            (EventKind::ScheduleChanged | EventKind::OccurrenceFired | EventKind::OccurrenceSkipped, _) => {
+                if let Some((invariant, message)) = self.ledgers.event(event) {
+                    self.breach(invariant, event, message);
+                }
+            }
             (EventKind::Enqueued, Some(number)) => self.enqueued(event, number),
             (EventKind::Leased, Some(number)) => self.leased(event, number),
             (EventKind::Settled, Some(number)) => self.settled(event, number),

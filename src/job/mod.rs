@@ -1,6 +1,7 @@
 //! The core: what a job is and what may happen to it. Pure: no clock, no database, no runtime.
 
 pub mod audit;
+mod audit_ledger;
 mod cron;
 mod cron_field;
 pub mod event;
