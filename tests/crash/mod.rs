@@ -15,6 +15,7 @@ mod full_disk;
 mod kills;
 mod nth_client;
 mod nth_worker;
+mod schedules;
 mod stopped;
 mod table;
 mod tree;
