@@ -51,6 +51,12 @@ impl Timestamp {
         Ok(Self(zoned.timestamp().as_millisecond()))
     }
 
+    /// As the wall clock in `tz` shows it, with the day of the week and the offset; in UTC where there is no such zone.
+    pub fn local(self, tz: &str) -> String {
+        let zone = jiff::tz::TimeZone::get(tz).unwrap_or(jiff::tz::TimeZone::UTC);
+        self.jiff().to_zoned(zone).strftime("%a %Y-%m-%d %H:%M:%S %:z").to_string()
+    }
+
     /// The same instant as jiff's type, for formatting.
     pub fn jiff(self) -> jiff::Timestamp {
         jiff::Timestamp::from_millisecond(self.0.clamp(-MAX_MS / 10, MAX_MS)).unwrap_or_default()
@@ -76,6 +82,11 @@ impl<'de> Deserialize<'de> for Timestamp {
             text.parse().map_err(|_| de::Error::custom(format!("{text:?} is not an RFC 3339 time")))?;
         Ok(Self(time.as_millisecond()))
     }
+}
+
+/// The IANA name of this machine's time zone; UTC where it has none.
+pub fn system_zone() -> String {
+    jiff::tz::TimeZone::system().iana_name().unwrap_or("UTC").to_owned()
 }
 
 /// A length of time; JSON gives it as seconds, input also as text such as `1h30m` or `2d`.

@@ -6,9 +6,10 @@ use clap::Args;
 
 use super::bulk::{Bulk, Source};
 use super::context::Context;
-use super::job_options::{JobOptions, submission};
+use super::job_options::{JobOptions, StartOptions, submission};
 use super::{exit, tail, ui, wait};
 use crate::error::{Error, Result};
+use crate::job::JobSpec;
 use crate::ops::enqueue::{self, Enqueued};
 use crate::queue::Queue;
 
@@ -55,6 +56,9 @@ pub(super) struct Enqueue {
     #[command(flatten)]
     options: JobOptions,
 
+    #[command(flatten)]
+    start: StartOptions,
+
     /// The program and its arguments, after --
     #[arg(value_name = "CMD", trailing_var_arg = true, help_heading = "Arguments")]
     command: Vec<String>,
@@ -68,7 +72,8 @@ impl Enqueue {
             (None, None) => None,
         };
         let captured = self.options.captured()?;
-        let spec = self.options.spec(context, self.command)?;
+        let at = self.start.instant(context)?;
+        let spec = JobSpec { at, ..self.options.spec(self.command)? };
         if let Some((source, file)) = source {
             let bulk =
                 Bulk { source, file, batch: self.batch, skip_invalid: self.skip_invalid, defaults: spec, captured };

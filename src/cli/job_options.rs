@@ -48,16 +48,8 @@ pub(super) struct JobOptions {
     priority: Option<i32>,
 
     /// Start no earlier than this long from now (90s, 1h30m, 2d)
-    #[arg(long, value_name = "DURATION", conflicts_with = "at")]
+    #[arg(long, value_name = "DURATION")]
     delay: Option<Span>,
-
-    /// Start no earlier than this time (RFC 3339, or a local time)
-    #[arg(long, value_name = "TIME")]
-    at: Option<String>,
-
-    /// The time zone of --at, such as Europe/Berlin
-    #[arg(long, value_name = "ZONE", requires = "at")]
-    tz: Option<String>,
 
     /// Cancel it, as expired, when it has not started after this long
     #[arg(long, value_name = "DURATION")]
@@ -136,6 +128,27 @@ pub(super) struct JobOptions {
     limit: Option<KeyLimit>,
 }
 
+/// When a job may start, for those that no schedule starts.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Job options")]
+pub(super) struct StartOptions {
+    /// Start no earlier than this time (RFC 3339, or a local time)
+    #[arg(long, value_name = "TIME", conflicts_with = "delay")]
+    at: Option<String>,
+
+    /// The time zone of --at, such as Europe/Berlin
+    #[arg(long, value_name = "ZONE", requires = "at")]
+    tz: Option<String>,
+}
+
+impl StartOptions {
+    /// The instant, if one is given.
+    pub(super) fn instant(&self, context: &Context) -> Result<Option<Timestamp>> {
+        let parse = |at: &String| Timestamp::parse(at, self.tz.as_deref(), context.clock.now());
+        self.at.as_ref().map(parse).transpose().map_err(Error::usage)
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Conflict {
     /// Refuse the new job
@@ -165,14 +178,7 @@ impl JobOptions {
     ///
     /// # Errors
     /// `Usage` when they make no sense together.
-    pub(super) fn spec(self, context: &Context, command: Vec<String>) -> Result<JobSpec> {
-        let now = context.clock.now();
-        let at = self
-            .at
-            .as_deref()
-            .map(|at| Timestamp::parse(at, self.tz.as_deref(), now))
-            .transpose()
-            .map_err(Error::usage)?;
+    pub(super) fn spec(self, command: Vec<String>) -> Result<JobSpec> {
         let env = self.env.iter().filter_map(|e| e.split_once('='));
         let spec = JobSpec {
             command: (!command.is_empty()).then_some(command),
@@ -188,7 +194,7 @@ impl JobOptions {
             }),
             priority: self.priority,
             delay: self.delay,
-            at,
+            at: None,
             deadline: self.deadline,
             max_attempts: self.max_attempts,
             backoff: self.backoff,
@@ -212,10 +218,19 @@ impl JobOptions {
         Ok(spec)
     }
 
+    /// Who the job belongs to, if that is said.
+    pub(super) fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
+
+    /// The variables that are taken from here because --env names them.
+    pub(super) fn named_env(&self) -> impl Iterator<Item = &str> {
+        self.env.iter().map(String::as_str).filter(|e| !e.contains('='))
+    }
+
     /// What is taken from here: a few variables, those that --env names, and the directory (S34).
     pub(super) fn captured(&self) -> Result<Captured> {
-        let named = self.env.iter().map(String::as_str).filter(|e| !e.contains('='));
-        captured(named)
+        captured(self.named_env())
     }
 }
 

@@ -24,6 +24,7 @@ mod policies;
 mod retry;
 mod run;
 mod say;
+mod schedule;
 mod select;
 mod status;
 mod tail;
@@ -134,6 +135,7 @@ enum Command {
     Workers(workers::Workers),
     Coordinator(coordinator::Coordinator),
     Nodes(nodes::Nodes),
+    Schedule(schedule::Schedule),
     Events(events::Events),
     Queue(policies::Queue),
     Tenant(policies::Tenant),
@@ -165,6 +167,7 @@ impl Command {
             Command::Workers(c) => c.run(context).await,
             Command::Coordinator(c) => c.run(context).await,
             Command::Nodes(c) => c.run(context).await,
+            Command::Schedule(c) => c.run(context).await,
             Command::Events(c) => c.run(context).await,
             Command::Queue(c) => c.run(context).await,
             Command::Tenant(c) => c.run(context).await,

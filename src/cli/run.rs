@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::context::Context;
 use super::enqueue::store;
-use super::job_options::{JobOptions, submission};
+use super::job_options::{JobOptions, StartOptions, submission};
 use super::{exit, tail, ui, worker};
 use crate::daemon::{self, Upkeep};
 use crate::error::{Error, Result};
@@ -52,6 +52,9 @@ pub(super) struct Run {
     #[command(flatten)]
     options: JobOptions,
 
+    #[command(flatten)]
+    start: StartOptions,
+
     /// The program and its arguments, after --
     #[arg(value_name = "CMD", trailing_var_arg = true, help_heading = "Arguments")]
     command: Vec<String>,
@@ -60,7 +63,8 @@ pub(super) struct Run {
 impl Run {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         let captured = self.options.captured()?;
-        let spec = self.options.spec(context, self.command)?;
+        let at = self.start.instant(context)?;
+        let spec = JobSpec { at, ..self.options.spec(self.command)? };
         spec.check()?;
         let mut signals = Signals::new()?;
         let job = store(context, submission(context, spec.clone(), captured)).await?;

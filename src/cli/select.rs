@@ -8,6 +8,7 @@ use super::{Globals, ui};
 use crate::error::{Error, Result};
 use crate::job::{Number, Selector, State};
 use crate::ops::jobs::ListJobs;
+use crate::ops::schedules::look::ListSchedules;
 use crate::ops::select::{Select, Selected};
 use crate::ops::status::Status;
 use crate::store::postgres::Postgres;
@@ -115,6 +116,19 @@ pub(super) fn job_candidates() -> ArgValueCandidates {
             CompletionCandidate::new(job.number.to_string()).help(Some(help.into())).display_order(Some(order))
         };
         jobs.into_iter().enumerate().map(offer).collect()
+    })
+}
+
+/// Completes schedules.
+pub(super) fn schedule_candidates() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let page = ask(|queue| async move { queue.call(ListSchedules::default()).await });
+        let schedules = page.map(|page| page.schedules).unwrap_or_default();
+        let offer = |s: crate::ops::schedules::look::ScheduleView| {
+            let help = format!("{} {} {}", s.state.as_str(), s.kind, s.expression);
+            CompletionCandidate::new(s.name).help(Some(help.into()))
+        };
+        schedules.into_iter().take(MAX_OFFERED).map(offer).collect()
     })
 }
 

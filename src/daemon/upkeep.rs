@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::ticker::keep_time;
 use crate::engine::Subscription;
 use crate::error::{Kind, Result};
 use crate::ops::lead::{Lead, MayLead, Resign, Right};
@@ -73,7 +74,12 @@ async fn lead(queue: &Queue, name: &str, gap: bool, stop: &mut watch::Receiver<b
     if let Err(e) = queue.ballast(true).await {
         debug!("no room is kept for a full disk: {e}");
     }
-    let led = keep_up(queue, epoch, gap, stop).await;
+    // Apart from the rounds: a round may wait for a while, and no instant may.
+    let clock = stop.clone();
+    let led = tokio::select! {
+        led = keep_up(queue, epoch, gap, stop) => led,
+        led = keep_time(queue, epoch, clock) => led,
+    };
     drop(claim);
     if *stop.borrow() {
         // Only to be quicker: without it the others wait until the silence is long enough.

@@ -5,12 +5,15 @@ use tokio::time::Instant;
 
 use crate::store::Topics;
 
+/// How often each topic was touched.
+type Counts = [u64; Topics::ALL.0.count_ones() as usize];
+
 /// Tells the tasks of this process what changed.
-pub(super) struct Hub(watch::Sender<[u64; 4]>);
+pub(super) struct Hub(watch::Sender<Counts>);
 
 impl Hub {
     pub(super) fn new() -> Self {
-        Self(watch::Sender::new([0; 4]))
+        Self(watch::Sender::new(Counts::default()))
     }
 
     pub(super) fn tell(&self, topics: Topics) {
@@ -30,9 +33,9 @@ impl Hub {
 
 /// Hears of changes.
 pub struct Subscription {
-    receiver: watch::Receiver<[u64; 4]>,
+    receiver: watch::Receiver<Counts>,
     topics: Topics,
-    seen: [u64; 4],
+    seen: Counts,
 }
 
 impl Subscription {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::audit_ledger::Ledgers;
 use super::retry::Backoff;
 use super::spec::{After, KeyLimit, Until};
 use super::{Event, EventKind, Number, Outcome, RunId, Selector, State};
@@ -74,6 +75,7 @@ pub struct Auditor {
     jobs: HashMap<Number, Known>,
     running: HashMap<(String, String), u32>,
     runs: HashMap<RunId, Vec<Number>>,
+    ledgers: Ledgers,
     epoch: i64,
     seq: i64,
     breaches: Vec<Breach>,
@@ -94,6 +96,11 @@ impl Auditor {
         match (event.kind, event.number) {
             (EventKind::LeaderElected, _) => self.leader(event),
             (EventKind::RunEnded, _) => self.run_ended(event),
+            (EventKind::ScheduleChanged | EventKind::OccurrenceFired | EventKind::OccurrenceSkipped, _) => {
+                if let Some((invariant, message)) = self.ledgers.event(event) {
+                    self.breach(invariant, event, message);
+                }
+            }
             (EventKind::Enqueued, Some(number)) => self.enqueued(event, number),
             (EventKind::Leased, Some(number)) => self.leased(event, number),
             (EventKind::Settled, Some(number)) => self.settled(event, number),

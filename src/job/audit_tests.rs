@@ -123,3 +123,53 @@ fn each_breach_is_named() {
         assert_eq!(trail(&lines), [invariant]);
     }
 }
+
+/// A schedule that is due every ten seconds.
+fn every_ten(version: u32, after: &str) -> Line {
+    let rule = json!({"kind": "every", "expression": "10s", "tz": "UTC", "start": "1970-01-01T00:00:00Z",
+        "created_at": "1970-01-01T00:00:00Z"});
+    let data = json!({"schedule_id": SCHEDULE, "did": "added", "version": version, "rule": rule, "after": at(after)});
+    ("schedule_changed", 0, 0, data)
+}
+
+const SCHEDULE: &str = "0190a5d2-7c1e-7000-8000-000000000001";
+
+fn at(seconds: &str) -> String {
+    format!("1970-01-01T00:0{seconds}.000Z")
+}
+
+fn fired(version: u32, due: &str) -> Line {
+    ("occurrence_fired", 0, 0, json!({"schedule_id": SCHEDULE, "version": version, "due_at": at(due)}))
+}
+
+fn skipped(from: &str, to: &str, count: u64) -> Line {
+    let data = json!({"schedule_id": SCHEDULE, "version": 1, "due_at": at(from), "until": at(to), "count": count});
+    ("occurrence_skipped", 0, 0, data)
+}
+
+fn backfilled(due: &str) -> Line {
+    let (kind, number, attempt, mut data) = fired(1, due);
+    data["backfilled"] = json!(true);
+    (kind, number, attempt, data)
+}
+
+#[test]
+fn each_instant_of_a_schedule_is_recorded_once() {
+    let once = "each instant of a schedule is recorded once";
+    let sound =
+        [every_ten(1, "0:05"), fired(1, "0:10"), skipped("0:20", "0:50", 4), backfilled("0:30"), fired(1, "1:00")];
+    assert_eq!(trail(&sound), [""; 0]);
+    for wrong in [
+        vec![every_ten(1, "0:05"), fired(1, "0:10"), fired(1, "0:10")],
+        vec![every_ten(1, "0:05"), fired(1, "0:10"), fired(1, "0:30")],
+        vec![every_ten(1, "0:05"), fired(1, "0:20")],
+        vec![every_ten(1, "0:05"), fired(1, "0:13")],
+        vec![every_ten(1, "0:05"), skipped("0:10", "0:30", 2)],
+        vec![every_ten(1, "0:05"), skipped("0:10", "0:30", 3), fired(1, "0:20")],
+        vec![every_ten(1, "0:05"), skipped("0:10", "0:30", 3), backfilled("0:20"), backfilled("0:20")],
+        vec![every_ten(1, "0:05"), every_ten(2, "0:35"), fired(2, "0:40")],
+    ] {
+        assert_eq!(trail(&wrong), [once], "{wrong:?}");
+    }
+    assert_eq!(trail(&[every_ten(1, "0:05"), fired(1, "0:10"), every_ten(2, "0:15"), fired(2, "0:20")]), [""; 0]);
+}

@@ -71,6 +71,12 @@ kinds! {
     RunEnded = "run_ended",
     /// A job of a run that had ended is to run again.
     RunReopened = "run_reopened",
+    /// An instant of a schedule fired.
+    OccurrenceFired = "occurrence_fired",
+    /// Instants of a schedule did not fire; `data.reason` says why.
+    OccurrenceSkipped = "occurrence_skipped",
+    /// A schedule was added, changed, paused, resumed or removed.
+    ScheduleChanged = "schedule_changed",
     /// A queue was paused or resumed, or a limit was changed.
     PolicyChanged = "policy_changed",
 }

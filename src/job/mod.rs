@@ -1,6 +1,7 @@
 //! The core: what a job is and what may happen to it. Pure: no clock, no database, no runtime.
 
 pub mod audit;
+mod audit_ledger;
 mod cron;
 mod cron_field;
 pub mod event;
@@ -16,6 +17,7 @@ pub mod recurrence;
 mod repeat;
 pub mod retry;
 pub mod run;
+pub mod schedule;
 pub mod spec;
 pub mod state;
 pub mod view;
@@ -30,6 +32,7 @@ pub use ids::{Fence, JobId, Number, OccurrenceId, RunId, ScheduleId, Selector, W
 pub use origin::Origin;
 pub use recurrence::{Recurrence, Rule, RuleKind};
 pub use run::{RunLife, RunState};
+pub use schedule::{Definition, Occurrence, Schedule, Target};
 pub use spec::{Captured, JobSpec, Submission};
 pub use state::{Ending, Life, Outcome, State};
 pub use view::{Attempt, Job};

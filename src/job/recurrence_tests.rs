@@ -103,6 +103,17 @@ fn named_cases_of_set_clocks() {
 }
 
 #[test]
+fn the_readme_tells_named_cases_only() {
+    let readme = include_str!("../../README.md");
+    let told = readme.lines().skip_while(|l| *l != "### When clocks are set").take_while(|l| !l.starts_with("## "));
+    let rows: Vec<&str> = told.filter(|l| l.starts_with("| ")).skip(2).collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        assert!(NAMED_CASES.contains(row), "{row}");
+    }
+}
+
+#[test]
 fn every_counts_from_the_start_or_the_creation_in_real_time() {
     let mut rule = rule(RuleKind::Every, "90m", "Europe/Berlin");
     rule.created_at = at("2026-01-01T00:10:00Z");

@@ -190,6 +190,11 @@ pub enum Until {
 }
 
 impl JobSpec {
+    /// What it runs, on one line, as a person would type it.
+    pub fn title(&self) -> String {
+        super::view::title(self.command.as_deref(), self.handler.as_deref())
+    }
+
     /// The queue in effect.
     pub fn queue(&self) -> &str {
         self.queue.as_deref().unwrap_or("default")

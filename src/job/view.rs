@@ -142,11 +142,16 @@ impl Job {
 
     /// What it runs, on one line, as a person would type it.
     pub fn title(&self) -> String {
-        match (&self.command, &self.handler) {
-            (Some(command), _) => command.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(" "),
-            (None, Some(handler)) => format!("[{handler}]"),
-            (None, None) => String::new(),
-        }
+        title(self.command.as_deref(), self.handler.as_deref())
+    }
+}
+
+/// A command or handler on one line, as a person would type it.
+pub(super) fn title(command: Option<&[String]>, handler: Option<&str>) -> String {
+    match (command, handler) {
+        (Some(command), _) => command.iter().map(|arg| quoted(arg)).collect::<Vec<_>>().join(" "),
+        (None, Some(handler)) => format!("[{handler}]"),
+        (None, None) => String::new(),
     }
 }
 

@@ -3,18 +3,18 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::naming::{Name, name_conflict};
 use super::select::resolve;
-use super::transition::{self, By, Gate, Room, load_one};
+use super::transition::{self, Gate, Room, load_one};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Kind, Result};
 use crate::job::audit::Terms;
 use crate::job::lanes::Needs;
 use crate::job::run::is_on_complete;
-use crate::job::spec::{After, OnConflict, Until};
-use crate::job::state::Cancelled;
+use crate::job::spec::{After, Until};
 use crate::job::{EventKind, JobId, JobSpec, LaneId, Life, Number, Origin, Selector, State, Submission};
 use crate::mutant::{Mutant, planted};
-use crate::store::{CancelRequest, Edge, KeyHolder, NewEvent, NewJob, Topics, Tx};
+use crate::store::{Edge, KeyHolder, NewEvent, NewJob, Topics, Tx};
 
 /// Stores jobs: all of them or none.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -144,7 +144,7 @@ fn store_plain(caller: &Caller, tx: &mut dyn Tx, jobs: Vec<Admitted>, replies: &
 
 /// The lane of the job before and the room in it, because neighbours mostly share them.
 #[derive(Default)]
-struct LaneCache(Option<Place>);
+pub(super) struct LaneCache(Option<Place>);
 
 struct Place {
     queue: String,
@@ -166,7 +166,7 @@ impl Place {
 
 impl LaneCache {
     /// A place for one more job of `spec`.
-    fn admit(&mut self, tx: &mut dyn Tx, spec: &JobSpec) -> Result<LaneId> {
+    pub(super) fn admit(&mut self, tx: &mut dyn Tx, spec: &JobSpec) -> Result<LaneId> {
         let place = match self.0.take() {
             Some(place) if place.is_for(spec) => place,
             _ => {
@@ -201,13 +201,7 @@ fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submis
         Name::Answer(found) => return Ok(found),
         Name::After(holder) => edges.push((holder, Until::Ended, State::Running)),
     }
-    if let Some(limit) = &spec.limit {
-        let max = tx.limit_key(spec.tenant(), &limit.key, limit.max)?;
-        if max != limit.max {
-            return Err(Error::conflict(format!("limit {} is {max}, not {}", limit.key, limit.max))
-                .hint(format!("change it with: orx limit set {} --max-running {}", limit.key, limit.max)));
-        }
-    }
+    make_limit(tx, spec)?;
     let lane = lanes.admit(tx, spec)?;
     let now = tx.now();
     let life = match transition::gate(edges.iter().copied()) {
@@ -240,6 +234,17 @@ fn stored(job: &Submission, number: Number, life: &Life) -> Enqueued {
 /// The job that has the id already.
 fn already(tx: &mut dyn Tx, job: &Submission) -> Result<Enqueued> {
     existing(tx, job)?.ok_or_else(|| Error::conflict(format!("the id {} is taken", job.id)))
+}
+
+/// Makes the limit that `spec` shares; another number is a conflict (S16).
+pub(super) fn make_limit(tx: &mut dyn Tx, spec: &JobSpec) -> Result<()> {
+    let Some(limit) = &spec.limit else { return Ok(()) };
+    let max = tx.limit_key(spec.tenant(), &limit.key, limit.max)?;
+    if max == limit.max {
+        return Ok(());
+    }
+    Err(Error::conflict(format!("limit {} is {max}, not {}", limit.key, limit.max))
+        .hint(format!("change it with: orx limit set {} --max-running {}", limit.key, limit.max)))
 }
 
 fn follow_up(
@@ -335,7 +340,7 @@ fn answer(tx: &mut dyn Tx, number: Number) -> Result<Enqueued> {
     load_one(tx, number).map(existing_reply)
 }
 
-fn existing_reply(job: crate::job::Record) -> Enqueued {
+pub(super) fn existing_reply(job: crate::job::Record) -> Enqueued {
     Enqueued { number: job.number, id: job.id, state: job.life.state, queue: job.queue, existing: true }
 }
 
@@ -354,47 +359,4 @@ pub(super) fn edges_of(tx: &mut dyn Tx, spec: &JobSpec) -> Result<Vec<(Number, U
         }
     }
     Ok(edges)
-}
-
-enum Name {
-    Free,
-    /// Answer with the job that holds it.
-    Answer(Enqueued),
-    /// Free, but its holder has to end first.
-    After(Number),
-}
-
-/// S12.
-fn name_conflict(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) -> Result<Name> {
-    let Some(name) = &spec.name else { return Ok(Name::Free) };
-    let Some(holder) = tx.name_holder(spec.tenant(), name)? else { return Ok(Name::Free) };
-    let job = load_one(tx, holder)?;
-    match spec.on_conflict.unwrap_or_default() {
-        OnConflict::Reject => {
-            Err(Error::conflict(format!("the name {name} is taken by job {holder}, which is {}", job.life.state))
-                .hint("--on-conflict return gives that job, --on-conflict replace takes its place"))
-        }
-        OnConflict::Return => Ok(Name::Answer(existing_reply(job))),
-        OnConflict::Replace => {
-            let by = By { actor: Some(&caller.actor), worker: None };
-            let reason = Some("replaced".to_owned());
-            // A waiting holder may itself wait for a running one; the newcomer then waits for that.
-            let before = tx
-                .needs(holder)?
-                .into_iter()
-                .find(|(e, s)| e.until == Until::Ended && !e.satisfied && *s == Some(State::Running));
-            match job.life.clone().cancel(reason, tx.now())? {
-                Cancelled::Ended(life) => {
-                    transition::change(tx, &job, &life, EventKind::Cancelled, by, Value::Null)?;
-                    Ok(before.map_or(Name::Free, |(edge, _)| Name::After(edge.needs)))
-                }
-                Cancelled::Requested(life) => {
-                    tx.ask_cancel(holder, &CancelRequest::default())?;
-                    transition::change(tx, &job, &life, EventKind::CancelRequested, by, Value::Null)?;
-                    tx.wake(Topics::CONTROL);
-                    Ok(Name::After(holder))
-                }
-            }
-        }
-    }
 }

@@ -18,7 +18,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use self::roles::{
-    Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Letters, Outputs, Policies, Prune, RunJobs, Runs,
+    Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Ledger, Letters, Outputs, Policies, Prune, RunJobs, Runs,
+    Schedules,
 };
 pub use self::rows::*;
 pub use self::run_rows::*;
@@ -87,8 +88,10 @@ impl Topics {
     pub const OUTPUT: Topics = Topics(4);
     /// A worker should look at what is asked of it.
     pub const CONTROL: Topics = Topics(8);
+    /// The next instant of a schedule may be another.
+    pub const SCHEDULES: Topics = Topics(16);
     /// Everything.
-    pub const ALL: Topics = Topics(15);
+    pub const ALL: Topics = Topics(31);
 
     /// Whether they have one in common.
     pub fn meets(self, other: Topics) -> bool {
@@ -234,7 +237,21 @@ pub struct Ownership {
 
 /// What an Op sees of a store: one transaction.
 pub trait Tx:
-    Jobs + Edges + Lanes + Leases + History + Letters + Keys + Fleet + Outputs + Policies + Prune + Runs + RunJobs
+    Jobs
+    + Edges
+    + Lanes
+    + Leases
+    + History
+    + Letters
+    + Keys
+    + Fleet
+    + Outputs
+    + Policies
+    + Prune
+    + Runs
+    + RunJobs
+    + Schedules
+    + Ledger
 {
     /// The instant of the transaction.
     fn now(&self) -> Timestamp;

@@ -4,15 +4,20 @@ use uuid::Uuid;
 
 use super::rows::{
     CancelRequest, Change, DeadLetter, Edge, Filter, KeyHolder, Leader, Lease, Letter, LetterFilter, LetterGroup,
-    Limits, NamedLimit, NewEvent, NewJob, NewNode, NewWorker, Node, QueueTotals, Quota, Tenant, Worker, WorkerState,
+    Limits, NamedLimit, NewEvent, NewJob, NewNode, NewWorker, Node, QueueTotals, Quota, ScheduleFilter, Tenant, Worker,
+    WorkerState,
 };
 use super::run_rows::{Run, RunFilter, RunSpec, TaskKind};
 use crate::error::Result;
 use crate::job::lanes::Lane;
 use crate::job::output::Chunk;
 use crate::job::run::Moved;
+use crate::job::schedule::Entry;
 use crate::job::view::Said;
-use crate::job::{Attempt, Event, Fence, LaneId, Number, Record, RunId, Selector, State, WorkerId};
+use crate::job::{
+    Attempt, Definition, Event, Fence, LaneId, Number, Occurrence, Record, RunId, Schedule, ScheduleId, Selector,
+    State, WorkerId,
+};
 use crate::time::{Span, Timestamp};
 
 /// Jobs: rows and their lives.
@@ -118,6 +123,48 @@ pub trait History {
     fn append(&mut self, events: &[NewEvent]) -> Result<()>;
     /// Events after `after`, oldest first, at most `limit`.
     fn events(&mut self, after: i64, limit: usize) -> Result<Vec<Event>>;
+}
+
+/// Schedules. A writing transaction locks those that it reads.
+pub trait Schedules {
+    /// Stores a new schedule and its first version.
+    fn add_schedule(&mut self, schedule: &Schedule) -> Result<()>;
+    /// Stores one more version.
+    fn add_version(&mut self, schedule: ScheduleId, version: u32, definition: &Definition) -> Result<()>;
+    /// Records what changed of schedules; their versions are stored.
+    fn save_schedules(&mut self, schedules: &[&Schedule]) -> Result<()>;
+    /// The schedule of that id.
+    fn schedule(&mut self, id: ScheduleId) -> Result<Option<Schedule>>;
+    /// The schedule of that name; where it was removed, the one removed last.
+    fn schedule_named(&mut self, tenant: &str, name: &str) -> Result<Option<Schedule>>;
+    /// Schedules by tenant and name, at most `limit`. Locks none.
+    fn schedules(&mut self, filter: &ScheduleFilter, limit: usize) -> Result<Vec<Schedule>>;
+    /// Schedules that are due, the earliest first, at most `limit`; without those that another transaction looks at.
+    fn due_schedules(&mut self, limit: usize) -> Result<Vec<Schedule>>;
+    /// When the next schedule is due.
+    fn next_schedule(&mut self) -> Result<Option<Timestamp>>;
+}
+
+/// What became of the instants of schedules.
+pub trait Ledger {
+    /// Adds rows; says of each whether it is new, or its instant had a row already.
+    fn enter(&mut self, rows: &[&Occurrence]) -> Result<Vec<bool>>;
+    /// Adds to ranges of skipped instants; entries that grow nothing are left out.
+    fn grow(&mut self, entries: &[&Entry]) -> Result<()>;
+    /// Takes a row of skipped instants away, for others that say the same or more.
+    fn cut(&mut self, schedule: ScheduleId, due_at: Timestamp) -> Result<()>;
+    /// The rows with instants in [from, to], newest first, at most `limit`.
+    fn occurrences(
+        &mut self,
+        schedule: ScheduleId,
+        from: Timestamp,
+        to: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Occurrence>>;
+    /// What a version says.
+    fn definition(&mut self, schedule: ScheduleId, version: u32) -> Result<Option<Definition>>;
+    /// Jobs of schedules that have not ended, ascending, at most `most` of each.
+    fn unfinished(&mut self, schedules: &[ScheduleId], most: usize) -> Result<Vec<(ScheduleId, Number)>>;
 }
 
 /// Dead letters.

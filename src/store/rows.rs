@@ -8,7 +8,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::job::spec::Until;
-use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, LaneId, Life, Number, Origin, State, WorkerId};
+use crate::job::{
+    Captured, EventKind, Fence, JobId, JobSpec, LaneId, Life, Number, Origin, ScheduleId, State, WorkerId,
+};
 use crate::time::{Span, Timestamp};
 
 /// A job to be stored.
@@ -250,6 +252,18 @@ pub struct KeyHolder {
     pub id: JobId,
     /// The hash of what was asked for.
     pub fingerprint: [u8; 32],
+}
+
+/// Which schedules to list.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleFilter {
+    /// Of this tenant.
+    pub tenant: Option<String>,
+    /// Also those that were removed.
+    pub removed: bool,
+    /// After the one of this tenant, name and id.
+    pub after: Option<(String, String, ScheduleId)>,
 }
 
 /// A worker as it presents itself.

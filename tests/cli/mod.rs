@@ -15,6 +15,7 @@ mod list;
 mod output;
 mod retry;
 mod run;
+mod schedules;
 mod selectors;
 mod signals;
 mod status;

@@ -19,6 +19,7 @@ mod losses;
 mod nth_client;
 mod nth_worker;
 mod pace;
+mod schedules;
 mod stopped;
 mod table;
 mod tree;

@@ -9,6 +9,7 @@ mod limits;
 mod output;
 mod pruning;
 mod runs;
+mod schedules;
 mod settling;
 mod sqlite;
 mod support;

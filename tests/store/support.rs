@@ -99,6 +99,7 @@ impl TestClock {
 pub struct Fixture {
     pub queue: Queue,
     pub clock: Arc<TestClock>,
+    location: Location,
     _dir: Option<tempfile::TempDir>,
     epoch: AtomicI64,
 }
@@ -129,7 +130,15 @@ impl Fixture {
     fn open(location: &Location, dir: Option<tempfile::TempDir>) -> Self {
         let clock = TestClock::new();
         let queue = Queue::open(location, Caller::local("tester"), clock.clone()).unwrap();
-        Self { queue, clock, _dir: dir, epoch: 0.into() }
+        Self { queue, clock, location: location.clone(), _dir: dir, epoch: 0.into() }
+    }
+
+    /// The same queue as another process has it; in memory there is but one.
+    pub fn another(&self) -> Queue {
+        match &self.location {
+            Location::Memory => self.queue.clone(),
+            location => Queue::open(location, Caller::local("another"), self.clock.clone()).unwrap(),
+        }
     }
 
     pub async fn enqueue(&self, json: &str) -> Result<Enqueued> {
@@ -269,10 +278,11 @@ macro_rules! on_every_store {
 
             async fn case($f: &Fixture) $body
 
-            // Whatever a case did, the audit of its trail finds nothing.
+            // Whatever a case did, the audit of its trail finds nothing, and no row contradicts another.
             async fn check(f: Fixture) {
                 case(&f).await;
                 assert_eq!(f.audit().await, []);
+                assert_eq!(f.queue.check().await.unwrap(), []);
             }
 
             #[tokio::test]

@@ -1,8 +1,11 @@
 //! Formats of data: a reply is data, and every command prints it through here.
 
 mod rows;
+mod schedules;
 mod template;
 pub(super) mod words;
+
+pub(super) use self::schedules::when;
 
 use std::io::{IsTerminal as _, Write as _};
 

@@ -11,7 +11,7 @@ use crate::store::migrate::{Plan, SCHEMA, plan};
 const STEPS: [&str; SCHEMA as usize] = [include_str!("migrations/0001_queue.sql")];
 
 /// What must always hold of the rows, and a statement that finds what breaks it.
-const CHECKS: [(&str, &str); 10] = [
+const CHECKS: [(&str, &str); 11] = [
     ("lanes with pending jobs are active", sql!("check_lanes")),
     ("lanes count their jobs by state", sql!("check_totals")),
     ("limits hold", sql!("check_limits")),
@@ -22,6 +22,7 @@ const CHECKS: [(&str, &str); 10] = [
     ("blocked jobs wait for as many edges as are open", sql!("check_edges")),
     ("every job says what it does", sql!("check_specs")),
     ("runs count their open tasks", sql!("check_runs")),
+    ("every instant of a schedule is recorded once", sql!("check_ledger")),
 ];
 
 /// Brings the schema up to date, whoever else tries the same at this moment.

@@ -24,6 +24,7 @@ mod policies;
 mod pool;
 mod prune;
 mod runs;
+mod schedules;
 mod tx;
 mod wake;
 mod watch;

@@ -20,7 +20,7 @@ const MIN_SQLITE: i32 = 3_053_002;
 const APPLICATION_ID: i32 = 0x006f_7278;
 /// How long a writer waits for another process.
 const BUSY_LIMIT: Duration = Duration::from_secs(30);
-const STATEMENTS: usize = 128;
+const STATEMENTS: usize = 160;
 const MIGRATIONS: [&str; SCHEMA as usize] = [include_str!("migrations/0001_queue.sql")];
 const OUTPUT_SCHEMA: &str = include_str!("migrations/output_0001.sql");
 

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::Finding;
 
 /// What must always hold of the rows, and a statement that finds what breaks it.
-const CHECKS: [(&str, &str); 11] = [
+const CHECKS: [(&str, &str); 12] = [
     ("lanes count their jobs", sql!("check_lanes")),
     ("queues count their jobs by state", sql!("check_queues")),
     ("tenants count their jobs", sql!("check_tenants")),
@@ -23,6 +23,7 @@ const CHECKS: [(&str, &str); 11] = [
     ("blocked jobs wait for as many edges as are open", sql!("check_edges")),
     ("every job says what it does", sql!("check_specs")),
     ("runs count their open tasks", sql!("check_runs")),
+    ("every instant of a schedule is recorded once", sql!("check_ledger")),
 ];
 
 /// Looks at the queue's file and at the one for output.

@@ -17,6 +17,7 @@ mod outputs;
 mod policies;
 mod prune;
 mod runs;
+mod schedules;
 mod tx;
 mod wake;
 

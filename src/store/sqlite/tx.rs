@@ -184,12 +184,23 @@ impl FromSql for Column<crate::job::EventKind> {
     }
 }
 
+impl FromSql for Column<crate::job::plan::SkipReason> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        word(value, crate::job::plan::SkipReason::parse)
+    }
+}
+
 fn uuid(value: ValueRef<'_>) -> FromSqlResult<Uuid> {
     Uuid::from_slice(value.as_blob()?).map_err(|e| FromSqlError::Other(Box::new(e)))
 }
 
 fn word<T>(value: ValueRef<'_>, parse: impl Fn(&str) -> Option<T>) -> FromSqlResult<Column<T>> {
     parse(value.as_str()?).map(Column).ok_or(FromSqlError::InvalidType)
+}
+
+/// The id in a column.
+pub(super) fn uuid_of(row: &Row, index: usize) -> rusqlite::Result<Uuid> {
+    row.get::<_, Column<JobId>>(index).map(|c| c.0.0)
 }
 
 /// The time in a column that may be null.

@@ -111,6 +111,8 @@ CREATE TABLE jobs (
     reason              text,
     -- Up to this place all events of a finished job lie.
     last_seq            bigint NOT NULL DEFAULT 0,
+    -- The schedule that made it.
+    schedule            uuid,
     CHECK (state <> 'scheduled' OR due_at IS NOT NULL),
     CHECK (state <> 'blocked' OR waiting > 0),
     CHECK (state <> 'running' OR attempt > 0),
@@ -121,6 +123,9 @@ CREATE INDEX jobs_due ON jobs (due_at, number) WHERE state = 'scheduled';
 CREATE INDEX jobs_deadline ON jobs (deadline_at) WHERE deadline_at IS NOT NULL AND state <> 'running';
 -- The states that are rare among many done jobs, so that listing them does not scan.
 CREATE INDEX jobs_rare ON jobs (state, number) WHERE state IN ('blocked','failed','cancelled','skipped');
+
+-- What of a schedule has not ended (S22).
+CREATE INDEX jobs_schedule ON jobs (schedule, number) WHERE schedule IS NOT NULL AND finished_at IS NULL;
 
 CREATE TABLE job_specs (
     number   bigint PRIMARY KEY,
@@ -336,3 +341,63 @@ CREATE TABLE run_tasks (
     PRIMARY KEY (run, number)
 );
 CREATE UNIQUE INDEX run_tasks_number ON run_tasks (number);
+-- Schedules: what changes of them. What they say is in their versions.
+CREATE TABLE schedules (
+    id               uuid PRIMARY KEY,
+    tenant           text NOT NULL,
+    name             text NOT NULL,
+    version          integer NOT NULL,
+    -- The version that takes over after the instant `then_from`.
+    then_version     integer,
+    then_from        bigint,
+    paused           boolean NOT NULL,
+    created_at       bigint NOT NULL,
+    -- The ledger says of every instant up to here what became of it.
+    recorded_until   bigint NOT NULL,
+    -- Where the last row of the ledger begins, if it is a range that may grow.
+    tail_from        bigint,
+    next_due_at      bigint,
+    last_due_at      bigint,
+    last_skip_reason text,
+    removed_at       bigint,
+    CHECK ((then_version IS NULL) = (then_from IS NULL)),
+    CHECK (removed_at IS NULL OR next_due_at IS NULL)
+) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX schedules_name ON schedules (tenant, name) WHERE removed_at IS NULL;
+CREATE INDEX schedules_due ON schedules (next_due_at) WHERE next_due_at IS NOT NULL;
+
+CREATE TABLE schedule_versions (
+    schedule   uuid NOT NULL,
+    version    integer NOT NULL,
+    definition text NOT NULL,
+    PRIMARY KEY (schedule, version)
+);
+
+CREATE VIEW schedule_rows AS
+SELECT s.id, s.tenant, s.name, s.version, v.definition, s.then_version, t.definition AS then_definition, s.then_from,
+       s.paused, s.created_at, s.recorded_until, s.tail_from, s.next_due_at, s.last_due_at, s.last_skip_reason,
+       s.removed_at
+FROM schedules s
+JOIN schedule_versions v ON v.schedule = s.id AND v.version = s.version
+LEFT JOIN schedule_versions t ON t.schedule = s.id AND t.version = s.then_version;
+
+-- The ledger: each due instant of a schedule is in exactly one row (S20). An id follows from its schedule and instant.
+CREATE TABLE occurrences (
+    schedule    uuid NOT NULL,
+    due_at      bigint NOT NULL,
+    until       bigint NOT NULL,
+    count       bigint NOT NULL CHECK (count > 0),
+    id          uuid NOT NULL,
+    state       text NOT NULL CHECK (state IN ('fired','skipped')),
+    reason      text,
+    run_id      uuid,
+    version     integer NOT NULL,
+    recovered   boolean NOT NULL,
+    backfilled  boolean NOT NULL,
+    recorded_at bigint NOT NULL,
+    PRIMARY KEY (schedule, due_at),
+    CHECK (until >= due_at),
+    CHECK ((state = 'fired') = (run_id IS NOT NULL)),
+    CHECK ((state = 'skipped') = (reason IS NOT NULL)),
+    CHECK (state = 'skipped' OR count = 1)
+);

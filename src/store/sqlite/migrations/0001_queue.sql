@@ -81,6 +81,8 @@ CREATE TABLE jobs (
     reason              TEXT,
     -- The place of its last event: up to here all events of a finished job lie.
     last_seq            INTEGER NOT NULL DEFAULT 0,
+    -- The schedule that made it.
+    schedule            BLOB,
     CHECK (state = 'pending' OR state = 'running' OR state = 'done' OR state = 'scheduled' OR state = 'blocked'
         OR state = 'failed' OR state = 'cancelled' OR state = 'skipped'),
     CHECK (state <> 'scheduled' OR due_at IS NOT NULL),
@@ -96,6 +98,9 @@ CREATE INDEX jobs_deadline ON jobs (deadline_at)
 -- The states that are rare among many done jobs, so that listing them does not scan.
 CREATE INDEX jobs_rare ON jobs (state, number)
     WHERE state = 'blocked' OR state = 'failed' OR state = 'cancelled' OR state = 'skipped';
+
+-- What of a schedule has not ended (S22).
+CREATE INDEX jobs_schedule ON jobs (schedule, number) WHERE schedule IS NOT NULL AND finished_at IS NULL;
 
 CREATE TABLE job_specs (
     number   INTEGER PRIMARY KEY,
@@ -311,3 +316,63 @@ CREATE TABLE run_tasks (
     PRIMARY KEY (run, number)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX run_tasks_number ON run_tasks (number);
+-- Schedules: what changes of them. What they say is in their versions.
+CREATE TABLE schedules (
+    id               BLOB PRIMARY KEY CHECK (length(id) = 16),
+    tenant           TEXT NOT NULL,
+    name             TEXT NOT NULL,
+    version          INTEGER NOT NULL,
+    -- The version that takes over after the instant `then_from`.
+    then_version     INTEGER,
+    then_from        INTEGER,
+    paused           INTEGER NOT NULL CHECK (paused IN (0, 1)),
+    created_at       INTEGER NOT NULL,
+    -- The ledger says of every instant up to here what became of it.
+    recorded_until   INTEGER NOT NULL,
+    -- Where the last row of the ledger begins, if it is a range that may grow.
+    tail_from        INTEGER,
+    next_due_at      INTEGER,
+    last_due_at      INTEGER,
+    last_skip_reason TEXT,
+    removed_at       INTEGER,
+    CHECK ((then_version IS NULL) = (then_from IS NULL)),
+    CHECK (removed_at IS NULL OR next_due_at IS NULL)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX schedules_name ON schedules (tenant, name) WHERE removed_at IS NULL;
+CREATE INDEX schedules_due ON schedules (next_due_at) WHERE next_due_at IS NOT NULL;
+
+CREATE TABLE schedule_versions (
+    schedule   BLOB NOT NULL,
+    version    INTEGER NOT NULL,
+    definition TEXT NOT NULL,
+    PRIMARY KEY (schedule, version)
+) STRICT, WITHOUT ROWID;
+
+CREATE VIEW schedule_rows AS
+SELECT s.id, s.tenant, s.name, s.version, v.definition, s.then_version, t.definition AS then_definition, s.then_from,
+       s.paused, s.created_at, s.recorded_until, s.tail_from, s.next_due_at, s.last_due_at, s.last_skip_reason,
+       s.removed_at
+FROM schedules s
+JOIN schedule_versions v ON v.schedule = s.id AND v.version = s.version
+LEFT JOIN schedule_versions t ON t.schedule = s.id AND t.version = s.then_version;
+
+-- The ledger: each due instant of a schedule is in exactly one row (S20). An id follows from its schedule and instant.
+CREATE TABLE occurrences (
+    schedule    BLOB NOT NULL,
+    due_at      INTEGER NOT NULL,
+    until       INTEGER NOT NULL,
+    count       INTEGER NOT NULL CHECK (count > 0),
+    id          BLOB NOT NULL CHECK (length(id) = 16),
+    state       TEXT NOT NULL CHECK (state = 'fired' OR state = 'skipped'),
+    reason      TEXT,
+    run_id      BLOB,
+    version     INTEGER NOT NULL,
+    recovered   INTEGER NOT NULL CHECK (recovered IN (0, 1)),
+    backfilled  INTEGER NOT NULL CHECK (backfilled IN (0, 1)),
+    recorded_at INTEGER NOT NULL,
+    PRIMARY KEY (schedule, due_at),
+    CHECK (until >= due_at),
+    CHECK ((state = 'fired') = (run_id IS NOT NULL)),
+    CHECK ((state = 'skipped') = (reason IS NOT NULL)),
+    CHECK (state = 'skipped' OR count = 1)
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,56 @@
+//! Names: unique per tenant among unfinished jobs (S12).
+
+use serde_json::Value;
+
+use super::Caller;
+use super::enqueue::{Enqueued, existing_reply};
+use super::transition::{self, By, load_one};
+use crate::error::{Error, Result};
+use crate::job::spec::{OnConflict, Until};
+use crate::job::state::Cancelled;
+use crate::job::{EventKind, JobSpec, Number, State};
+use crate::store::{CancelRequest, Topics, Tx};
+
+/// Whether a new job can have its name.
+pub(super) enum Name {
+    Free,
+    /// Answer with the job that holds it.
+    Answer(Enqueued),
+    /// Free, but its holder has to end first.
+    After(Number),
+}
+
+/// What S12 says of the name of `spec`.
+pub(super) fn name_conflict(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) -> Result<Name> {
+    let Some(name) = &spec.name else { return Ok(Name::Free) };
+    let Some(holder) = tx.name_holder(spec.tenant(), name)? else { return Ok(Name::Free) };
+    let job = load_one(tx, holder)?;
+    match spec.on_conflict.unwrap_or_default() {
+        OnConflict::Reject => {
+            Err(Error::conflict(format!("the name {name} is taken by job {holder}, which is {}", job.life.state))
+                .hint("--on-conflict return gives that job, --on-conflict replace takes its place"))
+        }
+        OnConflict::Return => Ok(Name::Answer(existing_reply(job))),
+        OnConflict::Replace => {
+            let by = By { actor: Some(&caller.actor), worker: None };
+            let reason = Some("replaced".to_owned());
+            // A waiting holder may itself wait for a running one; the newcomer then waits for that.
+            let before = tx
+                .needs(holder)?
+                .into_iter()
+                .find(|(e, s)| e.until == Until::Ended && !e.satisfied && *s == Some(State::Running));
+            match job.life.clone().cancel(reason, tx.now())? {
+                Cancelled::Ended(life) => {
+                    transition::change(tx, &job, &life, EventKind::Cancelled, by, Value::Null)?;
+                    Ok(before.map_or(Name::Free, |(edge, _)| Name::After(edge.needs)))
+                }
+                Cancelled::Requested(life) => {
+                    tx.ask_cancel(holder, &CancelRequest::default())?;
+                    transition::change(tx, &job, &life, EventKind::CancelRequested, by, Value::Null)?;
+                    tx.wake(Topics::CONTROL);
+                    Ok(Name::After(holder))
+                }
+            }
+        }
+    }
+}

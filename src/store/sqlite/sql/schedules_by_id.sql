@@ -1,0 +1,1 @@
+SELECT * FROM schedule_rows WHERE id = ?1
