@@ -23,3 +23,4 @@ mod support;
 mod tail;
 mod wait;
 mod worker;
+mod workflow;
