@@ -244,6 +244,42 @@ fn s19_a_cancel_ends_what_runs_and_lets_clean_up_tasks_run() {
 }
 
 #[test]
+fn s19_fail_fast_leaves_no_process_behind() {
+    let orx = Orx::new();
+    let until_there = "until [ -s pid ]; do sleep 0.02; done; exit 7";
+    let deep = "sh -c 'echo $$ > pid; exec setsid sleep 100' & wait";
+    let task = |name: &str, script: &str| serde_json::json!({ "name": name, "command": ["sh", "-c", script] });
+    let tasks = [task("bad", until_there), task("deep", deep), task("idle", "true")];
+    orx.write("w.json", serde_json::json!({ "name": "w", "max_parallel": 2, "task": tasks }).to_string());
+    orx.ok(&["workflow", "submit", "w.json"]);
+    orx.ok(&["-q", "worker", "--burst", "--slots", "4"]);
+    let pid = orx.wait_pid("pid");
+    assert!(!is_alive(pid));
+    assert_eq!(orx.states(), "failed cancelled skipped");
+    assert_eq!(orx.job("2")["reason"], "task bad failed");
+    orx.run(&["audit"]).expect(0, &[]);
+}
+
+#[test]
+fn a_workflow_goes_on_after_its_worker_was_killed() {
+    let orx = Orx::new();
+    let once = "echo x >> tries; [ $(wc -l < tries) -gt 1 ] || { echo $$ > pid; exec sleep 100; }";
+    let tasks = serde_json::json!([
+        { "name": "a", "command": ["sh", "-c", once] }, { "name": "b", "needs": "a", "command": ["true"] }
+    ]);
+    orx.write("w.json", serde_json::json!({ "name": "w", "task": tasks }).to_string());
+    orx.ok(&["workflow", "submit", "w.json"]);
+    let worker = orx.worker(&["--name", "w"]);
+    orx.wait_pid("pid");
+    worker.kill();
+    let worker = orx.worker(&["--name", "w"]); // takes back what its predecessor ran (S8)
+    eventually("the run to be done", || orx.json(&["workflow", "show", "last"])["state"] == "done");
+    assert_eq!(orx.job("1")["losses"], 1);
+    worker.stop().expect(0, &[]);
+    orx.run(&["audit"]).expect(0, &[]);
+}
+
+#[test]
 fn run_follows_all_tasks_and_exits_with_one_if_it_failed() {
     let orx = home();
     let out = orx.run(&["run", "--workflow", "nightly.toml"]);
