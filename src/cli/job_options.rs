@@ -251,10 +251,15 @@ pub(super) fn captured<'a>(named: impl Iterator<Item = &'a str>) -> Result<Captu
 
 /// A submission of `spec` under a new id.
 pub(super) fn submission(context: &Context, spec: JobSpec, captured: Captured) -> Submission {
+    let id = JobId::new(context.clock.now(), chance());
+    Submission { id, spec, captured: Arc::new(captured), origin: Origin::default(), line: None }
+}
+
+/// Chance for a new id.
+pub(super) fn chance() -> [u8; 10] {
     let mut chance = [0; 10];
     chance.copy_from_slice(&uuid::Uuid::new_v4().as_bytes()[..10]);
-    let id = JobId::new(context.clock.now(), chance);
-    Submission { id, spec, captured: Arc::new(captured), origin: Origin::default(), line: None }
+    chance
 }
 
 fn directory(path: std::path::PathBuf) -> Result<String> {

@@ -16,6 +16,7 @@ mod doctor;
 mod enqueue;
 mod events;
 mod exit;
+mod host;
 mod job_options;
 mod list;
 mod man;
@@ -23,6 +24,7 @@ mod nodes;
 mod policies;
 mod retry;
 mod run;
+mod run_workflow;
 mod say;
 mod schedule;
 mod select;
@@ -33,13 +35,14 @@ mod view;
 mod wait;
 mod worker;
 mod workers;
+mod workflow;
 
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// A durable job queue and orchestrator for the shell, systemd and CI.
 #[derive(Parser)]
@@ -105,6 +108,9 @@ enum OutputFormat {
     Ndjson,
     /// Ids only, one a line
     Id,
+    /// JUnit XML: 'orx workflow report' only
+    #[value(hide = true)]
+    Junit,
 }
 
 /// When colours are used.
@@ -140,6 +146,7 @@ enum Command {
     Queue(policies::Queue),
     Tenant(policies::Tenant),
     Limit(policies::Limit),
+    Workflow(workflow::WorkflowCommand),
     Audit(audit::Audit),
     Db(db::Db),
     Doctor(doctor::Doctor),
@@ -172,6 +179,7 @@ impl Command {
             Command::Queue(c) => c.run(context).await,
             Command::Tenant(c) => c.run(context).await,
             Command::Limit(c) => c.run(context).await,
+            Command::Workflow(c) => c.run(context).await,
             Command::Audit(c) => c.run(context).await,
             Command::Db(c) => c.run(context).await,
             Command::Doctor(c) => c.run(context).await,
@@ -182,6 +190,10 @@ impl Command {
             Command::Completions(c) => c.run(context),
             Command::Man(c) => c.run(context),
         }
+    }
+
+    fn prints_junit(&self) -> bool {
+        matches!(self, Command::Workflow(c) if c.prints_junit())
     }
 
     /// The exit code of orx's own errors: `run` keeps the small numbers for its job (S33).
@@ -199,6 +211,10 @@ pub fn run() -> ExitCode {
     };
     let own_error = cli.command.own_error();
     let json = cli.globals.output == Some(OutputFormat::Json);
+    if cli.globals.output == Some(OutputFormat::Junit) && !cli.command.prints_junit() {
+        ui::print_error(&Error::usage("-o junit is for 'orx workflow report' only"), false);
+        return ExitCode::from(own_error.unwrap_or(Kind::Usage.exit_code()));
+    }
     let result = Context::new(cli.globals).and_then(|context| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let result = runtime.block_on(cli.command.run(&context));

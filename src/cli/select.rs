@@ -155,7 +155,7 @@ pub(super) fn label_candidates() -> ArgValueCandidates {
 }
 
 /// Asks the store for a shell that waits: never makes one, never complains.
-fn ask<T, F: Future<Output = Result<T>>>(question: impl FnOnce(crate::queue::Queue) -> F) -> Option<T> {
+pub(super) fn ask<T, F: Future<Output = Result<T>>>(question: impl FnOnce(crate::queue::Queue) -> F) -> Option<T> {
     let globals = Globals { store: super::completions::typed_store(), ..Globals::default() };
     let context = Context::new(globals).ok()?;
     match context.location().ok()? {

@@ -91,6 +91,7 @@ fn describe(view: &View, job: &Job) -> Result<()> {
         ("state", Some(Text::toned(state(job, now), tone_of(job.state)))),
         ("command", Some(Text::new(job.title()))),
         ("name", job.name.clone().map(Text::new)),
+        ("task", job.task.as_ref().map(|task| Text::new(format!("{task} of run {}", run(job))))),
         ("queue", Some(Text::new(&job.queue))),
         ("tenant", (job.tenant != "default").then(|| Text::new(&job.tenant))),
         ("priority", (job.priority != 0).then(|| Text::new(job.priority.to_string()))),
@@ -141,6 +142,10 @@ fn state(job: &Job, now: Timestamp) -> String {
         }
     }
     text
+}
+
+fn run(job: &Job) -> String {
+    job.run_id.map(|id| id.to_string()).unwrap_or_default()
 }
 
 fn labels(job: &Job) -> String {

@@ -2,6 +2,8 @@ use serde_json::json;
 
 use super::*;
 
+const RUN: &str = "0190a5d2-7c1e-7000-8000-000000000001";
+
 /// `kind number attempt data`
 type Line = (&'static str, Number, u32, Value);
 
@@ -55,6 +57,14 @@ fn a_sound_trail_has_no_breach() {
         ("retried", 2, 1, json!({"state": "pending"})),
         ("cancelled", 2, 1, json!({"state": "cancelled"})),
         ("leader_elected", 0, 0, json!({"epoch": 2})),
+        ("enqueued", 3, 0, json!({"state": "pending", "run": RUN})),
+        leased(3, 1),
+        settled(3, 1, "done", "done"),
+        // What runs last begins when the tasks have ended, and its end says nothing about them.
+        ("enqueued", 4, 0, json!({"state": "pending", "run": RUN, "last": true})),
+        leased(4, 1),
+        settled(4, 1, "failed", "failed"),
+        ("run_ended", 0, 0, json!({"run": RUN, "result": "done"})),
     ]);
     assert_eq!(breaches, [""; 0]);
 }
@@ -73,6 +83,23 @@ fn each_breach_is_named() {
                 leased(1, 1),
                 settled(1, 1, "done", "done"),
                 ("cancelled", 1, 1, json!({"state": "cancelled"})),
+            ],
+        ),
+        (
+            "a run ends as its tasks ended",
+            vec![
+                ("enqueued", 1, 0, json!({"state": "pending", "run": RUN})),
+                leased(1, 1),
+                ("run_ended", 0, 0, json!({"run": RUN, "result": "failed"})),
+            ],
+        ),
+        (
+            "a run ends as its tasks ended",
+            vec![
+                ("enqueued", 1, 0, json!({"state": "pending", "run": RUN})),
+                leased(1, 1),
+                settled(1, 1, "failed", "failed"),
+                ("run_ended", 0, 0, json!({"run": RUN, "result": "done"})),
             ],
         ),
         (

@@ -16,6 +16,8 @@ use crate::time::Span;
 
 /// The most tasks of a workflow.
 pub const MAX_TASKS: usize = 10_000;
+/// The most needs of all tasks together: each is an edge in the store.
+pub const MAX_NEEDS: usize = 100_000;
 /// The task name of the job that runs before the others.
 pub const ON_START: &str = "on_start";
 /// The task name of the job that runs when the others have ended.
@@ -214,7 +216,14 @@ impl Reader {
             Value::Array(_) => Map::from_iter([("command".to_owned(), given)]),
             _ => return flaw(None, key, format!("{key} is a command, such as [\"notify\", \"ops\"]")),
         };
-        self.effective(options).or_else(|(_, e)| flaw(None, key, format!("{key}: {e}")))
+        if key == ON_COMPLETE && options.contains_key("after") {
+            return flaw(None, key, "on_complete: it runs when all tasks have ended, and after nothing else");
+        }
+        let mut spec = self.effective(options).or_else(|(_, e)| flaw(None, key, format!("{key}: {e}")))?;
+        if key == ON_COMPLETE {
+            spec.after.clear(); // of the defaults
+        }
+        Ok(spec)
     }
 
     fn tasks(&self, given: Vec<Options>) -> Checked<Vec<Task>> {
@@ -230,7 +239,17 @@ impl Reader {
                 return flaw(Some(i), "name", format!("task {name} is there twice, as number {} too", first + 1));
             }
         }
-        given.into_iter().enumerate().map(|(i, options)| self.task(i, options, &places)).collect()
+        let mut tasks = Vec::with_capacity(given.len());
+        let mut needs = 0;
+        for (i, options) in given.into_iter().enumerate() {
+            let task = self.task(i, options, &places)?;
+            needs += task.needs.len();
+            if needs > MAX_NEEDS {
+                return flaw(Some(i), "needs", format!("the tasks need each other more than {MAX_NEEDS} times"));
+            }
+            tasks.push(task);
+        }
+        Ok(tasks)
     }
 
     fn task(&self, i: usize, mut options: Options, places: &HashMap<String, usize>) -> Checked<Task> {

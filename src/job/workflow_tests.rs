@@ -133,6 +133,10 @@ fn what_is_wrong_is_told_with_its_line() {
         ("name='w'\n[[task]]\nname='a'\ncommand=['x']\nrestart='always'", "line 5: task a: restart is for services"),
         ("name='w'\ndefaults={name='x'}\n[[task]]\nname='a'\ncommand=['x']", "line 2: defaults: name belongs to each"),
         ("name='w'\non_complete='x'\n[[task]]\nname='a'\ncommand=['x']", "line 2: on_complete is a command"),
+        (
+            "name='w'\non_complete={command=['x'],after=[1]}\n[[task]]\nname='a'\ncommand=['x']",
+            "line 2: on_complete: it runs when all tasks",
+        ),
         ("name = \n", "line 1: not TOML"),
     ] {
         let said = error(text);
@@ -147,6 +151,13 @@ fn the_number_of_tasks_has_a_bound() {
     assert_eq!(Workflow::read(&of(MAX_TASKS)).unwrap().tasks.len(), MAX_TASKS);
     let flaw = Workflow::read(&of(MAX_TASKS + 1)).unwrap_err();
     assert_eq!(flaw.message, "10001 tasks, and at most 10000 are allowed");
+    let all = |i: usize| {
+        let needs: Vec<String> = (0..i).map(|n| format!("t{n}")).collect();
+        json!({ "name": format!("t{i}"), "command": ["true"], "needs": needs })
+    };
+    let dense = json!({ "name": "w", "task": (0..500).map(all).collect::<Vec<_>>() });
+    let flaw = Workflow::read(&dense).unwrap_err();
+    assert_eq!(flaw.message, "the tasks need each other more than 100000 times");
 }
 
 proptest! {

@@ -80,7 +80,9 @@ impl Op for GetJobs {
         if self.detail {
             for job in &mut jobs {
                 job.attempts = Some(tx.attempts(job.number)?);
-                let edges = tx.needs(job.number)?.into_iter().map(|(edge, _)| match edge.until {
+                // An edge to itself waits for another run.
+                let edges = tx.needs(job.number)?.into_iter().filter(|(edge, _)| edge.needs != job.number);
+                let edges = edges.map(|(edge, _)| match edge.until {
                     Until::Done => edge.needs.to_string(),
                     Until::Ended => format!("{}:ended", edge.needs),
                 });

@@ -24,3 +24,4 @@ mod support;
 mod tail;
 mod wait;
 mod worker;
+mod workflow;

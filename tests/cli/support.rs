@@ -382,6 +382,7 @@ pub const FILTERS: &[(&str, &str)] = &[
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "[id]"),
     (r"\b[0-9a-f]{32}\b", "[trace]"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "[time]"),
+    (r#"\btime(stamp)?="[^"]*""#, r#"time$1="[when]""#),
     (r"\b(now|(\d+m)?\d+s ago)\b", "[ago]"),
     (r"\b\d+(\.\d)?m?s\b", "[took]"),
     (r"\bin \d+[smhd]\w*", "[in]"),

@@ -1,6 +1,8 @@
 //! Formats of data: a reply is data, and every command prints it through here.
 
+pub(super) mod junit;
 mod rows;
+pub(super) mod runs;
 mod schedules;
 mod template;
 pub(super) mod words;
@@ -17,6 +19,7 @@ use super::{ColorChoice, OutputFormat};
 use crate::error::{Error, Result};
 use crate::job::State;
 use crate::ops::enqueue::Enqueued;
+use crate::ops::runs::Started;
 use crate::time::Timestamp;
 
 /// A thing that has a line in a table.
@@ -112,7 +115,7 @@ impl View {
             return rows.iter().try_for_each(|row| line(&template.render(row)?));
         }
         match self.format {
-            OutputFormat::Table => self.table(rows),
+            OutputFormat::Table | OutputFormat::Junit => self.table(rows),
             OutputFormat::Json => line(&to_json(&rows)?),
             OutputFormat::Ndjson => rows.iter().try_for_each(|row| line(&to_json(row)?)),
             OutputFormat::Id => rows.iter().try_for_each(|row| line(&row.id())),
@@ -132,7 +135,7 @@ impl View {
     pub(super) fn value<T: Serialize>(&self, value: &T, describe: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         match (&self.template, self.format) {
             (Some(template), _) => line(&template.render(value)?),
-            (None, OutputFormat::Table | OutputFormat::Id) => describe(self),
+            (None, OutputFormat::Table | OutputFormat::Id | OutputFormat::Junit) => describe(self),
             (None, _) => line(&to_json(value)?),
         }
     }
@@ -143,8 +146,16 @@ impl View {
             return jobs.iter().try_for_each(|job| line(&template.render(job)?));
         }
         match self.format {
-            OutputFormat::Table | OutputFormat::Id => self.ids(jobs.iter().map(|job| job.id)),
             OutputFormat::Json | OutputFormat::Ndjson => jobs.iter().try_for_each(|job| line(&to_json(job)?)),
+            _ => self.ids(jobs.iter().map(|job| job.id)),
+        }
+    }
+
+    /// A run as it was stored: the full id alone, for scripts.
+    pub(super) fn started(&self, run: &Started) -> Result<()> {
+        match self.is_for_people() {
+            true => self.ids([run.id]),
+            false => self.one(run, |_| Ok(())),
         }
     }
 
@@ -223,17 +234,8 @@ impl View {
     }
 
     /// `text` in the colour of its tone.
-    pub(super) fn paint(&self, Text { text, tone }: Text) -> String {
-        let code = match tone {
-            _ if !self.color => return text,
-            Tone::Plain => return text,
-            Tone::Good => "32",
-            Tone::Bad => "31",
-            Tone::Busy => "36",
-            Tone::Waiting => "33",
-            Tone::Dim => "2",
-        };
-        format!("\x1b[{code}m{text}\x1b[0m")
+    pub(super) fn paint(&self, text: Text) -> String {
+        paint(text, self.color)
     }
 
     /// Lines of `key: value`.
@@ -249,6 +251,20 @@ impl View {
     pub(super) fn now(&self) -> Timestamp {
         self.now
     }
+}
+
+/// `text` in the colour of its tone, where colours are wanted.
+pub(super) fn paint(Text { text, tone }: Text, color: bool) -> String {
+    let code = match tone {
+        _ if !color => return text,
+        Tone::Plain => return text,
+        Tone::Good => "32",
+        Tone::Bad => "31",
+        Tone::Busy => "36",
+        Tone::Waiting => "33",
+        Tone::Dim => "2",
+    };
+    format!("\x1b[{code}m{text}\x1b[0m")
 }
 
 fn width() -> Option<u16> {

@@ -226,7 +226,7 @@ fn tasks(tx: &mut dyn Tx, run: &Run, workflow: &Workflow, options: bool) -> Resu
     }
     let mut last: Vec<Job> = jobs.into_values().collect();
     last.sort_by_key(|job| job.number);
-    tasks.extend(last.into_iter().map(|job| task(job, Vec::new(), true, None)));
+    tasks.extend(last.into_iter().map(|job| task(job, Vec::new(), false, None)));
     Ok(tasks)
 }
 

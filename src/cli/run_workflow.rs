@@ -1,0 +1,184 @@
+//! `orx run --workflow`: follows all tasks, with a line for each.
+
+use std::collections::HashMap;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::Instant;
+
+use super::context::Context;
+use super::host::{Host, Signals};
+use super::view::words::{ending, one_line, took};
+use super::{ui, view, workflow};
+use crate::error::Result;
+use crate::job::ids::RunName;
+use crate::job::{RunId, RunState, State};
+use crate::ops::lease::Only;
+use crate::ops::runs::cancel::CancelRun;
+use crate::ops::runs::view::{GetRun, RunTask, RunView};
+use crate::store::{CancelRequest, Topics};
+use crate::time::Span;
+
+/// How often all tasks are looked at, at most.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often they are looked at though nothing was told.
+const SLOW_LOOK: Duration = Duration::from_secs(2);
+/// Something of it failed.
+const FAILED: u8 = 1;
+/// Somebody cancelled it.
+const CANCELLED: u8 = 130;
+/// Ended by SIGHUP, as a shell says it: the run goes on.
+const DETACHED: u8 = 128 + 1;
+
+/// Submits the workflow in `file` and follows it to its end.
+pub(super) async fn run(context: &Context, file: &str) -> Result<ExitCode> {
+    let (given, workflow) = workflow::read(file)?;
+    let mut signals = Signals::new()?;
+    let id = workflow::submit(context, given).await?.id;
+    let specs = workflow.tasks.iter().map(|task| &task.spec);
+    let specs = specs.chain(&workflow.on_start).chain(&workflow.on_complete);
+    let slots = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+    let mut host = Host::new(context, Only::Run(id), slots, specs)?;
+    let mut followed = std::pin::pin!(follow(context, id));
+    let mut asked = 0;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut followed => break ended,
+            result = host.look_after() => result?,
+            hung_up = signals.next() => {
+                if hung_up && !host.is_own() {
+                    ui::say(context, &format!("run {id} goes on"));
+                    return Ok(ExitCode::from(DETACHED));
+                }
+                asked += 1;
+                cancel(context, id, asked).await?;
+            }
+        }
+    };
+    host.stop().await;
+    let run = ended?;
+    let view = context.view()?;
+    if !view.is_for_people() {
+        view.one(&run, |_| Ok(()))?;
+    }
+    let why = run.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+    ui::say(context, &format!("run {} of {} is {}{why}", run.id, run.name, run.state));
+    Ok(match run.state {
+        RunState::Done => ExitCode::SUCCESS,
+        RunState::Cancelled => ExitCode::from(CANCELLED),
+        RunState::Failed | RunState::Running => ExitCode::from(FAILED),
+    })
+}
+
+/// First `always` tasks run still, then nothing, then nothing is asked twice.
+async fn cancel(context: &Context, id: RunId, asked: u32) -> Result<()> {
+    let (word, how) = match asked {
+        1 => ("cancelling; again to end clean-up tasks too", CancelRequest::default()),
+        2 => ("cancelling everything; again to kill", CancelRequest::default()),
+        _ => ("killing", CancelRequest { signal: Some(libc::SIGKILL), grace: Some(Span::ZERO) }),
+    };
+    ui::say(context, word);
+    let op = CancelRun { run: RunName::Id(id), reason: Some("interrupted".into()), how };
+    match context.queue()?.call(op).await {
+        Err(e) if e.kind() == crate::error::Kind::Conflict => Ok(()), // it has ended
+        answer => answer.map(|_| ()),
+    }
+}
+
+async fn follow(context: &Context, id: RunId) -> Result<RunView> {
+    let queue = context.queue()?;
+    let mut changes = queue.subscribe(Topics::JOBS)?;
+    let mut lines = Lines::new(context);
+    loop {
+        let looked = Instant::now();
+        let run = queue.call(GetRun { run: RunName::Id(id), options: false }).await?;
+        lines.update(&run)?;
+        if run.state.is_terminal() {
+            lines.end();
+            return Ok(run);
+        }
+        changes.changed(Some(looked + SLOW_LOOK)).await;
+        tokio::time::sleep_until(looked + LOOK).await;
+    }
+}
+
+/// One line for each task: on a terminal one that moves while it runs, elsewhere one for each change.
+struct Lines<'c> {
+    context: &'c Context,
+    seen: HashMap<String, (State, u32)>,
+    terminal: Option<(MultiProgress, ProgressBar)>,
+    running: HashMap<String, ProgressBar>,
+}
+
+impl<'c> Lines<'c> {
+    fn new(context: &'c Context) -> Self {
+        let terminal = (!context.quiet() && std::io::stderr().is_terminal()).then(|| {
+            let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+            let sum = all.add(ProgressBar::new(0));
+            if let Ok(style) = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} tasks  {elapsed}") {
+                sum.set_style(style);
+            }
+            (all, sum)
+        });
+        Self { context, seen: HashMap::new(), terminal, running: HashMap::new() }
+    }
+
+    fn update(&mut self, run: &RunView) -> Result<()> {
+        for task in run.tasks.iter().filter(|task| !task.inherited) {
+            let now = (task.state, task.attempt);
+            if self.seen.insert(task.task.clone(), now) == Some(now) {
+                continue;
+            }
+            match &self.terminal {
+                Some((all, sum)) => {
+                    if let Some(bar) = self.running.remove(&task.task) {
+                        bar.finish_and_clear();
+                    }
+                    if task.state == State::Running {
+                        let bar = all.insert_before(sum, ProgressBar::new_spinner());
+                        bar.set_message(format!("{} running", one_line(&task.task)));
+                        bar.enable_steady_tick(LOOK);
+                        self.running.insert(task.task.clone(), bar);
+                    } else if task.state.is_terminal() {
+                        all.println(self.text(task))?;
+                    }
+                }
+                None if task.state.is_terminal() || task.state == State::Running => {
+                    ui::say(self.context, &self.text(task));
+                }
+                None => {}
+            }
+        }
+        if let Some((_, sum)) = &self.terminal {
+            sum.set_length(run.tasks.len() as u64);
+            sum.set_position(run.tasks.iter().filter(|task| task.state.is_terminal()).count() as u64);
+        }
+        Ok(())
+    }
+
+    /// `build  done in 2s`
+    fn text(&self, task: &RunTask) -> String {
+        let how = match task.state {
+            State::Done => format!(" in {}", took(task.started_at, task.finished_at, self.context.clock.now())),
+            State::Failed => {
+                let how = ending(task.exit_code, task.signal);
+                let job = task.job.map(|n| format!("; orx tail {n}")).unwrap_or_default();
+                format!(": {how}{job}")
+            }
+            State::Running if task.attempt > 1 => format!(", attempt {}", task.attempt),
+            State::Skipped | State::Cancelled => task.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default(),
+            _ => String::new(),
+        };
+        let state = view::paint(view::Text::state(task.state), ui::stderr_colors(self.context));
+        format!("{}  {state}{}", one_line(&task.task), one_line(&how))
+    }
+
+    fn end(&self) {
+        if let Some((all, sum)) = &self.terminal {
+            sum.finish_and_clear();
+            let _ = all.clear(); // nobody is left to see it
+        }
+    }
+}
