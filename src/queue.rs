@@ -91,9 +91,9 @@ impl Queue {
     ///
     /// # Errors
     /// `Unavailable` when locks cannot be had.
-    pub fn claim_lead(&self) -> Result<Claim> {
+    pub async fn claim_lead(&self) -> Result<Claim> {
         match self {
-            Self::Local(engine) => engine.claim_lead(),
+            Self::Local(engine) => engine.claim_lead().await,
         }
     }
 

@@ -34,3 +34,9 @@ pub fn sql(store: &str, statements: &str) -> String {
     assert!(done.status.success(), "{statements}: {}", String::from_utf8_lossy(&done.stderr));
     String::from_utf8(done.stdout).unwrap()
 }
+
+/// Removes the schema of a store and all that is in it.
+pub fn drop_schema(store: &str) {
+    let (_, query) = store.split_once("?schema=").expect("a store with a schema");
+    sql(store, &format!("DROP SCHEMA IF EXISTS {} CASCADE", query.split('&').next().unwrap()));
+}

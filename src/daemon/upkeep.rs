@@ -59,10 +59,9 @@ async fn change(changes: &mut Option<Subscription>) {
 ///
 /// After a `gap` in which the store could not be written, leases are given their time anew.
 async fn lead(queue: &Queue, name: &str, gap: bool, stop: &mut watch::Receiver<bool>) -> Result<()> {
-    let claim = queue.claim_lead()?;
+    let claim = queue.claim_lead().await?;
     let right = match claim {
         Claim::Lock(_) => Right::Lock,
-        Claim::Row => Right::Row,
         Claim::Taken => Right::Silence,
     };
     let may = right == Right::Lock || queue.call(MayLead { right }).await?;
@@ -80,7 +79,7 @@ async fn lead(queue: &Queue, name: &str, gap: bool, stop: &mut watch::Receiver<b
         led = keep_up(queue, epoch, gap, stop) => led,
         led = keep_time(queue, epoch, clock) => led,
     };
-    drop(claim);
+    let _ = tokio::task::spawn_blocking(move || drop(claim)).await; // it may take a word to the server
     if *stop.borrow() {
         // Only to be quicker: without it the others wait until the silence is long enough.
         let resigned = tokio::time::timeout(RESIGN_LIMIT, queue.call(Resign { epoch })).await;

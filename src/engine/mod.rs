@@ -127,8 +127,9 @@ impl Engine {
     ///
     /// # Errors
     /// `Unavailable` when locks cannot be had.
-    pub fn claim_lead(&self) -> Result<Claim> {
-        self.store.claim_lead()
+    pub async fn claim_lead(&self) -> Result<Claim> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.claim_lead()).await.map_err(|_| ended())?
     }
 
     /// Looks whether what is stored contradicts itself.

@@ -18,8 +18,6 @@ pub const SILENT: Span = Span::from_secs(15);
 pub enum Right {
     /// It holds the lock: the leader before it is dead or has let go.
     Lock,
-    /// There is no lock: nobody else leads, or has been heard of for a while.
-    Row,
     /// Another holds the lock, and may be stopped.
     Silence,
 }
@@ -64,9 +62,8 @@ impl Op for Lead {
 
 fn is_free(right: Right, tx: &mut dyn Tx) -> Result<bool> {
     Ok(match (right, tx.leader()?) {
-        (Right::Lock, _) | (Right::Row, None) => true,
-        (Right::Row, Some(leader)) if leader.released => true,
-        (_, Some(leader)) => leader.age.is_none_or(|age| age > SILENT),
+        (Right::Lock, _) => true,
+        (Right::Silence, Some(leader)) => leader.age.is_none_or(|age| age > SILENT),
         (Right::Silence, None) => false,
     })
 }

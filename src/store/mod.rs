@@ -149,8 +149,6 @@ pub struct Writers {
 pub enum Claim {
     /// The lock that says it may.
     Lock(Ownership),
-    /// Nothing yet: a row in the store decides.
-    Row,
     /// Another process has the lock.
     Taken,
 }
@@ -190,7 +188,7 @@ pub trait Store: Send + Sync {
     /// `Unavailable` when locks cannot be had here; `None` when another live process owns it.
     fn own(&self, name: &str) -> Result<Option<Ownership>>;
 
-    /// What this process has that would be the leader (S30).
+    /// What this process has that would be the leader (S30). May block; so may giving it back.
     ///
     /// # Errors
     /// `Unavailable` when locks cannot be had here.

@@ -84,7 +84,7 @@ fn work(queue: &str) -> Vec<&str> {
 
 fn run(whose: Whose, by: i64) {
     let begun = Instant::now();
-    let world = World::new();
+    let world = World::on_file();
     let clocks = Clocks::new(&world, whose);
     let world = world.with_clock(&clocks.all);
     let mut table = Table::new(format!("C6 clocks of {whose:?} by {:+} h, seed {}", by / 3600, seed()));

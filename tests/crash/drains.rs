@@ -22,7 +22,8 @@ fn c9_rolling_drains_burn_no_attempt() {
     let (jobs, drains) = if full() { (5_000, 90) } else { (500, 9) };
     let begun = Instant::now();
     let world = World::new();
-    let mut table = Table::new(format!("C9 rolling drains, {jobs} jobs × {drains} drains, seed {}", seed()));
+    let kind = world.kind();
+    let mut table = Table::new(format!("C9 rolling drains, {jobs} jobs × {drains} drains, {kind}, seed {}", seed()));
     let mut client = Client::new(&world, Load { jobs, kills: 0, least: 50, most: 400 }, Chance::new(seed(), 1));
     let mut fleet = Fleet::start(&world, WORKERS, &ARGS);
     let drained = std::thread::scope(|scope| {

@@ -45,7 +45,7 @@ fn run(round: usize) {
     let begun = Instant::now();
     let world = World::new();
     let title = "kill -9 of a worker with 8 long jobs, then of its heir, which is started again";
-    let mut table = Table::new(format!("{title}, round {}, seed {}", round + 1, seed()));
+    let mut table = Table::new(format!("{title}, {}, round {}, seed {}", world.kind(), round + 1, seed()));
     let mut first = world.ready_worker("a", &["-q", "--slots", "8", "--lease", "3s"]);
     // Each leaves a daemon behind: a grandchild in a session of its own.
     let ids: Vec<String> = (0..JOBS).map(|_| world.add(&[], &["t300000", "t300000", "50"])).collect();

@@ -119,7 +119,7 @@ impl std::fmt::Display for Fault {
 }
 
 fn world() -> World {
-    let world = World::new();
+    let world = World::on_file();
     let store = world.path(STORE);
     world.with_store(store)
 }

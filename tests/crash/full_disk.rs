@@ -36,7 +36,7 @@ fn c3_a_full_disk_loses_nothing_and_workers_go_on() {
 
 fn run(outage: Duration) -> Result<(), String> {
     let begun = Instant::now();
-    let world = World::new();
+    let world = World::on_file();
     let disk = Disk::mount(world.path("disk"), SIZE)?;
     let world = world.with_store(disk.0.join("orx.db"));
     let mut table = Table::new(format!("C3 the disk is full for {outage:?} while jobs run, seed {}", seed()));
@@ -120,7 +120,7 @@ fn stop_outside_of_a_transaction(process: &Process) {
 
 #[test]
 fn c3_jobs_can_be_forgotten_on_a_full_disk() {
-    let world = World::new();
+    let world = World::on_file();
     let disk = match Disk::mount(world.path("disk"), ROOMY) {
         Ok(disk) => disk,
         Err(why) => return println!("skipped: this needs a file system of its own: {why}"),

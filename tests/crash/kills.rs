@@ -21,17 +21,23 @@ const ARGS: [&str; 5] = ["-q", "--slots", "4", "--lease", "3s"];
 #[test]
 fn c1_kill_9_at_random_loses_nothing_and_doubles_nothing_without_a_lost_lease() {
     let (jobs, kills) = if full() { (10_000, 200) } else { (1_000, 20) };
-    run(jobs, kills, seed());
+    run(&World::new(), jobs, kills, seed());
 }
 
-fn run(jobs: usize, kills: usize, seed: u64) {
+#[test]
+fn c1_postgres_kill_9_at_random_loses_nothing_and_doubles_nothing_without_a_lost_lease() {
+    let (jobs, kills) = if full() { (10_000, 200) } else { (1_000, 20) };
+    run(&World::on_postgres(), jobs, kills, seed());
+}
+
+fn run(world: &World, jobs: usize, kills: usize, seed: u64) {
     let begun = Instant::now();
-    let world = World::new();
-    let mut table = Table::new(format!("C1 kill -9 at random, {jobs} jobs × {kills} kills, seed {seed}"));
+    let title = format!("C1 kill -9 at random, {jobs} jobs × {kills} kills, {}, seed {seed}", world.kind());
+    let mut table = Table::new(title);
     let load = Load { jobs, kills: kills / 2, least: 50, most: 200 };
-    let mut client = Client::new(&world, load, Chance::new(seed, 1));
+    let mut client = Client::new(world, load, Chance::new(seed, 1));
     let allowed = AtomicUsize::new(jobs / kills);
-    let mut fleet = Fleet::start(&world, WORKERS, &ARGS);
+    let mut fleet = Fleet::start(world, WORKERS, &ARGS);
     let ended = AtomicBool::new(false);
     let (blows, calm, pauses) = std::thread::scope(|scope| {
         let pauses = scope.spawn(|| Pauses::watch(world.path("pace"), &ended));
@@ -50,9 +56,9 @@ fn run(jobs: usize, kills: usize, seed: u64) {
     });
     table.none("workers that failed", &fleet.stop());
     table.fact("wall time", format!("{:.1} s, of it {:.1} s after the last kill", secs(begun.elapsed()), secs(calm)));
-    count(&world, &blows, kills, &pauses, &mut table);
+    count(world, &blows, kills, &pauses, &mut table);
     client.judge(&mut table);
-    judge(&world, &client.told, Copies::Never, &mut table);
+    judge(world, &client.told, Copies::Never, &mut table);
     table.finish();
 }
 

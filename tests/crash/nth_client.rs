@@ -80,7 +80,7 @@ struct Step<'a> {
 
 impl Old {
     fn new() -> Self {
-        let home = World::new();
+        let home = World::on_file();
         let store = home.path(STORE);
         let home = home.with_store(store);
         let add = |options: &[&str], command: &[&str]| {

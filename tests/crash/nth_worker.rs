@@ -63,7 +63,7 @@ struct Ended {
 
 /// A store whose log is about to be written back.
 fn full_log() -> World {
-    let home = World::new();
+    let home = World::on_file();
     let store = home.path(STORE);
     let home = home.with_store(store);
     home.ok(&["list"]);

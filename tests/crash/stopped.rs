@@ -23,23 +23,37 @@ const ARGS: [&str; 5] = ["-q", "--lease", "3s", "--slots", "4"];
 #[test]
 fn c2_the_late_settle_of_a_stopped_worker_is_rejected() {
     for round in 0..if full() { 5 } else { 1 } {
-        run(false, round);
+        run(&World::new(), false, round);
+    }
+}
+
+#[test]
+fn c2_postgres_the_late_settle_of_a_stopped_worker_is_rejected() {
+    for round in 0..if full() { 5 } else { 1 } {
+        run(&World::on_postgres(), false, round);
     }
 }
 
 #[test]
 fn c2_a_stopped_leader_is_deposed_and_its_jobs_move() {
     for round in 0..if full() { 2 } else { 1 } {
-        run(true, round);
+        run(&World::new(), true, round);
     }
 }
 
-fn run(leads: bool, round: usize) {
+#[test]
+fn c2_postgres_a_stopped_leader_is_deposed_and_its_jobs_move() {
+    for round in 0..if full() { 2 } else { 1 } {
+        run(&World::on_postgres(), true, round);
+    }
+}
+
+fn run(world: &World, leads: bool, round: usize) {
     let begun = Instant::now();
-    let world = World::new();
     let who = if leads { "the leader" } else { "a worker" };
-    let mut table = Table::new(format!("C2 SIGSTOP of {who} for 3 leases, round {}, seed {}", round + 1, seed()));
-    let (stopped, other) = workers(&world, leads);
+    let title = format!("C2 SIGSTOP of {who} for 3 leases, {}, round {}, seed {}", world.kind(), round + 1, seed());
+    let mut table = Table::new(title);
+    let (stopped, other) = workers(world, leads);
     // The first attempts of two end while their worker is stopped: it hears that one's second attempt has ended by then,
     // and that the other's still runs. The first attempt of the third would never end.
     let short = world.add(&["--require", "role=any"], &["1000", "50"]);
@@ -47,25 +61,25 @@ fn run(leads: bool, round: usize) {
     let long = world.add(&["--require", "role=any"], &["300000", "50"]);
     // Nobody runs it again, and so nobody but its own worker ends it, and the daemon that it has.
     let once = world.add(&["--require", "role=any", "--max-losses", "0"], &["t300000"]);
-    let first = [&long, &once].map(|job| wait_line(&world, Mark::Start, job, 1).pid);
-    let daemon = wait_line(&world, Mark::Daemon, &once, 1).pid;
+    let first = [&long, &once].map(|job| wait_line(world, Mark::Start, job, 1).pid);
+    let daemon = wait_line(world, Mark::Daemon, &once, 1).pid;
     for job in [&short, &late] {
-        wait_line(&world, Mark::Start, job, 1);
+        wait_line(world, Mark::Start, job, 1);
     }
     stopped.signal(Signal::STOP);
     let since = Instant::now();
-    table.fact("jobs held when it was stopped", running(&world, &stopped));
+    table.fact("jobs held when it was stopped", running(world, &stopped));
     let release = world.worker("b2", &[&ARGS[..], &["--labels", "role=any,who=release"]].concat());
     for job in [&short, &long] {
-        wait_line(&world, Mark::End, job, 2);
+        wait_line(world, Mark::End, job, 2);
     }
     let moved = since.elapsed();
     let most = if leads { SILENT } else { Duration::ZERO } + LEASE + SLACK;
     table.at_most("seconds until its jobs had run elsewhere", moved.as_secs_f64(), most.as_secs_f64());
     for job in [&short, &late] {
-        wait_line(&world, Mark::End, job, 1);
+        wait_line(world, Mark::End, job, 1);
     }
-    wait_line(&world, Mark::Start, &late, 2);
+    wait_line(world, Mark::Start, &late, 2);
     table.at_least("jobs that run on while it is stopped", first.iter().filter(|p| is_alive(**p)).count(), 1);
     std::thread::sleep((LEASE * 3).saturating_sub(since.elapsed())); // how long it is stopped is the scenario
     stopped.signal(Signal::CONT);
@@ -85,21 +99,21 @@ fn run(leads: bool, round: usize) {
     table.fact("late writes rejected of the jobs that ran on", rejected(&long, None) + rejected(&once, None));
     // It must be of use again.
     let after = world.add(&["--require", "who=stopped"], &["50"]);
-    wait_line(&world, Mark::End, &after, 1);
+    wait_line(world, Mark::End, &after, 1);
     let mut told = Told { given_up: vec![once], ..Told::of(vec![short.clone(), late.clone(), long.clone(), after]) };
-    wait_line(&world, Mark::End, &late, 2);
+    wait_line(world, Mark::End, &late, 2);
     let mut again = vec![short, late, long];
     if leads {
-        let moved = stop_the_new_leader(&world, &other, &release, &mut table);
+        let moved = stop_the_new_leader(world, &other, &release, &mut table);
         told.acknowledged.push(moved.clone());
         again.push(moved);
     }
-    wait_all_ended(&world, LIMIT);
-    let wrong = again.iter().filter_map(|job| wrong(&world, job));
+    wait_all_ended(world, LIMIT);
+    let wrong = again.iter().filter_map(|job| wrong(world, job));
     table.none("results that are not those of the second attempt", &wrong.collect::<Vec<_>>());
     [stopped, other, release].into_iter().for_each(Process::stop);
     table.fact("wall time", format!("{:.1} s", begun.elapsed().as_secs_f64()));
-    judge(&world, &told, Copies::MayOverlap, &mut table);
+    judge(world, &told, Copies::MayOverlap, &mut table);
     table.finish();
 }
 

@@ -1,5 +1,6 @@
 //! A home with a store, and the processes that run in it.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 
 use super::clock::Clock;
 use super::witness::{self, Line};
+use crate::server;
 
 /// No command and no condition of the harness may take longer, however busy the machine is.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -39,22 +41,47 @@ pub fn now() -> i64 {
 pub struct World {
     home: Option<TempDir>,
     path: PathBuf,
-    store: PathBuf,
+    /// As ORX_STORE names it.
+    store: OsString,
+    /// It is a schema that nobody else uses.
+    own_schema: bool,
     clock: Option<Clock>,
     spawned: AtomicU32,
 }
 
 impl World {
+    /// A world whose store is a file; with `ORX_TEST_STORE=postgres`, a schema of the tests' server.
     pub fn new() -> Self {
+        match std::env::var("ORX_TEST_STORE").is_ok_and(|kind| kind == "postgres") {
+            true => Self::on_postgres(),
+            false => Self::on_file(),
+        }
+    }
+
+    /// One whose store is a file always.
+    pub fn on_file() -> Self {
         let home = tempfile::Builder::new().prefix("orx-crash-").tempdir().unwrap();
         let path = home.path().to_owned();
-        Self { home: Some(home), store: path.join("orx.db"), path, clock: None, spawned: AtomicU32::new(0) }
+        let store = path.join("orx.db").into_os_string();
+        Self { home: Some(home), store, own_schema: false, path, clock: None, spawned: AtomicU32::new(0) }
+    }
+
+    /// One whose store is a schema of the tests' server, for as long as it lives.
+    pub fn on_postgres() -> Self {
+        let mut world = Self::on_file().with_store(server::schema());
+        world.own_schema = true;
+        world
     }
 
     /// The store lies elsewhere.
-    pub fn with_store(mut self, store: PathBuf) -> Self {
-        self.store = store;
+    pub fn with_store(mut self, store: impl Into<OsString>) -> Self {
+        (self.store, self.own_schema) = (store.into(), false);
         self
+    }
+
+    /// What its store is, for the title of a table.
+    pub fn kind(&self) -> &'static str {
+        if self.store.to_string_lossy().starts_with("postgres") { "PostgreSQL" } else { "SQLite" }
     }
 
     /// Everything runs by this clock, unless it has one of its own.
@@ -227,10 +254,13 @@ impl Drop for World {
         for pid in self.processes(|_| true) {
             let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL); // it may have ended
         }
-        if std::thread::panicking()
-            && let Some(home) = self.home.take()
-        {
-            eprintln!("the files of the failed run are kept in {}", home.keep().display());
+        let store = self.store.to_string_lossy();
+        if std::thread::panicking() {
+            if let Some(home) = self.home.take() {
+                eprintln!("the files of the failed run are kept in {}; store {store}", home.keep().display());
+            }
+        } else if self.own_schema {
+            server::drop_schema(&store);
         }
     }
 }

@@ -25,6 +25,7 @@ mod pool;
 mod prune;
 mod runs;
 mod schedules;
+mod side;
 mod tx;
 mod wake;
 mod watch;
@@ -38,6 +39,7 @@ use self::conn::Conn;
 use self::fault::Fault;
 pub use self::place::Place;
 use self::pool::Pool;
+use self::side::Side;
 use self::tx::{Mode, PgTx};
 use self::watch::Watch;
 use super::{Claim, Finding, Listening, Ownership, Store, Topics, Work, Writers, Written};
@@ -65,12 +67,10 @@ const WRITERS: usize = 4;
 pub struct Postgres {
     place: Place,
     clock: Arc<dyn Clock>,
-    pool: Pool,
+    pool: Arc<Pool>,
+    side: Arc<Side>,
     own: wake::Own,
     watch: Mutex<Watch>,
-    /// Topics that are to be told, by whoever tells next.
-    untold: Mutex<Topics>,
-    notifier: Mutex<Option<Conn>>,
 }
 
 impl Postgres {
@@ -86,18 +86,17 @@ impl Postgres {
 
     fn connect(place: &Place, clock: Arc<dyn Clock>) -> Result<Self> {
         let own = wake::Own::new(Mutex::new(HashSet::new()));
-        let pool = Pool::new(place.clone(), Arc::clone(&own));
+        let pool = Arc::new(Pool::new(place.clone(), Arc::clone(&own)));
         let mut conn = pool.take()?;
         maintain::migrate(&mut conn, place)?;
         pool.give(conn);
         Ok(Self {
             place: place.clone(),
             clock,
+            side: Side::new(Arc::clone(&pool)),
             pool,
             own,
             watch: Mutex::default(),
-            untold: Mutex::new(Topics::NONE),
-            notifier: Mutex::new(None),
         })
     }
 
@@ -206,24 +205,6 @@ impl Postgres {
         }
         None
     }
-
-    fn notify(&self, topics: Topics) -> Result<(), conn::Failure> {
-        let mut notifier = lock(&self.notifier);
-        // Whoever had the connection before may have told ours too.
-        let topics = topics & std::mem::replace(&mut *lock(&self.untold), Topics::NONE);
-        if topics == Topics::NONE {
-            return Ok(());
-        }
-        let conn = match &mut *notifier {
-            Some(conn) if !conn.is_closed() => conn,
-            none => none.insert(self.pool.open().map_err(|error| conn::Failure { fault: Fault::Gone, error })?),
-        };
-        let told = conn.simple(&format!("NOTIFY {}, '{}'", wake::channel(&self.place), topics.0));
-        if told.is_err() {
-            *notifier = None;
-        }
-        told.map(|_| ())
-    }
 }
 
 /// Longer with each try, and never the same for two.
@@ -261,12 +242,8 @@ impl Store for Postgres {
     }
 
     fn poke(&self, topics: Topics) {
-        {
-            let mut untold = lock(&self.untold);
-            *untold = *untold | topics;
-        }
         // A lost notification costs its listeners one poll.
-        if let Err(failure) = self.notify(Topics::ALL) {
+        if let Err(failure) = self.side.tell(topics) {
             tracing::debug!("others could not be told: {}", failure.error);
         }
     }
@@ -280,7 +257,7 @@ impl Store for Postgres {
     }
 
     fn claim_lead(&self) -> Result<Claim> {
-        Ok(Claim::Row)
+        self.side.claim()
     }
 
     fn check(&self) -> Result<Vec<Finding>> {

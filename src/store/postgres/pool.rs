@@ -32,6 +32,10 @@ impl Pool {
         Self { place, own, state: Mutex::default(), freed: Condvar::new() }
     }
 
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// A connection for the caller alone; it is given back or forgotten.
     pub(super) fn take(&self) -> Result<Conn> {
         let deadline = Instant::now() + LIMIT;
