@@ -90,14 +90,7 @@ impl Postgres {
         let mut conn = pool.take()?;
         maintain::migrate(&mut conn, place)?;
         pool.give(conn);
-        Ok(Self {
-            place: place.clone(),
-            clock,
-            side: Side::new(Arc::clone(&pool)),
-            pool,
-            own,
-            watch: Mutex::default(),
-        })
+        Ok(Self { place: place.clone(), clock, side: Side::new(Arc::clone(&pool)), pool, own, watch: Mutex::default() })
     }
 
     /// How many steps of the schema are missing there; makes none.
