@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::transition::{By, change, load_one};
+use super::transition::{By, load_one, record, resolve_dependants};
 use super::{Access, Caller, Op, Scopes, runs};
 use crate::error::Result;
 use crate::job::fingerprint::fingerprint;
@@ -97,8 +97,12 @@ impl Settle {
         let mut jobs: HashMap<Number, Record> = tx.load(&held)?.into_iter().map(|job| (job.number, job)).collect();
         // The same fence a second time finds no job any more, and is stale.
         let mut job_of = |lease: Lease| Some((jobs.remove(&lease.fence.number)?, lease));
-        let settled = reports.iter().zip(leases).map(|(report, lease)| settle(tx, report, lease.and_then(&mut job_of)));
+        // What waits for them is looked at when all have ended, also all at once.
+        let mut ended = Vec::new();
+        let each = reports.iter().zip(leases);
+        let settled = each.map(|(report, lease)| settle(tx, report, lease.and_then(&mut job_of), &mut ended));
         let settled = settled.collect::<Result<_>>()?;
+        resolve_dependants(tx, ended)?;
         runs::follow(tx)?; // before anything else is leased
         Ok(settled)
     }
@@ -116,7 +120,12 @@ impl Settle {
     }
 }
 
-fn settle(tx: &mut dyn Tx, report: &Report, held: Option<(Record, Lease)>) -> Result<Settled> {
+fn settle(
+    tx: &mut dyn Tx,
+    report: &Report,
+    held: Option<(Record, Lease)>,
+    ended: &mut Vec<(Number, State)>,
+) -> Result<Settled> {
     let fence = report.fence;
     let Some((job, lease)) = held else {
         reject_stale(tx, fence, Settle::NAME)?;
@@ -130,7 +139,9 @@ fn settle(tx: &mut dyn Tx, report: &Report, held: Option<(Record, Lease)>) -> Re
         tx.wake(Topics::OUTPUT);
     }
     let started_at = report.started.map(|s| s.at);
-    end_attempt(tx, job, &lease, &report.ending, started_at, report.ran, report.jitter).map(Settled::Accepted)
+    let (state, end) = end_attempt(tx, job, &lease, &report.ending, started_at, report.ran, report.jitter)?;
+    ended.extend(end);
+    Ok(Settled::Accepted(state))
 }
 
 /// The attempt that runs now, whichever was meant.
@@ -159,8 +170,9 @@ pub(super) fn record_start(tx: &mut dyn Tx, fence: Fence, worker: &str, started:
     }])
 }
 
-/// Ends the attempt of `lease`: its row, the job's next state, the dead letter if it is one.
-pub(super) fn end_attempt(
+/// Ends the attempt of `lease`: its row, the job's next state, the dead letter if it is one. Gives that state, and the job
+/// if it ended.
+fn end_attempt(
     tx: &mut dyn Tx,
     job: Record,
     lease: &Lease,
@@ -168,7 +180,7 @@ pub(super) fn end_attempt(
     started_at: Option<Timestamp>,
     ran: Span,
     jitter: f64,
-) -> Result<State> {
+) -> Result<(State, Option<(Number, State)>)> {
     let verdict = job.life.clone().settle(&job.spec, ending, ran, tx.now(), jitter)?;
     tx.release(&[lease.fence])?;
     let attempt = Attempt {
@@ -187,11 +199,11 @@ pub(super) fn end_attempt(
     }
     let by = By { worker: Some(&lease.worker_name), actor: None };
     let data = told(verdict.outcome, ending, &verdict.life);
-    change(tx, &job, &verdict.life, EventKind::Settled, by, data)?;
+    let ended = record(tx, &job, &verdict.life, EventKind::Settled, by, data)?;
     if job.spec.limit.is_some() {
         tx.wake(Topics::WORK); // a slot of the shared limit is free for every worker
     }
-    Ok(verdict.life.state)
+    Ok((verdict.life.state, ended))
 }
 
 /// Ends the attempts of `leases` as lost.
@@ -201,7 +213,8 @@ pub(super) fn lose(tx: &mut dyn Tx, leases: &[Lease], why: &str, jitter: f64) ->
     for lease in leases {
         let job = load_one(tx, lease.fence.number)?;
         let ran = tx.now().since(lease.started_at);
-        end_attempt(tx, job, lease, &Ending::lost(why), None, ran, jitter)?;
+        let (_, ended) = end_attempt(tx, job, lease, &Ending::lost(why), None, ran, jitter)?;
+        resolve_dependants(tx, ended.into_iter().collect())?;
     }
     Ok(numbers)
 }

@@ -30,23 +30,30 @@ pub(super) struct Next {
 
 /// Records that `job` lives on as `life`, with the event that says so, and all that follows from it.
 pub(super) fn change(tx: &mut dyn Tx, job: &Record, life: &Life, kind: EventKind, by: By, data: Value) -> Result<()> {
+    let ended = record(tx, job, life, kind, by, data)?;
+    resolve_dependants(tx, ended.into_iter().collect())
+}
+
+/// The same without what follows for other jobs: gives the job if it ended, for [`resolve_dependants`].
+pub(super) fn record(
+    tx: &mut dyn Tx,
+    job: &Record,
+    life: &Life,
+    kind: EventKind,
+    by: By,
+    data: Value,
+) -> Result<Option<(Number, State)>> {
     tx.append(&[event(job, life, kind, by, data)])?;
     save(tx, job, life)?;
-    match life.state.is_terminal() && !job.life.state.is_terminal() {
-        true => resolve_dependants(tx, vec![(job.number, life.state)]),
-        false => Ok(()),
-    }
+    let ended = life.state.is_terminal() && !job.life.state.is_terminal();
+    Ok(ended.then_some((job.number, life.state)))
 }
 
 /// The same for many jobs, as if they had all changed at once.
 pub(super) fn change_all(tx: &mut dyn Tx, nexts: &[Next], by: By) -> Result<()> {
     let mut ended = Vec::new();
     for Next { job, life, kind, data } in nexts {
-        tx.append(&[event(job, life, *kind, by, data.clone())])?;
-        save(tx, job, life)?;
-        if life.state.is_terminal() && !job.life.state.is_terminal() {
-            ended.push((job.number, life.state));
-        }
+        ended.extend(record(tx, job, life, *kind, by, data.clone())?);
     }
     resolve_dependants(tx, ended)
 }
