@@ -435,3 +435,26 @@ on_every_store! {
         assert!(matches!(f.queue.call(Tick { epoch: Some(1) }).await.unwrap(), Ticked::Done { fired: 1, .. }));
     }
 }
+
+/// A zone that this machine does not know, as where the stores of two machines with other zone files meet.
+#[tokio::test]
+async fn a_rule_that_means_nothing_here_stops_no_other_schedule() {
+    let f = Fixture::file();
+    let strange = f.schedule("strange", every("1m")).await;
+    f.schedule("plain", every("1m")).await;
+    f.damage("UPDATE schedule_versions SET definition = replace(definition, '\"UTC\"', '\"Mars/Base\"') WHERE schedule = (SELECT id FROM schedules WHERE name = 'strange')");
+    f.clock.pass(MINUTE);
+    let Ticked::Done { fired, unreadable, next, .. } = f.queue.call(Tick::default()).await.unwrap() else { panic!() };
+    assert_eq!((fired, unreadable.len(), next), (1, 1, Some(MINUTE)));
+    assert!(unreadable[0].0 == strange.name && unreadable[0].1.contains("Mars/Base"), "{unreadable:?}");
+    assert_eq!(f.lines("plain").await, ["60 fired"]);
+    // It can be given another rule, or be removed.
+    let op = UpdateSchedule { schedule: named("strange"), version: 1, definition: every("30s"), apply: Apply::Now };
+    assert_eq!(f.queue.call(op).await.unwrap().next_due_at.unwrap().to_string(), "2026-01-01T00:01:30.000Z");
+    f.clock.pass(MINUTE);
+    f.tick().await;
+    assert_eq!(f.lines("strange").await, ["90 fired", "120 overlap x1"]);
+    f.damage("UPDATE schedule_versions SET definition = replace(definition, '\"UTC\"', '\"Mars/Base\"')");
+    f.queue.call(RemoveSchedule { schedule: named("plain") }).await.unwrap();
+    assert_eq!(f.show("plain").await.state, ScheduleState::Removed);
+}

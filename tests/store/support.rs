@@ -133,6 +133,12 @@ impl Fixture {
         Self { queue, clock, location: location.clone(), _dir: dir, epoch: 0.into() }
     }
 
+    /// Runs SQL behind the back of orx, where the store is a file.
+    pub fn damage(&self, statements: &str) {
+        let Location::File(path) = &self.location else { panic!("a file is needed") };
+        rusqlite::Connection::open(path).unwrap().execute_batch(statements).unwrap();
+    }
+
     /// The same queue as another process has it; in memory there is but one.
     pub fn another(&self) -> Queue {
         match &self.location {

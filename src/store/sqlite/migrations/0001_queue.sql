@@ -339,6 +339,8 @@ CREATE TABLE schedules (
     CHECK (removed_at IS NULL OR next_due_at IS NULL)
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX schedules_name ON schedules (tenant, name) WHERE removed_at IS NULL;
+-- By name also those that were removed.
+CREATE INDEX schedules_named ON schedules (tenant, name, id);
 CREATE INDEX schedules_due ON schedules (next_due_at) WHERE next_due_at IS NOT NULL;
 
 CREATE TABLE schedule_versions (
