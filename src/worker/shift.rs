@@ -23,6 +23,7 @@ use crate::ops::renew::RenewReply;
 use crate::ops::settle::{Report, Settled, Started};
 use crate::ops::turn::{Turn, TurnReply};
 use crate::store::{CancelRequest, Topics};
+use crate::time::Span;
 
 /// How many orders an attempt may have waiting.
 const ORDERS: usize = 8;
@@ -91,7 +92,7 @@ pub(super) struct Worker {
     nobody_writes: bool,
     /// Whether the last lease left nothing to take.
     dry: bool,
-    /// The last lease failed, so nobody knows whether there is anything to take.
+    /// The last lease said less than there may be, so nobody knows whether there is anything to take.
     blind: bool,
     /// When it is worth asking for work though nothing happens.
     ask_at: Option<Instant>,
@@ -282,6 +283,7 @@ impl Worker {
             Back::Turned(asked, reply) => self.turned(asked, reply)?,
             Back::Registered(reply) => {
                 self.registering = false;
+                self.blind = false;
                 self.dry = false;
                 if let Err(e) = reply {
                     warn!("cannot register: {e}"); // the next heartbeat tries again
@@ -319,6 +321,7 @@ impl Worker {
             Some(leased) => self.leased(asked.slots, asked.at, leased),
             // Removed as lost while this process was stopped: it registers again with the next heartbeat.
             None if asked.slots > 0 => {
+                self.blind = true;
                 self.dry = true;
                 self.renew_at = Instant::now();
             }
@@ -329,7 +332,8 @@ impl Worker {
 
     fn leased(&mut self, asked: u32, at: Instant, reply: LeaseReply) {
         self.dry = (reply.jobs.len() as u32) < asked;
-        self.blind = false;
+        // At once again: after a commit of unknown outcome the answer may be less than there is.
+        self.blind = reply.next_timer == Some(Span::ZERO);
         // The millisecond more is for the store's clock, which counts whole ones.
         self.ask_at = reply.next_timer.map(|after| Instant::now() + after.duration() + Duration::from_millis(1));
         for job in reply.jobs {
