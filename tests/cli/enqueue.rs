@@ -217,7 +217,7 @@ fn wait_and_follow_exit_as_the_job_did() {
 
 #[test]
 fn a_job_whose_id_cannot_be_printed_is_stored_and_it_says_so() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     let script = format!("exec {} enqueue -- true > /dev/full", env!("CARGO_BIN_EXE_orx"));
     let mut shell = std::process::Command::new("sh");
     let out = shell.args(["-c", &script]).env_clear().env("HOME", orx.path("")).output().unwrap();
