@@ -134,7 +134,7 @@ pub const NOT_STARTED: &str = "cannot start";
 /// The longest pause between two tries to write to a store that cannot be written.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// How long ending the leftovers of a dead worker may take.
-const SWEEP_LIMIT: Duration = Duration::from_secs(5);
+const SWEEP_LIMIT: Duration = Duration::from_secs(15);
 
 impl Shared {
     /// Calls an Op until the store takes it: a full disk or a lock must lose no outcome.

@@ -28,7 +28,9 @@ const CAP: u64 = 10 * 1024 * 1024;
 /// What a worker may need at most, in MiB.
 const MOST_MEMORY: u64 = 64;
 /// The fork loop makes hundreds in a second.
-const MOST_ZOMBIES: usize = 100;
+const MOST_ZOMBIES: usize = 1000;
+/// How long the looks at those without a name are repeated, on a busy machine.
+const LAGGARD: Duration = Duration::from_secs(10);
 
 /// How attempts end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,7 +250,12 @@ impl Run<'_> {
 
     /// Nor is anybody left who could not write his name.
     fn left_nothing(&mut self, name: &str) {
-        let left = self.world.job_processes();
+        let begun = Instant::now();
+        let mut left = self.world.job_processes();
+        while !left.is_empty() && begun.elapsed() < LAGGARD {
+            std::thread::sleep(Duration::from_millis(20));
+            left = self.world.job_processes();
+        }
         self.wrong.extend(left.iter().map(|pid| format!("{name}: {pid} carries a fence and is still there")));
     }
 
