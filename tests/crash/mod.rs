@@ -5,6 +5,7 @@
 //! build in full size. `ORX_CHAOS_SEED` repeats a run: what is decided by chance follows from the seed, what the machine
 //! decides (who gets which job) does not.
 
+mod asker;
 mod chance;
 mod client;
 mod clock;
@@ -18,6 +19,7 @@ mod kills;
 mod losses;
 mod nth_client;
 mod nth_worker;
+mod outages;
 mod pace;
 mod schedules;
 mod stopped;
