@@ -15,6 +15,7 @@ mod eight;
 mod faults;
 mod fleet;
 mod full_disk;
+mod hindered;
 mod kills;
 mod losses;
 mod nth_client;
