@@ -146,10 +146,10 @@ fn c3_jobs_can_be_forgotten_on_a_full_disk() {
 }
 
 /// A file system with little room; taken away in the end.
-struct Disk(PathBuf);
+pub struct Disk(PathBuf);
 
 impl Disk {
-    fn mount(at: PathBuf, size: &str) -> Result<Self, String> {
+    pub fn mount(at: PathBuf, size: &str) -> Result<Self, String> {
         std::fs::create_dir_all(&at).unwrap();
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(&at).output();
         match mount.map_err(|e| format!("mount: {e}"))? {
@@ -159,7 +159,7 @@ impl Disk {
     }
 
     /// Writes a file until there is no room for one more byte.
-    fn fill(&self) -> PathBuf {
+    pub fn fill(&self) -> PathBuf {
         let path = self.0.join("fill");
         let mut file = File::create(&path).unwrap();
         for size in [1 << 20, 4096, 1] {

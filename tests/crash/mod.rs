@@ -5,6 +5,7 @@
 //! build in full size. `ORX_CHAOS_SEED` repeats a run: what is decided by chance follows from the seed, what the machine
 //! decides (who gets which job) does not.
 
+mod asker;
 mod chance;
 mod client;
 mod clock;
@@ -14,10 +15,13 @@ mod eight;
 mod faults;
 mod fleet;
 mod full_disk;
+mod hindered;
 mod kills;
+mod leaders;
 mod losses;
 mod nth_client;
 mod nth_worker;
+mod outages;
 mod pace;
 mod schedules;
 mod stopped;

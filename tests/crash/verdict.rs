@@ -67,7 +67,13 @@ pub fn judge(world: &World, told: &Told, copies: Copies, table: &mut Table) {
     let ended = |how: &str| jobs.values().flat_map(|j| j.outcomes.values()).filter(|o| *o == how).count();
     table.fact("attempts lost", ended("lost"));
     table.fact("attempts interrupted", ended("interrupted"));
-    table.fact("stale writes rejected", count("rejected_stale"));
+    let stale = events.iter().filter(|e| e["kind"] == "rejected_stale").filter_map(|e| e["data"]["op"].as_str());
+    let stale = stale.fold(BTreeMap::<&str, usize>::new(), |mut ops, op| {
+        *ops.entry(op).or_default() += 1;
+        ops
+    });
+    let by_op = stale.iter().map(|(op, n)| format!(", {op} {n}")).collect::<String>();
+    table.fact("stale writes rejected", format!("{}{by_op}", count("rejected_stale")));
     table.fact("leaders elected", count("leader_elected"));
     let (code, breaches, said) = world.run(&["audit"]);
     let breaches: Vec<String> = if code == Some(0) { Vec::new() } else { vec![format!("{breaches}{said}")] };

@@ -27,6 +27,10 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(40);
 /// The oldest server that is used.
 const OLDEST: u32 = 120_000;
 
+/// What differs after each crash: a server that recovers makes its own processes anew, whether it ended itself or not.
+const ERA: &str = "pg_postmaster_start_time()::text ||
+     ARRAY(SELECT pid FROM pg_stat_activity WHERE usesysid IS NULL AND datid IS NULL ORDER BY pid)::text";
+
 /// A value for a statement.
 pub(super) type Param = Box<dyn ToSql + Sync + Send>;
 
@@ -91,6 +95,8 @@ pub(super) struct Conn {
     statements: HashMap<&'static str, Statement>,
     /// The server's process for it.
     pub(super) backend: i32,
+    /// The server's life since its last crash.
+    pub(super) era: String,
     driver: JoinHandle<()>,
 }
 
@@ -111,13 +117,13 @@ impl Conn {
                 tracing::debug!("a connection to PostgreSQL ended: {e}");
             }
         });
-        let mut conn = Self { runtime, client, statements: HashMap::new(), backend: 0, driver };
+        let mut conn = Self { runtime, client, statements: HashMap::new(), backend: 0, era: String::new(), driver };
         // Plans by rule and not by statistics, which say nothing of a table that fills and empties all day.
         let settings = format!(
             "SET search_path TO {schema}; SET statement_timeout TO {}; SET lock_timeout TO {};
              SET idle_in_transaction_session_timeout TO {}; SET plan_cache_mode TO force_generic_plan;
              SET enable_seqscan TO off; SET jit TO off; SET timezone TO 'UTC'; SET client_min_messages TO warning;
-             SELECT pg_backend_pid(), current_setting('server_version_num'), current_setting('server_version')",
+             SELECT pg_backend_pid(), current_setting('server_version_num'), current_setting('server_version'), {ERA}",
             limit.as_millis(),
             LOCK_LIMIT.as_millis(),
             IDLE_LIMIT.as_millis(),
@@ -126,6 +132,7 @@ impl Conn {
         let rows = conn.simple(&settings).map_err(|f| f.error.context(place))?;
         let cell = |i: usize| rows.first().and_then(|row| row.get(i).cloned().flatten()).unwrap_or_default();
         conn.backend = cell(0).parse().unwrap_or_default();
+        conn.era = cell(3);
         let version: u32 = cell(1).parse().unwrap_or_default();
         if version < OLDEST {
             return Err(

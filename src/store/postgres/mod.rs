@@ -169,7 +169,7 @@ impl Postgres {
             (Err(failure), None) => Err((failure.fault, failure.error)),
             // The server says that it did not: then it did not. Silence may mean either.
             (Err(failure), Some(_)) if failure.fault != Fault::Gone => Err((failure.fault, failure.error)),
-            (Err(failure), Some(id)) => match self.end_of(id) {
+            (Err(failure), Some(id)) => match self.end_of(id, &conn.era) {
                 Some(true) => Ok(Written::Committed(topics)),
                 Some(false) => Err((Fault::Gone, failure.error)),
                 None => Ok(Written::Unknown(failure.error)),
@@ -178,20 +178,26 @@ impl Postgres {
     }
 
     /// Whether a transaction whose connection was lost at its commit was committed; none: it cannot be found out.
-    fn end_of(&self, id: i64) -> Option<bool> {
+    ///
+    /// A server that crashed gives the ids of lost transactions to new ones: what it says of an id from another `era` is
+    /// of no use.
+    fn end_of(&self, id: i64, era: &str) -> Option<bool> {
         let deadline = Instant::now() + RESOLVE_LIMIT;
         let mut tries = 0;
         while Instant::now() < deadline {
             tries += 1;
             let status = self.pool.open().map_err(|_| ()).and_then(|mut conn| {
-                let rows = conn.simple(&format!("SELECT txid_status({id})")).map_err(|_| ())?;
+                let status = match conn.era == era {
+                    true => conn.simple(&format!("SELECT txid_status({id})")).map_err(|_| ())?,
+                    false => Vec::new(),
+                };
                 self.pool.close(conn);
-                Ok(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
+                Ok(status.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
             });
             match status.as_ref().map(|s| s.as_deref()) {
                 Ok(Some("committed")) => return Some(true),
                 Ok(Some("aborted")) => return Some(false),
-                Ok(None) => return None, // long ago, or another server
+                Ok(None) => return None, // long ago, before a crash, or another server
                 // Its session works on, or the server is away.
                 Ok(Some(_)) | Err(()) => std::thread::sleep(pause(tries)),
             }
