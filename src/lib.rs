@@ -5,6 +5,7 @@
 //! `error, time ← job ← store ← ops ← engine ← queue ← worker ← daemon ← cli ← main`
 //!
 //! - `mutant` — bugs for the harness to catch, compiled into no release; below everything else
+//! - `schema` — schemas of types that write themselves; beside [`error`]
 //! - [`error`] — one error with a kind, a message and a hint; [`time`] — instants and the only clocks
 //! - [`job`] — the core: what a job is and what may happen to it; pure
 //! - [`store`] — statements by role, on SQLite and PostgreSQL; knows no policy
@@ -23,6 +24,7 @@ pub mod job;
 mod mutant;
 pub mod ops;
 pub mod queue;
+mod schema;
 pub mod store;
 pub mod time;
 pub mod worker;

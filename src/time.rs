@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::mutant::{Mutant, planted};
+use crate::schema::schema;
 
 /// A wall-clock instant: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +84,8 @@ impl<'de> Deserialize<'de> for Timestamp {
         Ok(Self(time.as_millisecond()))
     }
 }
+
+schema!(Timestamp, "Timestamp", { "type": "string", "format": "date-time" });
 
 /// The IANA name of this machine's time zone; UTC where it has none.
 pub fn system_zone() -> String {
@@ -196,6 +199,11 @@ impl<'de> Deserialize<'de> for Span {
         parsed.map_err(de::Error::custom)
     }
 }
+
+schema!(Span, "Span", {
+    "description": "seconds, or text such as 90s, 1h30m, 2d",
+    "anyOf": [{ "type": "number", "minimum": 0 }, { "type": "string" }]
+});
 
 /// A point on the clock that only runs forward while this boot lasts, suspend included.
 #[derive(Clone, Debug, PartialEq, Eq)]

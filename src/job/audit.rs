@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use super::{Event, EventKind, Number, Outcome, RunId, Selector, State};
 use crate::time::{Span, Timestamp};
 
 /// Something that must always hold, and did not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Breach {
     /// What must always hold.
     pub invariant: String,
@@ -25,7 +26,7 @@ pub struct Breach {
 }
 
 /// What an `enqueued` event tells beyond the state: only what differs from the defaults.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Terms {
     /// Failures that end it.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ use crate::time::Timestamp;
 pub type Number = i64;
 
 /// The id of a job for programs: UUIDv7 when a person submits it, UUIDv5 when it follows from something else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct JobId(pub Uuid);
 
@@ -41,7 +42,7 @@ impl fmt::Display for JobId {
 }
 
 /// The id of one life of a worker process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct WorkerId(pub Uuid);
 
@@ -52,7 +53,7 @@ impl fmt::Display for WorkerId {
 }
 
 /// The id of a schedule: UUIDv7, for ever, whatever its rule and name become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ScheduleId(pub Uuid);
 
@@ -70,7 +71,7 @@ impl fmt::Display for ScheduleId {
 }
 
 /// The id of one instant at which a schedule was due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct OccurrenceId(pub Uuid);
 
@@ -88,7 +89,7 @@ impl fmt::Display for OccurrenceId {
 }
 
 /// The id of a group of jobs made together: UUIDv7 when a person submits it, that of its occurrence when a schedule does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct RunId(pub Uuid);
 
@@ -112,7 +113,7 @@ impl fmt::Display for RunId {
 }
 
 /// One word of a command line that names a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunName {
     /// A whole id
@@ -152,7 +153,7 @@ impl fmt::Display for RunName {
 }
 
 /// The right to write about one attempt: every write by a worker carries it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Fence {
     /// The job's number.
     pub number: Number,
@@ -168,7 +169,7 @@ impl Fence {
 }
 
 /// One word of a command line that names jobs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Selector {
     /// `42`

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{JobSpec, LaneId};
 
 /// What a job needs of its worker; jobs with different needs stand in different lanes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Needs {
     /// A handler that the worker must have.
@@ -47,7 +48,7 @@ impl Needs {
 }
 
 /// What a worker has to offer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Offer {
     /// The queues it serves; empty: all.

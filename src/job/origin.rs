@@ -1,12 +1,13 @@
 //! Where a job comes from that nobody submitted by itself.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{OccurrenceId, RunId, ScheduleId};
 use crate::time::Timestamp;
 
 /// The run, schedule and occurrence that a job belongs to; nothing for a job that was submitted by itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Origin {
     /// The group of jobs that it was made with.

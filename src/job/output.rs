@@ -1,11 +1,12 @@
 //! Captured output: what a job wrote, in reading order.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
 /// Which of its two outputs a job wrote to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stream {
     /// Standard output
@@ -15,7 +16,7 @@ pub enum Stream {
 }
 
 /// Bytes that were read from one stream at one time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Chunk {
     /// The place in the attempt's output; rises by one.
     pub seq: u32,
@@ -28,6 +29,7 @@ pub struct Chunk {
     pub gap: u64,
     /// The bytes, as they came.
     #[serde(with = "base64_bytes")]
+    #[schemars(with = "String")]
     pub bytes: Vec<u8>,
 }
 

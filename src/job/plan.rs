@@ -3,10 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
 use super::{Recurrence, ScheduleId};
+use crate::schema::schema;
 use crate::time::{Span, Timestamp};
 
 /// An instant that is later than this was missed.
@@ -16,7 +18,7 @@ pub const GRACE: Span = Span::from_secs(60);
 pub const MAX_RECOVERED: u32 = 1000;
 
 /// What becomes of an occurrence whose predecessor still runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {
     /// It is skipped.
@@ -112,6 +114,8 @@ impl fmt::Display for CatchUp {
     }
 }
 
+schema!(CatchUp, "CatchUp", { "type": "string", "description": "all, last, none, a number or a duration" });
+
 impl Serialize for CatchUp {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(self)
@@ -135,7 +139,7 @@ impl<'de> Deserialize<'de> for CatchUp {
 }
 
 /// Why a due instant did not fire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
     /// The occurrence before still ran.

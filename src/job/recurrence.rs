@@ -3,6 +3,7 @@
 use std::fmt;
 use std::iter;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cron::Cron;
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::time::{Span, Timestamp};
 
 /// In which language the rule of a schedule is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleKind {
     /// A crontab line: 5 fields, 6 with seconds, or `@daily` and the like.
@@ -44,7 +45,7 @@ impl fmt::Display for RuleKind {
 }
 
 /// When a schedule is due, as it is written and stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rule {
     /// The language of the expression.
     pub kind: RuleKind,
@@ -66,8 +67,9 @@ pub struct Rule {
 ///
 /// An instant is a whole number of milliseconds, and each is due once however often the rule names it: times that fall
 /// into one gap of the wall clock are one instant, its end. Cron's last year is 2100.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Rule", into = "Rule")]
+#[schemars(with = "Rule")]
 pub struct Recurrence {
     rule: Rule,
     zone: Zone,

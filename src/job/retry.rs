@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::schema::schema;
 use crate::time::Span;
 
 /// The exit code that means "try again later, this was no failure" (EX_TEMPFAIL of sysexits).
@@ -124,6 +125,9 @@ impl fmt::Display for CodeSet {
         Ok(())
     }
 }
+
+schema!(Backoff, "Backoff", { "type": "string", "description": "BASE[..CAP][xFACTOR]" });
+schema!(CodeSet, "CodeSet", { "type": "string", "description": "exit codes, as in 1,3,64-78" });
 
 impl Serialize for Backoff {
     /// Exact, unlike what is shown to people.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{CatchUp, Fire, Overlap, Skip, SkipReason, Tick};
@@ -14,7 +15,7 @@ use crate::time::{Span, Timestamp};
 const PAUSED_LOOK: Span = Span::from_secs(59);
 
 /// What a schedule runs each time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// One job.
@@ -60,7 +61,7 @@ impl Target {
 }
 
 /// Everything that a version of a schedule says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Definition {
     /// When it is due.
     pub rule: Rule,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -32,7 +33,7 @@ pub const MAX_NAME: usize = 255;
 pub(super) const MAX_COUNT: u32 = 1_000_000;
 
 /// A job as asked for: the options of `orx enqueue` and the fields of an NDJSON line, absent where not given.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JobSpec {
     /// The program and its arguments; never a shell line.
@@ -43,6 +44,7 @@ pub struct JobSpec {
     pub handler: Option<String>,
     /// What the handler gets as JSON.
     #[serde(skip_serializing_if = "Option::is_none", with = "present")]
+    #[schemars(with = "Option<Value>")]
     pub payload: Option<Value>,
     /// The queue; `default` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,6 +105,7 @@ pub struct JobSpec {
     pub restart: Option<Restart>,
     /// Jobs to wait for.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
+    #[schemars(with = "Vec<After>")]
     pub after: Vec<After>,
     /// The same key never makes a second job.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,7 +128,7 @@ pub struct JobSpec {
 }
 
 /// What was taken from the caller's surroundings; not part of what an idempotency key compares (S13, S34).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Captured {
     /// Variables of the caller; empty: the worker's own are used.
@@ -140,7 +143,7 @@ pub struct Captured {
 }
 
 /// One job to be stored, under an id that the caller made so that a retry never doubles.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Submission {
     /// The job's id.
     pub id: JobId,
@@ -158,7 +161,7 @@ pub struct Submission {
 }
 
 /// What to do when a name is taken by an unfinished job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnConflict {
     /// Refuse the new one.
@@ -171,7 +174,7 @@ pub enum OnConflict {
 }
 
 /// Whether a job runs again after it ended by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Restart {
     /// For ever: a service (S6).
@@ -179,7 +182,7 @@ pub enum Restart {
 }
 
 /// What an edge waits for (S9).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Until {
     /// Success.

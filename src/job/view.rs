@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use super::{JobId, JobSpec, Number, OccurrenceId, Outcome, Record, RunId, Schedu
 use crate::time::Timestamp;
 
 /// A job as users see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the names are those of CONTRACT and of `JobSpec`
 pub struct Job {
     pub id: JobId,
@@ -57,7 +58,7 @@ pub struct Job {
 }
 
 /// How far a job says it is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
     /// 0…100
     pub percent: f64,
@@ -68,7 +69,7 @@ pub struct Progress {
 }
 
 /// One execution of a job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the names are those of CONTRACT
 pub struct Attempt {
     pub number: u32,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::schema::schema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::Selector;
@@ -110,6 +111,9 @@ macro_rules! as_text {
 }
 as_text!(After, KeyLimit);
 
+schema!(After, "After", { "type": "string", "description": "a job, or JOB:ended" });
+schema!(KeyLimit, "KeyLimit", { "type": "string", "description": "KEY=N" });
+
 impl<'de> Deserialize<'de> for After {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         String::deserialize(d)?.parse().map_err(de::Error::custom)
@@ -128,6 +132,13 @@ enum RawBytes {
     Text(String),
     Coded { base64: String },
 }
+
+schema!(Bytes, "Bytes", {
+    "anyOf": [
+        { "type": "string" },
+        { "type": "object", "properties": { "base64": { "type": "string" } }, "required": ["base64"] }
+    ]
+});
 
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {

@@ -1,5 +1,6 @@
 //! Storing output while a job runs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Access, Caller, Op, Scopes};
@@ -9,7 +10,7 @@ use crate::job::output::Chunk;
 use crate::store::{Topics, Tx};
 
 /// Stores output of a running attempt.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AppendOutput {
     /// The attempt.
     pub fence: Fence,
@@ -18,7 +19,7 @@ pub struct AppendOutput {
 }
 
 /// Whether output was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Appended {
     /// It is stored.

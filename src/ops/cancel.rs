@@ -1,5 +1,6 @@
 //! Ending jobs on request.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -11,7 +12,7 @@ use crate::job::{EventKind, Number, State};
 use crate::store::{CancelRequest, Topics, Tx};
 
 /// Cancels jobs: at once where they wait, by asking their worker where they run.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Cancel {
     /// The jobs.
     pub numbers: Vec<Number>,
@@ -23,7 +24,7 @@ pub struct Cancel {
 }
 
 /// What a cancel did to one job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CancelReply {
     /// The job.
     pub number: Number,
@@ -34,7 +35,7 @@ pub struct CancelReply {
 }
 
 /// What a cancel did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Did {
     /// It is cancelled.

@@ -1,5 +1,6 @@
 //! The dead letters: looking at them, and throwing them away. `retry` runs them again.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::jobs::views;
@@ -11,7 +12,7 @@ use crate::store::{LetterFilter, LetterGroup, NewEvent, Topics, Tx};
 use crate::time::Timestamp;
 
 /// Lists dead letters, of the newest jobs first.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ListLetters {
     /// Which ones.
     #[serde(default)]
@@ -23,7 +24,7 @@ pub struct ListLetters {
 }
 
 /// A dead letter as users see it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the names are those of CONTRACT
 pub struct DeadLetter {
     pub job: Job,
@@ -61,7 +62,7 @@ impl Op for ListLetters {
 }
 
 /// Counts dead letters that are alike, the largest group first.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GroupLetters {
     /// Which ones.
     #[serde(default)]
@@ -91,7 +92,7 @@ fn of_caller(filter: &LetterFilter, caller: &Caller) -> LetterFilter {
 }
 
 /// Takes dead letters away for good; their jobs stay failed, with their history.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DiscardLetters {
     /// The jobs.
     pub numbers: Vec<Number>,

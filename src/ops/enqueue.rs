@@ -1,5 +1,6 @@
 //! Storing jobs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,14 +18,14 @@ use crate::mutant::{Mutant, planted};
 use crate::store::{Edge, KeyHolder, NewEvent, NewJob, Topics, Tx};
 
 /// Stores jobs: all of them or none.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Enqueue {
     /// The jobs, under ids that the caller made.
     pub jobs: Vec<Submission>,
 }
 
 /// A job as it was stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Enqueued {
     /// Its number.
     pub number: Number,

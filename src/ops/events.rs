@@ -1,5 +1,6 @@
 //! The audit trail.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Access, Caller, Op, Scopes};
@@ -8,7 +9,7 @@ use crate::job::Event;
 use crate::store::Tx;
 
 /// Reads events after a place in the trail, oldest first.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ReadEvents {
     /// The last one seen.
     pub after: i64,

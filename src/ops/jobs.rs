@@ -1,5 +1,6 @@
 //! Looking at jobs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Access, Caller, Op, Scopes};
@@ -9,7 +10,7 @@ use crate::job::{Job, Number};
 use crate::store::{Filter, Tx};
 
 /// Lists jobs, newest first.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ListJobs {
     /// Which ones.
     #[serde(default)]
@@ -21,7 +22,7 @@ pub struct ListJobs {
 }
 
 /// A page of jobs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Page {
     /// The jobs.
     pub jobs: Vec<Job>,
@@ -54,7 +55,7 @@ impl Op for ListJobs {
 }
 
 /// All about some jobs and their attempts; those that do not exist are left out.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GetJobs {
     /// Their numbers.
     pub numbers: Vec<Number>,

@@ -1,5 +1,6 @@
 //! Who does the upkeep (S30).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -13,7 +14,7 @@ use crate::time::Span;
 pub const SILENT: Span = Span::from_secs(15);
 
 /// What lets a process lead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Right {
     /// It holds the lock: the leader before it is dead or has let go.
@@ -23,7 +24,7 @@ pub enum Right {
 }
 
 /// Makes the caller the leader under the next epoch, where it may be.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Lead {
     /// The caller's name.
     pub name: String,
@@ -69,7 +70,7 @@ fn is_free(right: Right, tx: &mut dyn Tx) -> Result<bool> {
 }
 
 /// Whether [`Lead`] would be allowed; writes nothing.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct MayLead {
     /// What lets the caller.
     pub right: Right,
@@ -90,7 +91,7 @@ impl Op for MayLead {
 }
 
 /// Lets go of the lead, so that another takes it at once.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Resign {
     /// The epoch that ends.
     pub epoch: i64,

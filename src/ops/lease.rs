@@ -1,5 +1,6 @@
 //! Handing out jobs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use crate::store::{Change, Tx};
 use crate::time::Span;
 
 /// Leases up to `slots` jobs for a worker.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Lease {
     /// The worker.
     pub worker: WorkerId,
@@ -29,7 +30,7 @@ pub struct Lease {
 }
 
 /// What a worker is there for that runs nothing else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Only {
     /// One job.
@@ -39,7 +40,7 @@ pub enum Only {
 }
 
 /// A job to run, and the fence to run it under.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Leased {
     /// The job and attempt.
     pub fence: Fence,
@@ -64,7 +65,7 @@ pub struct Leased {
 }
 
 /// What a worker got.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LeaseReply {
     /// The jobs.
     pub jobs: Vec<Leased>,

@@ -32,6 +32,7 @@ pub mod workers;
 
 use std::fmt::Write as _;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -100,9 +101,9 @@ impl Caller {
 }
 
 /// A use case as a value.
-pub trait Op: Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Op: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// What it answers.
-    type Reply: Serialize + DeserializeOwned + Send + 'static;
+    type Reply: Serialize + DeserializeOwned + JsonSchema + Send + 'static;
     /// Its name in routes and logs.
     const NAME: &'static str;
     /// Which transaction it needs.

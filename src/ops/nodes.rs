@@ -1,5 +1,6 @@
 //! Coordinators, and who of all processes leads.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -9,7 +10,7 @@ use crate::store::{NewNode, Topics, Tx};
 use crate::time::{Span, Timestamp};
 
 /// Says that a coordinator is there.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Announce {
     /// The coordinator.
     pub node: NewNode,
@@ -37,7 +38,7 @@ impl Op for Announce {
 }
 
 /// Removes a coordinator that ends.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Retire {
     /// The coordinator.
     pub id: Uuid,
@@ -62,7 +63,7 @@ impl Op for Retire {
 }
 
 /// A process that serves or leads, as users see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the names are those of CONTRACT
 pub struct NodeView {
     pub id: Uuid,
@@ -80,7 +81,7 @@ pub struct NodeView {
 }
 
 /// What a node does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// The upkeep.
@@ -90,7 +91,7 @@ pub enum Role {
 }
 
 /// Lists the coordinators, and the worker that leads if one does.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ListNodes {}
 
 impl Op for ListNodes {
@@ -142,7 +143,7 @@ impl Op for ListNodes {
 }
 
 /// Asks a coordinator to end.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DrainNode {
     /// Its name or id.
     pub node: String,

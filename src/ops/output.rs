@@ -1,5 +1,6 @@
 //! Reading what a job wrote.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::transition::load_one;
@@ -10,7 +11,7 @@ use crate::job::{Fence, Number, State};
 use crate::store::Tx;
 
 /// Reads output of one attempt after a place in it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ReadOutput {
     /// The job.
     pub number: Number,
@@ -21,7 +22,7 @@ pub struct ReadOutput {
 }
 
 /// A piece of output, and whether more can come.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OutputReply {
     /// The attempt that was read; 0 when there is none yet.
     pub attempt: u32,

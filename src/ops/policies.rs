@@ -1,5 +1,6 @@
 //! Pausing queues, and limits on queues, tenants and keys.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -9,7 +10,7 @@ use crate::job::EventKind;
 use crate::store::{Limits, NamedLimit, NewEvent, QueueTotals, Tenant, Topics, Tx};
 
 /// Stops or resumes handing out the jobs of a queue; running ones go on.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PauseQueue {
     /// The queue; it need not exist yet.
     pub queue: String,
@@ -41,7 +42,7 @@ impl Op for PauseQueue {
 }
 
 /// What is to be changed of some limits.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LimitChange {
     /// Jobs at once: leave (none), lift (0), or set.
     pub max_running: Option<u32>,
@@ -62,7 +63,7 @@ impl LimitChange {
 }
 
 /// Changes what a queue allows. Jobs that run or wait already are left alone (S15).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SetQueue {
     /// The queue; it need not exist yet.
     pub queue: String,
@@ -97,7 +98,7 @@ impl Op for SetQueue {
 }
 
 /// Changes what a tenant may.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SetTenant {
     /// The tenant; it need not exist yet.
     pub tenant: String,
@@ -132,7 +133,7 @@ impl Op for SetTenant {
 }
 
 /// Changes how many running jobs of a tenant may share a key (S16).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SetLimit {
     /// Whose limit.
     pub tenant: String,
@@ -176,11 +177,11 @@ fn changed(tx: &mut dyn Tx, caller: &Caller, data: serde_json::Value) -> Result<
 }
 
 /// Everything that is limited.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ListPolicies {}
 
 /// Everything that is limited.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Policies {
     /// The queues.
     pub queues: Vec<QueueTotals>,

@@ -1,5 +1,6 @@
 //! Forgetting finished jobs, in bounded batches.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Access, Caller, Op, Scopes};
@@ -12,7 +13,7 @@ use crate::time::Timestamp;
 pub const MAX_PRUNED: usize = 500;
 
 /// Finds the next jobs that may be forgotten.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Prunable {
     /// Above this number.
     pub after: Number,
@@ -37,7 +38,7 @@ impl Op for Prunable {
 }
 
 /// Removes what jobs wrote from the output store, before [`Prune`] forgets them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DropOutput {
     /// The jobs.
     pub numbers: Vec<Number>,
@@ -62,7 +63,7 @@ impl Op for DropOutput {
 }
 
 /// Forgets jobs with all their history; gives how many. Those that may not be forgotten (any more) are left.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Prune {
     /// The jobs, ascending.
     pub numbers: Vec<Number>,

@@ -1,5 +1,6 @@
 //! Workers come and go.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -11,7 +12,7 @@ use crate::store::{NewEvent, NewWorker, Topics, Tx};
 use crate::time::Span;
 
 /// Adds a worker.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Register {
     /// The worker.
     pub worker: NewWorker,
@@ -24,7 +25,7 @@ pub struct Register {
 }
 
 /// What a new worker learns.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Registered {
     /// Jobs taken back from a dead worker of this name.
     pub taken_back: Vec<Number>,
@@ -79,7 +80,7 @@ pub(super) fn remove(tx: &mut dyn Tx, worker: WorkerId, name: &str, kind: EventK
 }
 
 /// Removes a worker that ends as planned.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Deregister {
     /// The worker.
     pub worker: WorkerId,

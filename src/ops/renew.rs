@@ -1,5 +1,6 @@
 //! Heartbeats: a worker keeps its leases, and learns what is asked of it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::settle::{Started, record_start, reject_stale};
@@ -11,7 +12,7 @@ use crate::store::{CancelRequest, Topics, Tx, WorkerState};
 use crate::time::Span;
 
 /// Renews a worker's heartbeat and its leases.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Renew {
     /// The worker.
     pub worker: WorkerId,
@@ -30,7 +31,7 @@ pub struct Renew {
 }
 
 /// What a worker learns.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RenewReply {
     /// What is known of it; none: it must register again.
     pub worker: Option<WorkerState>,
@@ -39,7 +40,7 @@ pub struct RenewReply {
 }
 
 /// What became of a lease.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Renewed {
     /// It lasts on.

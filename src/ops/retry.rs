@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -12,7 +13,7 @@ use crate::job::{EventKind, Number, Record, State};
 use crate::store::{Edge, Tx};
 
 /// Runs failed or cancelled jobs again.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Retry {
     /// The jobs.
     pub numbers: Vec<Number>,
@@ -22,7 +23,7 @@ pub struct Retry {
 }
 
 /// A job that was retried, or revived with it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RetryReply {
     /// The job.
     pub number: Number,

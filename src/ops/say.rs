@@ -1,5 +1,6 @@
 //! What a running job says of itself: how far it is, and what it made (S35).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use crate::job::view::{Progress, Said};
 use crate::store::{Topics, Tx};
 
 /// Records what a running attempt says.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Say {
     /// The attempt.
     pub fence: Fence,
@@ -23,7 +24,7 @@ pub struct Say {
 }
 
 /// Whether it was recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Heard {
     /// It was.

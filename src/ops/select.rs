@@ -1,5 +1,6 @@
 //! From the words that name jobs to their numbers.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::transition::no_job;
@@ -9,7 +10,7 @@ use crate::job::{JobId, Number, Selector, State};
 use crate::store::{Filter, Tx};
 
 /// Finds the jobs that `selectors` name, in the order named, each once.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Select {
     /// The words of the command line.
     pub selectors: Vec<Selector>,
@@ -18,7 +19,7 @@ pub struct Select {
 }
 
 /// A job that was named.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Selected {
     /// Its number.
     pub number: Number,

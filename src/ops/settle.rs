@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -17,14 +18,14 @@ use crate::store::{DeadLetter, Lease, NewEvent, Topics, Tx};
 use crate::time::{Span, Timestamp};
 
 /// Reports the ends of attempts; each by itself, so that a stale one hinders no other.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Settle {
     /// The ends.
     pub reports: Vec<Report>,
 }
 
 /// The end of one attempt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// The attempt.
     pub fence: Fence,
@@ -44,7 +45,7 @@ pub struct Report {
 }
 
 /// The process of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Started {
     /// Its id.
     pub pid: i32,
@@ -53,7 +54,7 @@ pub struct Started {
 }
 
 /// What became of a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Settled {
     /// It counts; the job is in this state now.

@@ -1,5 +1,6 @@
 //! The whole at a glance.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Access, Caller, Op, Scopes};
@@ -7,11 +8,11 @@ use crate::error::Result;
 use crate::store::{Leader, QueueTotals, Tx, Worker};
 
 /// Totals per queue and state, the workers, the leader.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Status {}
 
 /// The whole at a glance.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StatusReply {
     /// What each queue holds.
     pub queues: Vec<QueueTotals>,

@@ -1,5 +1,6 @@
 //! The upkeep: expired leases, due jobs, deadlines, dead workers.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lease::{MAX_TIMERS, expire, promote};
@@ -13,7 +14,7 @@ use crate::store::{Topics, Tx, Worker, WorkerState};
 use crate::time::{Span, Timestamp};
 
 /// One bounded round of upkeep by the leader of `epoch`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Sweep {
     /// The caller's epoch; an older one does nothing.
     pub epoch: i64,
@@ -34,7 +35,7 @@ impl Sweep {
 }
 
 /// What a round did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Swept {
     /// Another leads now.
@@ -54,11 +55,11 @@ pub enum Swept {
 const GAP: Span = Span::from_secs(15);
 
 /// Whether a round of upkeep has anything to do.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SweepDue {}
 
 /// What a round of upkeep has to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Due {
     /// Jobs are due or past their deadline, or runs take too long.
     pub timers: bool,

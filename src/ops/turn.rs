@@ -1,5 +1,6 @@
 //! What a worker does between two jobs: it reports the ends of some and takes the next, in one transaction.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lease::{Lease, LeaseReply};
@@ -9,7 +10,7 @@ use crate::error::Result;
 use crate::store::Tx;
 
 /// Settles attempts, then leases jobs: a slot that became free is filled in the same breath.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Turn {
     /// The ends to report.
     pub reports: Vec<Report>,
@@ -18,7 +19,7 @@ pub struct Turn {
 }
 
 /// What became of both.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TurnReply {
     /// One for each report.
     pub settled: Vec<Settled>,

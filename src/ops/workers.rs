@@ -1,5 +1,6 @@
 //! Looking at workers, and asking them to drain.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Access, Caller, Op, Scopes};
@@ -8,7 +9,7 @@ use crate::job::EventKind;
 use crate::store::{NewEvent, Topics, Tx, Worker};
 
 /// Every worker, by name.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ListWorkers {}
 
 impl Op for ListWorkers {
@@ -26,7 +27,7 @@ impl Op for ListWorkers {
 }
 
 /// Asks a worker, by name or id, to take no more jobs and to end.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DrainWorker {
     /// Its name or id.
     pub worker: String,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -42,7 +43,7 @@ pub struct Change<'a> {
 }
 
 /// Which jobs to list.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// Any of these states; empty: all.
@@ -60,7 +61,7 @@ pub struct Filter {
 }
 
 /// How many jobs of a queue are in which state.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct QueueTotals {
     /// The queue.
     pub name: String,
@@ -75,7 +76,7 @@ pub struct QueueTotals {
 }
 
 /// Limits of a queue or tenant; none where there is none.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the names are those of CONTRACT
 pub struct Limits {
     pub max_running: Option<u32>,
@@ -98,7 +99,7 @@ pub struct Edge {
 }
 
 /// What a tenant may and has.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tenant {
     /// Its name.
     pub name: String,
@@ -111,7 +112,7 @@ pub struct Tenant {
 }
 
 /// How many running jobs of a tenant may share a key (S16).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NamedLimit {
     /// Whose it is.
     pub tenant: String,
@@ -152,7 +153,7 @@ pub struct Lease {
 }
 
 /// How a running job is to be ended.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CancelRequest {
     /// The first signal; SIGTERM when absent.
     pub signal: Option<i32>,
@@ -213,7 +214,7 @@ pub struct Letter {
 }
 
 /// Which dead letters.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LetterFilter {
     /// Of jobs in this queue.
@@ -229,7 +230,7 @@ pub struct LetterFilter {
 }
 
 /// Dead letters that are alike.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LetterGroup {
     /// What they have in common.
     pub fingerprint: String,
@@ -255,7 +256,7 @@ pub struct KeyHolder {
 }
 
 /// Which schedules to list.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleFilter {
     /// Of this tenant.
@@ -267,7 +268,7 @@ pub struct ScheduleFilter {
 }
 
 /// A worker as it presents itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NewWorker {
     /// The id of this life of it.
     pub id: WorkerId,
@@ -288,7 +289,7 @@ pub struct NewWorker {
 }
 
 /// A worker as users see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the names are those of CONTRACT
 pub struct Worker {
     pub id: WorkerId,
@@ -309,7 +310,7 @@ pub struct Worker {
 }
 
 /// How a worker is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerState {
     /// Takes jobs.
@@ -332,7 +333,7 @@ impl WorkerState {
 }
 
 /// The process that does the upkeep.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Leader {
     /// Who it is.
     pub name: String,
@@ -348,7 +349,7 @@ pub struct Leader {
 }
 
 /// A coordinator as it presents itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NewNode {
     /// The id of this life of it.
     pub id: Uuid,
@@ -387,7 +388,7 @@ pub struct Node {
 }
 
 /// Something in a store that contradicts what must always hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// What must always hold.
     pub check: String,

@@ -1,5 +1,6 @@
 //! Ending a run on request.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::transition::By;
@@ -12,7 +13,7 @@ use crate::store::{CancelRequest, Run, Tx};
 
 /// Cancels a run: what waits at once, what runs by asking its worker. `always` tasks run still, unless this is the second
 /// time (S19).
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CancelRun {
     /// The run.
     pub run: RunName,
@@ -24,7 +25,7 @@ pub struct CancelRun {
 }
 
 /// What a cancel did to a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunCancelled {
     /// The run.
     pub id: RunId,

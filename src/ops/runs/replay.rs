@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::{Access, Caller, Op, Scopes};
@@ -15,7 +16,7 @@ use crate::job::{Number, RunId, RunState, State, Workflow, workflow};
 use crate::store::{Run, RunFilter, Tx};
 
 /// Makes a new run of the workflow of one that has ended.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ReplayRun {
     /// The new run's id.
     pub id: RunId,

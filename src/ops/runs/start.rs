@@ -53,7 +53,7 @@ pub(in crate::ops) struct Replay<'a> {
 }
 
 /// A run as it was stored.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Started {
     /// Its id.
     pub id: RunId,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use crate::job::{Captured, RunId};
 use crate::store::Tx;
 
 /// Stores a run of a workflow with all its jobs: all of it or nothing.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SubmitRun {
     /// The id that the caller made; the same makes no second run.
     pub id: RunId,

@@ -1,5 +1,6 @@
 //! Looking at runs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,7 +17,7 @@ use crate::store::{Run, RunFilter, Tx};
 use crate::time::Timestamp;
 
 /// A run as users see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the names are those of CONTRACT
 pub struct RunView {
     pub id: RunId,
@@ -43,7 +44,7 @@ pub struct RunView {
 }
 
 /// A task of a run as users see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the names are those of a job
 pub struct RunTask {
     pub task: String,
@@ -71,7 +72,7 @@ pub struct RunTask {
 }
 
 /// All about one run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct GetRun {
     /// The run.
     pub run: RunName,
@@ -99,7 +100,7 @@ impl Op for GetRun {
 }
 
 /// Lists runs, newest first, without their tasks.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ListRuns {
     /// Which ones.
     #[serde(default)]
@@ -112,7 +113,7 @@ pub struct ListRuns {
 pub const MAX_RUNS: usize = 1000;
 
 /// A run in a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // as in RunView
 pub struct RunLine {
     pub id: RunId,

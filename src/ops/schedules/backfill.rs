@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ use crate::store::Tx;
 use crate::time::Timestamp;
 
 /// Makes runs for the instants in [from, to] that were skipped, or lie before the schedule was made.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Backfill {
     /// Made by the caller: the same call makes the same replays.
     pub id: Uuid,
@@ -38,7 +39,7 @@ pub struct Backfill {
 }
 
 /// What a backfill did.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Backfilled {
     /// Instants that fired because of it.
     pub fired: Vec<OccurrenceView>,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -17,7 +18,7 @@ use crate::store::Tx;
 use crate::time::Timestamp;
 
 /// Adds a schedule.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AddSchedule {
     /// Its id, made by the caller.
     pub id: ScheduleId,
@@ -88,7 +89,7 @@ impl Op for AddSchedule {
 }
 
 /// From when on a new version holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Apply {
     /// From now on: what is due next is due by the new version.
@@ -99,7 +100,7 @@ pub enum Apply {
 }
 
 /// Gives a schedule a new version. Runs that were made keep theirs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct UpdateSchedule {
     /// The schedule.
     pub schedule: Named,

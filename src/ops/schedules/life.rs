@@ -1,5 +1,6 @@
 //! Pausing, resuming and removing schedules.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -11,7 +12,7 @@ use crate::error::Result;
 use crate::store::Tx;
 
 /// Pauses or resumes a schedule. What was due meanwhile is recorded as skipped.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PauseSchedule {
     /// The schedule.
     pub schedule: Named,
@@ -53,7 +54,7 @@ impl Op for PauseSchedule {
 }
 
 /// Removes a schedule. Its history is kept, and runs that were made go on.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RemoveSchedule {
     /// The schedule.
     pub schedule: Named,

@@ -1,5 +1,6 @@
 //! Looking at schedules and their ledgers.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,7 +18,7 @@ use crate::time::{Span, Timestamp};
 pub const MAX_PAGE: usize = 1000;
 
 /// How a schedule is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleState {
     /// It fires when it is due.
@@ -52,7 +53,7 @@ impl ScheduleState {
 }
 
 /// A schedule as users see it, by its newest version.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the names are those of CONTRACT
 pub struct ScheduleView {
     pub id: ScheduleId,
@@ -74,7 +75,7 @@ pub struct ScheduleView {
 }
 
 /// What else there is to say of a schedule.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // as in `Definition`
 pub struct More {
     pub tenant: String,
@@ -128,7 +129,7 @@ impl ScheduleView {
 }
 
 /// Lists schedules by tenant and name.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ListSchedules {
     /// Which ones.
     #[serde(default)]
@@ -136,7 +137,7 @@ pub struct ListSchedules {
 }
 
 /// A page of schedules.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SchedulePage {
     /// The schedules.
     pub schedules: Vec<ScheduleView>,
@@ -166,14 +167,14 @@ impl Op for ListSchedules {
 }
 
 /// All about one schedule.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ShowSchedule {
     /// The schedule.
     pub schedule: Named,
 }
 
 /// All about one schedule.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Shown {
     /// As users see it.
     pub view: ScheduleView,
@@ -198,7 +199,7 @@ impl Op for ShowSchedule {
 }
 
 /// A row of the ledger as users see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)] // the names are those of CONTRACT
 pub struct OccurrenceView {
     pub id: OccurrenceId,
@@ -234,7 +235,7 @@ impl From<&Occurrence> for OccurrenceView {
 }
 
 /// What became of the instants of a schedule, newest first.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct History {
     /// The schedule, also one that was removed.
     pub schedule: Named,

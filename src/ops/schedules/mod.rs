@@ -9,6 +9,7 @@ mod overlap;
 pub mod tick;
 pub mod trigger;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -19,7 +20,7 @@ use crate::job::{EventKind, Schedule, ScheduleId, Target};
 use crate::store::{NewEvent, Topics, Tx};
 
 /// How a person names a schedule.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Named {
     /// Who it belongs to; `default` when absent.
     #[serde(default)]

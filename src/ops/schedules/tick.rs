@@ -3,6 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -25,7 +26,7 @@ const MAX_FIRED: usize = 1024;
 const UNREADABLE_LOOK: Span = Span::from_secs(60);
 
 /// Fires and records what is due, one bounded batch. Whoever does so, and however many at once, makes the same rows.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Tick {
     /// The caller's epoch, where it leads; an older one does nothing.
     #[serde(default)]
@@ -33,7 +34,7 @@ pub struct Tick {
 }
 
 /// What a tick did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Ticked {
     /// Another leads now.
@@ -97,7 +98,7 @@ impl Op for Tick {
 }
 
 /// After which time a schedule is due.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct NextTick {}
 
 impl Op for NextTick {

@@ -1,5 +1,6 @@
 //! A run of a schedule because somebody asks for it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::enqueue::{Enqueued, LaneCache};
@@ -14,7 +15,7 @@ use crate::job::{JobId, Number, RunId, Selector, Target};
 use crate::store::Tx;
 
 /// Makes a run of a schedule now, paused or not, without an occurrence.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Trigger {
     /// The schedule.
     pub schedule: Named,
