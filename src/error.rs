@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What kind of thing went wrong; decides the exit code and the HTTP status.
@@ -181,6 +182,52 @@ impl Error {
             for_everyone: self.for_everyone,
             source: None,
         }
+    }
+}
+
+/// An error on the wire: RFC 9457's problem details, and what an [`Error`] has beyond them.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// `urn:orx:` and the kind.
+    pub r#type: String,
+    /// The kind in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// The message.
+    pub detail: String,
+    /// What the person could do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The place in the body that is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// When it is worth trying again, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<f64>,
+}
+
+impl Problem {
+    /// What `error` is on the wire, with `status`.
+    pub fn new(error: &Error, status: u16) -> Self {
+        let word = error.kind.as_str();
+        Self {
+            r#type: format!("urn:orx:{word}"),
+            title: word.replace('_', " "),
+            status,
+            detail: error.to_string(),
+            hint: error.hint.clone(),
+            field: None,
+            retry_after: error.retry_after.map(|after| after.as_secs_f64()),
+        }
+    }
+
+    /// The error that it tells of, if it is one of ours.
+    pub fn error(self) -> Option<Error> {
+        let word = self.r#type.strip_prefix("urn:orx:")?;
+        let kind = serde_json::from_value(serde_json::Value::String(word.into())).ok()?;
+        let after = self.retry_after.and_then(|secs| Duration::try_from_secs_f64(secs).ok());
+        Some(Error { hint: self.hint, retry_after: after, ..Error::new(kind, self.detail) })
     }
 }
 

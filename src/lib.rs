@@ -2,7 +2,7 @@
 //!
 //! The rooms, and the one direction of imports (a room imports only what stands left of it):
 //!
-//! `error, time ← job ← store ← ops ← engine ← queue ← worker ← daemon ← cli ← main`
+//! `error, time ← job ← store ← ops ← hub ← {engine, remote} ← queue ← {worker, http} ← daemon ← cli ← main`
 //!
 //! - `mutant` — bugs for the harness to catch, compiled into no release; below everything else
 //! - `schema` — schemas of types that write themselves; beside [`error`]
@@ -10,9 +10,12 @@
 //! - [`job`] — the core: what a job is and what may happen to it; pure
 //! - [`store`] — statements by role, on SQLite and PostgreSQL; knows no policy
 //! - [`ops`] — use cases, each a value: what the CLI, the worker and an API have in common
+//! - [`hub`] — tells the tasks of a process what changed
 //! - [`engine`] — runs Ops in transactions, many to one commit; wakes whoever waits
+//! - [`remote`] — the same Ops, sent to a coordinator
 //! - [`queue`] — the front door: `Queue::call`
 //! - [`worker`] — leases, spawns, captures, renews, settles; knows only the queue
+//! - [`http`] — the coordinator's API: every Op is a route
 //! - [`daemon`] — workers and coordinators as processes: upkeep, signals, systemd
 //! - [`cli`] — one file per command; only it prints
 
@@ -20,10 +23,13 @@ pub mod cli;
 pub mod daemon;
 pub mod engine;
 pub mod error;
+pub mod http;
+pub mod hub;
 pub mod job;
 mod mutant;
 pub mod ops;
 pub mod queue;
+pub mod remote;
 mod schema;
 pub mod store;
 pub mod time;

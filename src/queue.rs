@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::engine::{Engine, Subscription};
-use crate::error::Result;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::hub::Subscription;
 use crate::ops::{Caller, Op};
+use crate::remote::Remote;
 use crate::store::{self, Claim, Finding, Location, Ownership, Topics};
 use crate::time::Clock;
 
@@ -16,6 +18,14 @@ use crate::time::Clock;
 pub enum Queue {
     /// In a store that this process opened.
     Local(Arc<Engine>),
+    /// At a coordinator.
+    Remote(Arc<Remote>),
+}
+
+/// What only somebody who has the store itself can do.
+fn needs_store(what: &str) -> Error {
+    Error::usage(format!("{what} needs the store itself, not its coordinator"))
+        .hint("run it where the store is, with --store and its place")
 }
 
 impl Queue {
@@ -27,6 +37,19 @@ impl Queue {
         Ok(Self::Local(Engine::new(store::open(location, clock)?, caller)))
     }
 
+    /// The queue of the coordinator at `url`, called with `token`.
+    ///
+    /// # Errors
+    /// `Usage` when the URL or token cannot be one.
+    pub fn connect(url: &str, token: Option<String>) -> Result<Self> {
+        Ok(Self::Remote(Remote::new(url, token)?))
+    }
+
+    /// Whether it is at a coordinator, which does the upkeep.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Remote(_))
+    }
+
     /// Runs an Op, and answers when what it wrote is durable.
     ///
     /// # Errors
@@ -34,6 +57,7 @@ impl Queue {
     pub async fn call<O: Op>(&self, op: O) -> Result<O::Reply> {
         match self {
             Self::Local(engine) => engine.call(op).await,
+            Self::Remote(remote) => remote.call(op).await,
         }
     }
 
@@ -67,6 +91,7 @@ impl Queue {
     pub fn subscribe(&self, topics: Topics) -> Result<Subscription> {
         match self {
             Self::Local(engine) => engine.subscribe(topics),
+            Self::Remote(remote) => Ok(remote.subscribe(topics)),
         }
     }
 
@@ -77,6 +102,7 @@ impl Queue {
     pub fn own(&self, name: &str) -> Result<Option<Ownership>> {
         match self {
             Self::Local(engine) => engine.own(name),
+            Self::Remote(remote) => store::own_here(remote.location(), name),
         }
     }
 
@@ -84,6 +110,7 @@ impl Queue {
     pub fn fails_for_everyone(&self) -> bool {
         match self {
             Self::Local(engine) => engine.fails_for_everyone(),
+            Self::Remote(_) => false,
         }
     }
 
@@ -94,6 +121,7 @@ impl Queue {
     pub async fn claim_lead(&self) -> Result<Claim> {
         match self {
             Self::Local(engine) => engine.claim_lead().await,
+            Self::Remote(_) => Ok(Claim::Taken),
         }
     }
 
@@ -104,6 +132,7 @@ impl Queue {
     pub async fn check(&self) -> Result<Vec<Finding>> {
         match self {
             Self::Local(engine) => engine.check().await,
+            Self::Remote(_) => Err(needs_store("a check")),
         }
     }
 
@@ -114,6 +143,7 @@ impl Queue {
     pub async fn backup(&self, to: PathBuf) -> Result<()> {
         match self {
             Self::Local(engine) => engine.backup(to).await,
+            Self::Remote(_) => Err(needs_store("a backup")),
         }
     }
 
@@ -124,6 +154,7 @@ impl Queue {
     pub async fn ballast(&self, keep: bool) -> Result<bool> {
         match self {
             Self::Local(engine) => engine.ballast(keep).await,
+            Self::Remote(_) => Ok(false),
         }
     }
 
@@ -134,6 +165,7 @@ impl Queue {
     pub async fn shrink(&self) -> Result<()> {
         match self {
             Self::Local(engine) => engine.shrink().await,
+            Self::Remote(_) => Ok(()),
         }
     }
 
@@ -141,6 +173,7 @@ impl Queue {
     pub fn location(&self) -> String {
         match self {
             Self::Local(engine) => engine.location(),
+            Self::Remote(remote) => remote.location().to_owned(),
         }
     }
 }

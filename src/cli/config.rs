@@ -20,6 +20,8 @@ use crate::worker;
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Config {
     pub(super) store: Option<String>,
+    /// A file with the token for a coordinator.
+    pub(super) token_file: Option<PathBuf>,
     pub(super) output: Option<OutputFormat>,
     pub(super) color: Option<ColorChoice>,
     pub(super) worker: WorkerConfig,

@@ -33,7 +33,10 @@ impl Context {
         if let Some(queue) = self.queue.get() {
             return Ok(queue);
         }
-        let queue = Queue::open(&self.location()?, Caller::local(user()), Arc::clone(&self.clock))?;
+        let queue = match self.location()? {
+            Location::Coordinator(url) => Queue::connect(&url, self.token()?)?,
+            place => Queue::open(&place, Caller::local(user()), Arc::clone(&self.clock))?,
+        };
         Ok(self.queue.get_or_init(|| queue))
     }
 
@@ -54,6 +57,17 @@ impl Context {
             return Ok((store.clone(), "file"));
         }
         Ok((default_store()?.display().to_string(), "default"))
+    }
+
+    /// The token for a coordinator.
+    fn token(&self) -> Result<Option<String>> {
+        if let Some(token) = self.globals.token.clone().or_else(|| env("ORX_TOKEN")) {
+            return Ok(Some(token));
+        }
+        let Some(path) = &self.config.token_file else { return Ok(None) };
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|e| Error::usage(format!("cannot read {}", path.display())).source(e))?;
+        Ok(Some(text.trim().to_owned()))
     }
 
     /// The way to print.

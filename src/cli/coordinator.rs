@@ -1,27 +1,57 @@
 //! `orx coordinator`
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::context::Context;
-use super::worker::{LogFormat, check_name, start_log};
+use super::worker::{self, LogFormat, check_name, start_log};
 use crate::daemon;
 use crate::error::Result;
+use crate::http::{Doors, Policy, Tls};
 
-/// Keep the clock of a store: take back jobs of dead workers, start what is due
+/// Serve a store over HTTP, and keep its clock: take back jobs of dead workers, start what is due
+///
+/// Clients and workers use it with --store http://HOST:7117 and a token ('orx token create').
 ///
 /// Of all coordinators and workers on one store one leads and does this; the others take over when it ends. A worker
 /// leads too where no coordinator runs, so a coordinator is needed only where no worker lives for long.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  orx coordinator
+  orx coordinator --slots 4             serve, and run jobs too
+  orx coordinator --listen 0.0.0.0:7117 --host queue.example --tls-cert cert.pem --tls-key key.pem
   orx --store postgres://orx@db/jobs coordinator --name front-1")]
 pub(super) struct Coordinator {
     /// Its name, unique on this machine [default: the machine's name]
     #[arg(long)]
     name: Option<String>,
+
+    /// The address to listen on; one that others reach needs a certificate
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7117")]
+    listen: SocketAddr,
+
+    /// A name that clients ask for it by, beside localhost; several with commas
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    host: Vec<String>,
+
+    /// The certificate's chain, a PEM file; read again on SIGHUP
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The certificate's key, a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Listen for others without encryption: a proxy in front of it does that
+    #[arg(long)]
+    insecure_no_tls: bool,
+
+    /// Run so many jobs at once in this process
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=4096))]
+    slots: u32,
 
     /// How to log
     #[arg(long, value_name = "FORMAT", default_value = "text")]
@@ -36,8 +66,17 @@ impl Coordinator {
             check_name(name, "coordinator")?;
         }
         let name = daemon::claim(&queue, "coordinator", self.name.as_deref())?;
-        daemon::run_coordinator(queue, name.name).await?;
-        drop(name.lock);
+        let worker = match self.slots {
+            0 => None,
+            slots => Some(worker::beside(context, &queue, slots)?),
+        };
+        let (worker, worker_lock) = worker.unzip();
+        let tls = self.tls_cert.zip(self.tls_key).map(|(cert, key)| Tls { cert, key });
+        let doors = Doors { listen: self.listen, tls, insecure: self.insecure_no_tls };
+        let policy = Policy { hosts: self.host.into_iter().collect() };
+        let config = daemon::Coordinator { name: name.name, doors, policy, worker };
+        daemon::run_coordinator(queue, config, context.clock.clone()).await?;
+        drop((name.lock, worker_lock));
         Ok(ExitCode::SUCCESS)
     }
 }

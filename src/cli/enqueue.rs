@@ -71,7 +71,7 @@ impl Enqueue {
             (None, Some(file)) => Some((Source::Lines, file)),
             (None, None) => None,
         };
-        let captured = self.options.captured()?;
+        let captured = self.options.captured(context)?;
         let at = self.start.instant(context)?;
         let spec = JobSpec { at, ..self.options.spec(self.command)? };
         if let Some((source, file)) = source {

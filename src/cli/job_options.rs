@@ -229,24 +229,30 @@ impl JobOptions {
     }
 
     /// What is taken from here: a few variables, those that --env names, and the directory (S34).
-    pub(super) fn captured(&self) -> Result<Captured> {
-        captured(self.named_env())
+    pub(super) fn captured(&self, context: &Context) -> Result<Captured> {
+        captured(context, self.named_env())
     }
 }
 
-/// Our surroundings, for a job in a store that this machine opens by itself.
-pub(super) fn captured<'a>(named: impl Iterator<Item = &'a str>) -> Result<Captured> {
+/// Our surroundings, for a job in a store that this machine opens by itself; of those at a coordinator only what --env
+/// names, as another machine may run them.
+pub(super) fn captured<'a>(context: &Context, named: impl Iterator<Item = &'a str>) -> Result<Captured> {
     let mut env = BTreeMap::new();
-    for name in INHERITED.into_iter().chain(named) {
+    let here = !context.queue()?.is_remote();
+    for name in INHERITED.into_iter().filter(|_| here).chain(named) {
         if let Some(value) = std::env::var_os(name) {
             let value = value.into_string().map_err(|_| Error::usage(format!("the variable {name} is not UTF-8")))?;
             env.insert(name.to_owned(), value);
         }
     }
+    let trace = context::env("TRACEPARENT");
+    if !here {
+        return Ok(Captured { env, cwd: None, trace });
+    }
     let cwd = std::env::current_dir()?.into_os_string().into_string();
     let cwd =
         cwd.map_err(|_| Error::usage("the path of this directory is not UTF-8").hint("name another with --cwd"))?;
-    Ok(Captured { env, cwd: Some(cwd), trace: context::env("TRACEPARENT") })
+    Ok(Captured { env, cwd: Some(cwd), trace })
 }
 
 /// A submission of `spec` under a new id.

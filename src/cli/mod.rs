@@ -30,6 +30,7 @@ mod schedule;
 mod select;
 mod status;
 mod tail;
+mod token;
 mod ui;
 mod view;
 mod wait;
@@ -66,9 +67,13 @@ pub struct Cli {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Global options")]
 struct Globals {
-    /// Where the queue is: a path, sqlite:///path, postgres://…, or memory: [env: ORX_STORE]
+    /// Where the queue is: a path, sqlite:///path, postgres://…, http(s)://… of a coordinator, or memory: [env: ORX_STORE]
     #[arg(long, global = true, value_name = "URL")]
     store: Option<String>,
+
+    /// The token for a coordinator; others of this machine see it here, not in ORX_TOKEN [env: ORX_TOKEN]
+    #[arg(long, global = true, value_name = "TOKEN", hide_short_help = true)]
+    token: Option<String>,
 
     /// How to print data
     #[arg(short, long, global = true, value_name = "FORMAT")]
@@ -146,6 +151,7 @@ enum Command {
     Queue(policies::Queue),
     Tenant(policies::Tenant),
     Limit(policies::Limit),
+    Token(token::Token),
     Workflow(workflow::WorkflowCommand),
     Audit(audit::Audit),
     Db(db::Db),
@@ -179,6 +185,7 @@ impl Command {
             Command::Queue(c) => c.run(context).await,
             Command::Tenant(c) => c.run(context).await,
             Command::Limit(c) => c.run(context).await,
+            Command::Token(c) => c.run(context).await,
             Command::Workflow(c) => c.run(context).await,
             Command::Audit(c) => c.run(context).await,
             Command::Db(c) => c.run(context).await,

@@ -65,7 +65,7 @@ impl Run {
             }
             return run_workflow::run(context, file).await;
         }
-        let captured = self.options.captured()?;
+        let captured = self.options.captured(context)?;
         let at = self.start.instant(context)?;
         let spec = JobSpec { at, ..self.options.spec(self.command)? };
         spec.check()?;

@@ -12,6 +12,8 @@ use crate::daemon;
 use crate::error::{Error, Result};
 use crate::job::WorkerId;
 use crate::job::lanes::Offer;
+use crate::queue::Queue;
+use crate::store::Ownership;
 use crate::time::Span;
 use crate::worker::Config;
 
@@ -132,6 +134,14 @@ pub(super) fn config(context: &Context, name: String) -> Result<Config> {
         owns_name: false,
         after_a_death: false,
     })
+}
+
+/// A worker beside something else in this process, and the lock on its name.
+pub(super) fn beside(context: &Context, queue: &Queue, slots: u32) -> Result<(Config, Ownership)> {
+    let name = daemon::claim_name(queue, None)?;
+    let (owns_name, after_a_death) = (true, name.lock.after_a_death);
+    let config = Config { slots, owns_name, after_a_death, ..config(context, name.name)? };
+    Ok((config, name.lock))
 }
 
 pub(super) fn check_name(name: &str, what: &str) -> Result<()> {

@@ -229,7 +229,7 @@ pub(super) fn read(file: &str) -> Result<(Value, Workflow)> {
 /// Stores a run and says so.
 pub(super) async fn submit(context: &Context, workflow: Value) -> Result<Started> {
     let id = RunId::new(context.clock.now(), chance());
-    let captured = Arc::new(captured(std::iter::empty())?);
+    let captured = Arc::new(captured(context, std::iter::empty())?);
     let queue = super::enqueue::open(context)?;
     let started = queue.call(SubmitRun { id, workflow, captured, behind: None }).await?;
     say_started(context, &started);

@@ -1,5 +1,7 @@
 //! A coordinator as a process: it keeps the clock of a store, and hands over when it ends.
 
+use std::os::fd::FromRawFd as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -9,12 +11,13 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{Upkeep, host, notify, systemd};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::http::{App, Doors, Policy, Routes, Server};
 use crate::ops::nodes::{Announce, Retire};
 use crate::queue::Queue;
 use crate::store::{NewNode, Topics};
-use crate::time::Span;
-use crate::worker::Stop;
+use crate::time::{Clock, Span};
+use crate::worker::{self, Config, Stop};
 
 /// How long a word of a coordinator holds.
 const TTL: Span = Span::from_secs(15);
@@ -23,30 +26,67 @@ const BEAT: Duration = Duration::from_secs(5);
 /// How long saying good-bye may take.
 const RETIRE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Runs a coordinator under `name` until a signal or `orx nodes drain` ends it.
+/// What a coordinator is told.
+pub struct Coordinator {
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub doors: Doors,
+    /// The names that clients may ask it under.
+    pub policy: Policy,
+    /// A worker beside it.
+    pub worker: Option<Config>,
+}
+
+/// Runs a coordinator until a signal or `orx nodes drain` ends it.
 ///
 /// # Errors
-/// When signals cannot be received or the store cannot be listened to.
-pub async fn run_coordinator(queue: Queue, name: String) -> Result<()> {
+/// When it cannot listen, signals cannot be received, or the store cannot be listened to.
+pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn Clock>) -> Result<()> {
+    let Queue::Local(engine) = &queue else {
+        return Err(Error::usage("a coordinator needs the store itself, not another coordinator")
+            .hint("name the store's place with --store"));
+    };
+    let Coordinator { name, doors, policy, worker } = config;
     let id = Uuid::now_v7();
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
+    let mut hup = signal(SignalKind::hangup())?;
+    let server = Arc::new(open(doors).await?);
+    let url = server.url();
+    let (close, closed) = watch::channel(false);
+    let app = App::new(Arc::clone(engine), Arc::clone(&clock), policy, Routes::all(), closed.clone());
+    let (door, router) = (Arc::clone(&server), app.router());
+    let serving = tokio::spawn(async move { door.serve(router, closed).await });
     let mut changes = queue.subscribe(Topics::CONTROL)?;
     let (stop, stopped) = watch::channel(Stop::Run);
     let watchdog = tokio::spawn(systemd(stopped));
-    let mut asked = announce(&queue, id, &name).await;
+    let mut asked = announce(&queue, id, &name, &url).await;
     let upkeep = Upkeep::start(queue.clone(), name.clone(), Duration::ZERO);
-    info!(node = %name, store = %queue.location(), "ready");
+    let (stop_worker, worker_stopped) = watch::channel(Stop::Run);
+    let working = worker.map(|config| tokio::spawn(worker::run(queue.clone(), config, clock, worker_stopped)));
+    info!(node = %name, store = %queue.location(), %url, "ready");
     while !asked {
         let wanted = tokio::select! {
             _ = term.recv() => true,
             _ = int.recv() => true,
+            _ = hup.recv() => {
+                server.reload();
+                false
+            }
             _ = changes.changed(Some(tokio::time::Instant::now() + BEAT)) => false,
         };
-        asked = wanted || announce(&queue, id, &name).await;
+        asked = wanted || announce(&queue, id, &name, &url).await;
     }
     info!("ending");
     let _ = stop.send(Stop::Drain); // for systemd's eyes only
+    let _ = stop_worker.send(Stop::Drain); // there may be none
+    if let Some(working) = working {
+        working.await.map_err(|e| Error::failed("the worker failed").source(e))??;
+    }
+    // Last, because jobs that drain may be asked for by people and their output read.
+    let _ = close.send(true); // it listens until here
+    let _ = serving.await; // its own time limit ends it
     upkeep.end().await;
     if let Ok(Err(e)) = tokio::time::timeout(RETIRE_LIMIT, queue.call(Retire { id })).await {
         warn!("could not say good-bye: {e}");
@@ -56,14 +96,24 @@ pub async fn run_coordinator(queue: Queue, name: String) -> Result<()> {
     Ok(())
 }
 
+/// The socket that systemd listens on for us, or else one of our own.
+async fn open(doors: Doors) -> Result<Server> {
+    let given = sd_notify::listen_fds().ok().and_then(|mut fds| fds.next());
+    match given {
+        // SAFETY: systemd passes this descriptor to us alone, and it is taken once.
+        Some(fd) => Server::from_listener(unsafe { std::net::TcpListener::from_raw_fd(fd) }, doors),
+        None => Server::open(doors).await,
+    }
+}
+
 /// Says that the coordinator is there; true when it is asked to end.
-async fn announce(queue: &Queue, id: Uuid, name: &str) -> bool {
+async fn announce(queue: &Queue, id: Uuid, name: &str, url: &str) -> bool {
     let node = NewNode {
         id,
         name: name.into(),
         host: host(),
         pid: std::process::id(),
-        address: None,
+        address: Some(url.into()),
         version: env!("CARGO_PKG_VERSION").into(),
         load: load(),
         draining: false,

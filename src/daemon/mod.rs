@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
-pub use self::coordinator::run_coordinator;
+pub use self::coordinator::{Coordinator, run_coordinator};
 use crate::error::{Error, Result};
 use crate::queue::Queue;
 use crate::store::Ownership;
@@ -107,6 +107,9 @@ impl Upkeep {
     pub fn start(queue: Queue, name: String, after: Duration) -> Self {
         let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
+            if queue.is_remote() {
+                return; // its coordinator does it
+            }
             tokio::select! {
                 () = tokio::time::sleep(after) => upkeep::upkeep(queue, name, stopped).await,
                 _ = stopped.changed() => {}

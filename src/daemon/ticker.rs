@@ -6,8 +6,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::engine::Subscription;
 use crate::error::Result;
+use crate::hub::Subscription;
 use crate::ops::schedules::tick::{NextTick, Tick, Ticked};
 use crate::queue::Queue;
 use crate::store::Topics;

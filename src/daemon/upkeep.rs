@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::ticker::keep_time;
-use crate::engine::Subscription;
 use crate::error::{Kind, Result};
+use crate::hub::Subscription;
 use crate::ops::lead::{Lead, MayLead, Resign, Right};
 use crate::ops::sweep::{Sweep, SweepDue, Swept};
 use crate::queue::Queue;

@@ -3,7 +3,6 @@
 //! Each store says how it wants to be written: SQLite by one thread that runs what is waiting in savepoints of one
 //! transaction, PostgreSQL by a few side by side.
 
-mod hub;
 mod writer;
 
 use std::path::PathBuf;
@@ -11,15 +10,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-use self::hub::Hub;
-pub use self::hub::Subscription;
 use self::writer::{Pending, Slot, Writer};
 use crate::error::{Error, Result};
+use crate::hub::{Hub, Subscription};
 use crate::ops::{Access, Caller, Op};
 use crate::store::{Claim, Finding, Listening, Ownership, Store, Topics};
 
 /// The most Ops that wait for the writer; more callers wait to hand theirs over.
 const MAX_WAITING: usize = 1024;
+
+/// Whether an Op may have been run before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Try {
+    /// It was not.
+    First,
+    /// The answer to an earlier try got lost: if that one was stored, its answer is given again.
+    Again,
+}
 
 /// A store with a writer.
 pub struct Engine {
@@ -53,8 +60,16 @@ impl Engine {
     /// # Errors
     /// What the Op says; `Unknown` when a commit failed and nothing can be found out about it.
     pub async fn call<O: Op>(&self, op: O) -> Result<O::Reply> {
+        self.call_as(Arc::clone(&self.caller), op, Try::First).await
+    }
+
+    /// Runs an Op for somebody else.
+    ///
+    /// # Errors
+    /// As [`Engine::call`].
+    pub async fn call_as<O: Op>(&self, caller: Arc<Caller>, op: O, attempt: Try) -> Result<O::Reply> {
         let (reply, answer) = oneshot::channel();
-        let slot = Box::new(Slot::new(op, Arc::clone(&self.caller), reply));
+        let slot = Box::new(Slot::new(op, caller, attempt, reply));
         match O::ACCESS {
             Access::Read => self.read(slot),
             access => {

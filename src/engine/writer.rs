@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::ended;
-use super::hub::Hub;
+use super::{Try, ended};
 use crate::error::{Error, Kind, Result};
+use crate::hub::Hub;
 use crate::mutant::{Mutant, planted};
-use crate::ops::{self, Caller, Op};
+use crate::ops::{self, Access, Caller, Op};
 use crate::store::{Store, Topics, Tx, Work, Written};
 
 /// How often looking up Ops of unknown outcome may fail before the answer is "unknown".
@@ -48,21 +48,32 @@ enum Mode {
 pub(super) struct Slot<O: Op> {
     op: O,
     caller: Arc<Caller>,
+    attempt: Try,
     mode: Mode,
     result: Option<Result<O::Reply>>,
     reply: Option<oneshot::Sender<Result<O::Reply>>>,
 }
 
 impl<O: Op> Slot<O> {
-    pub(super) fn new(op: O, caller: Arc<Caller>, reply: oneshot::Sender<Result<O::Reply>>) -> Self {
-        Self { op, caller, mode: Mode::Run, result: None, reply: Some(reply) }
+    pub(super) fn new(op: O, caller: Arc<Caller>, attempt: Try, reply: oneshot::Sender<Result<O::Reply>>) -> Self {
+        Self { op, caller, attempt, mode: Mode::Run, result: None, reply: Some(reply) }
+    }
+
+    fn perform(&self, tx: &mut dyn Tx) -> Result<O::Reply> {
+        if self.attempt == Try::Again
+            && O::ACCESS != Access::Read
+            && let Some(reply) = ops::look_up(&self.op, &self.caller, tx)?
+        {
+            return Ok(reply);
+        }
+        ops::perform(&self.op, &self.caller, tx)
     }
 }
 
 impl<O: Op> Work for Slot<O> {
     fn run(&mut self, tx: &mut dyn Tx) -> Result<()> {
         let ran = catch_unwind(AssertUnwindSafe(|| match self.mode {
-            Mode::Run => ops::perform(&self.op, &self.caller, tx),
+            Mode::Run => self.perform(tx),
             Mode::Reread | Mode::Absent => match ops::look_up(&self.op, &self.caller, tx) {
                 Ok(Some(reply)) => Ok(reply),
                 Ok(None) => {

@@ -78,6 +78,12 @@ kinds! {
     OccurrenceSkipped = "occurrence_skipped",
     /// A schedule was added, changed, paused, resumed or removed.
     ScheduleChanged = "schedule_changed",
+    /// Somebody made a token; `data.token` is its id.
+    TokenCreated = "token_created",
+    /// Somebody ended a token.
+    TokenRevoked = "token_revoked",
+    /// A token was refused something.
+    CallDenied = "call_denied",
     /// A queue was paused or resumed, or a limit was changed.
     PolicyChanged = "policy_changed",
 }

@@ -5,6 +5,7 @@
 
 pub mod append_output;
 pub mod cancel;
+pub mod catalog;
 pub mod dead_letters;
 pub mod enqueue;
 pub mod events;
@@ -22,10 +23,12 @@ pub mod retry;
 pub mod runs;
 pub mod say;
 pub mod schedules;
+mod scopes;
 pub mod select;
 pub mod settle;
 pub mod status;
 pub mod sweep;
+pub mod tokens;
 mod transition;
 pub mod turn;
 pub mod workers;
@@ -36,6 +39,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::scopes::Scopes;
 use crate::error::{Error, Kind, Result};
 use crate::job::Number;
 use crate::store::Tx;
@@ -49,37 +53,6 @@ pub enum Access {
     Write,
     /// It writes output only, which must not delay the queue (S28).
     Output,
-}
-
-/// What a token must hold for an Op.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scopes(pub u8);
-
-impl Scopes {
-    /// See jobs.
-    pub const READ: Scopes = Scopes(1);
-    /// Submit jobs for registered handlers.
-    pub const SUBMIT: Scopes = Scopes(2);
-    /// Submit commands.
-    pub const EXEC: Scopes = Scopes(4);
-    /// Cancel, retry, pause.
-    pub const OPERATE: Scopes = Scopes(8);
-    /// Lease and settle.
-    pub const WORK: Scopes = Scopes(16);
-    /// Tokens and limits.
-    pub const ADMIN: Scopes = Scopes(32);
-    /// Everything.
-    pub const ALL: Scopes = Scopes(63);
-
-    /// Both.
-    pub const fn and(self, other: Scopes) -> Scopes {
-        Scopes(self.0 | other.0)
-    }
-
-    /// Whether all of `needed` are held.
-    pub const fn cover(self, needed: Scopes) -> bool {
-        self.0 & needed.0 == needed.0
-    }
 }
 
 /// Who calls.

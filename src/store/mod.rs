@@ -11,6 +11,7 @@ mod roles;
 mod rows;
 mod run_rows;
 pub mod sqlite;
+mod token_rows;
 
 use std::ops::{BitAnd, BitOr};
 use std::path::{Path, PathBuf};
@@ -19,10 +20,11 @@ use std::sync::Arc;
 
 pub use self::roles::{
     Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Ledger, Letters, Outputs, Policies, Prune, RunJobs, Runs,
-    Schedules,
+    Schedules, Tokens,
 };
 pub use self::rows::*;
 pub use self::run_rows::*;
+pub use self::token_rows::*;
 use crate::error::{Error, Result};
 use crate::time::{Clock, Timestamp};
 
@@ -35,6 +37,8 @@ pub enum Location {
     Memory,
     /// A PostgreSQL server.
     Server(Box<postgres::Place>),
+    /// A coordinator, by its URL: not a store itself, but it has one.
+    Coordinator(String),
 }
 
 impl FromStr for Location {
@@ -49,10 +53,7 @@ impl FromStr for Location {
                 path => Ok(Self::File(path.into())),
             },
             Some(("postgres" | "postgresql", _)) => Ok(Self::Server(Box::new(text.parse()?))),
-            Some((scheme @ ("http" | "https"), _)) => {
-                Err(Error::usage(format!("this build of orx has no {scheme} store"))
-                    .hint("use a file: --store /path/to/orx.db"))
-            }
+            Some(("http" | "https", _)) => Ok(Self::Coordinator(text.trim_end_matches('/').into())),
             Some((scheme, rest)) if rest.starts_with("//") => {
                 Err(Error::usage(format!("{scheme} is no kind of store")).hint("use a path or sqlite:///path"))
             }
@@ -70,7 +71,19 @@ pub fn open(location: &Location, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>
         Location::File(path) => Arc::new(sqlite::Sqlite::open(path, clock)?),
         Location::Memory => Arc::new(sqlite::Sqlite::memory(clock)?),
         Location::Server(place) => Arc::new(postgres::Postgres::open(place, clock)?),
+        Location::Coordinator(url) => {
+            return Err(Error::usage(format!("{url} is a coordinator, not a store"))
+                .hint("run this where the store is, with --store and its place"));
+        }
     })
+}
+
+/// Owns `name` among the processes of this machine that use what is at `location`; `None` when another one does.
+///
+/// # Errors
+/// `Unavailable` when locks cannot be had.
+pub fn own_here(location: &str, name: &str) -> Result<Option<Ownership>> {
+    postgres::locks::own(location, name)
 }
 
 /// What a change may be of interest to; processes wake each other by these.
@@ -245,6 +258,7 @@ pub trait Tx:
     + Fleet
     + Outputs
     + Policies
+    + Tokens
     + Prune
     + Runs
     + RunJobs

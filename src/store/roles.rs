@@ -8,6 +8,7 @@ use super::rows::{
     WorkerState,
 };
 use super::run_rows::{Run, RunFilter, RunSpec, TaskKind};
+use super::token_rows::TokenRow;
 use crate::error::Result;
 use crate::job::lanes::Lane;
 use crate::job::output::Chunk;
@@ -87,6 +88,18 @@ pub trait Policies {
     fn named_limits(&mut self) -> Result<Vec<NamedLimit>>;
     /// Records how many running jobs of `tenant` may share `key`.
     fn set_limit(&mut self, tenant: &str, key: &str, max: u32) -> Result<()>;
+}
+
+/// Who may call a coordinator.
+pub trait Tokens {
+    /// Every token, oldest first.
+    fn tokens(&mut self) -> Result<Vec<TokenRow>>;
+    /// One token.
+    fn token(&mut self, id: Uuid) -> Result<Option<TokenRow>>;
+    /// Adds one.
+    fn add_token(&mut self, token: &TokenRow) -> Result<()>;
+    /// Ends one, for ever.
+    fn revoke_token(&mut self, id: Uuid, at: Timestamp) -> Result<()>;
 }
 
 /// Leases. Their clock is the store's own and never jumps (S1).

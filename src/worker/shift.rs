@@ -13,8 +13,8 @@ use tracing::{Instrument as _, info, warn};
 
 use super::attempt::{Attempt, Order};
 use super::{Config, Shared, Stop, chance, program};
-use crate::engine::Subscription;
 use crate::error::{Error, Kind, Result};
+use crate::hub::Subscription;
 use crate::job::Fence;
 use crate::job::state::Ending;
 use crate::ops::lease::{Lease, LeaseReply, Leased};

@@ -19,23 +19,48 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// An empty home with a store at the default place; with `ORX_TEST_STORE=postgres`, in a schema of its own.
+/// An empty home with a store at the default place; with `ORX_TEST_STORE=postgres` in a schema of its own, with
+/// `ORX_TEST_STORE=http` behind a coordinator.
 pub struct Orx {
     home: TempDir,
     server: Option<String>,
+    token: Option<String>,
 }
 
 impl Orx {
     pub fn new() -> Self {
-        let wanted = std::env::var("ORX_TEST_STORE").is_ok_and(|kind| kind == "postgres");
         let mut orx = Self::file();
-        orx.server = wanted.then(server::schema);
+        match std::env::var("ORX_TEST_STORE").as_deref() {
+            Ok("postgres") => orx.server = Some(server::schema()),
+            Ok("http") => orx.serve(),
+            _ => {}
+        }
         orx
+    }
+
+    /// Puts a coordinator in front of the store, which all commands talk to from now on. It ends with the home.
+    pub fn serve(&mut self) {
+        let token = self.ok(&["token", "create", "--admin"]).trim().to_owned();
+        let coordinator = self.spawn(&["coordinator", "--listen", "127.0.0.1:0"]);
+        let mut url = None;
+        eventually("the coordinator to be ready", || {
+            assert!(coordinator.is_alive(), "{}", coordinator.stderr());
+            let said = coordinator.stderr();
+            url = said
+                .lines()
+                .find(|l| l.contains(" ready "))
+                .and_then(|l| l.split_once("url="))
+                .map(|(_, url)| url.to_owned());
+            url.is_some()
+        });
+        std::mem::forget(coordinator); // it is ended with all that is left of this home
+        self.server = url.map(|url| url.trim().to_owned());
+        self.token = Some(token);
     }
 
     /// One whose store is a file always: what is tested is about files.
     pub fn file() -> Self {
-        Self { home: tempfile::Builder::new().prefix("orx-cli-").tempdir().unwrap(), server: None }
+        Self { home: tempfile::Builder::new().prefix("orx-cli-").tempdir().unwrap(), server: None, token: None }
     }
 
     /// A place in the home, which is also where commands run.
@@ -72,6 +97,9 @@ impl Orx {
         command.env("PATH", std::env::var_os("PATH").unwrap());
         if let Some(server) = &self.server {
             command.env("ORX_STORE", server);
+        }
+        if let Some(token) = &self.token {
+            command.env("ORX_TOKEN", token);
         }
         Call { command, stdin: None }
     }

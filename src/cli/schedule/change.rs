@@ -52,7 +52,7 @@ pub(super) struct Add {
 
 impl Add {
     pub(super) async fn run(self, context: &Context) -> Result<()> {
-        let around = self.options.captured()?;
+        let around = self.options.captured(context)?;
         let mut definition = Definition {
             rule: self.rule.rule(context)?,
             overlap: Overlap::default(),
@@ -127,7 +127,7 @@ impl Update {
         let mut definition = before.definition.clone();
         self.rule.change(context, &mut definition.rule)?;
         self.firing.change(&mut definition);
-        definition.captured = Arc::new(surroundings(&self.options, &self.command, &definition.captured)?);
+        definition.captured = Arc::new(surroundings(context, &self.options, &self.command, &definition.captured)?);
         let Target::Job(spec) = &definition.target;
         let given = self.options.spec(self.command)?;
         definition.target = Target::Job(Box::new(overlay(spec, &given)?));
@@ -148,12 +148,12 @@ impl Update {
 }
 
 /// What surrounds the job: anew where its command is, else what was captured before and what --env takes from here.
-fn surroundings(options: &JobOptions, command: &[String], before: &Captured) -> Result<Captured> {
+fn surroundings(context: &Context, options: &JobOptions, command: &[String], before: &Captured) -> Result<Captured> {
     if !command.is_empty() {
-        return options.captured();
+        return options.captured(context);
     }
     let mut after = before.clone();
-    let here = captured(options.named_env())?;
+    let here = captured(context, options.named_env())?;
     for name in options.named_env() {
         if let Some((name, value)) = here.env.get_key_value(name) {
             after.env.insert(name.clone(), value.clone());

@@ -5,6 +5,7 @@ mod rows;
 pub(super) mod runs;
 mod schedules;
 mod template;
+mod tokens;
 pub(super) mod words;
 
 pub(super) use self::schedules::when;

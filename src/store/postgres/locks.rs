@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::store::{Ownership, locks};
 
 /// Owns `name` for the store at `location` until dropped; `None` when another process of this machine does.
-pub(super) fn own(location: &str, name: &str) -> Result<Option<Ownership>> {
+pub(in crate::store) fn own(location: &str, name: &str) -> Result<Option<Ownership>> {
     let digest = Sha256::digest(location.as_bytes());
     let store: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
     locks::own(&directory()?.join(store), name)

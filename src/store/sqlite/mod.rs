@@ -18,6 +18,7 @@ mod policies;
 mod prune;
 mod runs;
 mod schedules;
+mod tokens;
 mod tx;
 mod wake;
 

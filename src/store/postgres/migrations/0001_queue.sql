@@ -286,6 +286,19 @@ CREATE TABLE nodes (
     expires_at   bigint NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Who may call a coordinator. A secret is only known to whom it was given: here is its SHA-256.
+CREATE TABLE tokens (
+    id         uuid PRIMARY KEY,
+    name       text NOT NULL,
+    hash       text NOT NULL CHECK (length(hash) = 64),
+    scopes     integer NOT NULL,
+    tenant     text,
+    created_at bigint NOT NULL,
+    created_by text NOT NULL,
+    expires_at bigint,
+    revoked_at bigint
+);
+
 -- Groups of jobs made together; what a run was asked to do is in run_specs and never rewritten.
 -- What is counted are its tasks, not what runs when they have ended.
 CREATE TABLE runs (

@@ -261,6 +261,19 @@ CREATE TABLE nodes (
     expires_boot INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Who may call a coordinator. A secret is only known to whom it was given: here is its SHA-256.
+CREATE TABLE tokens (
+    id         BLOB PRIMARY KEY,
+    name       TEXT NOT NULL,
+    hash       TEXT NOT NULL CHECK (length(hash) = 64),
+    scopes     INTEGER NOT NULL,
+    tenant     TEXT,
+    created_at INTEGER NOT NULL,
+    created_by TEXT NOT NULL,
+    expires_at INTEGER,
+    revoked_at INTEGER
+) STRICT, WITHOUT ROWID;
+
 -- Groups of jobs made together; what a run was asked to do is in run_specs and never rewritten.
 -- What is counted are its tasks, not what runs when they have ended.
 CREATE TABLE runs (

@@ -9,14 +9,14 @@ use crate::store::Topics;
 type Counts = [u64; Topics::ALL.0.count_ones() as usize];
 
 /// Tells the tasks of this process what changed.
-pub(super) struct Hub(watch::Sender<Counts>);
+pub(crate) struct Hub(watch::Sender<Counts>);
 
 impl Hub {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(watch::Sender::new(Counts::default()))
     }
 
-    pub(super) fn tell(&self, topics: Topics) {
+    pub(crate) fn tell(&self, topics: Topics) {
         self.0.send_modify(|counts| {
             for (bit, count) in counts.iter_mut().enumerate() {
                 *count += u64::from(topics.0 >> bit & 1);
@@ -24,7 +24,7 @@ impl Hub {
         });
     }
 
-    pub(super) fn subscribe(&self, topics: Topics) -> Subscription {
+    pub(crate) fn subscribe(&self, topics: Topics) -> Subscription {
         let receiver = self.0.subscribe();
         let seen = *receiver.borrow();
         Subscription { receiver, topics, seen }

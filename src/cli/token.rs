@@ -1,0 +1,112 @@
+//! `orx token`
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::OutputFormat;
+use super::context::Context;
+use super::job_options::at_least_a_second;
+use super::ui;
+use super::view::line;
+use crate::error::Result;
+use crate::ops::Scopes;
+use crate::ops::tokens::{CreateToken, ListTokens, RevokeToken, Token as Secret};
+use crate::time::Span;
+
+/// Make, show and end tokens for a coordinator
+///
+/// Who can open the store itself needs none: the first token is made there.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  orx token create --admin                           the first one, on the store itself
+  orx token create --name ci --scope submit,exec,read --tenant web --expires 90d
+  orx token revoke ci")]
+pub(super) struct Token {
+    #[command(subcommand)]
+    command: TokenSubcommand,
+}
+
+#[derive(Subcommand)]
+enum TokenSubcommand {
+    /// Make a token; it is printed once, and nobody can print it again
+    #[command(after_help = "Example:\n  ORX_TOKEN=$(orx token create --name build-1 --scope work)")]
+    Create(Create),
+    /// List the tokens, without their secrets
+    #[command(visible_alias = "ls", after_help = "Example:\n  orx token list")]
+    List,
+    /// End a token at once
+    #[command(after_help = "Example:\n  orx token revoke ci")]
+    Revoke {
+        /// Its name or id
+        token: String,
+    },
+}
+
+#[derive(Args)]
+struct Create {
+    /// What to call it [default: the first digits of its id]
+    #[arg(long)]
+    name: Option<String>,
+
+    /// What it may do: read, submit (handlers), exec (commands), operate (cancel, retry, pause), work (as a worker), admin
+    #[arg(long, value_name = "A,B", required_unless_present = "admin")]
+    scope: Option<Scopes>,
+
+    /// It may do everything
+    #[arg(long, conflicts_with = "scope")]
+    admin: bool,
+
+    /// It may touch this tenant only [default: all]
+    #[arg(long)]
+    tenant: Option<String>,
+
+    /// How long it is worth something [default: until it is revoked]
+    #[arg(long, value_name = "DURATION", value_parser = at_least_a_second)]
+    expires: Option<Span>,
+}
+
+impl Token {
+    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        match self.command {
+            TokenSubcommand::Create(create) => create.run(context).await?,
+            TokenSubcommand::List => context.view()?.rows(&context.queue()?.call(ListTokens {}).await?)?,
+            TokenSubcommand::Revoke { token } => {
+                let revoked = context.queue()?.call(RevokeToken { token }).await?;
+                ui::say(context, &format!("token {} opens nothing any more", revoked.name));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Create {
+    async fn run(self, context: &Context) -> Result<()> {
+        let mut secret = [0; 32];
+        rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty()).map_err(std::io::Error::from)?;
+        let token = Secret::new(Uuid::now_v7(), secret);
+        let name = self.name.unwrap_or_else(|| token.id.simple().to_string()[20..].to_owned());
+        let scopes = self.scope.unwrap_or(Scopes::ALL);
+        let op = CreateToken {
+            id: token.id,
+            hash: token.hash(),
+            name,
+            scopes,
+            tenant: self.tenant,
+            expires_in: self.expires,
+        };
+        let made = context.queue()?.call(op).await?;
+        let view = context.view()?;
+        if matches!(view.format(), OutputFormat::Json | OutputFormat::Ndjson) {
+            let mut shown = json!(made);
+            shown["token"] = json!(token.reveal());
+            return view.value(&shown, |_| Ok(()));
+        }
+        let whose = made.tenant.as_ref().map_or_else(|| "all tenants".into(), |t| format!("tenant {t}"));
+        ui::say(context, &format!("token {} for {whose}: {}; it is shown only now", made.name, made.scopes));
+        line(&token.reveal())
+    }
+}

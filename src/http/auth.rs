@@ -1,0 +1,152 @@
+//! Who may ask: host and origin against pages of strangers, tokens against everybody else.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
+
+use super::App;
+use super::problem::Refusal;
+use crate::engine::Try;
+use crate::error::{Error, Kind, Result};
+use crate::ops::Caller;
+use crate::ops::tokens::{Authenticate, Token};
+
+/// What may be asked without a token: whether the process lives.
+const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Which requests are looked at at all.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// The names under which clients may ask for this coordinator, without ports; a loopback address always is one.
+    pub hosts: BTreeSet<String>,
+}
+
+/// Who made a request.
+#[derive(Clone)]
+pub(super) struct Identity {
+    /// The token's id.
+    pub(super) token: Uuid,
+    /// What it may do.
+    pub(super) caller: Arc<Caller>,
+}
+
+/// Lets a request through, with the [`Identity`] of its token.
+pub(super) async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let (uri, headers) = (request.uri().clone(), request.headers().clone());
+    let id = headers.get("x-request-id").cloned();
+    let mut response = match admit(&app, &uri, &headers).await {
+        Ok(identity) => {
+            if let Some(identity) = identity {
+                request.extensions_mut().insert(identity);
+            }
+            next.run(request).await
+        }
+        Err(refusal) => refusal.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    let made = || header::HeaderValue::from_str(&Uuid::now_v7().to_string()).ok();
+    if let Some(id) = id.filter(|id| id.len() <= 128).or_else(made) {
+        headers.insert("x-request-id", id);
+    }
+    response
+}
+
+async fn admit(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<Option<Identity>, Refusal> {
+    let host = app.policy.host(uri, headers)?;
+    check_origin(headers, host)?;
+    if OPEN.contains(&uri.path()) {
+        return Ok(None);
+    }
+    identify(app, headers).await.map(Some)
+}
+
+/// Whose token it is.
+async fn identify(app: &App, headers: &HeaderMap) -> Result<Identity, Refusal> {
+    let refuse = |why: &str| {
+        let error = Error::new(Kind::Denied, why).hint("'orx token create' on the coordinator's machine makes one");
+        Refusal::with(StatusCode::UNAUTHORIZED, error)
+    };
+    let Some(given) = headers.get(header::AUTHORIZATION) else { return Err(refuse("a token is needed")) };
+    let secret = given.to_str().ok().and_then(|v| v.split_once(' '));
+    let secret = secret.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, secret)| secret.trim());
+    let token: Token = match secret.map(str::parse) {
+        Some(Ok(token)) => token,
+        _ => return Err(refuse("this is no token")),
+    };
+    let asking = Arc::new(Caller::local("coordinator"));
+    let known = app.engine.call_as(asking, Authenticate::of(&token), Try::First).await?;
+    let Some(token) = known else { return Err(refuse("the token is unknown, expired or revoked")) };
+    let caller = Caller { actor: format!("token {}", token.name), tenant: token.tenant, scopes: token.scopes };
+    Ok(Identity { token: token.id, caller: Arc::new(caller) })
+}
+
+impl Policy {
+    /// The host that the client asked for, if it is ours: a name that a stranger had resolved to this machine is not.
+    fn host<'a>(&self, uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, Refusal> {
+        let mut given = headers.get_all(header::HOST).iter();
+        let host = match (given.next(), given.next()) {
+            (Some(host), None) => host.to_str().ok(),
+            (None, None) => uri.authority().map(|a| a.as_str()),
+            _ => None,
+        };
+        let host = host.ok_or_else(|| Refusal::malformed("the request names no host"))?;
+        match self.knows(host) {
+            true => Ok(host),
+            false => Err(Refusal::with(
+                StatusCode::MISDIRECTED_REQUEST,
+                Error::usage(format!("this coordinator is not {host:?}")).hint("name it with --host"),
+            )),
+        }
+    }
+
+    fn knows(&self, host: &str) -> bool {
+        let name = without_port(host);
+        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        name.eq_ignore_ascii_case("localhost")
+            || address.is_ok_and(|address| address.is_loopback())
+            || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+}
+
+/// A page may ask only the host that it came from.
+fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Refusal> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let origin = origin.to_str().unwrap_or_default();
+    match origin.split_once("://") {
+        Some((_, from)) if from.eq_ignore_ascii_case(host) => Ok(()),
+        _ => Err(Refusal::with(StatusCode::FORBIDDEN, Error::new(Kind::Denied, "pages of other origins may not ask"))),
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_coordinator_are_answered() {
+        let policy = Policy { hosts: ["queue.example".to_owned()].into() };
+        for ours in
+            ["localhost", "LOCALHOST:7117", "127.0.0.1:7117", "[::1]:7117", "queue.example", "queue.example:443"]
+        {
+            assert!(policy.knows(ours), "{ours}");
+        }
+        for stranger in ["", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "10.0.0.1", "[::2]"]
+        {
+            assert!(!policy.knows(stranger), "{stranger}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Streams: changes for remote processes, events for people and programs.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::App;
+use super::auth::Identity;
+use super::ops::allow;
+use super::problem::Refusal;
+use crate::engine::Try;
+use crate::error::{Error, Kind, Result};
+use crate::job::{Event, EventKind, Number};
+use crate::ops::Scopes;
+use crate::ops::events::ReadEvents;
+use crate::remote::changes::Change;
+use crate::store::Topics;
+
+/// How often a quiet stream says that it lives.
+const BEAT: Duration = Duration::from_secs(5);
+/// Events of one read.
+const BATCH: usize = 256;
+/// Pieces that wait for a slow reader.
+const WAITING: usize = 16;
+/// How long a reader may take for one piece before it is cut off; it can come back with the last id it has.
+const SLOW: Duration = Duration::from_secs(30);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    topics: u8,
+}
+
+/// `GET /api/v1/changes?topics=BITS`: one line for what changed, as often as a reader can take it.
+pub(super) async fn changes(
+    State(app): State<Arc<App>>,
+    Extension(identity): Extension<Identity>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Refusal> {
+    let scopes = identity.caller.scopes;
+    if !scopes.cover(Scopes::READ) && !scopes.cover(Scopes::WORK) {
+        return Err(Error::new(Kind::Denied, "the token may not hear of changes").into());
+    }
+    let changes = app.engine.subscribe(Topics(wanted.topics & Topics::ALL.0))?;
+    let state = (changes, app.stop.clone(), true);
+    let lines = stream::unfold(state, |(mut changes, mut stop, first)| async move {
+        let topics = match first {
+            true => Topics::NONE, // at once: the head goes out with it
+            false => tokio::select! {
+                topics = changes.changed(Some(Instant::now() + BEAT)) => topics,
+                _ = stop.wait_for(|stop| *stop) => return None,
+            },
+        };
+        let mut line = serde_json::to_vec(&Change { topics: topics.0 }).unwrap_or_default();
+        line.push(b'\n');
+        Some((Ok::<_, Infallible>(Bytes::from(line)), (changes, stop, false)))
+    });
+    Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+}
+
+/// Which events are wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Selection {
+    /// After this place in the trail.
+    from: Option<i64>,
+    /// Of this kind.
+    kind: Option<EventKind>,
+    /// About this job.
+    job: Option<Number>,
+}
+
+impl Selection {
+    fn wants(&self, event: &Event) -> bool {
+        self.kind.is_none_or(|kind| event.kind == kind) && self.job.is_none_or(|job| event.number == Some(job))
+    }
+}
+
+/// What a stream of events sends.
+enum Piece {
+    Event(Box<Event>),
+    /// Nothing happened for a while.
+    Beat,
+}
+
+/// `GET /events`: server-sent events.
+pub(super) async fn events(
+    State(app): State<Arc<App>>,
+    Extension(identity): Extension<Identity>,
+    Query(selection): Query<Selection>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let last = headers.get("last-event-id").map(|id| id.to_str().ok().and_then(|id| id.parse::<i64>().ok()));
+    let after = match last {
+        Some(Some(last)) => last,
+        Some(None) => return Err(Refusal::malformed("Last-Event-ID is no number")),
+        None => selection.from.unwrap_or(0),
+    };
+    let pieces = feed(&app, &identity, selection, after)?;
+    let body = stream::unfold(pieces, |mut pieces| async move {
+        let text = match pieces.recv().await? {
+            Piece::Event(event) => {
+                let data = serde_json::to_string(&event).unwrap_or_default();
+                format!("id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.kind)
+            }
+            Piece::Beat => ":\n\n".to_owned(),
+        };
+        Some((Ok::<_, Infallible>(Bytes::from(text)), pieces))
+    });
+    Ok((StatusCode::OK, [(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(body)).into_response())
+}
+
+/// `GET /ws`: the same events, one JSON text each.
+pub(super) async fn socket(
+    State(app): State<Arc<App>>,
+    Extension(identity): Extension<Identity>,
+    Query(selection): Query<Selection>,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, Refusal> {
+    let after = selection.from.unwrap_or(0);
+    let pieces = feed(&app, &identity, selection, after)?;
+    Ok(upgrade.max_message_size(64 * 1024).on_upgrade(move |socket| send_all(socket, pieces)))
+}
+
+async fn send_all(mut socket: WebSocket, mut pieces: mpsc::Receiver<Piece>) {
+    loop {
+        let message = tokio::select! {
+            piece = pieces.recv() => match piece {
+                Some(Piece::Event(event)) => Message::Text(serde_json::to_string(&event).unwrap_or_default().into()),
+                Some(Piece::Beat) => Message::Ping(Bytes::new()),
+                None => break,
+            },
+            // What clients say is read, so that pings are answered and an end is seen.
+            said = socket.recv() => match said {
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(_)) => continue,
+            },
+        };
+        match tokio::time::timeout(SLOW, socket.send(message)).await {
+            Ok(Ok(())) => {}
+            _ => return,
+        }
+    }
+    let _ = socket.send(Message::Close(None)).await; // it may be gone
+}
+
+/// Events after a place, for as long as the reader keeps up. The writer never waits for it.
+fn feed(
+    app: &Arc<App>,
+    identity: &Identity,
+    selection: Selection,
+    after: i64,
+) -> Result<mpsc::Receiver<Piece>, Refusal> {
+    allow(&ReadEvents { after, limit: 1 }, identity)?;
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let (app, identity) = (Arc::clone(app), identity.clone());
+    let mut changes = app.engine.subscribe(Topics::ALL)?;
+    let mut stop = app.stop.clone();
+    tokio::spawn(async move {
+        let mut after = after;
+        let mut last_said = Instant::now();
+        loop {
+            let op = ReadEvents { after, limit: BATCH };
+            let Ok(events) = app.engine.call_as(Arc::clone(&identity.caller), op, Try::First).await else { return };
+            let more = events.len() == BATCH;
+            after = events.last().map_or(after, |event| event.seq);
+            for event in events.into_iter().filter(|event| selection.wants(event)) {
+                last_said = Instant::now();
+                if sender.send_timeout(Piece::Event(Box::new(event)), SLOW).await.is_err() {
+                    return;
+                }
+            }
+            if more {
+                continue;
+            }
+            let changed = tokio::select! {
+                changed = changes.changed(Some(last_said + BEAT)) => changed,
+                () = sender.closed() => return,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            if changed == Topics::NONE {
+                last_said = Instant::now();
+                if sender.send_timeout(Piece::Beat, SLOW).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    Ok(receiver)
+}

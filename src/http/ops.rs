@@ -1,0 +1,207 @@
+//! One handler for every Op: `POST /api/v1/ops/{NAME}`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use schemars::{Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+use tracing::warn;
+use uuid::Uuid;
+
+use super::App;
+use super::auth::Identity;
+use super::problem::Refusal;
+use crate::engine::Try;
+use crate::error::{Error, Kind, Result};
+use crate::ops::catalog::{self, Visitor};
+use crate::ops::tokens::Denied;
+use crate::ops::{Access, Op, Scopes};
+
+type Answer = BoxFuture<'static, Result<Bytes, Arc<Error>>>;
+
+/// A call of some Op that was read.
+enum Prepared {
+    /// It is allowed, and has not begun.
+    Call(Box<dyn FnOnce(Arc<App>, Try) -> Answer + Send>),
+    /// The token lacks some of these.
+    Denied(Scopes, Error),
+}
+
+/// The least time between two refusals on record.
+const DENIALS: Duration = Duration::from_millis(200);
+
+/// An Op whose type is not known any more.
+pub(super) struct Route {
+    pub(super) access: Access,
+    pub(super) request: fn(&mut SchemaGenerator) -> Schema,
+    pub(super) reply: fn(&mut SchemaGenerator) -> Schema,
+    prepare: fn(&Identity, &[u8]) -> Result<Prepared, Refusal>,
+}
+
+/// The Ops that can be called, by name.
+#[derive(Default)]
+pub struct Routes(pub(super) BTreeMap<&'static str, Route>);
+
+impl Routes {
+    /// Every Op of the catalogue.
+    pub fn all() -> Self {
+        let mut routes = Self::default();
+        catalog::each(&mut routes);
+        routes
+    }
+}
+
+impl Visitor for Routes {
+    fn op<O: Op>(&mut self) {
+        let route = Route {
+            access: O::ACCESS,
+            request: |schemas| schemas.subschema_for::<O>(),
+            reply: |schemas| schemas.subschema_for::<O::Reply>(),
+            prepare: prepare::<O>,
+        };
+        self.0.insert(O::NAME, route);
+    }
+}
+
+fn prepare<O: Op>(identity: &Identity, body: &[u8]) -> Result<Prepared, Refusal> {
+    let op: O = read(body)?;
+    if let Err(refused) = allow(&op, identity) {
+        return Ok(Prepared::Denied(op.scopes(), refused));
+    }
+    let caller = Arc::clone(&identity.caller);
+    Ok(Prepared::Call(Box::new(move |app, attempt| {
+        async move {
+            let reply = app.engine.call_as(caller, op, attempt).await?;
+            let reply = serde_json::to_vec(&reply).map_err(|e| Error::failed("the answer cannot be written").source(e));
+            Ok(Bytes::from(reply?))
+        }
+        .map(|result: Result<Bytes>| result.map_err(Arc::new))
+        .boxed()
+    })))
+}
+
+/// Reads a body; what is wrong is told with its place.
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let mut track = serde_path_to_error::Track::new();
+    let mut unknown = None;
+    let mut note = |path: serde_ignored::Path<'_>| {
+        unknown.get_or_insert_with(|| path.to_string());
+    };
+    let tracked = serde_path_to_error::Deserializer::new(&mut reader, &mut track);
+    let value = T::deserialize(serde_ignored::Deserializer::new(tracked, &mut note)).map_err(|e| {
+        let path = track.path().to_string();
+        match e.classify() {
+            serde_json::error::Category::Data => Refusal::field(path.clone(), Error::usage(format!("{path}: {e}"))),
+            _ => Refusal::malformed(format!("the body is no JSON: {e}")),
+        }
+    })?;
+    reader.end().map_err(|e| Refusal::malformed(format!("the body is no JSON: {e}")))?;
+    match unknown {
+        None => Ok(value),
+        Some(path) => Err(Refusal::field(path.clone(), Error::usage(format!("there is no field {path}")))),
+    }
+}
+
+/// Whether the caller's token holds what the Op needs.
+pub(super) fn allow<O: Op>(op: &O, identity: &Identity) -> Result<()> {
+    match identity.caller.scopes.cover(op.scopes()) {
+        true => Ok(()),
+        false => Err(Error::new(Kind::Denied, format!("the token may not {}", O::NAME.replace('_', " ")))
+            .hint(format!("it needs the scope {}", op.scopes()))),
+    }
+}
+
+/// Puts a refusal on record, a few a second at most.
+async fn record(app: &App, identity: &Identity, op: &str, needs: Scopes) {
+    let due = {
+        let mut last = app.denied.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|at| at.elapsed() >= DENIALS);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    };
+    if due {
+        let denied = Denied { op: op.into(), needs };
+        if let Err(e) = app.engine.call_as(Arc::clone(&identity.caller), denied, Try::First).await {
+            warn!("a refusal is not on record: {e}");
+        }
+    }
+}
+
+/// Runs an Op for a route with a name of its own.
+pub(super) async fn run<O: Op>(app: &Arc<App>, identity: &Identity, op: O) -> Result<O::Reply, Refusal> {
+    if let Err(refused) = allow(&op, identity) {
+        record(app, identity, O::NAME, op.scopes()).await;
+        return Err(refused.into());
+    }
+    Ok(app.engine.call_as(Arc::clone(&identity.caller), op, Try::First).await?)
+}
+
+/// As [`run`], for an answer that goes out as it is.
+pub(super) async fn json<O: Op>(app: &Arc<App>, identity: &Identity, op: O) -> Result<Json<O::Reply>, Refusal> {
+    run(app, identity, op).await.map(Json)
+}
+
+/// `POST /api/v1/ops/{NAME}`
+pub(super) async fn call(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Extension(identity): Extension<Identity>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    check_type(&headers)?;
+    let Some(route) = app.routes.0.get(name.as_str()) else {
+        return Err(Error::not_found(format!("there is no Op {name:?}")).hint("see /api/openapi.json").into());
+    };
+    let prepared = match (route.prepare)(&identity, &body)? {
+        Prepared::Call(prepared) => prepared,
+        Prepared::Denied(needs, refused) => {
+            record(&app, &identity, &name, needs).await;
+            return Err(refused.into());
+        }
+    };
+    let reply = match (route.access, request_id(&headers)) {
+        (Access::Write | Access::Output, Some(id)) => {
+            let attempt = if headers.contains_key("orx-again") { Try::Again } else { Try::First };
+            let begin = || {
+                // On its own: a client that goes away does not end it.
+                let task = tokio::spawn(prepared(Arc::clone(&app), attempt));
+                task.map(|joined| joined.unwrap_or_else(|_| Err(Arc::new(Error::failed("the call ended"))))).boxed()
+            };
+            app.replies.answer((identity.token, id), begin).await
+        }
+        _ => prepared(Arc::clone(&app), Try::First).await,
+    };
+    match reply {
+        Ok(reply) => Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], reply).into_response()),
+        Err(error) => Err(error.copy().into()),
+    }
+}
+
+/// The id that the client gave its request.
+fn request_id(headers: &HeaderMap) -> Option<Uuid> {
+    headers.get("x-request-id")?.to_str().ok()?.parse().ok()
+}
+
+/// A page that a browser shows cannot make a request of this type elsewhere without asking first.
+pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    match given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json") {
+        true => Ok(()),
+        false => Err(Refusal::with(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Error::usage("the body is not of type application/json"),
+        )),
+    }
+}

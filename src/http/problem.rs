@@ -1,0 +1,76 @@
+//! Errors as `application/problem+json`.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::error::{Error, Kind, Problem};
+
+/// An error on its way to the client.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    error: Error,
+    field: Option<String>,
+}
+
+impl Refusal {
+    /// `error` under another status than its kind has.
+    pub(super) fn with(status: StatusCode, error: Error) -> Self {
+        Self { status, error, field: None }
+    }
+
+    /// A body whose `field` is wrong.
+    pub(super) fn field(field: String, error: Error) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, error, field: Some(field) }
+    }
+
+    /// The body is no JSON.
+    pub(super) fn malformed(what: impl Into<String>) -> Self {
+        Self::with(StatusCode::BAD_REQUEST, Error::usage(what))
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { status: status(error.kind()), error, field: None }
+    }
+}
+
+/// The status of an error.
+fn status(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::Usage => StatusCode::UNPROCESSABLE_ENTITY,
+        Kind::NotFound => StatusCode::NOT_FOUND,
+        Kind::Denied => StatusCode::FORBIDDEN,
+        Kind::Conflict => StatusCode::CONFLICT,
+        Kind::Limit => StatusCode::TOO_MANY_REQUESTS,
+        Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Unknown | Kind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        Kind::Corrupt | Kind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut problem = Problem::new(&self.error, self.status.as_u16());
+        problem.field = self.field;
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if let Some(after) = self.error.retry_after_time() {
+            // Whole seconds, and not before the time.
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs_f64().ceil() as u64));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+pub(super) async fn no_route() -> Refusal {
+    Error::not_found("there is no such route").hint("see /api/openapi.json").into()
+}
+
+pub(super) async fn no_method() -> Refusal {
+    Refusal::with(StatusCode::METHOD_NOT_ALLOWED, Error::usage("this route has no such method"))
+}

@@ -1,0 +1,330 @@
+//! Names for what people call by hand: each reads path and query into the Op that the command line uses too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::App;
+use super::auth::Identity;
+use super::ops::{check_type, json as reply, read, run};
+use super::problem::Refusal;
+use crate::error::{Error, Result};
+use crate::job::ids::RunName;
+use crate::job::spec::Captured;
+use crate::job::{Job, JobId, JobSpec, Number, Origin, Selector, State as JobState, Submission};
+use crate::ops::cancel::Cancel;
+use crate::ops::dead_letters::ListLetters;
+use crate::ops::enqueue::{Enqueue, Enqueued};
+use crate::ops::jobs::{GetJobs, ListJobs, Page};
+use crate::ops::lead::{MayLead, Right};
+use crate::ops::output::ReadOutput;
+use crate::ops::policies::ListPolicies;
+use crate::ops::retry::Retry;
+use crate::ops::runs::view::{GetRun, ListRuns};
+use crate::ops::schedules::look::ListSchedules;
+use crate::ops::select::Select;
+use crate::ops::status::Status;
+use crate::ops::workers::ListWorkers;
+use crate::store::{CancelRequest, Filter, Topics};
+use crate::time::Timestamp;
+
+type Here = State<Arc<App>>;
+type Who = Extension<Identity>;
+
+/// Jobs of a page unless said otherwise.
+const PAGE: usize = 100;
+/// How long following output waits for more before it looks by itself.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long looking at the store may take for it to count as ready.
+const READY: Duration = Duration::from_secs(2);
+
+/// The routes below `/api/v1`.
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/jobs", get(jobs).post(submit))
+        .route("/jobs/{id}", get(job))
+        .route("/jobs/{id}/cancel", post(cancel))
+        .route("/jobs/{id}/retry", post(retry))
+        .route("/jobs/{id}/output", get(output))
+        .route("/runs", get(runs))
+        .route("/runs/{id}", get(one_run))
+        .route("/schedules", get(schedules))
+        .route("/workers", get(workers))
+        .route("/queues", get(queues))
+        .route("/tenants", get(tenants))
+        .route("/dead-letters", get(letters))
+        .route("/status", get(status))
+}
+
+/// `POST /jobs`
+async fn submit(State(app): Here, Extension(who): Who, headers: HeaderMap, body: Bytes) -> Result<Response, Refusal> {
+    check_type(&headers)?;
+    // Not by an untagged enum: it would not say what is wrong.
+    let many = body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
+    let mut specs: Vec<JobSpec> = if many { read(&body)? } else { vec![read(&body)?] };
+    if let Some(key) = headers.get("idempotency-key") {
+        let key = key.to_str().map_err(|_| Refusal::malformed("the Idempotency-Key is no text"))?;
+        match specs.as_mut_slice() {
+            [spec] => spec.idempotency_key = Some(key.into()),
+            _ => return Err(Refusal::malformed("an Idempotency-Key is for one job; give each its idempotency_key")),
+        }
+    }
+    let trace = headers.get("traceparent").and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let captured = Arc::new(Captured { trace, ..Captured::default() });
+    let jobs = specs.into_iter().map(|spec| Submission {
+        id: new_id(&app),
+        spec,
+        captured: Arc::clone(&captured),
+        origin: Origin::default(),
+        line: None,
+    });
+    let stored: Vec<Enqueued> = run(&app, &who, Enqueue { jobs: jobs.collect() }).await?;
+    let status = if stored.iter().all(|job| job.existing) { StatusCode::OK } else { StatusCode::CREATED };
+    match stored.as_slice() {
+        [job] if !many => {
+            let place = format!("/api/v1/jobs/{}", job.id);
+            Ok((status, [(header::LOCATION, place)], Json(job)).into_response())
+        }
+        _ => Ok((status, Json(&stored)).into_response()),
+    }
+}
+
+fn new_id(app: &App) -> JobId {
+    let mut chance = [0; 10];
+    chance.copy_from_slice(&Uuid::new_v4().as_bytes()[..10]);
+    JobId::new(app.clock.now(), chance)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct JobsQuery {
+    state: Option<String>,
+    queue: Option<String>,
+    tenant: Option<String>,
+    name: Option<String>,
+    label: Option<String>,
+    since: Option<Timestamp>,
+    limit: Option<usize>,
+    cursor: Option<Number>,
+}
+
+/// `GET /jobs`
+async fn jobs(State(app): Here, Extension(who): Who, Query(query): Query<JobsQuery>) -> Result<Json<Page>, Refusal> {
+    let states = query.state.iter().flat_map(|s| s.split(',')).map(state).collect::<Result<_>>()?;
+    let label = query.label.as_deref().map(|label| match label.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(Error::usage(format!("{label:?} is no label such as team=build"))),
+    });
+    let labels: BTreeMap<_, _> = label.transpose()?.into_iter().collect();
+    let JobsQuery { queue, tenant, name, since, limit, cursor, .. } = query;
+    let filter = Filter { states, queue, tenant, name, labels, since };
+    reply(&app, &who, ListJobs { filter, before: cursor, limit: limit.unwrap_or(PAGE) }).await
+}
+
+fn state(word: &str) -> Result<JobState> {
+    serde_json::from_value(word.into()).map_err(|_| Error::usage(format!("{word:?} is no state of a job")))
+}
+
+/// The job that a path names.
+async fn find(app: &Arc<App>, who: &Identity, id: &str) -> Result<Number, Refusal> {
+    let selector: Selector = id.parse().map_err(Error::usage)?;
+    let found = run(app, who, Select { selectors: vec![selector], all: None }).await?;
+    match found.as_slice() {
+        [job] => Ok(job.number),
+        [] => Err(Error::not_found(format!("there is no job {id}")).into()),
+        _ => Err(Error::usage(format!("{id} names several jobs")).into()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WaitQuery {
+    /// Seconds to wait for its end.
+    wait: Option<u16>,
+}
+
+/// `GET /jobs/{id}`
+async fn job(
+    State(app): Here,
+    Extension(who): Who,
+    Path(id): Path<String>,
+    Query(query): Query<WaitQuery>,
+) -> Result<Json<Job>, Refusal> {
+    let number = find(&app, &who, &id).await?;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(query.wait.unwrap_or(0).min(300).into());
+    let mut changes = app.engine.subscribe(Topics::JOBS)?;
+    let mut stop = app.stop.clone();
+    loop {
+        let jobs = run(&app, &who, GetJobs { numbers: vec![number], detail: true }).await?;
+        let job = jobs.into_iter().next().ok_or_else(|| Error::not_found(format!("there is no job {id}")))?;
+        if job.state.is_terminal() || tokio::time::Instant::now() >= deadline || *stop.borrow() {
+            return Ok(Json(job));
+        }
+        tokio::select! {
+            _ = changes.changed(Some(deadline)) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct CancelBody {
+    reason: Option<String>,
+    #[serde(flatten)]
+    how: CancelRequest,
+}
+
+/// `POST /jobs/{id}/cancel`
+async fn cancel(
+    State(app): Here,
+    Extension(who): Who,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let CancelBody { reason, how } = if body.is_empty() { CancelBody::default() } else { read(&body)? };
+    let number = find(&app, &who, &id).await?;
+    let cancelled = run(&app, &who, Cancel { numbers: vec![number], reason, how }).await?;
+    Ok(Json(cancelled.first()).into_response())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RetryBody {
+    only: bool,
+}
+
+/// `POST /jobs/{id}/retry`
+async fn retry(
+    State(app): Here,
+    Extension(who): Who,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let RetryBody { only } = if body.is_empty() { RetryBody::default() } else { read(&body)? };
+    let number = find(&app, &who, &id).await?;
+    Ok(Json(run(&app, &who, Retry { numbers: vec![number], only }).await?).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OutputQuery {
+    attempt: Option<u32>,
+    #[serde(default)]
+    follow: bool,
+}
+
+/// `GET /jobs/{id}/output`: the bytes as the job wrote them, both streams as they came.
+async fn output(
+    State(app): Here,
+    Extension(who): Who,
+    Path(id): Path<String>,
+    Query(query): Query<OutputQuery>,
+) -> Result<Response, Refusal> {
+    let number = find(&app, &who, &id).await?;
+    let first = ReadOutput { number, attempt: query.attempt, after: None };
+    run(&app, &who, first.clone()).await?; // what is wrong is said before the head goes out
+    let changes = app.engine.subscribe(Topics::OUTPUT | Topics::JOBS)?;
+    let state = (app, who, first, changes, query.follow);
+    let pieces = stream::unfold(Some(state), |state| async move {
+        let (app, who, mut op, mut changes, follow) = state?;
+        loop {
+            let found = match run(&app, &who, op.clone()).await {
+                Ok(found) => found,
+                Err(_) => return Some((Err(std::io::Error::other("the output cannot be read")), None)),
+            };
+            if let Some(last) = found.chunks.last() {
+                op.after = Some(last.seq);
+                op.attempt = Some(found.attempt);
+                let bytes: Vec<u8> = found.chunks.into_iter().flat_map(|chunk| chunk.bytes).collect();
+                return Some((Ok(Bytes::from(bytes)), Some((app, who, op, changes, follow))));
+            }
+            if !follow || found.state.is_terminal() || *app.stop.borrow() {
+                return None;
+            }
+            changes.changed(Some(tokio::time::Instant::now() + LOOK)).await;
+        }
+    });
+    let body = Body::from_stream(pieces);
+    Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PageQuery {
+    limit: Option<usize>,
+    cursor: Option<Number>,
+}
+
+async fn runs(State(app): Here, Extension(who): Who, Query(query): Query<PageQuery>) -> Result<Response, Refusal> {
+    let op = ListRuns { filter: Default::default(), limit: query.limit.unwrap_or(PAGE) };
+    Ok(reply(&app, &who, op).await?.into_response())
+}
+
+async fn one_run(State(app): Here, Extension(who): Who, Path(id): Path<String>) -> Result<Response, Refusal> {
+    let run: RunName = id.parse().map_err(Error::usage)?;
+    Ok(reply(&app, &who, GetRun { run, options: false }).await?.into_response())
+}
+
+async fn schedules(State(app): Here, Extension(who): Who) -> Result<Response, Refusal> {
+    Ok(reply(&app, &who, ListSchedules { filter: Default::default() }).await?.into_response())
+}
+
+async fn workers(State(app): Here, Extension(who): Who) -> Result<Response, Refusal> {
+    Ok(reply(&app, &who, ListWorkers {}).await?.into_response())
+}
+
+async fn queues(State(app): Here, Extension(who): Who) -> Result<Response, Refusal> {
+    Ok(Json(run(&app, &who, ListPolicies {}).await?.queues).into_response())
+}
+
+async fn tenants(State(app): Here, Extension(who): Who) -> Result<Response, Refusal> {
+    Ok(Json(run(&app, &who, ListPolicies {}).await?.tenants).into_response())
+}
+
+async fn letters(State(app): Here, Extension(who): Who, Query(query): Query<PageQuery>) -> Result<Response, Refusal> {
+    let op = ListLetters { filter: Default::default(), before: query.cursor, limit: query.limit.unwrap_or(PAGE) };
+    Ok(reply(&app, &who, op).await?.into_response())
+}
+
+async fn status(State(app): Here, Extension(who): Who) -> Result<Response, Refusal> {
+    Ok(reply(&app, &who, Status {}).await?.into_response())
+}
+
+/// `GET /healthz`: the process answers.
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: the store answers too, and the coordinator is not ending.
+pub(super) async fn readyz(State(app): Here) -> Response {
+    let look = app.engine.call(MayLead { right: Right::Silence });
+    let what = match tokio::time::timeout(READY, look).await {
+        _ if *app.stop.borrow() => "ending\n".to_owned(),
+        Ok(Ok(_)) => return "ready\n".into_response(),
+        Ok(Err(e)) => format!("not ready: {e}\n"),
+        Err(_) => "not ready: the store does not answer\n".to_owned(),
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, what).into_response()
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics() -> Refusal {
+    Error::not_found("there are no metrics yet").into()
+}
+
+/// What OpenAPI says of these routes.
+pub(super) fn describe(paths: &mut Map<String, Value>, refused: &Value) {
+    let _ = (paths, refused, json!({}));
+}

@@ -1,0 +1,191 @@
+//! The sockets: bounded, with time limits, encrypted where it leaves the machine.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, info, warn};
+
+use crate::error::{Error, Result};
+
+/// The most connections at once.
+const MAX_CONNECTIONS: usize = 10_000;
+/// How long a client may take for a request's head; also how long a connection may be idle.
+const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// How long a client may take to agree on encryption.
+const TLS_LIMIT: Duration = Duration::from_secs(10);
+/// The longest head, in bytes.
+const MAX_HEAD: usize = 32 * 1024;
+/// How long requests may take to end when the coordinator does.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// The wait after an accept that failed: no file descriptors are left, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where and how to listen.
+#[derive(Clone, Debug)]
+pub struct Doors {
+    /// The address.
+    pub listen: SocketAddr,
+    /// The certificate; none: not encrypted.
+    pub tls: Option<Tls>,
+    /// Not encrypted on an address that others reach, because something in front of it does that.
+    pub insecure: bool,
+}
+
+/// A certificate and its key, as PEM files.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The chain.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+impl Tls {
+    fn load(&self) -> Result<Arc<ServerConfig>> {
+        let cannot = |path: &PathBuf, e: String| Error::usage(format!("cannot use {}", path.display())).source(e);
+        let chain = CertificateDer::pem_file_iter(&self.cert).map_err(|e| cannot(&self.cert, e.to_string()))?;
+        let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(|e| cannot(&self.cert, e.to_string()))?;
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|e| cannot(&self.key, e.to_string()))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.map_err(|e| Error::failed("TLS cannot be used").source(e))?;
+        let config = config.with_no_client_auth().with_single_cert(chain, key);
+        config.map(Arc::new).map_err(|e| cannot(&self.cert, e.to_string()))
+    }
+}
+
+/// A socket that listens.
+pub struct Server {
+    doors: Doors,
+    listener: TcpListener,
+    tls: Option<RwLock<Arc<ServerConfig>>>,
+}
+
+impl Server {
+    /// Listens; nothing is answered before [`Server::serve`].
+    ///
+    /// # Errors
+    /// `Usage` when others could reach it and it is not encrypted, `Unavailable` when the address cannot be had.
+    pub async fn open(doors: Doors) -> Result<Self> {
+        if !doors.listen.ip().is_loopback() && doors.tls.is_none() && !doors.insecure {
+            return Err(Error::usage(format!("{} can be reached by others, and nothing is encrypted", doors.listen))
+                .hint("give --tls-cert and --tls-key, or --insecure-no-tls behind a proxy that encrypts"));
+        }
+        let tls = doors.tls.as_ref().map(|tls| tls.load().map(RwLock::new)).transpose()?;
+        let listener = TcpListener::bind(doors.listen).await;
+        let listener =
+            listener.map_err(|e| Error::unavailable(format!("cannot listen on {}", doors.listen)).source(e))?;
+        Ok(Self { doors, listener, tls })
+    }
+
+    /// A socket that somebody else, such as systemd, listens on for us.
+    ///
+    /// # Errors
+    /// As [`Server::open`].
+    pub fn from_listener(listener: std::net::TcpListener, doors: Doors) -> Result<Self> {
+        listener.set_nonblocking(true)?;
+        let doors = Doors { listen: listener.local_addr()?, ..doors };
+        let tls = doors.tls.as_ref().map(|tls| tls.load().map(RwLock::new)).transpose()?;
+        Ok(Self { doors, listener: TcpListener::from_std(listener)?, tls })
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        let address = self.listener.local_addr().unwrap_or(self.doors.listen);
+        format!("{}://{address}", if self.tls.is_some() { "https" } else { "http" })
+    }
+
+    /// Reads the certificate again.
+    pub fn reload(&self) {
+        let (Some(files), Some(tls)) = (&self.doors.tls, &self.tls) else { return };
+        match files.load() {
+            Ok(config) => {
+                *tls.write().unwrap_or_else(PoisonError::into_inner) = config;
+                info!("the certificate was read again");
+            }
+            Err(e) => warn!("the old certificate stays: {e}"),
+        }
+    }
+
+    /// Answers until `stop` becomes true, then lets requests end.
+    pub async fn serve(&self, router: Router, mut stop: watch::Receiver<bool>) {
+        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let stopped = stop.clone();
+        while !*stop.borrow() {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = stop.changed() => break,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(e) => {
+                    warn!("cannot accept: {e}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            // Beyond the cap a connection is closed at once: one that waits would only time out.
+            let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
+            let tls = self.tls.as_ref().map(|tls| Arc::clone(&tls.read().unwrap_or_else(PoisonError::into_inner)));
+            let (router, stop) = (router.clone(), stopped.clone());
+            tokio::spawn(async move {
+                connection(stream, tls, router, stop).await;
+                drop(place);
+            });
+        }
+        info!("the doors are closed");
+        let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+        if tokio::time::timeout(DRAIN_LIMIT, room.acquire_many(all)).await.is_err() {
+            warn!("some requests did not end in time");
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, tls: Option<Arc<ServerConfig>>, router: Router, stop: watch::Receiver<bool>) {
+    let _ = stream.set_nodelay(true); // only slower without
+    match tls {
+        None => answer(stream, router, stop).await,
+        Some(config) => match tokio::time::timeout(TLS_LIMIT, TlsAcceptor::from(config).accept(stream)).await {
+            Ok(Ok(stream)) => answer(stream, router, stop).await,
+            Ok(Err(e)) => debug!("no TLS: {e}"),
+            Err(_) => debug!("no TLS in time"),
+        },
+    }
+}
+
+async fn answer<S>(stream: S, router: Router, mut stop: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = TowerToHyperService::new(router);
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(MAX_HEAD.max(8192));
+    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stop.changed() => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(DRAIN_LIMIT, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return, // a stream, which its reader resumes elsewhere
+            }
+        }
+    };
+    if let Err(e) = ended {
+        debug!("a connection ended: {e}");
+    }
+}

@@ -1,0 +1,74 @@
+//! Every Op there is, so that routes, OpenAPI, clients and tests need no list of their own.
+
+use super::{
+    Op, append_output, cancel, dead_letters, enqueue, events, jobs, lead, lease, nodes, output, policies, prune,
+    register, renew, retry, runs, say, schedules, select, settle, status, sweep, tokens, turn, workers,
+};
+
+/// Something that is done with each Op, whatever its type.
+pub trait Visitor {
+    /// Does it with `O`.
+    fn op<O: Op>(&mut self);
+}
+
+/// Shows `visitor` every Op.
+pub fn each(visitor: &mut impl Visitor) {
+    visitor.op::<append_output::AppendOutput>();
+    visitor.op::<cancel::Cancel>();
+    visitor.op::<dead_letters::DiscardLetters>();
+    visitor.op::<dead_letters::GroupLetters>();
+    visitor.op::<dead_letters::ListLetters>();
+    visitor.op::<enqueue::Enqueue>();
+    visitor.op::<events::ReadEvents>();
+    visitor.op::<jobs::GetJobs>();
+    visitor.op::<jobs::ListJobs>();
+    visitor.op::<lead::Lead>();
+    visitor.op::<lead::MayLead>();
+    visitor.op::<lead::Resign>();
+    visitor.op::<lease::Lease>();
+    visitor.op::<nodes::Announce>();
+    visitor.op::<nodes::DrainNode>();
+    visitor.op::<nodes::ListNodes>();
+    visitor.op::<nodes::Retire>();
+    visitor.op::<output::ReadOutput>();
+    visitor.op::<policies::ListPolicies>();
+    visitor.op::<policies::PauseQueue>();
+    visitor.op::<policies::SetLimit>();
+    visitor.op::<policies::SetQueue>();
+    visitor.op::<policies::SetTenant>();
+    visitor.op::<prune::DropOutput>();
+    visitor.op::<prune::Prunable>();
+    visitor.op::<prune::Prune>();
+    visitor.op::<register::Deregister>();
+    visitor.op::<register::Register>();
+    visitor.op::<renew::Renew>();
+    visitor.op::<retry::Retry>();
+    visitor.op::<runs::cancel::CancelRun>();
+    visitor.op::<runs::view::GetRun>();
+    visitor.op::<runs::view::ListRuns>();
+    visitor.op::<runs::replay::ReplayRun>();
+    visitor.op::<runs::submit::SubmitRun>();
+    visitor.op::<say::Say>();
+    visitor.op::<schedules::change::AddSchedule>();
+    visitor.op::<schedules::backfill::Backfill>();
+    visitor.op::<schedules::look::History>();
+    visitor.op::<schedules::look::ListSchedules>();
+    visitor.op::<schedules::tick::NextTick>();
+    visitor.op::<schedules::life::PauseSchedule>();
+    visitor.op::<schedules::life::RemoveSchedule>();
+    visitor.op::<schedules::look::ShowSchedule>();
+    visitor.op::<schedules::tick::Tick>();
+    visitor.op::<schedules::trigger::Trigger>();
+    visitor.op::<schedules::change::UpdateSchedule>();
+    visitor.op::<select::Select>();
+    visitor.op::<settle::Settle>();
+    visitor.op::<status::Status>();
+    visitor.op::<sweep::Sweep>();
+    visitor.op::<sweep::SweepDue>();
+    visitor.op::<tokens::CreateToken>();
+    visitor.op::<tokens::ListTokens>();
+    visitor.op::<tokens::RevokeToken>();
+    visitor.op::<turn::Turn>();
+    visitor.op::<workers::DrainWorker>();
+    visitor.op::<workers::ListWorkers>();
+}

@@ -1,0 +1,210 @@
+//! Requests to a coordinator.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+
+/// How long a connection may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+/// How long an answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// How long an unused connection is kept; shorter than the coordinator keeps it.
+const IDLE: Duration = Duration::from_secs(20);
+/// The longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 256 * 1024 * 1024;
+
+/// Where a coordinator is.
+#[derive(Clone, Debug)]
+pub struct Address {
+    url: String,
+    secure: bool,
+}
+
+impl Address {
+    /// Its URL, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || Error::usage(format!("{text:?} is no coordinator's URL")).hint("as in http://127.0.0.1:7117");
+        let uri: Uri = text.parse().map_err(|_| bad())?;
+        let authority = uri.authority().ok_or_else(bad)?;
+        if authority.as_str().contains('@') {
+            return Err(Error::usage("a coordinator's URL has no user or password").hint("use --token or ORX_TOKEN"));
+        }
+        if uri.query().is_some() || !matches!(uri.path(), "" | "/") {
+            return Err(bad());
+        }
+        let secure = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err(bad()),
+        };
+        Ok(Self { url: text.trim_end_matches('/').to_owned(), secure })
+    }
+}
+
+/// A request that got no answer.
+#[derive(Debug)]
+pub struct Failure {
+    /// Whether it may have been carried out.
+    pub sent: bool,
+    /// What happened.
+    pub error: Error,
+}
+
+/// Connections to one coordinator.
+pub struct Client {
+    address: Address,
+    authorization: Option<HeaderValue>,
+    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+impl Client {
+    /// A client of the coordinator at `address`; it connects when it is asked for something.
+    ///
+    /// # Errors
+    /// `Usage` when the token cannot be one, `Failed` when the machine has no certificates to trust.
+    pub fn new(address: Address, token: Option<String>) -> Result<Self> {
+        let authorization = token.map(|token| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                .map_err(|_| Error::usage("the token has characters that no token has"))?;
+            value.set_sensitive(true);
+            Ok::<_, Error>(value)
+        });
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(CONNECT_LIMIT));
+        let https = HttpsConnectorBuilder::new().with_tls_config(trust(address.secure)?).https_or_http();
+        let pool = Pool::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE)
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .build(https.enable_http1().wrap_connector(http));
+        Ok(Self { address, authorization: authorization.transpose()?, pool })
+    }
+
+    /// Where the coordinator is.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Posts JSON under the id `request`; `again`: it may have been done before.
+    ///
+    /// # Errors
+    /// A [`Failure`] when there was no answer.
+    pub async fn post(
+        &self,
+        path: &str,
+        body: Bytes,
+        request: Uuid,
+        again: bool,
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        let mut headers =
+            vec![("x-request-id", request.to_string()), (CONTENT_TYPE.as_str(), "application/json".into())];
+        if again {
+            headers.push(("orx-again", "1".into()));
+        }
+        let call = async {
+            let response = self.send(Method::POST, path, &headers, body).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            let body = body.map_err(|e| self.failure(true, "broke off").caused_by(e.to_string()))?;
+            Ok((status, body.to_bytes()))
+        };
+        match tokio::time::timeout(ANSWER_LIMIT, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.failure(true, "does not answer")),
+        }
+    }
+
+    /// Asks for a stream; its head comes within the limit of an answer.
+    ///
+    /// # Errors
+    /// A [`Failure`] when there was no answer.
+    pub async fn stream(&self, path: &str) -> Result<Response<Incoming>, Failure> {
+        let headers = [(ACCEPT.as_str(), "application/x-ndjson".into())];
+        match tokio::time::timeout(ANSWER_LIMIT, self.send(Method::GET, path, &headers, Bytes::new())).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.failure(true, "does not answer")),
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, String)],
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Failure> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.address.url));
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        let request = request.body(Full::new(body));
+        let request = request.map_err(|e| self.failure(false, "cannot be asked this").caused_by(e.to_string()))?;
+        self.pool.request(request).await.map_err(|e| {
+            let sent = !e.is_connect();
+            self.failure(sent, if sent { "broke off" } else { "cannot be reached" }).caused_by(reason(&e))
+        })
+    }
+
+    fn failure(&self, sent: bool, what: &str) -> Failure {
+        let error = Error::unavailable(format!("the coordinator at {} {what}", self.address.url));
+        Failure { sent, error: error.hint("is 'orx coordinator' running there?") }
+    }
+}
+
+impl Failure {
+    fn caused_by(mut self, reason: String) -> Self {
+        self.error = self.error.source(reason);
+        self
+    }
+}
+
+/// The innermost error: the outer ones say only that there was one.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+/// The machine's certificates; none are read where nothing is encrypted.
+fn trust(secure: bool) -> Result<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    if secure {
+        for certificate in rustls_native_certs::load_native_certs().certs {
+            let _ = roots.add(certificate); // some are of a kind that is not understood
+        }
+        if roots.is_empty() {
+            return Err(Error::failed("this machine has no certificates to trust")
+                .hint("install ca-certificates, or name a file in SSL_CERT_FILE"));
+        }
+    }
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|e| Error::failed("TLS cannot be used").source(e))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}

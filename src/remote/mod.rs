@@ -1,0 +1,134 @@
+//! The same Ops, sent to a coordinator: what a lost answer means is found out here, not by the caller.
+
+pub mod changes;
+mod client;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::debug;
+use uuid::Uuid;
+
+use self::changes::Listener;
+pub use self::client::{Address, Client, Failure};
+use crate::error::{Error, Kind, Problem, Result};
+use crate::hub::{Hub, Subscription};
+use crate::ops::{Access, Op};
+use crate::store::Topics;
+
+/// How long a call is tried anew while the coordinator cannot be reached.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The waits between tries: the first, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// A coordinator, and the tasks of this process that wait for what changes there.
+pub struct Remote {
+    client: Arc<Client>,
+    hub: Arc<Hub>,
+    ears: Mutex<Ears>,
+}
+
+#[derive(Default)]
+struct Ears {
+    topics: Topics,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Drop for Ears {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Remote {
+    /// The coordinator at `url`, called with `token`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// `Usage` when the URL or token cannot be one.
+    pub fn new(url: &str, token: Option<String>) -> Result<Arc<Self>> {
+        let client = Arc::new(Client::new(url.parse()?, token)?);
+        Ok(Arc::new(Self { client, hub: Arc::new(Hub::new()), ears: Mutex::default() }))
+    }
+
+    /// Its URL.
+    pub fn location(&self) -> &str {
+        self.client.address().url()
+    }
+
+    /// Has the coordinator run an Op.
+    ///
+    /// An answer that got lost is asked for again under the same request id, so nothing is done twice.
+    ///
+    /// # Errors
+    /// What the Op says; `Unavailable` when the coordinator was never reached, `Unknown` when a write was sent and
+    /// never answered.
+    pub async fn call<O: Op>(&self, op: O) -> Result<O::Reply> {
+        let body = serde_json::to_vec(&op).map_err(|e| Error::failed("the request cannot be written").source(e))?;
+        let body = Bytes::from(body);
+        let path = format!("/api/v1/ops/{}", O::NAME);
+        let request = Uuid::now_v7();
+        let (started, mut pause, mut sent) = (Instant::now(), PAUSES.0, false);
+        loop {
+            let again = sent && O::ACCESS != Access::Read;
+            let failure = match self.client.post(&path, body.clone(), request, again).await {
+                Ok((StatusCode::OK, reply)) => {
+                    return serde_json::from_slice(&reply)
+                        .map_err(|e| Error::failed("the coordinator's answer is not understood").source(e));
+                }
+                Ok((status, problem)) => match refusal(status, &problem) {
+                    // A gateway, or a coordinator that is ending: another one may take it.
+                    error if error.kind() == Kind::Unavailable => Failure { sent: false, error },
+                    error => return Err(error),
+                },
+                Err(failure) => failure,
+            };
+            sent |= failure.sent;
+            if started.elapsed() + pause > PATIENCE {
+                return Err(given_up(&op, sent, failure.error));
+            }
+            debug!("{} is tried again: {}", O::NAME, failure.error);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// Hears of changes from now on.
+    pub fn subscribe(&self, topics: Topics) -> Subscription {
+        let mut ears = self.ears.lock().unwrap_or_else(PoisonError::into_inner);
+        if ears.topics | topics != ears.topics {
+            ears.topics = ears.topics | topics;
+            if let Some(task) = ears.task.take() {
+                task.abort();
+            }
+            let listener = Listener { client: Arc::clone(&self.client), hub: Arc::clone(&self.hub) };
+            ears.task = Some(tokio::spawn(listener.listen(ears.topics)));
+        }
+        self.hub.subscribe(topics)
+    }
+}
+
+/// What an answer with an error status says.
+fn refusal(status: StatusCode, body: &[u8]) -> Error {
+    let told = serde_json::from_slice::<Problem>(body).ok().and_then(Problem::error);
+    told.unwrap_or_else(|| match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::new(Kind::Denied, "the coordinator refuses us"),
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            Error::unavailable(format!("the coordinator answers {status}"))
+        }
+        _ => Error::failed(format!("the coordinator answers {status}")).hint("is it one of orx?"),
+    })
+}
+
+/// What is so after the last try.
+fn given_up<O: Op>(op: &O, sent: bool, error: Error) -> Error {
+    match sent && O::ACCESS != Access::Read {
+        true => Error::new(Kind::Unknown, format!("unknown, check with `{}`", op.check())).source(error.to_string()),
+        false => error,
+    }
+}
