@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 /// The rooms from the bottom up; a room imports only from lines above its own. Rooms of one line do not import each other.
 const RANKS: &[&[&str]] = &[
     &["mutant"],
+    &["schema"],
     &["error", "time"],
     &["job"],
     &["store"],
     &["ops"],
-    &["engine"],
+    &["hub"],
+    &["engine", "remote"],
     &["queue"],
-    &["worker"],
+    &["worker", "http"],
     &["daemon"],
     &["cli"],
 ];

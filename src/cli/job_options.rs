@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::job::retry::{Backoff, CodeSet};
 use crate::job::spec::{After, Bytes, KeyLimit, MAX_PAYLOAD, OnConflict, Restart};
 use crate::job::{Captured, JobId, JobSpec, Origin, Submission};
+use crate::store::Location;
 use crate::time::{Span, Timestamp};
 use crate::worker::program::INHERITED;
 
@@ -238,7 +239,7 @@ impl JobOptions {
 /// names, as another machine may run them.
 pub(super) fn captured<'a>(context: &Context, named: impl Iterator<Item = &'a str>) -> Result<Captured> {
     let mut env = BTreeMap::new();
-    let here = !context.queue()?.is_remote();
+    let here = !matches!(context.location()?, Location::Coordinator(_));
     for name in INHERITED.into_iter().filter(|_| here).chain(named) {
         if let Some(value) = std::env::var_os(name) {
             let value = value.into_string().map_err(|_| Error::usage(format!("the variable {name} is not UTF-8")))?;

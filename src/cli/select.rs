@@ -160,6 +160,7 @@ pub(super) fn ask<T, F: Future<Output = Result<T>>>(question: impl FnOnce(crate:
     let context = Context::new(globals).ok()?;
     match context.location().ok()? {
         Location::File(path) if path.exists() => {}
+        Location::Coordinator(_) => {}
         Location::Server(place) if Postgres::missing_steps(&place).is_ok_and(|steps| steps == 0) => {}
         _ => return None,
     }

@@ -42,6 +42,7 @@ enum TokenSubcommand {
     #[command(after_help = "Example:\n  orx token revoke ci")]
     Revoke {
         /// Its name or id
+        #[arg(id = "which", value_name = "TOKEN")]
         token: String,
     },
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -9,8 +10,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
-use super::App;
 use super::problem::Refusal;
+use super::{App, MAX_BODY};
 use crate::engine::Try;
 use crate::error::{Error, Kind, Result};
 use crate::ops::Caller;
@@ -18,6 +19,9 @@ use crate::ops::tokens::{Authenticate, Token};
 
 /// What may be asked without a token: whether the process lives.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+
+/// How long a client may take for a body.
+const BODY_LIMIT: Duration = Duration::from_secs(30);
 
 /// Which requests are looked at at all.
 #[derive(Clone, Debug, Default)]
@@ -36,16 +40,14 @@ pub(super) struct Identity {
 }
 
 /// Lets a request through, with the [`Identity`] of its token.
-pub(super) async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let (uri, headers) = (request.uri().clone(), request.headers().clone());
     let id = headers.get("x-request-id").cloned();
     let mut response = match admit(&app, &uri, &headers).await {
-        Ok(identity) => {
-            if let Some(identity) = identity {
-                request.extensions_mut().insert(identity);
-            }
-            next.run(request).await
-        }
+        Ok(identity) => match read_whole(request, identity).await {
+            Ok(request) => next.run(request).await,
+            Err(refusal) => refusal.into_response(),
+        },
         Err(refusal) => refusal.into_response(),
     };
     let headers = response.headers_mut();
@@ -56,6 +58,28 @@ pub(super) async fn guard(State(app): State<Arc<App>>, mut request: Request, nex
         headers.insert("x-request-id", id);
     }
     response
+}
+
+/// Reads the body, of bounded length and in bounded time.
+async fn read_whole(request: Request, identity: Option<Identity>) -> Result<Request, Refusal> {
+    let (mut head, body) = request.into_parts();
+    if let Some(identity) = identity {
+        head.extensions.insert(identity);
+    }
+    let too_long = || {
+        let error = Error::usage(format!("the body is longer than {MAX_BODY} bytes")).hint("send it in parts");
+        Refusal::with(StatusCode::PAYLOAD_TOO_LARGE, error)
+    };
+    let declared = head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > MAX_BODY as u64) {
+        return Err(too_long());
+    }
+    match tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, MAX_BODY)).await {
+        Ok(Ok(body)) => Ok(Request::from_parts(head, body.into())),
+        Ok(Err(e)) if e.to_string().contains("length limit") => Err(too_long()),
+        Ok(Err(_)) => Err(Refusal::malformed("the body broke off")),
+        Err(_) => Err(Refusal::with(StatusCode::REQUEST_TIMEOUT, Error::usage("the body did not come in time"))),
+    }
 }
 
 async fn admit(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<Option<Identity>, Refusal> {

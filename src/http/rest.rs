@@ -35,6 +35,7 @@ use crate::ops::runs::view::{GetRun, ListRuns};
 use crate::ops::schedules::look::ListSchedules;
 use crate::ops::select::Select;
 use crate::ops::status::Status;
+use crate::ops::tokens::ListTokens;
 use crate::ops::workers::ListWorkers;
 use crate::store::{CancelRequest, Filter, Topics};
 use crate::time::Timestamp;
@@ -65,6 +66,7 @@ pub(super) fn routes() -> Router<Arc<App>> {
         .route("/tenants", get(tenants))
         .route("/dead-letters", get(letters))
         .route("/status", get(status))
+        .route("/tokens", get(tokens))
 }
 
 /// `POST /jobs`
@@ -296,6 +298,10 @@ async fn tenants(State(app): Here, Extension(who): Who) -> Result<Response, Refu
 async fn letters(State(app): Here, Extension(who): Who, Query(query): Query<PageQuery>) -> Result<Response, Refusal> {
     let op = ListLetters { filter: Default::default(), before: query.cursor, limit: query.limit.unwrap_or(PAGE) };
     Ok(reply(&app, &who, op).await?.into_response())
+}
+
+async fn tokens(State(app): Here, Extension(who): Who) -> Result<Response, Refusal> {
+    Ok(reply(&app, &who, ListTokens {}).await?.into_response())
 }
 
 async fn status(State(app): Here, Extension(who): Who) -> Result<Response, Refusal> {

@@ -114,7 +114,7 @@ impl fmt::Display for CatchUp {
     }
 }
 
-schema!(CatchUp, "CatchUp", { "type": "string", "description": "all, last, none, a number or a duration" });
+schema!(CatchUp, "CatchUp", { "type": "string", "description": "all, last, none, a number or a duration", "examples": ["last"] });
 
 impl Serialize for CatchUp {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {

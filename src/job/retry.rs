@@ -126,8 +126,8 @@ impl fmt::Display for CodeSet {
     }
 }
 
-schema!(Backoff, "Backoff", { "type": "string", "description": "BASE[..CAP][xFACTOR]" });
-schema!(CodeSet, "CodeSet", { "type": "string", "description": "exit codes, as in 1,3,64-78" });
+schema!(Backoff, "Backoff", { "type": "string", "description": "BASE[..CAP][xFACTOR]", "examples": ["10s..10mx2"] });
+schema!(CodeSet, "CodeSet", { "type": "string", "description": "exit codes, as in 1,3,64-78", "examples": ["1"] });
 
 impl Serialize for Backoff {
     /// Exact, unlike what is shown to people.

@@ -111,8 +111,8 @@ macro_rules! as_text {
 }
 as_text!(After, KeyLimit);
 
-schema!(After, "After", { "type": "string", "description": "a job, or JOB:ended" });
-schema!(KeyLimit, "KeyLimit", { "type": "string", "description": "KEY=N" });
+schema!(After, "After", { "type": "string", "description": "a job, or JOB:ended", "examples": ["1"] });
+schema!(KeyLimit, "KeyLimit", { "type": "string", "description": "KEY=N", "examples": ["db=2"] });
 
 impl<'de> Deserialize<'de> for After {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {

@@ -39,7 +39,7 @@ impl Op for Lead {
     const ACCESS: Access = Access::Write;
 
     fn scopes(&self) -> Scopes {
-        Scopes::WORK
+        Scopes::ADMIN
     }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<i64>> {
@@ -82,7 +82,7 @@ impl Op for MayLead {
     const ACCESS: Access = Access::Read;
 
     fn scopes(&self) -> Scopes {
-        Scopes::WORK
+        Scopes::ADMIN
     }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<bool> {
@@ -103,7 +103,7 @@ impl Op for Resign {
     const ACCESS: Access = Access::Write;
 
     fn scopes(&self) -> Scopes {
-        Scopes::WORK
+        Scopes::ADMIN
     }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<()> {

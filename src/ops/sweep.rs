@@ -80,7 +80,7 @@ impl Op for SweepDue {
     const ACCESS: Access = Access::Read;
 
     fn scopes(&self) -> Scopes {
-        Scopes::WORK
+        Scopes::ADMIN
     }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Due> {
@@ -104,7 +104,7 @@ impl Op for Sweep {
     const ACCESS: Access = Access::Write;
 
     fn scopes(&self) -> Scopes {
-        Scopes::WORK
+        Scopes::ADMIN
     }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Swept> {

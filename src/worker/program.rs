@@ -76,7 +76,8 @@ fn environment(shared: &Shared, job: &Leased, slot: u32, files: &Files) -> Vec<(
     let mut env = std::collections::BTreeMap::<OsString, OsString>::new();
     env.insert("PATH".into(), DEFAULT_PATH.into());
     let captured = &job.captured.env;
-    if captured.is_empty() {
+    // What was submitted from another machine has no surroundings: it gets the worker's (S34).
+    if job.captured.cwd.is_none() {
         let own = INHERITED.iter().filter_map(|k| Some((k.into(), std::env::var_os(k)?)));
         env.extend(own);
     }

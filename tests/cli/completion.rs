@@ -17,6 +17,9 @@ fn offered(orx: &Orx, words: &[&str]) -> Vec<String> {
     let mut bash = Command::new("bash");
     bash.args(["--norc", "-c", script, "bash"]).args(words).env_clear().env("HOME", orx.path(""));
     bash.env("ORX_STORE", orx.url()).env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
+    if let Some(token) = orx.token() {
+        bash.env("ORX_TOKEN", token);
+    }
     let out = bash.output().unwrap();
     assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
     let text = String::from_utf8(out.stdout).unwrap();
@@ -25,7 +28,7 @@ fn offered(orx: &Orx, words: &[&str]) -> Vec<String> {
 
 #[test]
 fn bash_completes_commands_and_options() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     assert!(offered(&orx, &["orx", "en"]).contains(&"enqueue".to_owned()));
     assert!(offered(&orx, &["orx", "enqueue", "--idem"]).contains(&"--idempotency-key".to_owned()));
     assert!(!orx.store().exists(), "completion makes no store");

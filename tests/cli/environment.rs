@@ -6,7 +6,7 @@ use super::support::*;
 
 #[test]
 fn s34_a_job_gets_the_variables_that_were_named_and_few_others() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     let call = orx.call(&["run", "--name", "n", "--env", "GIVEN", "--env", "SET=a=b", "--env", "ABSENT", "--", "env"]);
     let out = call.env("GIVEN", "from here").env("SECRET", "canary-7319").env("LANG", "C.UTF-8").run();
     let text = out.stdout();
@@ -70,7 +70,7 @@ fn the_trace_of_the_caller_goes_on() {
 
 #[test]
 fn s34_a_job_runs_in_the_directory_of_its_caller() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     for dir in ["here", "here/below", "other"] {
         std::fs::create_dir(orx.path(dir)).unwrap();
     }

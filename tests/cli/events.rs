@@ -31,7 +31,7 @@ fn the_trail_of_a_retry_tells_each_attempt() {
 
 #[test]
 fn events_are_read_from_a_place_and_followed() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     for _ in 0..3 {
         orx.add(&["--", "true"]);
     }
@@ -48,7 +48,7 @@ fn events_are_read_from_a_place_and_followed() {
 
 #[test]
 fn events_are_a_table_where_one_is_asked_for() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     orx.call(&["enqueue", "--", "true"]).env("USER", "ada").run();
     snapshot!(orx.run(&["events", "-o", "table"]), @r#"
     exit 0

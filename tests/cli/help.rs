@@ -12,7 +12,7 @@ fn commands(command: &clap::Command, words: &[String], all: &mut Vec<Vec<String>
 
 #[test]
 fn the_help_of_every_command_has_an_example() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     let mut all = Vec::new();
     commands(&orx::cli::command(), &[], &mut all);
     assert!(all.len() > 14, "{all:?}");

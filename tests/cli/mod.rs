@@ -20,7 +20,7 @@ mod selectors;
 mod signals;
 mod status;
 mod stores;
-mod support;
+pub mod support;
 mod tail;
 mod wait;
 mod worker;

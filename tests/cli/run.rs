@@ -66,7 +66,7 @@ fn a_tree_that_ignores_term_is_killed_when_its_grace_is_over() {
 
 #[test]
 fn s33_errors_of_orx_itself_are_125_usage_included() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     orx.run(&["run", "--bogus", "--", "true"]).expect(125, &["--bogus"]);
     orx.run(&["run"]).expect(125, &["command is missing", "hint: put the command after --"]);
     orx.run(&["run", "--priority", "1000", "--", "true"]).expect(125, &["priority is not between -100 and 100"]);
@@ -234,7 +234,7 @@ fn run_cancelled_by_somebody_else_is_130() {
 
 #[test]
 fn run_in_memory_leaves_nothing_behind() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     let out = orx.run(&["--store", "memory:", "run", "--", "sh", "-c", "echo here; exit 9"]);
     assert_eq!((out.code, out.stdout()), (Some(9), "here\n".into()), "{out}");
     assert_eq!(std::fs::read_dir(orx.path("")).unwrap().count(), 0);
@@ -242,7 +242,7 @@ fn run_in_memory_leaves_nothing_behind() {
 
 #[test]
 fn run_goes_on_to_the_end_of_the_job_though_nobody_reads_its_output() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     let bin = env!("CARGO_BIN_EXE_orx");
     let job = format!("echo y; {UNTIL_GO}; seq 1 50000; exit 7");
     let line =

@@ -42,7 +42,7 @@ fn a_schedule_fires_and_its_jobs_know_for_when() {
         assert_eq!((&job["schedule_id"], &job["task"]), (&json!(id.trim()), &json!("main")));
     }
     orx.run(&["audit"]).expect(0, &["nothing is wrong"]);
-    orx.run(&["db", "check"]).expect(0, &["is sound"]);
+    orx.check().expect(0, &["is sound"]);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn list_shows_next_last_state_and_why_it_was_skipped() {
 
 #[test]
 fn preview_needs_no_store_and_follows_the_wall_clock() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     let args =
         ["schedule", "preview", "--cron", "30 2 * * *", "--tz", "Europe/Berlin", "--from", "2026-03-28", "-n", "3"];
     let instants = orx.json(&args);
@@ -92,7 +92,7 @@ fn preview_needs_no_store_and_follows_the_wall_clock() {
 
 #[test]
 fn what_is_not_understood_is_refused_with_the_reason() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     let add = |more: &[&str]| orx.run(&[&["schedule", "add", "s"], more].concat());
     add(&["--", "true"]).expect(2, &["nothing says when it is due", "--cron '0 2 * * *'"]);
     add(&["--cron", "0 0 30 2 *", "--", "true"]).expect(2, &["never fires", "no month it names"]);
@@ -166,7 +166,7 @@ fn trigger_backfill_and_remove() {
     assert_eq!(orx.json(&["schedule", "list", "--all"])[0]["state"], "removed");
     assert_eq!(history(&orx, "s").len(), 3, "its history is kept");
     orx.run(&["schedule", "pause", "s"]).expect(5, &["was removed at"]);
-    orx.run(&["db", "check"]).expect(0, &["is sound"]);
+    orx.check().expect(0, &["is sound"]);
 }
 
 #[test]

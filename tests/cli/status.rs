@@ -9,7 +9,7 @@ const ATTEMPT: &str = "number worker started_at finished_at outcome exit_code si
 
 #[test]
 fn nothing_is_said_plainly() {
-    snapshot!(Orx::new().run(&["status"]), @r"
+    snapshot!(Orx::file().run(&["status"]), @r"
     exit 0
     -- stdout
     no job has been stored yet

@@ -6,7 +6,7 @@ use super::support::*;
 
 #[test]
 fn a_place_that_cannot_be_written_is_6_with_a_hint() {
-    let orx = Orx::new();
+    let orx = Orx::file();
     let out = orx.run(&["--store", "/dev/null/x/orx.db", "enqueue", "--", "true"]);
     out.expect(
         6,

@@ -25,6 +25,7 @@ pub struct Orx {
     home: TempDir,
     server: Option<String>,
     token: Option<String>,
+    coordinator: Option<Running>,
 }
 
 impl Orx {
@@ -41,26 +42,40 @@ impl Orx {
     /// Puts a coordinator in front of the store, which all commands talk to from now on. It ends with the home.
     pub fn serve(&mut self) {
         let token = self.ok(&["token", "create", "--admin"]).trim().to_owned();
-        let coordinator = self.spawn(&["coordinator", "--listen", "127.0.0.1:0"]);
+        self.serve_at("127.0.0.1:0", &[]);
+        self.token = Some(token);
+    }
+
+    /// Starts a coordinator of the store of this home.
+    pub fn serve_at(&mut self, listen: &str, args: &[&str]) {
+        let store = self.store().to_str().unwrap().to_owned();
+        let words = [&["--store", &store, "coordinator", "--listen", listen], args].concat();
+        let coordinator = self.spawn(&words);
         let mut url = None;
         eventually("the coordinator to be ready", || {
             assert!(coordinator.is_alive(), "{}", coordinator.stderr());
             let said = coordinator.stderr();
-            url = said
-                .lines()
-                .find(|l| l.contains(" ready "))
-                .and_then(|l| l.split_once("url="))
-                .map(|(_, url)| url.to_owned());
+            let ready = said.lines().find(|line| line.contains(" ready "));
+            url = ready.and_then(|line| line.split_once("url=")).map(|(_, url)| url.trim().to_owned());
             url.is_some()
         });
-        std::mem::forget(coordinator); // it is ended with all that is left of this home
-        self.server = url.map(|url| url.trim().to_owned());
-        self.token = Some(token);
+        self.server = url;
+        self.coordinator = Some(coordinator);
+    }
+
+    /// The coordinator in front of the store.
+    pub fn coordinator(&mut self) -> &mut Running {
+        self.coordinator.as_mut().unwrap()
     }
 
     /// One whose store is a file always: what is tested is about files.
     pub fn file() -> Self {
-        Self { home: tempfile::Builder::new().prefix("orx-cli-").tempdir().unwrap(), server: None, token: None }
+        Self {
+            home: tempfile::Builder::new().prefix("orx-cli-").tempdir().unwrap(),
+            server: None,
+            token: None,
+            coordinator: None,
+        }
     }
 
     /// A place in the home, which is also where commands run.
@@ -71,6 +86,11 @@ impl Orx {
     /// The store of this home, as --store names it.
     pub fn url(&self) -> String {
         self.server.clone().unwrap_or_else(|| self.store().to_str().unwrap().to_owned())
+    }
+
+    /// The token for the coordinator, where there is one.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     /// Where the store is unless said otherwise.
@@ -119,6 +139,12 @@ impl Orx {
         let out = self.run(args);
         assert_eq!(out.code, Some(0), "orx {args:?}\n{out}");
         out.stdout()
+    }
+
+    /// Checks the store itself, also behind a coordinator.
+    pub fn check(&self) -> Output {
+        let store = if self.token.is_some() { self.store().to_str().unwrap().to_owned() } else { self.url() };
+        self.run(&["--store", &store, "db", "check"])
     }
 
     /// What a command prints with `-o json`.
@@ -206,6 +232,7 @@ impl Orx {
 impl Drop for Orx {
     /// Ends what a failed test left behind: every process whose HOME is this one.
     fn drop(&mut self) {
+        drop(self.coordinator.take());
         let mark = format!("HOME={}", self.home.path().display());
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };

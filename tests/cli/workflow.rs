@@ -134,7 +134,7 @@ fn a_workflow_is_stored_run_shown_and_reported() {
     [id]  nightly  failed  0  1  [ago]  [took]
     "#);
     orx.run(&["audit"]).expect(0, &[]);
-    orx.run(&["db", "check"]).expect(0, &[]);
+    orx.check().expect(0, &[]);
 }
 
 #[test]
@@ -351,6 +351,6 @@ fn a_thousand_tasks_run_in_the_order_of_a_random_graph() {
     assert_eq!(run["state"], "done");
     assert_eq!(run["tasks"].as_array().unwrap().len(), tasks);
     orx.run(&["audit"]).expect(0, &[]);
-    orx.run(&["db", "check"]).expect(0, &[]);
+    orx.check().expect(0, &[]);
     eprintln!("stored in {stored:?}, ran in {:?}", begun.elapsed() - stored);
 }

@@ -58,7 +58,7 @@ impl Op for Tick {
     const ACCESS: Access = Access::Write;
 
     fn scopes(&self) -> Scopes {
-        Scopes::WORK
+        Scopes::ADMIN
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Ticked> {
@@ -107,7 +107,7 @@ impl Op for NextTick {
     const ACCESS: Access = Access::Read;
 
     fn scopes(&self) -> Scopes {
-        Scopes::WORK
+        Scopes::ADMIN
     }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Span>> {

@@ -1,0 +1,117 @@
+//! Answers that get lost, and coordinators that die.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::process::Signal;
+
+use super::support::*;
+
+/// A proxy in front of a coordinator that carries each first request over and loses the answer. Gives its URL, and how
+/// many answers were lost.
+fn lossy(target: String) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let lost = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&lost);
+    std::thread::spawn(move || {
+        for (n, client) in listener.incoming().enumerate() {
+            let (client, target, count) = (client.unwrap(), target.clone(), Arc::clone(&count));
+            std::thread::spawn(move || carry(client, &target, n % 2 == 0, &count));
+        }
+    });
+    (url, lost)
+}
+
+fn carry(mut client: TcpStream, target: &str, lose: bool, lost: &AtomicUsize) {
+    let mut server = TcpStream::connect(target).unwrap();
+    let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to); // one of them ends it
+    });
+    let mut buffer = [0; 64 * 1024];
+    while let Ok(count @ 1..) = server.read(&mut buffer) {
+        if lose {
+            lost.fetch_add(1, Ordering::Relaxed);
+            break; // it has answered, so it was done
+        }
+        if client.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    for stream in [client, server] {
+        let _ = stream.shutdown(std::net::Shutdown::Both); // it may be closed
+    }
+}
+
+#[test]
+fn an_answer_that_gets_lost_is_asked_for_again_and_nothing_is_done_twice() {
+    let orx = served();
+    let (url, lost) = lossy(address(&orx));
+    let through = |args: &[&str]| orx.ok(&[&["--store", &url], args].concat());
+    for n in 1..=5 {
+        through(&["enqueue", "--", "sh", "-c", "echo x >> ran"]);
+        assert_eq!(orx.states().split(' ').count(), n);
+    }
+    through(&["cancel", "5"]);
+    through(&["-q", "worker", "--burst"]);
+    assert_eq!(orx.read("ran"), "x\nx\nx\nx\n");
+    assert_eq!(orx.states(), "done done done done cancelled");
+    assert!(lost.load(Ordering::Relaxed) >= 6, "{lost:?}");
+    orx.ok(&["audit"]);
+    orx.check().expect(0, &["is sound"]);
+}
+
+#[test]
+fn a_worker_keeps_its_jobs_while_the_coordinator_is_away() {
+    let mut orx = served();
+    let listen = address(&orx);
+    let job = orx.sh(&[], "echo $$ > pid; until [ -e go ]; do sleep 0.05; done; echo through");
+    let _worker = orx.worker(&["--lease", "10s"]);
+    orx.wait_pid("pid");
+    orx.coordinator().signal(Signal::KILL);
+    orx.write("go", "");
+    orx.serve_at(&listen, &[]);
+    orx.wait_state(&job, "done");
+    let job = orx.job(&job);
+    assert_eq!((&job["attempt"], &job["losses"]), (&1.into(), &0.into()));
+    assert_eq!(orx.ok(&["tail", "1"]), "through\n");
+    orx.ok(&["audit"]);
+}
+
+#[test]
+fn a_coordinator_that_cannot_be_reached_is_6_with_a_hint() {
+    let mut orx = served();
+    orx.coordinator().signal(Signal::KILL);
+    let out = orx.run(&["enqueue", "--", "true"]);
+    out.expect(6, &["cannot be reached", "is 'orx coordinator' running there?"]);
+}
+
+#[test]
+fn a_wrong_url_or_token_is_said_and_the_token_is_not() {
+    let orx = served();
+    orx.run(&["--store", "http://a:b@localhost:1", "list"]).expect(2, &["--token or ORX_TOKEN"]);
+    orx.run(&["--store", "http://localhost:1/path", "list"]).expect(2, &["is no coordinator's URL"]);
+    let secret = orx.token().unwrap().rsplit('_').next().unwrap().to_owned();
+    let out = orx.run(&["--token", &format!("{}x", orx.token().unwrap()), "-vv", "list"]);
+    out.expect(4, &["this is no token"]);
+    assert!(!out.to_string().contains(&secret), "{out}");
+    orx.call(&["list"]).env("ORX_TOKEN", "").run().expect(4, &["a token is needed", "orx token create"]);
+}
+
+#[test]
+fn a_coordinator_with_slots_runs_jobs_and_drains() {
+    let mut orx = Orx::file();
+    let token = token(&orx, &["--admin"]);
+    orx.serve_at("127.0.0.1:0", &["--slots", "2"]);
+    let call = |args: &[&str]| orx.call(args).env("ORX_TOKEN", &token).run();
+    call(&["enqueue", "--wait", "--", "true"]).expect(0, &[]);
+    call(&["enqueue", "--", "sh", "-c", "echo $$ > pid; sleep 0.3; echo kept"]).expect(0, &[]);
+    orx.wait_pid("pid");
+    orx.coordinator().signal(Signal::TERM);
+    eventually("the coordinator to end", || !orx.coordinator().is_alive());
+    let store = orx.store().to_str().unwrap().to_owned();
+    assert_eq!(orx.ok(&["--store", &store, "tail", "2"]), "kept\n");
+}

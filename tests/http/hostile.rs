@@ -1,0 +1,128 @@
+//! What must be refused: with a reason, without a 5xx, and without hurting others.
+
+use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
+
+use super::support::*;
+
+#[test]
+fn bodies_that_make_no_sense_are_refused_with_the_place() {
+    let orx = served();
+    let post = |body: &str| ask(&orx, "POST /api/v1/jobs", body);
+    let field = |answer: Answer| answer.expect(422).json()["field"].as_str().unwrap_or_default().to_owned();
+    post("{").expect(400);
+    post("nonsense").expect(400);
+    post(r#"{"command":["true"]} x"#).expect(400);
+    post(&"[".repeat(100_000)).expect(422);
+    post(&format!(r#"{{"handler":"h","payload":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000))).expect(400);
+    assert_eq!(field(post(r#"{"command":["true"],"comand":1}"#)), "comand");
+    assert_eq!(field(post(r#"{"command":"true"}"#)), "command");
+    assert_eq!(field(post(r#"[{"command":["true"]},{"command":["true"],"priority":"high"}]"#)), "[1].priority");
+    assert_eq!(
+        field(op(&orx, "list_jobs", r#"{"limit":1,"before":null,"filter":{"states":["asleep"]}}"#)),
+        "filter.states[0]"
+    );
+    assert_eq!(field(op(&orx, "get_jobs", r#"{"numbers":[1],"bogus":true}"#)), "bogus");
+    post(r#"{"command":["a\u0000b"]}"#).expect(422);
+    post("{\"command\":[\"a\u{1}\"]}").expect(400);
+    let labels: Vec<String> = (0..100_000).map(|n| format!("\"l{n}\":\"v\"")).collect();
+    post(&format!(r#"{{"command":["true"],"label":{{{}}}}}"#, labels.join(","))).expect(422);
+    op(&orx, "nothing", "{}").expect(404);
+    assert_eq!(orx.states(), "", "nothing of this is stored");
+}
+
+#[test]
+fn a_body_of_another_type_or_too_long_is_refused() {
+    let orx = served();
+    let text = |headers: &[&str]| request(&orx, orx.token(), "POST /api/v1/jobs", headers, "");
+    text(&["content-type: text/plain", "content-length: 0"]).expect(415);
+    text(&["content-length: 0"]).expect(415);
+    let head = format!(
+        "POST /api/v1/jobs HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: 99999999999\r\n\r\n",
+        orx.token().unwrap()
+    );
+    assert_eq!(raw(&orx, head.as_bytes()).status, 413);
+}
+
+#[test]
+fn requests_that_are_no_http_are_refused() {
+    let orx = served();
+    let token = orx.token().unwrap();
+    let with = |rest: &str| {
+        format!(
+            "POST /api/v1/jobs HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n{rest}"
+        )
+    };
+    for bad in [
+        "nonsense\r\n\r\n".to_owned(),
+        "GET / HTTP/9.9\r\n\r\n".to_owned(),
+        "GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: a\u{0}b\r\n\r\n".to_owned(),
+        with("content-length: 5\r\ncontent-length: 6\r\n\r\nhello"),
+        with("content-length: x\r\n\r\n"),
+        with("transfer-encoding: chunked\r\n\r\nzz\r\n"),
+        format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "y".repeat(200_000)),
+        format!("GET /{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "y".repeat(200_000)),
+    ] {
+        let answer = raw(&orx, bad.as_bytes());
+        assert!(answer.status < 500 && answer.status != 200, "{answer:?}");
+    }
+    // A length and chunks: the length is not believed, and what follows is no second request.
+    let both = with(
+        "content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+    );
+    let answer = raw(&orx, both.as_bytes());
+    assert!(!answer.body.contains("ok\n") || answer.head.contains("400"), "{answer:?}");
+    assert_eq!(orx.states(), "");
+}
+
+#[test]
+fn other_hosts_and_pages_of_others_are_refused() {
+    let orx = served();
+    let get = |host: &str, more: &str| {
+        let token = orx.token().unwrap();
+        raw(
+            &orx,
+            format!(
+                "GET /api/v1/jobs HTTP/1.1\r\n{host}authorization: Bearer {token}\r\nconnection: close\r\n{more}\r\n"
+            )
+            .as_bytes(),
+        )
+    };
+    assert_eq!(get("host: localhost\r\n", "").status, 200);
+    assert_eq!(get("host: evil.example\r\n", "").status, 421);
+    assert_eq!(get("host: localhost\r\nhost: localhost\r\n", "").status, 400);
+    assert_eq!(get("host: localhost\r\n", "origin: http://localhost\r\n").status, 200);
+    for origin in ["http://evil.example", "null", "http://localhost.evil.example"] {
+        assert_eq!(get("host: localhost\r\n", &format!("origin: {origin}\r\n")).status, 403, "{origin}");
+    }
+}
+
+#[test]
+fn half_open_connections_do_not_hinder_others() {
+    let orx = served();
+    let mut idle = Vec::new();
+    for _ in 0..500 {
+        let mut stream = connect(&orx);
+        stream.write_all(b"POST /api/v1/jobs HTTP/1.1\r\nhost: loc").unwrap();
+        idle.push(stream);
+    }
+    let slowest = (0..50)
+        .map(|_| {
+            let started = Instant::now();
+            assert_eq!(request(&orx, None, "GET /healthz", &[], "").status, 200);
+            started.elapsed()
+        })
+        .max();
+    assert!(slowest.unwrap() < Duration::from_secs(2), "{slowest:?}");
+    let mut rest = Vec::new();
+    drop(idle.pop().map(|mut stream| stream.read_to_end(&mut rest)));
+}
+
+#[test]
+fn an_address_that_others_reach_needs_a_certificate() {
+    let orx = Orx::file();
+    orx.run(&["coordinator", "--listen", "0.0.0.0:0"]).expect(2, &["nothing is encrypted", "--tls-cert"]);
+    orx.run(&["coordinator", "--listen", "127.0.0.1:0", "--tls-cert", "/nowhere", "--tls-key", "/nowhere"])
+        .expect(2, &["cannot use /nowhere"]);
+    orx.run(&["--store", "http://127.0.0.1:1", "coordinator"]).expect(2, &["needs the store itself"]);
+}

@@ -1,0 +1,7 @@
+//! The coordinator as its clients meet it: real sockets, the real binary.
+
+mod faults;
+mod hostile;
+mod matrix;
+mod routes;
+mod support;

@@ -1,0 +1,145 @@
+//! The routes that people call by hand, and the streams.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+
+use super::support::*;
+
+#[test]
+fn a_job_is_stored_once_per_key_followed_listed_and_cancelled() {
+    let orx = served();
+    let post = |key: &str, body: &str| {
+        request(&orx, orx.token(), "POST /api/v1/jobs", &[&format!("idempotency-key: {key}")], body)
+    };
+    let body = r#"{"command":["sh","-c","echo hello; echo there"]}"#;
+    let first = post("k1", body).expect(201).json();
+    let again = post("k1", body).expect(200).json();
+    assert_eq!((&first["id"], &again["existing"]), (&again["id"], &true.into()));
+    post("k1", r#"{"command":["false"]}"#).expect(409);
+
+    let worker = orx.worker(&[]);
+    let output = ask(&orx, "GET /api/v1/jobs/1/output?follow=true", "").expect(200);
+    assert_eq!(output.body, "hello\nthere\n");
+    let job = ask(&orx, &format!("GET /api/v1/jobs/{}?wait=20", first["id"].as_str().unwrap()), "").expect(200).json();
+    assert_eq!((&job["state"], &job["exit_code"]), (&"done".into(), &0.into()));
+
+    let many = ask(&orx, "POST /api/v1/jobs", r#"[{"command":["sleep","60"]},{"command":["true"],"queue":"q"}]"#);
+    assert_eq!(many.expect(201).json().as_array().unwrap().len(), 2);
+    ask(&orx, "POST /api/v1/jobs/2/cancel", r#"{"reason":"enough"}"#).expect(200);
+    let job = ask(&orx, "GET /api/v1/jobs/2?wait=20", "").expect(200).json();
+    assert_eq!((&job["state"], &job["reason"]), (&"cancelled".into(), &"enough".into()));
+    ask(&orx, "POST /api/v1/jobs/2/retry", "").expect(200);
+
+    let page = ask(&orx, "GET /api/v1/jobs?limit=2", "").expect(200).json();
+    assert_eq!(page["jobs"].as_array().unwrap().len(), 2);
+    let rest = ask(&orx, &format!("GET /api/v1/jobs?limit=2&cursor={}", page["next"]), "").expect(200).json();
+    assert_eq!(rest["jobs"][0]["number"], 1);
+    assert_eq!(ask(&orx, "GET /api/v1/jobs?queue=q", "").json()["jobs"].as_array().unwrap().len(), 1);
+    for list in ["runs", "schedules", "workers", "queues", "tenants", "dead-letters", "status", "tokens"] {
+        ask(&orx, &format!("GET /api/v1/{list}"), "").expect(200);
+    }
+    drop(worker);
+}
+
+#[test]
+fn a_thing_that_does_not_exist_is_404_and_a_wrong_parameter_4xx() {
+    let orx = served();
+    for path in [
+        "jobs/7",
+        "jobs/01987654-0000-7000-8000-000000000001",
+        "runs/01987654-0000-7000-8000-000000000001",
+        "jobs/9/output",
+        "nothing",
+    ] {
+        ask(&orx, &format!("GET /api/v1/{path}"), "").expect(404);
+    }
+    for path in ["jobs/x9", "jobs?state=asleep", "jobs?label=x"] {
+        ask(&orx, &format!("GET /api/v1/{path}"), "").expect(422);
+    }
+    for path in ["jobs?cursor=x", "jobs?bogus=1", "jobs?limit=-1"] {
+        assert_eq!(ask(&orx, &format!("GET /api/v1/{path}"), "").status, 400);
+    }
+    ask(&orx, "DELETE /api/v1/jobs", "").expect(405);
+}
+
+#[test]
+fn health_needs_no_token_and_everything_else_does() {
+    let orx = served();
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(request(&orx, None, &format!("GET {path}"), &[], "").status, 200);
+    }
+    for path in ["/metrics", "/api/openapi.json", "/events", "/api/v1/jobs", "/api/v1/changes?topics=1", "/nothing"] {
+        request(&orx, None, &format!("GET {path}"), &[], "").expect(401);
+    }
+}
+
+/// The next event of a stream, as its id and data.
+fn next_event(reader: &mut impl std::io::BufRead) -> (i64, serde_json::Value) {
+    let (mut id, mut line) = (0, String::new());
+    loop {
+        line.clear();
+        assert!(reader.read_line(&mut line).unwrap() > 0, "the stream ended");
+        if let Some(n) = line.strip_prefix("id: ") {
+            id = n.trim().parse().unwrap();
+        }
+        if let Some(data) = line.strip_prefix("data: ") {
+            return (id, serde_json::from_str(data).unwrap());
+        }
+    }
+}
+
+#[test]
+fn events_are_streamed_and_resumed_at_any_place() {
+    let orx = served();
+    let open = |headers: &str| {
+        let mut stream = connect(&orx);
+        let head =
+            format!("GET /events HTTP/1.1\r\nhost: x.localhost\r\n{headers}\r\n").replace("x.localhost", "localhost");
+        let token = orx.token().unwrap();
+        stream
+            .write_all(head.replace("\r\n\r\n", &format!("\r\nauthorization: Bearer {token}\r\n\r\n")).as_bytes())
+            .unwrap();
+        BufReader::new(stream)
+    };
+    let mut all = open("");
+    let (first, event) = next_event(&mut all);
+    assert_eq!((first, &event["kind"]), (1, &"token_created".into()));
+    orx.add(&["--", "true"]);
+    let (id, event) = loop {
+        let (id, event) = next_event(&mut all);
+        if event["kind"] == "enqueued" {
+            break (id, event);
+        }
+    };
+    assert_eq!(event["number"], 1);
+    orx.add(&["--", "true"]);
+    let mut resumed = open(&format!("last-event-id: {id}\r\n"));
+    let (next, event) = next_event(&mut resumed);
+    assert!(next > id && event["number"] == 2, "{event}");
+}
+
+#[test]
+fn the_same_events_come_over_a_websocket() {
+    let orx = served();
+    orx.add(&["--", "true"]);
+    let mut stream = connect(&orx);
+    let head = format!(
+        "GET /ws?kind=enqueued HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        orx.token().unwrap()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert!(line.starts_with("HTTP/1.1 101"), "{line}");
+    while line != "\r\n" {
+        line.clear();
+        reader.read_line(&mut line).unwrap();
+    }
+    let mut head = [0; 4];
+    reader.read_exact(&mut head).unwrap();
+    assert_eq!((head[0], head[1]), (0x81, 126), "one text frame of 126 bytes or more");
+    let mut text = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]]))];
+    reader.read_exact(&mut text).unwrap();
+    let event: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!((&event["kind"], &event["number"]), (&"enqueued".into(), &1.into()));
+}
