@@ -23,6 +23,7 @@ mod nth_client;
 mod nth_worker;
 mod outages;
 mod pace;
+mod races;
 mod schedules;
 mod stopped;
 mod table;
