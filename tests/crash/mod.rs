@@ -17,6 +17,7 @@ mod fleet;
 mod full_disk;
 mod hindered;
 mod kills;
+mod latency;
 mod leaders;
 mod losses;
 mod nth_client;
