@@ -28,6 +28,7 @@ mod races;
 mod schedules;
 mod stopped;
 mod table;
+mod tenants;
 mod tree;
 mod trees;
 mod verdict;
