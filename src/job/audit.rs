@@ -67,6 +67,10 @@ struct Known {
     open: bool,
     failures: u32,
     losses: u32,
+    /// Since this event it waits for its edges.
+    waits: i64,
+    /// The event that brought it back from an end last.
+    back: i64,
     terms: Option<Box<Terms>>,
 }
 
@@ -75,6 +79,8 @@ struct Known {
 pub struct Auditor {
     jobs: HashMap<Number, Known>,
     running: HashMap<(String, String), u32>,
+    /// Named limits that were changed.
+    limits: HashMap<(String, String), u32>,
     runs: HashMap<RunId, Vec<Number>>,
     ledgers: Ledgers,
     epoch: i64,
@@ -97,6 +103,7 @@ impl Auditor {
         match (event.kind, event.number) {
             (EventKind::LeaderElected, _) => self.leader(event),
             (EventKind::RunEnded, _) => self.run_ended(event),
+            (EventKind::PolicyChanged, _) => self.policy(event),
             (EventKind::ScheduleChanged | EventKind::OccurrenceFired | EventKind::OccurrenceSkipped, _) => {
                 if let Some((invariant, message)) = self.ledgers.event(event) {
                     self.breach(invariant, event, message);
@@ -130,6 +137,15 @@ impl Auditor {
         self.epoch = self.epoch.max(epoch);
     }
 
+    /// Who changes a named limit changes it for jobs that were stored before, too.
+    fn policy(&mut self, event: &Event) {
+        let word = |key: &str| event.data.get(key).and_then(Value::as_str).map(str::to_owned);
+        let max = event.data.get("max_running").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+        if let (Some(tenant), Some(key), Some(max)) = (word("tenant"), word("limit"), max) {
+            self.limits.insert((tenant, key), max);
+        }
+    }
+
     /// When a run ends, every task of it has ended, and well if the run is done.
     fn run_ended(&mut self, event: &Event) {
         let read = |key: &str| event.data.get(key).cloned().unwrap_or_default();
@@ -153,7 +169,8 @@ impl Auditor {
             self.runs.entry(run).or_default().push(number);
         }
         let terms = (terms != Terms::default()).then(|| Box::new(terms));
-        let known = Known { state, attempt: 0, open: false, failures: 0, losses: 0, terms };
+        let known = Known { state, attempt: 0, open: false, failures: 0, losses: 0, waits: event.seq, back: 0, terms };
+        self.check_edges(event, &known);
         if self.jobs.insert(number, known).is_some() {
             self.breach("a job is stored once", event, format!("job {number} was stored before"));
         }
@@ -174,7 +191,6 @@ impl Auditor {
         if !matches!(known.state, State::Pending | State::Scheduled) && !known.open {
             self.breach("only what may run is leased", event, format!("it was {}", known.state));
         }
-        self.check_edges(event, &known);
         if !known.open {
             self.take_limit(event, &known);
         }
@@ -184,21 +200,22 @@ impl Auditor {
         self.jobs.insert(number, known);
     }
 
-    /// Everything it waits for must have come true before it starts.
+    /// Everything a job waits for must have come true before it may start.
     fn check_edges(&mut self, event: &Event, known: &Known) {
-        if known.attempt > 0 {
-            return; // a retry waits for nothing any more
+        if !matches!(known.state, State::Pending | State::Scheduled) {
+            return;
         }
         let after = known.terms.iter().flat_map(|t| &t.after);
         let open: Vec<String> = after
             .filter_map(|edge| {
                 let Selector::Number(needs) = edge.job else { return None };
-                let state = self.jobs.get(&needs)?.state;
+                let source = self.jobs.get(&needs)?;
                 let met = match edge.until {
-                    Until::Done => state == State::Done,
-                    Until::Ended => state.is_terminal(),
+                    Until::Done => source.state == State::Done,
+                    // That it had ended and was run again takes nothing back.
+                    Until::Ended => source.state.is_terminal() || source.back > known.waits,
                 };
-                (!met).then(|| format!("{needs} is {state}"))
+                (!met).then(|| format!("{needs} is {}", source.state))
             })
             .collect();
         if !open.is_empty() {
@@ -206,8 +223,17 @@ impl Auditor {
         }
     }
 
+    /// A job that is run again waits no longer for what has ended, well or not.
+    fn waive_edges(&self, known: &mut Known) {
+        let over = |needs| self.jobs.get(&needs).is_none_or(|source| source.state.is_terminal());
+        if let Some(terms) = &mut known.terms {
+            terms.after.retain(|edge| !matches!(edge.job, Selector::Number(needs) if over(needs)));
+        }
+    }
+
     fn take_limit(&mut self, event: &Event, known: &Known) {
         let Some((place, max)) = limit_of(known) else { return };
+        let max = self.limits.get(&place).copied().unwrap_or(max);
         let count = self.running.entry(place).or_default();
         *count += 1;
         let count = *count;
@@ -283,13 +309,18 @@ impl Auditor {
             let invariant = "nothing follows an end but a retry";
             self.breach(invariant, event, format!("{kind} though it was {}", known.state));
         }
-        if kind == EventKind::Unblocked {
-            self.check_edges(event, &known);
-        }
         if back {
-            (known.failures, known.losses) = (0, 0);
+            (known.failures, known.losses, known.back) = (0, 0, event.seq);
         }
         known.state = state;
+        match kind {
+            EventKind::Retried => self.waive_edges(&mut known),
+            EventKind::Revived => known.waits = event.seq,
+            _ => {}
+        }
+        if matches!(kind, EventKind::Unblocked | EventKind::Revived) {
+            self.check_edges(event, &known);
+        }
         self.jobs.insert(number, known);
     }
 

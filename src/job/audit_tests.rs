@@ -38,6 +38,53 @@ fn settled(number: Number, attempt: u32, outcome: &str, state: &str) -> Line {
     ("settled", number, attempt, json!({"state": state, "outcome": outcome}))
 }
 
+fn limited(number: Number, max: u32) -> Line {
+    ("enqueued", number, 0, json!({"state": "pending", "limit": format!("db={max}"), "tenant": "t"}))
+}
+
+#[test]
+fn what_was_met_stays_met_and_a_retry_waives_what_has_ended() {
+    let after = |number, after: Value| ("enqueued", number, 0, json!({"state": "blocked", "after": after}));
+    let breaches = trail(&[
+        stored(1),
+        stored(2),
+        after(3, json!(["1:ended", "2"])),
+        leased(1, 1),
+        settled(1, 1, "failed", "failed"),
+        ("retried", 1, 1, json!({"state": "pending"})),
+        leased(2, 1),
+        settled(2, 1, "done", "done"),
+        ("unblocked", 3, 0, json!({"state": "pending"})), // job 1 is pending again
+        leased(3, 1),
+        stored(4),
+        after(5, json!(["4"])),
+        ("cancelled", 5, 0, json!({"state": "cancelled"})),
+        leased(4, 1),
+        settled(4, 1, "failed", "failed"),
+        ("retried", 5, 0, json!({"state": "pending"})),
+        leased(5, 1),
+        after(6, json!(["4:ended", "1"])),
+        ("retried", 4, 1, json!({"state": "pending"})),
+        leased(1, 2),
+        settled(1, 2, "done", "done"),
+        ("unblocked", 6, 0, json!({"state": "pending"})), // job 4 had ended when it was stored
+    ]);
+    assert_eq!(breaches, [""; 0]);
+    let again = [after(2, json!(["1:ended"])), ("unblocked", 2, 0, json!({"state": "pending"}))];
+    let ended_before =
+        [stored(1), ("cancelled", 1, 0, json!({"state": "cancelled"})), ("retried", 1, 0, json!({"state": "pending"}))];
+    assert_eq!(trail(&[ended_before.to_vec(), again.to_vec()].concat()), ["a job starts after what it waits for"]);
+}
+
+#[test]
+fn a_named_limit_that_was_changed_is_another_for_all_its_jobs() {
+    let changed = |max: u32| ("policy_changed", 0, 0, json!({"tenant": "t", "limit": "db", "max_running": max}));
+    let raised = [limited(1, 1), changed(2), limited(2, 2), leased(2, 1), leased(1, 1)];
+    assert_eq!(trail(&raised), [""; 0]);
+    let lowered = [limited(1, 2), limited(2, 2), changed(1), leased(2, 1), leased(1, 1)];
+    assert_eq!(trail(&lowered), ["running jobs never exceed a limit"]);
+}
+
 #[test]
 fn a_sound_trail_has_no_breach() {
     let breaches = trail(&[

@@ -197,10 +197,14 @@ fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submis
         return Ok(found);
     }
     let mut edges = edges_of(tx, spec)?;
-    match name_conflict(caller, tx, spec)? {
+    let name = name_conflict(caller, tx, spec)?;
+    if spec.name.is_some() && !edges.is_empty() {
+        edges = edges_of(tx, spec)?; // to take the name may have ended some of them
+    }
+    match name {
         Name::Free => {}
         Name::Answer(found) => return Ok(found),
-        Name::After(holder) => edges.push((holder, Until::Ended, State::Running)),
+        Name::After(holder) => wait_for(&mut edges, (holder, Until::Ended, State::Running)),
     }
     make_limit(tx, spec)?;
     let lane = lanes.admit(tx, spec)?;
@@ -268,6 +272,9 @@ fn follow_up(
     if let Some(key) = &spec.idempotency_key {
         let holder = KeyHolder { number, id: job.id, fingerprint: spec.fingerprint() };
         tx.keep_key(spec.tenant(), key, &holder)?;
+    }
+    if life.state.is_terminal() {
+        transition::release(tx, number, spec)?; // skipped at once
     }
     tx.append(&[NewEvent {
         number: Some(number),
@@ -351,13 +358,17 @@ pub(super) fn edges_of(tx: &mut dyn Tx, spec: &JobSpec) -> Result<Vec<(Number, U
     for after in &spec.after {
         let numbers = resolve(tx, &after.job).map_err(|e| e.context("--after"))?;
         for job in tx.load(&numbers)? {
-            match edges.iter_mut().find(|(needs, ..)| *needs == job.number) {
-                // Waiting for success says more than waiting for the end.
-                Some(edge) if after.until == Until::Done => edge.1 = Until::Done,
-                Some(_) => {}
-                None => edges.push((job.number, after.until, job.life.state)),
-            }
+            wait_for(&mut edges, (job.number, after.until, job.life.state));
         }
     }
     Ok(edges)
+}
+
+/// One more job to wait for; to wait for its success says more than to wait for its end.
+fn wait_for(edges: &mut Vec<(Number, Until, State)>, edge: (Number, Until, State)) {
+    match edges.iter_mut().find(|(needs, ..)| *needs == edge.0) {
+        Some(known) if edge.1 == Until::Done => known.1 = Until::Done,
+        Some(_) => {}
+        None => edges.push(edge),
+    }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::transition::{By, change};
+use super::transition::{By, Next, change, change_all};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::lanes::{self, Lane, Offer};
@@ -243,10 +243,12 @@ pub(super) fn promote(tx: &mut dyn Tx) -> Result<usize> {
 /// Cancels jobs that have not started by their deadline (S7).
 pub(super) fn expire(tx: &mut dyn Tx) -> Result<usize> {
     let overdue = tx.overdue(MAX_TIMERS)?;
-    for job in tx.load(&overdue)? {
-        if let Ok(life) = job.life.clone().expire(tx.now()) {
-            change(tx, &job, &life, EventKind::Expired, By::default(), Value::Null)?;
-        }
-    }
+    let now = tx.now();
+    let expired = tx.load(&overdue)?.into_iter().filter_map(|job| {
+        let life = job.life.clone().expire(now).ok()?;
+        Some(Next { job, life, kind: EventKind::Expired, data: Value::Null })
+    });
+    // All at once: one of them may be what another waits for.
+    change_all(tx, &expired.collect::<Vec<_>>(), By::default())?;
     Ok(overdue.len())
 }

@@ -86,7 +86,7 @@ fn save(tx: &mut dyn Tx, job: &Record, life: &Life) -> Result<()> {
 }
 
 /// A job that ended owns its name no longer, and its key for a day.
-fn release(tx: &mut dyn Tx, number: Number, spec: &JobSpec) -> Result<()> {
+pub(super) fn release(tx: &mut dyn Tx, number: Number, spec: &JobSpec) -> Result<()> {
     if spec.name.is_some() {
         tx.drop_name(number)?;
     }

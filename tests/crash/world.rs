@@ -5,9 +5,13 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use orx::ops::Caller;
+use orx::queue::Queue;
+use orx::time::SystemClock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -77,6 +81,12 @@ impl World {
     pub fn with_store(mut self, store: impl Into<OsString>) -> Self {
         (self.store, self.own_schema) = (store.into(), false);
         self
+    }
+
+    /// Its queue, with connections of its own, in this process.
+    pub fn queue(&self) -> Queue {
+        let location = self.store.to_str().unwrap().parse().unwrap();
+        Queue::open(&location, Caller::local("harness"), Arc::new(SystemClock)).unwrap()
     }
 
     /// What its store is, for the title of a table.

@@ -3,10 +3,21 @@ use orx::job::State;
 use orx::job::lanes::Offer;
 use orx::ops::cancel::Cancel;
 use orx::ops::retry::Retry;
+use orx::time::Span;
 
 use super::support::*;
 
 on_every_store! {
+    async fn s7_jobs_that_expire_at_once_may_wait_for_each_other(f: Fixture) {
+        let first = f.add(r#""deadline":"5s""#).await;
+        let second = f.add(&format!(r#""deadline":"5s","after":{first}"#)).await;
+        let third = f.add(&format!(r#""after":{second}"#)).await;
+        f.clock.pass(Span::from_secs(5));
+        f.sweep().await;
+        assert_eq!(f.states(&[first, second, third]).await, "cancelled cancelled skipped");
+        assert_eq!(f.job(second).await.reason.as_deref(), Some("expired"));
+    }
+
     async fn a_chain_runs_in_order(f: Fixture) {
         let a = f.add("").await;
         let b = f.add(&format!(r#""after":{a}"#)).await;

@@ -70,6 +70,36 @@ on_every_store! {
         assert_eq!(f.enqueue(&command(r#""name":"n""#)).await.unwrap_err().kind(), Kind::Conflict);
     }
 
+    async fn s12_replace_sees_what_it_ended_of_what_the_new_job_waits_for(f: Fixture) {
+        let holder = f.add(r#""name":"n""#).await;
+        let follows = f.add(&format!(r#""after":{holder}"#)).await;
+        let new = f.add(&format!(r#""name":"n","on_conflict":"replace","after":[{holder},{follows}]"#)).await;
+        assert_eq!(f.states(&[holder, follows, new]).await, "cancelled skipped skipped");
+    }
+
+    async fn s12_a_running_holder_that_the_new_job_waits_for_anyway_is_waited_for_once(f: Fixture) {
+        let w = f.worker("w", Offer::default()).await;
+        for (until, state) in [("", "skipped"), (":ended", "pending")] {
+            let holder = f.add(r#""name":"n""#).await;
+            let fence = w.take().await;
+            let new = f.add(&format!(r#""name":"n","on_conflict":"replace","after":"{holder}{until}""#)).await;
+            assert_eq!(f.states(&[holder, new]).await, "running blocked");
+            w.end(fence, Cause::Cancel, None).await;
+            assert_eq!(f.states(&[holder, new]).await, format!("cancelled {state}"));
+        }
+    }
+
+    async fn s13_the_key_of_a_job_that_is_skipped_at_once_is_kept_for_a_day(f: Fixture) {
+        let failed = f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        w.exit(w.take().await, 1).await;
+        let key = command(&format!(r#""idempotency_key":"k","after":{failed}"#));
+        assert_eq!(f.enqueue(&key).await.unwrap().state, State::Skipped);
+        assert!(f.enqueue(&key).await.unwrap().existing);
+        f.clock.pass(Span::from_secs(24 * 3600));
+        assert!(!f.enqueue(&key).await.unwrap().existing);
+    }
+
     async fn jobs_are_named_by_number_range_id_prefix_last_and_label(f: Fixture) {
         let a = f.enqueue(&command(r#""label":{"team":"x"}"#)).await.unwrap();
         let b = f.add("").await;

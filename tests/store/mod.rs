@@ -1,11 +1,12 @@
 //! The conformance suite: what every store must do, through `Queue` only.
 //!
-//! Each case runs on a SQLite file and on SQLite in memory.
+//! Each case runs on a SQLite file, on SQLite in memory and on PostgreSQL.
 
 mod dependencies;
 mod keys;
 mod leases;
 mod limits;
+mod model;
 mod output;
 mod pruning;
 mod runs;
