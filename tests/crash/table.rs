@@ -55,6 +55,14 @@ impl Table {
         }
     }
 
+    /// Just so many must be.
+    pub fn exactly<T: Display + PartialEq>(&mut self, what: &str, found: T, wanted: T) {
+        self.fact(what, &found);
+        if found != wanted {
+            self.broken.push(format!("{what}: {found}, and {wanted} is promised"));
+        }
+    }
+
     /// The middle and the worst of some times in milliseconds.
     pub fn times(&mut self, what: &str, mut millis: Vec<i64>) {
         millis.sort_unstable();
