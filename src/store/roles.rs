@@ -163,8 +163,10 @@ pub trait Ledger {
     ) -> Result<Vec<Occurrence>>;
     /// What a version says.
     fn definition(&mut self, schedule: ScheduleId, version: u32) -> Result<Option<Definition>>;
-    /// Jobs of schedules that have not ended, ascending, at most `most` of each.
+    /// Jobs that have not ended and are whole runs of schedules, ascending, at most `most` of each.
     fn unfinished(&mut self, schedules: &[ScheduleId], most: usize) -> Result<Vec<(ScheduleId, Number)>>;
+    /// Runs of schedules that have not ended and whether each waits for another, newest first, at most `most` of each.
+    fn unfinished_runs(&mut self, schedules: &[ScheduleId], most: usize) -> Result<Vec<(ScheduleId, RunId, bool)>>;
 }
 
 /// Dead letters.

@@ -7,7 +7,7 @@ mod schedules;
 mod template;
 pub(super) mod words;
 
-pub(super) use self::schedules::when;
+pub(super) use self::schedules::{title, when};
 
 use std::io::{IsTerminal as _, Write as _};
 
