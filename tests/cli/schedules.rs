@@ -205,7 +205,7 @@ fn a_schedule_runs_a_workflow() {
     let added = orx.call(&[&add[..], &["--env", "WHO"]].concat()).env("WHO", "me").run();
     added.expect(0, &[]);
     let shown = orx.json(&["schedule", "show", "nightly"]);
-    assert_eq!((keys(&shown["task"]), &shown["task"]["workflow"]["name"]), (vec!["workflow".into()], &json!("build")));
+    assert_eq!((keys(&shown["task"]), &shown["task"]["workflow"]["name"]), (vec!["workflow"], &json!("build")));
     assert!(orx.ok(&["schedule", "list"]).contains("workflow build"));
     assert!(orx.ok(&["schedule", "show", "nightly"]).contains("runs:"));
     let run = orx.ok(&["schedule", "trigger", "nightly"]);
@@ -251,4 +251,40 @@ fn what_is_wrong_with_a_workflow_of_a_schedule_is_told_with_its_place() {
     assert_eq!((&shown["version"], &shown["task"]["workflow"]["name"]), (&json!(2), &json!("build")));
     orx.ok(&["schedule", "update", "s", "--timeout", "1m", "--", "./again"]);
     assert_eq!(orx.json(&["schedule", "show", "s"])["task"], json!({"command": ["./again"], "timeout": 60}));
+}
+
+/// The lines of the first block of this kind in a part of the README.
+fn block<'a>(part: &'a str, kind: &str) -> Vec<&'a str> {
+    let (_, rest) = part.split_once(&format!("```{kind}\n")).unwrap();
+    rest.split_once("```").unwrap().0.lines().collect()
+}
+
+#[test]
+fn the_nightly_build_of_the_readme_works_as_it_is_written() {
+    let orx = Orx::new();
+    let readme = include_str!("../../README.md");
+    let (_, part) = readme.split_once("### A nightly build\n").unwrap();
+    let part = part.split("\n### ").next().unwrap();
+    let file = block(part, "toml");
+    orx.write(file[0].trim_start_matches("# "), file.join("\n"));
+    orx.write("src/hello/hello.c", "#include <stdio.h>\nint main(void) { return puts(\"Hello, world\") < 0; }\n");
+    let shell = |script: &str| {
+        let mut command = std::process::Command::new("sh");
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_orx")).parent().unwrap();
+        let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+        command.args(["-ec", script]).env_clear().env("HOME", orx.path("")).env("PATH", path).current_dir(orx.path(""));
+        let out = command.env("ORX_STORE", orx.url()).output().unwrap();
+        let (said, told) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "{script}\n{said}\n{told}");
+        said.into_owned()
+    };
+    shell("cd src/hello; git init -q; git add .; git -c user.name=a -c user.email=a@b commit -qm hello");
+    let lines = block(part, "console");
+    let mut last = String::new();
+    for command in lines.iter().filter_map(|line| line.strip_prefix("$ ")) {
+        last = shell(command);
+    }
+    let from = lines.iter().rposition(|line| line.starts_with("$ ")).unwrap() + 1;
+    assert_eq!(last.lines().collect::<Vec<_>>(), lines[from..], "{}", orx.ok(&["workflow", "report", "last"]));
+    assert_eq!(orx.json(&["workflow", "report", "last"])["state"], "done");
 }

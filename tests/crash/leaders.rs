@@ -129,7 +129,7 @@ fn leaders_two_coordinators_and_three_workers_lose_nothing_to_kills_at_random() 
             chance.pause(Duration::from_millis(20), Duration::from_millis(800));
             // Every third time whoever leads, if that is a coordinator; else anybody who works.
             let name = leader(&world).map(|(name, _)| name).filter(|_| kill % 3 == 0);
-            match nodes.iter_mut().find(|(node, _)| Some(&*node) == name.as_ref()) {
+            match nodes.iter_mut().find(|(node, _)| Some(node) == name.as_ref()) {
                 Some((name, process)) => {
                     assert!(process.kill(), "{name} had ended: {}", process.stderr());
                     *process = coordinator(&world, name).1;

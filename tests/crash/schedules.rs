@@ -22,12 +22,17 @@ const SECOND: i64 = 1000;
 
 #[test]
 fn c10_kill_9_of_the_leader_loses_no_instant_and_fires_none_twice() {
-    run(Duration::from_secs(if full() { 120 } else { 20 }), seed());
+    run(&World::new(), Duration::from_secs(if full() { 120 } else { 20 }), seed());
 }
 
-fn run(length: Duration, seed: u64) {
-    let world = World::new();
-    let mut table = Table::new(format!("C10 kill -9 of the leader every {PERIOD:?} for {length:?}, seed {seed}"));
+#[test]
+fn c10_postgres_kill_9_of_the_leader_loses_no_instant_and_fires_none_twice() {
+    run(&World::on_postgres(), Duration::from_secs(if full() { 120 } else { 20 }), seed());
+}
+
+fn run(world: &World, length: Duration, seed: u64) {
+    let title = format!("C10 kill -9 of the leader every {PERIOD:?} for {length:?}, {}, seed {seed}", world.kind());
+    let mut table = Table::new(title);
     let witness = world.witness();
     let command = ["--", witness::helper(), witness.to_str().unwrap(), "50"];
     for (name, overlap, catch_up) in SCHEDULES {
@@ -41,7 +46,7 @@ fn run(length: Duration, seed: u64) {
         let process = world.worker(&name, &["-q", "--slots", "4", "--lease", "3s"]);
         (name, process)
     };
-    let mut workers: Vec<(String, Process)> = (0..WORKERS).map(|_| start(&world)).collect();
+    let mut workers: Vec<(String, Process)> = (0..WORKERS).map(|_| start(world)).collect();
     let begun = Instant::now();
     let (mut kills, mut chance) = (0, Chance::new(seed, 10));
     while begun.elapsed() < length {
@@ -56,7 +61,7 @@ fn run(length: Duration, seed: u64) {
         let place = place.unwrap();
         assert!(workers[place].1.kill(), "the leader had ended by itself: {}", workers[place].1.stderr());
         kills += 1;
-        workers[place] = start(&world);
+        workers[place] = start(world);
     }
     let names: Vec<&str> = SCHEDULES.iter().map(|(name, ..)| *name).collect();
     world.ok(&[&["-q", "schedule", "pause"], &names[..]].concat());
@@ -66,11 +71,11 @@ fn run(length: Duration, seed: u64) {
     table.at_least("kills of the leader", kills, (length.as_secs() / PERIOD.as_secs()) as usize / 2);
     let leaders = world.events().into_iter().filter(|e| e["kind"] == "leader_elected").count();
     table.fact("leaders elected", leaders);
-    let starts = starts(&world);
+    let starts = starts(world);
     for name in names {
-        judge(&world, name, paused, &starts, &mut table);
+        judge(world, name, paused, &starts, &mut table);
     }
-    lateness(&world, &mut table);
+    lateness(world, &mut table);
     let (code, breaches, said) = world.run(&["audit"]);
     let breaches = if code == Some(0) { Vec::new() } else { vec![format!("{breaches}{said}")] };
     table.none("breaches found by orx audit", &breaches);
