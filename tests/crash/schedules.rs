@@ -73,7 +73,7 @@ fn run(world: &World, length: Duration, seed: u64) {
     table.fact("leaders elected", leaders);
     let starts = starts(world);
     for name in names {
-        judge(world, name, paused, &starts, &mut table);
+        judge(world, name, (SECOND, paused), 1, &starts, &mut table);
     }
     lateness(world, &mut table);
     let (code, breaches, said) = world.run(&["audit"]);
@@ -90,7 +90,7 @@ fn time(text: &Value) -> i64 {
 }
 
 /// How often each job started for the first time.
-fn starts(world: &World) -> HashMap<String, usize> {
+pub fn starts(world: &World) -> HashMap<String, usize> {
     let mut starts = HashMap::new();
     for line in world.lines().into_iter().filter(|l| l.mark == witness::Mark::Start && l.attempt == 1) {
         *starts.entry(line.job).or_default() += 1;
@@ -98,13 +98,21 @@ fn starts(world: &World) -> HashMap<String, usize> {
     starts
 }
 
-/// `history` must be every second from the first to the last, each once; and what fired, its one job.
-fn judge(world: &World, name: &str, paused: i64, starts: &HashMap<String, usize>, table: &mut Table) {
+/// `history` must be every instant (one each `step` ms) from the first to the last before `end`, each once; and what fired,
+/// so many jobs.
+pub fn judge(
+    world: &World,
+    name: &str,
+    (step, end): (i64, i64),
+    size: usize,
+    starts: &HashMap<String, usize>,
+    table: &mut Table,
+) {
     let show = world.json(&["schedule", "show", name]);
     let mut rows = world.json(&["schedule", "history", name, "--limit", "0"]).as_array().unwrap().clone();
     rows.sort_by_key(|row| time(&row["due_at"]));
     let (mut gaps, mut doubles) = (Vec::new(), Vec::new());
-    let mut expected = time(&show["created_at"]) + SECOND;
+    let mut expected = time(&show["created_at"]) + step;
     let mut instants = 0;
     for row in &rows {
         let (from, to, count) = (time(&row["due_at"]), time(&row["until"]), row["count"].as_i64().unwrap());
@@ -114,20 +122,22 @@ fn judge(world: &World, name: &str, paused: i64, starts: &HashMap<String, usize>
             1.. => gaps.push(format!("{name}: nothing for {} ms before {row}", from - expected)),
             _ => doubles.push(format!("{name}: {row}")),
         }
-        if to - from != (count - 1) * SECOND {
+        if to - from != (count - 1) * step {
             gaps.push(format!("{name}: {count} instants in {row}"));
         }
-        expected = to + SECOND;
+        expected = to + step;
     }
-    if paused - expected > 0 {
-        gaps.push(format!("{name}: nothing for the last {} ms", paused - expected));
+    if end - expected > 0 {
+        gaps.push(format!("{name}: nothing for the last {} ms", end - expected));
     }
     let jobs = world.json(&["list", "--label", &format!("schedule={name}"), "--limit", "0"]);
     let jobs = jobs.as_array().unwrap();
     let fired: HashSet<&str> =
         rows.iter().filter(|r| r["state"] == "fired").map(|r| r["run_id"].as_str().unwrap()).collect();
     let runs: HashSet<&str> = jobs.iter().map(|job| job["run_id"].as_str().unwrap()).collect();
-    doubles.extend((jobs.len() != runs.len()).then(|| format!("{name}: {} jobs of {} runs", jobs.len(), runs.len())));
+    doubles.extend(
+        (jobs.len() != runs.len() * size).then(|| format!("{name}: {} jobs of {} runs", jobs.len(), runs.len())),
+    );
     gaps.extend(fired.difference(&runs).map(|run| format!("{name}: run {run} has no job")));
     doubles.extend(runs.difference(&fired).map(|run| format!("{name}: run {run} has no row")));
     let twice = jobs.iter().map(|job| job["id"].as_str().unwrap()).filter(|id| starts.get(*id).is_some_and(|n| *n > 1));
