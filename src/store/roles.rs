@@ -275,6 +275,9 @@ pub trait Prune {
     fn prunable(&mut self, after: Number, before: Timestamp, dead: bool, limit: usize) -> Result<Vec<Number>>;
     /// Removes jobs with everything that belongs to them, and counts them as pruned.
     fn prune(&mut self, jobs: &[Record]) -> Result<()>;
+    /// Removes rows of ledgers whose instants lie before `before` and that nothing follows from, at most `limit`; gives
+    /// how many.
+    fn prune_ledger(&mut self, before: Timestamp, limit: usize) -> Result<usize>;
     /// Removes what jobs wrote from the output store.
     fn drop_output(&mut self, numbers: &[Number]) -> Result<()>;
 }

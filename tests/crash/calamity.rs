@@ -59,7 +59,7 @@ fn run(kills: usize, seconds: i64, seed: u64) {
     world.ok(&[&rule("jobs", "1s")[..], &["--catch-up", "60"], &command].concat());
     world.ok(&[&rule("runs", "5s")[..], &["--catch-up", "all", "--workflow", &flow]].concat());
     clock.set(DOWNTIME);
-    let run = world.ok(&["-q", "workflow", "submit", &doomed]).trim().to_owned();
+    let first = world.ok(&["-q", "workflow", "submit", &doomed]).trim().to_owned();
     let start = |kind: usize| match kind {
         0 => world.worker("w", &["-q", "--slots", "6", "--lease", "3s"]),
         1 => world.spawn(&["coordinator", "--name", "c"]),
@@ -74,6 +74,8 @@ fn run(kills: usize, seconds: i64, seed: u64) {
         struck[kind] += usize::from(processes[kind].kill());
         processes[kind] = start(kind);
     }
+    let second = world.ok(&["-q", "workflow", "submit", &doomed]).trim().to_owned();
+    eventually("a task to run", LIMIT, || !world.job_processes().is_empty() && world.count(&["running"]) > 0);
     let open = world.count(&["pending", "scheduled", "blocked", "running"]);
     let recorded = instants(&world);
     for process in &mut processes {
@@ -94,7 +96,9 @@ fn run(kills: usize, seconds: i64, seed: u64) {
     eventually("the processes of tasks to end", LIMIT, || left(&world).is_empty());
     table.none("processes of tasks left in /proc", &left(&world));
     worker.stop();
-    judge_doomed(&world, &run, &mut table);
+    for run in [first, second] {
+        judge_doomed(&world, &run, &mut table);
+    }
     let starts = starts(&world);
     judge(&world, "jobs", (1000, last + 1), 1, &starts, &mut table);
     judge(&world, "runs", (5000, last + 1), TASKS, &starts, &mut table);

@@ -8,12 +8,13 @@ use orx::job::schedule::Definition;
 use orx::job::{RunId, RunState, ScheduleId, Target};
 use orx::ops::enqueue::Enqueue;
 use orx::ops::policies::{LimitChange, SetQueue};
+use orx::ops::prune::PruneLedger;
 use orx::ops::runs::cancel::CancelRun;
 use orx::ops::runs::replay::ReplayRun;
 use orx::ops::runs::view::{GetRun, RunView};
 use orx::ops::schedules::change::{AddSchedule, Apply, UpdateSchedule};
 use orx::ops::schedules::trigger::{Trigger, Triggered};
-use orx::time::Span;
+use orx::time::{Clock as _, Span};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -282,6 +283,26 @@ on_every_store! {
         let job = f.job(run.tasks[0].job.unwrap()).await;
         let due = job.due_at.expect("it waits");
         assert_eq!((job.state.as_str(), run.timeout_at), ("scheduled", Some(due.plus(MINUTE))));
+    }
+
+    async fn s20_old_rows_are_forgotten_and_nothing_fires_again(f: Fixture) {
+        f.schedule("flow", minutely(nightly(), Overlap::Queue)).await;
+        f.schedule("job", Definition { overlap: Overlap::Allow, ..every("1m") }).await;
+        let w = f.worker("w", Offer::default()).await;
+        for _ in 0..3 {
+            assert_eq!(f.minute().await, (2, 0));
+        }
+        let prune = || async { f.queue.call(PruneLedger { before: f.clock.now() }).await.unwrap() };
+        assert_eq!(prune().await, 0, "nothing has ended");
+        while !work(&w, 0).await.is_empty() {}
+        f.clock.pass(Span::from_secs(1));
+        assert_eq!((prune().await, prune().await), (4, 0));
+        assert_eq!((f.lines("flow").await, f.lines("job").await), (vec!["180 fired".into()], vec!["180 fired".into()]));
+        f.clock.jump(-150_000);
+        assert_eq!(f.tick().await, (0, 0), "a clock that was set back");
+        f.clock.jump(150_000);
+        assert_eq!(f.backfill("flow", (0, 180), None, false).await.fired.len(), 0);
+        assert_eq!(f.minute().await, (2, 0));
     }
 
     async fn what_makes_no_sense_is_refused(f: Fixture) {
