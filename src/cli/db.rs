@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use super::context::Context;
 use super::ui;
 use crate::error::{Kind, Result};
-use crate::ops::prune::{DropOutput, Prunable, Prune};
+use crate::ops::prune::{DropOutput, Prunable, Prune, PruneLedger};
 use crate::queue::Queue;
 use crate::time::{Span, Timestamp};
 
@@ -29,9 +29,10 @@ enum DbSubcommand {
     /// Check that the files are whole and that no row contradicts another; exit code 1 if so
     #[command(after_help = "Example:\n  orx db check && echo sound")]
     Check,
-    /// Forget finished jobs with their output and history, and shrink the files
+    /// Forget finished jobs with their output and history, old rows of schedules, and shrink the files
     ///
-    /// Never one that has not finished or that an unfinished job waits for; dead letters only with --dead.
+    /// Never a job that has not finished or that an unfinished job waits for; dead letters only with --dead. Of a schedule's
+    /// history the last row stays, and nothing fires again because its row is gone.
     #[command(after_help = "Example:\n  orx db prune --older-than 30d --yes")]
     Prune {
         /// Finished longer ago than this
@@ -82,11 +83,11 @@ async fn prune(context: &Context, older_than: Span, dead: bool, yes: bool) -> Re
     let before = Timestamp(context.clock.now().0.saturating_sub(older_than.as_millis()));
     ui::confirm(&format!("Forget all jobs that finished before {before}?"), yes)?;
     let bar = ui::progress(context, 0, "forgotten");
-    let mut count = 0;
-    let pruned = match prune_all(queue, before, dead, &mut count, &bar).await {
+    let (mut count, mut rows) = (0, 0);
+    let pruned = match prune_all(queue, before, dead, (&mut count, &mut rows), &bar).await {
         // On a full disk even forgetting needs room: what was kept for this is given away now.
         Err(e) if e.kind() == Kind::Unavailable && queue.ballast(false).await.unwrap_or_default() => {
-            prune_all(queue, before, dead, &mut count, &bar).await
+            prune_all(queue, before, dead, (&mut count, &mut rows), &bar).await
         }
         pruned => pruned,
     };
@@ -94,11 +95,21 @@ async fn prune(context: &Context, older_than: Span, dead: bool, yes: bool) -> Re
     pruned?;
     // Without it the next full disk is worse, and nothing else.
     let _ = queue.ballast(true).await;
-    ui::say(context, &format!("{} forgotten", ui::count(count as u64, "job")));
+    let rows = match rows {
+        0 => String::new(),
+        n => format!(" and {} of schedules", ui::count(n as u64, "row")),
+    };
+    ui::say(context, &format!("{}{rows} forgotten", ui::count(count as u64, "job")));
     Ok(ExitCode::SUCCESS)
 }
 
-async fn prune_all(queue: &Queue, before: Timestamp, dead: bool, count: &mut usize, bar: &ProgressBar) -> Result<()> {
+async fn prune_all(
+    queue: &Queue,
+    before: Timestamp,
+    dead: bool,
+    (count, rows): (&mut usize, &mut usize),
+    bar: &ProgressBar,
+) -> Result<()> {
     let mut after = 0;
     loop {
         let numbers = queue.call(Prunable { after, before, dead }).await?;
@@ -109,5 +120,10 @@ async fn prune_all(queue: &Queue, before: Timestamp, dead: bool, count: &mut usi
         *count += queue.call(Prune { numbers, before, dead }).await?;
         bar.set_position(*count as u64);
     }
-    queue.shrink().await
+    loop {
+        match queue.call(PruneLedger { before }).await? {
+            0 => return queue.shrink().await,
+            n => *rows += n,
+        }
+    }
 }

@@ -216,6 +216,15 @@ async fn get(context: &Context, run: RunName, options: bool) -> Result<RunView> 
 
 /// Reads a workflow: as it was given, and what it means.
 pub(super) fn read(file: &str) -> Result<(Value, Workflow)> {
+    read_as(file, workflow_file::parse)
+}
+
+/// As [`read`], for a schedule.
+pub(super) fn read_scheduled(file: &str) -> Result<(Value, Workflow)> {
+    read_as(file, workflow_file::parse_scheduled)
+}
+
+fn read_as(file: &str, parse: fn(&str) -> Result<(Value, Workflow)>) -> Result<(Value, Workflow)> {
     let mut text = String::new();
     let limit = MAX_FILE as u64 + 1;
     let done = match file {
@@ -223,7 +232,7 @@ pub(super) fn read(file: &str) -> Result<(Value, Workflow)> {
         file => std::fs::File::open(file).and_then(|f| f.take(limit).read_to_string(&mut text)),
     };
     done.map_err(|e| Error::usage(format!("cannot read {file}")).source(e))?;
-    workflow_file::parse(&text).map_err(|e| e.context(if file == "-" { "standard input" } else { file }))
+    parse(&text).map_err(|e| e.context(if file == "-" { "standard input" } else { file }))
 }
 
 /// Stores a run and says so.
@@ -236,7 +245,7 @@ pub(super) async fn submit(context: &Context, workflow: Value) -> Result<Started
     Ok(started)
 }
 
-fn say_started(context: &Context, started: &Started) {
+pub(super) fn say_started(context: &Context, started: &Started) {
     ui::note(context, &format!("run of {} with {}", started.name, ui::count(started.jobs as u64, "job")));
 }
 

@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::plan::{CatchUp, Fire, Overlap, Skip, SkipReason, Tick};
 use super::spec::word;
-use super::{Captured, JobSpec, OccurrenceId, Recurrence, Rule, RunId, ScheduleId};
+use super::{Captured, JobSpec, OccurrenceId, Recurrence, Rule, RunId, ScheduleId, Workflow};
 use crate::error::{Error, Result};
 use crate::time::{Span, Timestamp};
 
 /// How often the ledger of a paused schedule is written at most.
 const PAUSED_LOOK: Span = Span::from_secs(59);
+
+/// The label by which the jobs of a schedule are found.
+pub const LABEL: &str = "schedule";
 
 /// What a schedule runs each time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +24,8 @@ const PAUSED_LOOK: Span = Span::from_secs(59);
 pub enum Target {
     /// One job.
     Job(Box<JobSpec>),
+    /// A workflow, as it was given.
+    Workflow(Value),
 }
 
 impl Target {
@@ -30,6 +36,18 @@ impl Target {
     pub fn tenant(&self) -> &str {
         match self {
             Self::Job(spec) => spec.tenant(),
+            Self::Workflow(given) => given.pointer("/defaults/tenant").and_then(Value::as_str).unwrap_or("default"),
+        }
+    }
+
+    /// About how many jobs a run of it has.
+    pub fn jobs(&self) -> usize {
+        match self {
+            Self::Job(_) => 1,
+            Self::Workflow(given) => {
+                let tasks = ["task", "tasks"].iter().find_map(|key| given.get(key)?.as_array());
+                tasks.map_or(1, Vec::len)
+            }
         }
     }
 
@@ -38,7 +56,10 @@ impl Target {
     /// # Errors
     /// `Usage`, naming the field.
     pub fn check(&self) -> Result<()> {
-        let Self::Job(spec) = self;
+        let spec = match self {
+            Self::Job(spec) => spec,
+            Self::Workflow(given) => return Ok(Workflow::read(given)?.check_scheduled()?),
+        };
         spec.check()?;
         let bad = |what: &str, hint: &str| Err(Error::usage(format!("{what} has no place in a schedule")).hint(hint));
         if spec.name.is_some() || spec.on_conflict.is_some() {
@@ -48,7 +69,7 @@ impl Target {
             return bad("an idempotency key", "each instant makes one job, whoever finds it due");
         }
         if !spec.after.is_empty() {
-            return bad("waiting for another job", "put both into one command, or one after the other into a workflow");
+            return bad("waiting for another job", "put both into one command, or into a workflow: --workflow FILE");
         }
         if spec.at.is_some() {
             return bad("a time of the job", "the schedule says when; --delay starts each job that much later");
@@ -57,6 +78,32 @@ impl Target {
             true => bad("a service", "it runs for ever: store it once, with orx enqueue"),
             false => Ok(()),
         }
+    }
+
+    /// It as a workflow, with a label on all jobs that says which schedule made them.
+    ///
+    /// # Errors
+    /// Only where a job cannot be written down.
+    pub fn as_workflow(&self, schedule: &str) -> Result<Value> {
+        let mut given = match self {
+            Self::Workflow(given) => given.clone(),
+            Self::Job(spec) => {
+                let mut task = serde_json::to_value(spec).map_err(|e| Error::failed("cannot be run").source(e))?;
+                let tenant = task.as_object_mut().and_then(|task| task.remove("tenant"));
+                let defaults = tenant.map_or(json!({}), |tenant| json!({ "tenant": tenant }));
+                task["name"] = Self::MAIN.into();
+                json!({ "name": schedule, "defaults": defaults, "task": [task] })
+            }
+        };
+        let defaults = given.as_object_mut().map(|all| all.entry("defaults").or_insert_with(|| json!({})));
+        let labels = defaults.and_then(Value::as_object_mut).map(|defaults| {
+            let key = if defaults.contains_key("label") { "label" } else { "labels" };
+            defaults.entry(key).or_insert_with(|| json!({}))
+        });
+        if let Some(labels) = labels.and_then(Value::as_object_mut) {
+            labels.entry(LABEL).or_insert_with(|| schedule.into());
+        }
+        Ok(given)
     }
 }
 

@@ -168,6 +168,28 @@ impl Workflow {
         Ok(workflow)
     }
 
+    /// Refuses what makes no sense in a run that is made again and again.
+    ///
+    /// # Errors
+    /// The first flaw, with its place.
+    pub fn check_scheduled(&self) -> Checked<()> {
+        let bad = |task: Option<usize>, name: &str, key: &str, why: &str| {
+            flaw(task, key, format!("task {name}: {key} has no place in a schedule: {why}"))
+        };
+        let tasks = self.tasks.iter().enumerate().map(|(i, task)| (Some(i), task.name.as_str(), &task.spec));
+        let hooks = [(ON_START, &self.on_start), (ON_COMPLETE, &self.on_complete)];
+        let hooks = hooks.into_iter().filter_map(|(name, spec)| Some((None, name, spec.as_ref()?)));
+        for (task, name, spec) in tasks.chain(hooks) {
+            if spec.at.is_some() {
+                return bad(task, name, "at", "that says when; delay starts it so much later");
+            }
+            if !spec.after.is_empty() {
+                return bad(task, name, "after", "the job would be the same each time; needs names tasks of the run");
+            }
+        }
+        Ok(())
+    }
+
     /// How many jobs may run at once; none: no limit.
     pub fn width(&self) -> Option<u32> {
         match self.mode {

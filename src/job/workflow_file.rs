@@ -17,12 +17,25 @@ pub const MAX_FILE: usize = 16 * 1024 * 1024;
 /// # Errors
 /// `Usage`, with the line where that can be known.
 pub fn parse(text: &str) -> Result<(Value, Workflow)> {
+    read(text, |_| Ok(()))
+}
+
+/// As [`parse`], for a schedule.
+///
+/// # Errors
+/// `Usage`, with the line where that can be known.
+pub fn parse_scheduled(text: &str) -> Result<(Value, Workflow)> {
+    read(text, Workflow::check_scheduled)
+}
+
+fn read(text: &str, check: impl Fn(&Workflow) -> Result<(), Flaw>) -> Result<(Value, Workflow)> {
+    let read = |given: &Value| Workflow::read(given).and_then(|workflow| check(&workflow).map(|()| workflow));
     if text.len() > MAX_FILE {
         return Err(Error::usage("the file is larger than 16 MiB"));
     }
     if text.trim_start().starts_with('{') {
         let given: Value = serde_json::from_str(text).map_err(|e| Error::usage("not JSON").source(e))?;
-        let workflow = Workflow::read(&given)?;
+        let workflow = read(&given)?;
         return Ok((given, workflow));
     }
     let lines = Lines::new(text);
@@ -32,7 +45,7 @@ pub fn parse(text: &str) -> Result<(Value, Workflow)> {
     };
     let table: toml::Table = toml::from_str(text).map_err(not_toml)?;
     let given = Value::Object(table.into_iter().map(|(key, value)| (key, json(value))).collect());
-    let workflow = Workflow::read(&given).map_err(|flaw| match lines.find(text, &flaw) {
+    let workflow = read(&given).map_err(|flaw| match lines.find(text, &flaw) {
         Some(line) => Error::usage(format!("line {line}: {flaw}")),
         None => flaw.into(),
     })?;

@@ -39,6 +39,7 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<prune::DropOutput>();
     visitor.op::<prune::Prunable>();
     visitor.op::<prune::Prune>();
+    visitor.op::<prune::PruneLedger>();
     visitor.op::<register::Deregister>();
     visitor.op::<register::Register>();
     visitor.op::<renew::Renew>();

@@ -4,13 +4,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::admission::LaneCache;
 use super::naming::{Name, name_conflict};
 use super::select::resolve;
-use super::transition::{self, Gate, Room, load_one};
+use super::transition::{self, Gate, load_one};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Kind, Result};
 use crate::job::audit::Terms;
-use crate::job::lanes::Needs;
 use crate::job::run::is_on_complete;
 use crate::job::spec::{After, Until};
 use crate::job::{EventKind, JobId, JobSpec, LaneId, Life, Number, Origin, Selector, State, Submission};
@@ -117,7 +117,7 @@ struct Admitted<'a> {
 impl Admitted<'_> {
     fn new_job(&self) -> NewJob<'_> {
         let Submission { id, spec, captured, origin, .. } = self.job;
-        NewJob { id: *id, lane: self.lane, life: &self.life, spec, captured, origin }
+        NewJob { id: *id, lane: self.lane, life: &self.life, spec, captured, origin, is_run_of: None }
     }
 }
 
@@ -141,47 +141,6 @@ fn store_plain(caller: &Caller, tx: &mut dyn Tx, jobs: Vec<Admitted>, replies: &
         });
     }
     Ok(())
-}
-
-/// The lane of the job before and the room in it, because neighbours mostly share them.
-#[derive(Default)]
-pub(super) struct LaneCache(Option<Place>);
-
-struct Place {
-    queue: String,
-    tenant: String,
-    key: Option<String>,
-    needs: Needs,
-    lane: LaneId,
-    room: Room,
-}
-
-impl Place {
-    fn is_for(&self, spec: &JobSpec) -> bool {
-        self.queue == spec.queue()
-            && self.tenant == spec.tenant()
-            && self.key.as_deref() == spec.limit.as_ref().map(|l| l.key.as_str())
-            && self.needs.is_of(spec)
-    }
-}
-
-impl LaneCache {
-    /// A place for one more job of `spec`.
-    pub(super) fn admit(&mut self, tx: &mut dyn Tx, spec: &JobSpec) -> Result<LaneId> {
-        let place = match self.0.take() {
-            Some(place) if place.is_for(spec) => place,
-            _ => {
-                let needs = Needs::of(spec);
-                let key = spec.limit.as_ref().map(|l| l.key.clone());
-                let lane = tx.lane(spec.queue(), spec.tenant(), key.as_deref(), &needs.key())?;
-                let room = Room::of(tx, lane)?;
-                Place { queue: spec.queue().into(), tenant: spec.tenant().into(), key, needs, lane, room }
-            }
-        };
-        let place = self.0.insert(place);
-        place.room.take()?;
-        Ok(place.lane)
-    }
 }
 
 fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submission) -> Result<Enqueued> {
@@ -216,7 +175,8 @@ fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submis
             Life::admit(spec, now, 1).skip(why, now)?
         }
     };
-    let new = NewJob { id: job.id, lane, life: &life, spec, captured: &job.captured, origin: &job.origin };
+    let Submission { id, captured, origin, .. } = job;
+    let new = NewJob { id: *id, lane, life: &life, spec, captured, origin, is_run_of: None };
     let Some(number) = tx.insert(&[new])?.pop().flatten() else { return already(tx, job) };
     follow_up(caller, tx, job, number, &life, &edges)?;
     Ok(stored(job, number, &life))

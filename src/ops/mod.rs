@@ -3,6 +3,7 @@
 //! The CLI, the worker and the API build Ops and know nothing else of the store. What must not be
 //! here: async, HTTP, which database it is, terminals.
 
+mod admission;
 pub mod append_output;
 pub mod cancel;
 pub mod catalog;

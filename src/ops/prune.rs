@@ -97,3 +97,31 @@ impl Op for Prune {
         Ok((left < self.numbers.len()).then(|| self.numbers.len() - left))
     }
 }
+
+/// Forgets old rows of the ledgers of schedules, one bounded batch; gives how many.
+///
+/// The last row of a schedule stays, and so do rows whose run has not ended. Nothing fires because its row is gone: up
+/// to which instant a ledger reaches is written beside it (S20).
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct PruneLedger {
+    /// Whose instants lie before this one.
+    pub before: Timestamp,
+}
+
+impl Op for PruneLedger {
+    type Reply = usize;
+    const NAME: &'static str = "prune_ledger";
+    const ACCESS: Access = Access::Write;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::ADMIN
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<usize> {
+        tx.prune_ledger(self.before, MAX_PRUNED)
+    }
+
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<usize>> {
+        self.run(caller, tx).map(Some) // the next batch, whether or not that one took effect
+    }
+}

@@ -174,35 +174,18 @@ pub(super) fn gate(edges: impl IntoIterator<Item = (Number, Until, State)>) -> G
 
 /// Refuses one more queued job where a limit says so (S15).
 pub(super) fn admit(tx: &mut dyn Tx, lane: LaneId) -> Result<()> {
-    let mut room = Room::of(tx, lane)?;
-    room.take()
+    tx.quotas(lane)?.iter().try_for_each(room_in)
 }
 
-/// How many more jobs of a lane may be queued.
-pub(super) struct Room(Vec<Quota>);
-
-impl Room {
-    /// What the limits on `lane` leave at this moment.
-    pub(super) fn of(tx: &mut dyn Tx, lane: LaneId) -> Result<Self> {
-        Ok(Self(tx.quotas(lane)?))
-    }
-
-    /// One job more.
-    pub(super) fn take(&mut self) -> Result<()> {
-        self.0.iter_mut().try_for_each(take)
-    }
-}
-
-/// One job more under a limit.
-pub(super) fn take(quota: &mut Quota) -> Result<()> {
-    if quota.queued >= quota.max {
-        let Quota { scope, name, max, queued } = quota;
-        return Err(Error::new(Kind::Limit, format!("{scope} {name} may have {max} jobs queued, and has {queued}"))
+/// Refuses one more job under a limit that is reached.
+pub(super) fn room_in(quota: &Quota) -> Result<()> {
+    let Quota { scope, name, max, queued } = quota;
+    match queued < max {
+        true => Ok(()),
+        false => Err(Error::new(Kind::Limit, format!("{scope} {name} may have {max} jobs queued, and has {queued}"))
             .retry_after(std::time::Duration::from_secs(5))
-            .hint("some have to end first"));
+            .hint("some have to end first")),
     }
-    quota.queued += 1;
-    Ok(())
 }
 
 /// The one job of `number`.

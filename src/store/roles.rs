@@ -176,8 +176,10 @@ pub trait Ledger {
     ) -> Result<Vec<Occurrence>>;
     /// What a version says.
     fn definition(&mut self, schedule: ScheduleId, version: u32) -> Result<Option<Definition>>;
-    /// Jobs of schedules that have not ended, ascending, at most `most` of each.
+    /// Jobs that have not ended and are whole runs of schedules, ascending, at most `most` of each.
     fn unfinished(&mut self, schedules: &[ScheduleId], most: usize) -> Result<Vec<(ScheduleId, Number)>>;
+    /// Runs of schedules that have not ended and whether each waits for another, newest first, at most `most` of each.
+    fn unfinished_runs(&mut self, schedules: &[ScheduleId], most: usize) -> Result<Vec<(ScheduleId, RunId, bool)>>;
 }
 
 /// Dead letters.
@@ -286,6 +288,9 @@ pub trait Prune {
     fn prunable(&mut self, after: Number, before: Timestamp, dead: bool, limit: usize) -> Result<Vec<Number>>;
     /// Removes jobs with everything that belongs to them, and counts them as pruned.
     fn prune(&mut self, jobs: &[Record]) -> Result<()>;
+    /// Removes rows of ledgers whose instants lie before `before` and that nothing follows from, at most `limit`; gives
+    /// how many.
+    fn prune_ledger(&mut self, before: Timestamp, limit: usize) -> Result<usize>;
     /// Removes what jobs wrote from the output store.
     fn drop_output(&mut self, numbers: &[Number]) -> Result<()>;
 }

@@ -28,6 +28,8 @@ pub struct NewJob<'a> {
     pub captured: &'a Arc<Captured>,
     /// Where it comes from.
     pub origin: &'a Origin,
+    /// The schedule of which it is a whole run: until it has ended, one runs (S22).
+    pub is_run_of: Option<ScheduleId>,
 }
 
 /// A job's life as it is from now on.

@@ -182,3 +182,109 @@ fn a_worker_that_restarts_more_often_than_the_interval_misses_nothing() {
     }
     orx.run(&["audit"]).expect(0, &["nothing is wrong"]);
 }
+
+const BUILD: &str = r#"
+name = "build"
+defaults = { max_attempts = 1 }
+
+[[task]]
+name = "make"
+command = ["sh", "-c", "echo $ORX_SCHEDULED_FOR $WHO >> made"]
+
+[[task]]
+name = "test"
+needs = ["make"]
+command = ["sh", "-c", "test -s made"]
+"#;
+
+#[test]
+fn a_schedule_runs_a_workflow() {
+    let orx = Orx::new();
+    orx.write("build.toml", BUILD);
+    let add = ["schedule", "add", "nightly", "--cron", "0 2 * * *", "--tz", "UTC", "--workflow", "build.toml"];
+    let added = orx.call(&[&add[..], &["--env", "WHO"]].concat()).env("WHO", "me").run();
+    added.expect(0, &[]);
+    let shown = orx.json(&["schedule", "show", "nightly"]);
+    assert_eq!((keys(&shown["task"]), &shown["task"]["workflow"]["name"]), (vec!["workflow"], &json!("build")));
+    assert!(orx.ok(&["schedule", "list"]).contains("workflow build"));
+    assert!(orx.ok(&["schedule", "show", "nightly"]).contains("runs:"));
+    let run = orx.ok(&["schedule", "trigger", "nightly"]);
+    orx.run(&["schedule", "trigger", "nightly"]).expect(5, &["a run of nightly is not finished"]);
+    orx.burst();
+    let report = orx.json(&["workflow", "report", run.trim()]);
+    assert_eq!((&report["state"], &report["schedule_id"]), (&json!("done"), &shown["id"]));
+    let days = ["schedule", "backfill", "nightly", "--from", "2026-01-01", "--to", "2026-01-02 12:00"];
+    orx.run(&days).expect(0, &["2 instants to run"]);
+    orx.burst();
+    let made = orx.read("made");
+    let backfilled = "2026-01-01T02:00:00.000Z me\n2026-01-02T02:00:00.000Z me\n";
+    assert!(made.ends_with(backfilled) && made.lines().count() == 3, "{made}");
+    let rows = history(&orx, "nightly");
+    for row in &rows {
+        let report = orx.json(&["workflow", "report", row["run_id"].as_str().unwrap()]);
+        assert_eq!((&report["occurrence_id"], &report["state"]), (&row["id"], &json!("done")));
+    }
+    assert_eq!(rows.len(), 2);
+    orx.ok(&["schedule", "preview", "nightly"]);
+    orx.run(&["audit"]).expect(0, &["nothing is wrong"]);
+    orx.run(&["db", "check"]).expect(0, &["is sound"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_workflow_of_a_schedule_is_told_with_its_place() {
+    let orx = Orx::new();
+    orx.write("build.toml", BUILD);
+    orx.write("bad.toml", BUILD.replace("\"make\"]", "\"made\"]"));
+    orx.write("late.toml", format!("{BUILD}at = \"2030-01-01T00:00:00Z\"\n"));
+    let add = |more: &[&str]| orx.run(&[&["schedule", "add", "s", "--every", "1h"], more].concat());
+    add(&["--workflow", "bad.toml"]).expect(2, &["bad.toml: line 11", "test needs made, which is no task"]);
+    add(&["--workflow", "late.toml"]).expect(2, &["late.toml: line 13", "at has no place in a schedule"]);
+    add(&["--workflow", "none.toml"]).expect(2, &["cannot read none.toml"]);
+    add(&["--workflow", "build.toml", "--", "true"]).expect(2, &["cannot be used with"]);
+    add(&["--workflow", "build.toml", "--timeout", "1m"]).expect(2, &["--timeout is an option of jobs", "defaults"]);
+    add(&["--workflow", "build.toml", "--env", "A=1"]).expect(2, &["--env is an option of jobs"]);
+    assert!(!orx.store().exists(), "nothing was asked of the store");
+    add(&["--", "true"]).expect(0, &[]);
+    orx.ok(&["schedule", "update", "s", "--workflow", "build.toml"]);
+    orx.run(&["schedule", "update", "s", "--queue", "q"]).expect(2, &["--queue is an option of jobs"]);
+    let shown = orx.json(&["schedule", "show", "s"]);
+    assert_eq!((&shown["version"], &shown["task"]["workflow"]["name"]), (&json!(2), &json!("build")));
+    orx.ok(&["schedule", "update", "s", "--timeout", "1m", "--", "./again"]);
+    assert_eq!(orx.json(&["schedule", "show", "s"])["task"], json!({"command": ["./again"], "timeout": 60}));
+}
+
+/// The lines of the first block of this kind in a part of the README.
+fn block<'a>(part: &'a str, kind: &str) -> Vec<&'a str> {
+    let (_, rest) = part.split_once(&format!("```{kind}\n")).unwrap();
+    rest.split_once("```").unwrap().0.lines().collect()
+}
+
+#[test]
+fn the_nightly_build_of_the_readme_works_as_it_is_written() {
+    let orx = Orx::new();
+    let readme = include_str!("../../README.md");
+    let (_, part) = readme.split_once("### A nightly build\n").unwrap();
+    let part = part.split("\n### ").next().unwrap();
+    let file = block(part, "toml");
+    orx.write(file[0].trim_start_matches("# "), file.join("\n"));
+    orx.write("src/hello/hello.c", "#include <stdio.h>\nint main(void) { return puts(\"Hello, world\") < 0; }\n");
+    let shell = |script: &str| {
+        let mut command = std::process::Command::new("sh");
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_orx")).parent().unwrap();
+        let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+        command.args(["-ec", script]).env_clear().env("HOME", orx.path("")).env("PATH", path).current_dir(orx.path(""));
+        let out = command.env("ORX_STORE", orx.url()).output().unwrap();
+        let (said, told) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "{script}\n{said}\n{told}");
+        said.into_owned()
+    };
+    shell("cd src/hello; git init -q; git add .; git -c user.name=a -c user.email=a@b commit -qm hello");
+    let lines = block(part, "console");
+    let mut last = String::new();
+    for command in lines.iter().filter_map(|line| line.strip_prefix("$ ")) {
+        last = shell(command);
+    }
+    let from = lines.iter().rposition(|line| line.starts_with("$ ")).unwrap() + 1;
+    assert_eq!(last.lines().collect::<Vec<_>>(), lines[from..], "{}", orx.ok(&["workflow", "report", "last"]));
+    assert_eq!(orx.json(&["workflow", "report", "last"])["state"], "done");
+}

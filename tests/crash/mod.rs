@@ -6,6 +6,7 @@
 //! decides (who gets which job) does not.
 
 mod asker;
+mod calamity;
 mod chance;
 mod client;
 mod clock;

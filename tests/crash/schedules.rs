@@ -22,12 +22,17 @@ const SECOND: i64 = 1000;
 
 #[test]
 fn c10_kill_9_of_the_leader_loses_no_instant_and_fires_none_twice() {
-    run(Duration::from_secs(if full() { 120 } else { 20 }), seed());
+    run(&World::new(), Duration::from_secs(if full() { 120 } else { 20 }), seed());
 }
 
-fn run(length: Duration, seed: u64) {
-    let world = World::new();
-    let mut table = Table::new(format!("C10 kill -9 of the leader every {PERIOD:?} for {length:?}, seed {seed}"));
+#[test]
+fn c10_postgres_kill_9_of_the_leader_loses_no_instant_and_fires_none_twice() {
+    run(&World::on_postgres(), Duration::from_secs(if full() { 120 } else { 20 }), seed());
+}
+
+fn run(world: &World, length: Duration, seed: u64) {
+    let title = format!("C10 kill -9 of the leader every {PERIOD:?} for {length:?}, {}, seed {seed}", world.kind());
+    let mut table = Table::new(title);
     let witness = world.witness();
     let command = ["--", witness::helper(), witness.to_str().unwrap(), "50"];
     for (name, overlap, catch_up) in SCHEDULES {
@@ -41,7 +46,7 @@ fn run(length: Duration, seed: u64) {
         let process = world.worker(&name, &["-q", "--slots", "4", "--lease", "3s"]);
         (name, process)
     };
-    let mut workers: Vec<(String, Process)> = (0..WORKERS).map(|_| start(&world)).collect();
+    let mut workers: Vec<(String, Process)> = (0..WORKERS).map(|_| start(world)).collect();
     let begun = Instant::now();
     let (mut kills, mut chance) = (0, Chance::new(seed, 10));
     while begun.elapsed() < length {
@@ -56,7 +61,7 @@ fn run(length: Duration, seed: u64) {
         let place = place.unwrap();
         assert!(workers[place].1.kill(), "the leader had ended by itself: {}", workers[place].1.stderr());
         kills += 1;
-        workers[place] = start(&world);
+        workers[place] = start(world);
     }
     let names: Vec<&str> = SCHEDULES.iter().map(|(name, ..)| *name).collect();
     world.ok(&[&["-q", "schedule", "pause"], &names[..]].concat());
@@ -66,11 +71,11 @@ fn run(length: Duration, seed: u64) {
     table.at_least("kills of the leader", kills, (length.as_secs() / PERIOD.as_secs()) as usize / 2);
     let leaders = world.events().into_iter().filter(|e| e["kind"] == "leader_elected").count();
     table.fact("leaders elected", leaders);
-    let starts = starts(&world);
+    let starts = starts(world);
     for name in names {
-        judge(&world, name, paused, &starts, &mut table);
+        judge(world, name, (SECOND, paused), 1, &starts, &mut table);
     }
-    lateness(&world, &mut table);
+    lateness(world, &mut table);
     let (code, breaches, said) = world.run(&["audit"]);
     let breaches = if code == Some(0) { Vec::new() } else { vec![format!("{breaches}{said}")] };
     table.none("breaches found by orx audit", &breaches);
@@ -85,7 +90,7 @@ fn time(text: &Value) -> i64 {
 }
 
 /// How often each job started for the first time.
-fn starts(world: &World) -> HashMap<String, usize> {
+pub fn starts(world: &World) -> HashMap<String, usize> {
     let mut starts = HashMap::new();
     for line in world.lines().into_iter().filter(|l| l.mark == witness::Mark::Start && l.attempt == 1) {
         *starts.entry(line.job).or_default() += 1;
@@ -93,13 +98,21 @@ fn starts(world: &World) -> HashMap<String, usize> {
     starts
 }
 
-/// `history` must be every second from the first to the last, each once; and what fired, its one job.
-fn judge(world: &World, name: &str, paused: i64, starts: &HashMap<String, usize>, table: &mut Table) {
+/// `history` must be every instant (one each `step` ms) from the first to the last before `end`, each once; and what fired,
+/// so many jobs.
+pub fn judge(
+    world: &World,
+    name: &str,
+    (step, end): (i64, i64),
+    size: usize,
+    starts: &HashMap<String, usize>,
+    table: &mut Table,
+) {
     let show = world.json(&["schedule", "show", name]);
     let mut rows = world.json(&["schedule", "history", name, "--limit", "0"]).as_array().unwrap().clone();
     rows.sort_by_key(|row| time(&row["due_at"]));
     let (mut gaps, mut doubles) = (Vec::new(), Vec::new());
-    let mut expected = time(&show["created_at"]) + SECOND;
+    let mut expected = time(&show["created_at"]) + step;
     let mut instants = 0;
     for row in &rows {
         let (from, to, count) = (time(&row["due_at"]), time(&row["until"]), row["count"].as_i64().unwrap());
@@ -109,20 +122,22 @@ fn judge(world: &World, name: &str, paused: i64, starts: &HashMap<String, usize>
             1.. => gaps.push(format!("{name}: nothing for {} ms before {row}", from - expected)),
             _ => doubles.push(format!("{name}: {row}")),
         }
-        if to - from != (count - 1) * SECOND {
+        if to - from != (count - 1) * step {
             gaps.push(format!("{name}: {count} instants in {row}"));
         }
-        expected = to + SECOND;
+        expected = to + step;
     }
-    if paused - expected > 0 {
-        gaps.push(format!("{name}: nothing for the last {} ms", paused - expected));
+    if end - expected > 0 {
+        gaps.push(format!("{name}: nothing for the last {} ms", end - expected));
     }
     let jobs = world.json(&["list", "--label", &format!("schedule={name}"), "--limit", "0"]);
     let jobs = jobs.as_array().unwrap();
     let fired: HashSet<&str> =
         rows.iter().filter(|r| r["state"] == "fired").map(|r| r["run_id"].as_str().unwrap()).collect();
     let runs: HashSet<&str> = jobs.iter().map(|job| job["run_id"].as_str().unwrap()).collect();
-    doubles.extend((jobs.len() != runs.len()).then(|| format!("{name}: {} jobs of {} runs", jobs.len(), runs.len())));
+    doubles.extend(
+        (jobs.len() != runs.len() * size).then(|| format!("{name}: {} jobs of {} runs", jobs.len(), runs.len())),
+    );
     gaps.extend(fired.difference(&runs).map(|run| format!("{name}: run {run} has no job")));
     doubles.extend(runs.difference(&fired).map(|run| format!("{name}: run {run} has no row")));
     let twice = jobs.iter().map(|job| job["id"].as_str().unwrap()).filter(|id| starts.get(*id).is_some_and(|n| *n > 1));

@@ -4,6 +4,7 @@ use orx::job::plan::{CatchUp, Overlap, SkipReason};
 use orx::job::schedule::Definition;
 use orx::job::state::Cause;
 use orx::job::{JobId, Number, RuleKind, ScheduleId, Selector, State, Target};
+use orx::ops::enqueue::Enqueued;
 use orx::ops::policies::{LimitChange, SetQueue};
 use orx::ops::schedules::Named;
 use orx::ops::schedules::backfill::{Backfill, Backfilled};
@@ -11,7 +12,7 @@ use orx::ops::schedules::change::{AddSchedule, Apply, UpdateSchedule};
 use orx::ops::schedules::life::{PauseSchedule, RemoveSchedule};
 use orx::ops::schedules::look::{History, ListSchedules, OccurrenceView, ScheduleState, ScheduleView, ShowSchedule};
 use orx::ops::schedules::tick::{NextTick, Tick, Ticked};
-use orx::ops::schedules::trigger::Trigger;
+use orx::ops::schedules::trigger::{Trigger, Triggered};
 use orx::ops::select::Select;
 use orx::store::ScheduleFilter;
 use orx::time::{Span, Timestamp};
@@ -22,7 +23,7 @@ use super::support::*;
 const MINUTE: Span = Span::from_secs(60);
 const HOUR: Span = Span::from_secs(3600);
 
-fn definition(kind: &str, expression: &str, job: &str) -> Definition {
+pub fn definition(kind: &str, expression: &str, job: &str) -> Definition {
     let rule = serde_json::json!({
         "kind": kind, "expression": expression, "tz": "UTC", "created_at": "1970-01-01T00:00:00Z"
     });
@@ -36,22 +37,29 @@ fn definition(kind: &str, expression: &str, job: &str) -> Definition {
     }
 }
 
-fn every(expression: &str) -> Definition {
+pub fn every(expression: &str) -> Definition {
     definition("every", expression, "")
 }
 
-fn named(name: &str) -> Named {
+pub fn named(name: &str) -> Named {
     Named { tenant: None, name: name.into() }
 }
 
+fn job_of(made: Triggered) -> Enqueued {
+    match made {
+        Triggered::Job(job) => job,
+        Triggered::Run(run) => panic!("a run of tasks: {run:?}"),
+    }
+}
+
 impl Fixture {
-    async fn schedule(&self, name: &str, definition: Definition) -> ScheduleView {
+    pub async fn schedule(&self, name: &str, definition: Definition) -> ScheduleView {
         let op = AddSchedule { id: ScheduleId(Uuid::now_v7()), name: name.into(), definition };
         self.queue.call(op).await.unwrap()
     }
 
     /// Fires what is due; gives how many instants fired and how many were skipped.
-    async fn tick(&self) -> (u64, u64) {
+    pub async fn tick(&self) -> (u64, u64) {
         let (mut all, mut none) = ((0, 0), false);
         while !none {
             match self.queue.call(Tick::default()).await.unwrap() {
@@ -66,12 +74,12 @@ impl Fixture {
         all
     }
 
-    async fn show(&self, name: &str) -> ScheduleView {
+    pub async fn show(&self, name: &str) -> ScheduleView {
         self.queue.call(ShowSchedule { schedule: named(name) }).await.unwrap().view
     }
 
     /// The ledger, oldest first.
-    async fn ledger(&self, name: &str) -> Vec<OccurrenceView> {
+    pub async fn ledger(&self, name: &str) -> Vec<OccurrenceView> {
         let op = History { schedule: named(name), to: None, limit: 1000, jobs: true };
         let mut rows = self.queue.call(op).await.unwrap();
         rows.reverse();
@@ -79,7 +87,7 @@ impl Fixture {
     }
 
     /// The ledger in one line: seconds since it all began, and what became of them.
-    async fn lines(&self, name: &str) -> Vec<String> {
+    pub async fn lines(&self, name: &str) -> Vec<String> {
         let seconds = |t: Timestamp| (t.0 - 1_767_225_600_000) / 1000;
         let line = |row: &OccurrenceView| {
             let what = row.reason.map_or("fired".to_owned(), |r| format!("{r} x{}", row.count));
@@ -92,11 +100,11 @@ impl Fixture {
         self.ledger(name).await.iter().map(line).collect()
     }
 
-    async fn jobs_of(&self, name: &str) -> Vec<Number> {
+    pub async fn jobs_of(&self, name: &str) -> Vec<Number> {
         self.ledger(name).await.iter().filter_map(|row| row.job).collect()
     }
 
-    async fn backfill(&self, name: &str, seconds: (i64, i64), overlap: Option<Overlap>, again: bool) -> Backfilled {
+    pub async fn backfill(&self, name: &str, seconds: (i64, i64), overlap: Option<Overlap>, again: bool) -> Backfilled {
         let at = |s: i64| Timestamp(1_767_225_600_000 + s * 1000);
         let (from, to) = (at(seconds.0), at(seconds.1));
         let op = Backfill { id: Uuid::now_v7(), schedule: named(name), from, to, overlap, again };
@@ -286,15 +294,15 @@ on_every_store! {
         f.schedule("daily", definition("cron", "@daily", "")).await;
         let run = orx::job::RunId(Uuid::now_v7());
         let trigger = |overlap| Trigger { schedule: named("daily"), run, overlap };
-        let made = f.queue.call(trigger(None)).await.unwrap();
-        let same = f.queue.call(trigger(None)).await.unwrap();
+        let made = job_of(f.queue.call(trigger(None)).await.unwrap());
+        let same = job_of(f.queue.call(trigger(None)).await.unwrap());
         assert_eq!((same.number, same.existing), (made.number, true), "the same call makes no second one");
         let job = f.job(made.number).await;
         assert_eq!((job.run_id, job.occurrence_id, job.task.as_deref()), (Some(run), None, Some("main")));
         assert_eq!(f.lines("daily").await.len(), 0);
         let other = |overlap| Trigger { run: orx::job::RunId(Uuid::now_v7()), ..trigger(overlap) };
         assert_eq!(f.queue.call(other(None)).await.unwrap_err().kind(), Kind::Conflict);
-        let beside = f.queue.call(other(Some(Overlap::Allow))).await.unwrap();
+        let beside = job_of(f.queue.call(other(Some(Overlap::Allow))).await.unwrap());
         assert_eq!(beside.state, State::Pending);
     }
 

@@ -10,6 +10,7 @@ use crate::cli::context::Context;
 use crate::cli::job_options::{JobOptions, captured};
 use crate::cli::ui;
 use crate::cli::view::words::relative;
+use crate::cli::workflow::read_scheduled;
 use crate::error::{Error, Result};
 use crate::job::plan::{CatchUp, Overlap};
 use crate::job::{Captured, Definition, JobSpec, ScheduleId, Target};
@@ -18,18 +19,20 @@ use crate::ops::schedules::change::{AddSchedule, Apply, UpdateSchedule};
 use crate::ops::schedules::look::{ScheduleView, ShowSchedule};
 use crate::time::Span;
 
-/// Add a schedule that stores a job each time it is due
+/// Add a schedule that stores a job, or a run of a workflow, each time it is due
 ///
-/// Prints its id. The jobs carry the label schedule=NAME and find ORX_SCHEDULED_FOR in their environment.
+/// Prints its id. The jobs carry the label schedule=NAME and find ORX_SCHEDULED_FOR in their environment. With --workflow the
+/// options of jobs belong into the file; only --env NAME takes a variable from here for all of them.
 #[derive(Args)]
 #[command(
-    override_usage = "orx schedule add NAME --cron EXPR [OPTIONS] -- CMD [ARG]...\n       orx schedule add NAME --every DURATION [OPTIONS] -- CMD [ARG]...\n       orx schedule add NAME --at TIME [OPTIONS] -- CMD [ARG]...\n       orx schedule add NAME --iso INTERVAL [OPTIONS] -- CMD [ARG]...",
+    override_usage = "orx schedule add NAME --cron EXPR [OPTIONS] -- CMD [ARG]...\n       orx schedule add NAME --every DURATION [OPTIONS] -- CMD [ARG]...\n       orx schedule add NAME --at TIME [OPTIONS] -- CMD [ARG]...\n       orx schedule add NAME --iso INTERVAL [OPTIONS] -- CMD [ARG]...\n       orx schedule add NAME RULE --workflow FILE",
     after_help = "\
 Examples:
   orx schedule add nightly --cron '0 2 * * *' --tz Europe/Berlin --max-attempts 3 -- ./backup.sh
   orx schedule add poll --every 5m --catch-up none -- ./poll.sh
   orx schedule add launch --at '2026-03-01 09:00' --tz America/New_York -- ./launch.sh
-  orx schedule add payroll --iso R12/2026-01-31T18:00/P1M -- ./payroll.sh"
+  orx schedule add payroll --iso R12/2026-01-31T18:00/P1M -- ./payroll.sh
+  orx schedule add build --cron '30 1 * * *' --overlap cancel --workflow nightly.toml"
 )]
 pub(super) struct Add {
     /// What it is called: letters, digits and - _ . : / @ +
@@ -42,6 +45,10 @@ pub(super) struct Add {
     #[command(flatten)]
     firing: FiringOptions,
 
+    /// Run this workflow (TOML or JSON; - for standard input) instead of a command
+    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    workflow: Option<String>,
+
     #[command(flatten)]
     options: JobOptions,
 
@@ -53,12 +60,19 @@ pub(super) struct Add {
 impl Add {
     pub(super) async fn run(self, context: &Context) -> Result<()> {
         let around = self.options.captured(context)?;
+        let target = match &self.workflow {
+            Some(file) => {
+                refuse_options(&self.options.spec(Vec::new())?)?;
+                Target::Workflow(read_scheduled(file)?.0)
+            }
+            None => Target::Job(Box::new(self.options.spec(self.command)?)),
+        };
         let mut definition = Definition {
             rule: self.rule.rule(context)?,
             overlap: Overlap::default(),
             catch_up: CatchUp::default(),
             jitter: Span::ZERO,
-            target: Target::Job(Box::new(self.options.spec(self.command)?)),
+            target,
             captured: Arc::new(around),
         };
         self.firing.change(&mut definition);
@@ -87,10 +101,11 @@ enum ApplyWord {
 /// Runs that were made stay as they are. The job's options are changed one by one; --env, --label and --require add.
 #[derive(Args)]
 #[command(
-    override_usage = "orx schedule update SCHEDULE [OPTIONS] [-- CMD [ARG]...]",
+    override_usage = "orx schedule update SCHEDULE [OPTIONS] [-- CMD [ARG]...]\n       orx schedule update SCHEDULE [OPTIONS] --workflow FILE",
     after_help = "\
 Examples:
   orx schedule update nightly --cron '30 3 * * *'
+  orx schedule update build --workflow nightly.toml
   orx schedule update nightly --if-version 2 --apply next --timeout 1h -- ./backup.sh --full"
 )]
 pub(super) struct Update {
@@ -112,6 +127,10 @@ pub(super) struct Update {
     #[command(flatten)]
     firing: FiringOptions,
 
+    /// Run this workflow (TOML or JSON; - for standard input) instead of a command
+    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    workflow: Option<String>,
+
     #[command(flatten)]
     options: JobOptions,
 
@@ -127,10 +146,10 @@ impl Update {
         let mut definition = before.definition.clone();
         self.rule.change(context, &mut definition.rule)?;
         self.firing.change(&mut definition);
-        definition.captured = Arc::new(surroundings(context, &self.options, &self.command, &definition.captured)?);
-        let Target::Job(spec) = &definition.target;
+        let anew = self.workflow.is_some() || !self.command.is_empty();
+        definition.captured = Arc::new(surroundings(context, &self.options, anew, &definition.captured)?);
         let given = self.options.spec(self.command)?;
-        definition.target = Target::Job(Box::new(overlay(spec, &given)?));
+        definition.target = target(&definition.target, self.workflow.as_deref(), given)?;
         definition.check()?;
         if definition == before.definition && self.if_version.is_none_or(|n| n == before.view.version) {
             return Err(Error::usage("nothing to change").hint("name what is to be another: --cron, --timeout, -- CMD"));
@@ -147,9 +166,37 @@ impl Update {
     }
 }
 
+/// What is to be run from then on.
+fn target(before: &Target, workflow: Option<&str>, given: JobSpec) -> Result<Target> {
+    let tenant = Some(before.tenant().to_owned()).filter(|tenant| tenant != "default");
+    let given = JobSpec { tenant, ..given };
+    match (workflow, before) {
+        (Some(file), _) => {
+            refuse_options(&JobSpec { tenant: None, ..given })?; // the tenant says whose schedule is meant
+            Ok(Target::Workflow(read_scheduled(file)?.0))
+        }
+        (None, Target::Job(spec)) => Ok(Target::Job(Box::new(overlay(spec, &given)?))),
+        (None, Target::Workflow(_)) if given.command.is_some() || given.handler.is_some() => {
+            Ok(Target::Job(Box::new(given)))
+        }
+        (None, Target::Workflow(_)) => {
+            refuse_options(&JobSpec { tenant: None, ..given })?;
+            Ok(before.clone())
+        }
+    }
+}
+
+/// Options of a job beside a workflow would be those of nobody.
+fn refuse_options(given: &JobSpec) -> Result<()> {
+    let given = serde_json::to_value(given).unwrap_or_default();
+    let Some(option) = given.as_object().and_then(|options| options.keys().next()) else { return Ok(()) };
+    Err(Error::usage(format!("--{} is an option of jobs, and the schedule runs a workflow", option.replace('_', "-")))
+        .hint("write it into the file: under defaults for all tasks, or beside one; --env NAME takes a variable from here"))
+}
+
 /// What surrounds the job: anew where its command is, else what was captured before and what --env takes from here.
-fn surroundings(context: &Context, options: &JobOptions, command: &[String], before: &Captured) -> Result<Captured> {
-    if !command.is_empty() {
+fn surroundings(context: &Context, options: &JobOptions, anew: bool, before: &Captured) -> Result<Captured> {
+    if anew {
         return options.captured(context);
     }
     let mut after = before.clone();

@@ -8,7 +8,7 @@ use super::rule::RuleOptions;
 use crate::cli::context::Context;
 use crate::cli::ui;
 use crate::cli::view::words::relative;
-use crate::cli::view::{Text, View, line, when};
+use crate::cli::view::{Text, View, line, title, when};
 use crate::error::{Error, Result};
 use crate::job::{Definition, JobSpec, Recurrence, Rule};
 use crate::ops::schedules::Named;
@@ -88,7 +88,7 @@ fn describe(view: &View, s: &ScheduleView, definition: &Definition) -> Result<()
         ("overlap", text(s.overlap.to_string())),
         ("catch-up", text(s.catch_up.to_string())),
         ("jitter", more.filter(|m| m.jitter.as_millis() > 0).and_then(|m| text(m.jitter.to_string()))),
-        ("command", text(spec.title())),
+        (if s.task.get("workflow").is_some() { "runs" } else { "command" }, text(title(&s.task))),
         ("queue", spec.queue.clone().and_then(text)),
         ("version", text(format!("{}{}", s.version, waits.unwrap_or_default()))),
         ("added", more.and_then(|m| text(at(m.created_at)))),

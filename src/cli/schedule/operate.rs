@@ -8,13 +8,14 @@ use super::look::{print_rows, time};
 use super::{Many, One};
 use crate::cli::context::Context;
 use crate::cli::ui;
+use crate::cli::workflow::say_started;
 use crate::error::Result;
 use crate::job::RunId;
 use crate::job::plan::Overlap;
 use crate::ops::schedules::backfill::{self, Backfilled};
 use crate::ops::schedules::life::{PauseSchedule, RemoveSchedule};
 use crate::ops::schedules::look::{ScheduleView, ShowSchedule};
-use crate::ops::schedules::trigger;
+use crate::ops::schedules::trigger::{self, Triggered};
 
 /// Fire nothing more; what is due meanwhile is recorded as skipped
 #[derive(Args)]
@@ -85,7 +86,7 @@ fn show(context: &Context, done: &[ScheduleView]) -> Result<()> {
 
 /// Run it once now, whenever it is due, paused or not
 ///
-/// Prints the job's id. Such a run has no row in the history.
+/// Prints the job's id, or the run's where it is a workflow. Such a run has no row in the history.
 #[derive(Args)]
 #[command(after_help = "Example:\n  orx wait $(orx schedule trigger nightly)")]
 pub(super) struct Trigger {
@@ -100,9 +101,16 @@ pub(super) struct Trigger {
 impl Trigger {
     pub(super) async fn run(self, context: &Context) -> Result<()> {
         let (schedule, run) = (self.one.named(), RunId(Uuid::now_v7()));
-        let job = context.queue()?.call(trigger::Trigger { schedule, run, overlap: self.overlap }).await?;
-        ui::note(context, &format!("job {} {} in {}", job.number, job.state, job.queue));
-        context.view()?.enqueued(&[job])
+        match context.queue()?.call(trigger::Trigger { schedule, run, overlap: self.overlap }).await? {
+            Triggered::Job(job) => {
+                ui::note(context, &format!("job {} {} in {}", job.number, job.state, job.queue));
+                context.view()?.enqueued(&[job])
+            }
+            Triggered::Run(run) => {
+                say_started(context, &run);
+                context.view()?.started(&run)
+            }
+        }
     }
 }
 

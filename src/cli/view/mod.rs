@@ -8,7 +8,7 @@ mod template;
 mod tokens;
 pub(super) mod words;
 
-pub(super) use self::schedules::when;
+pub(super) use self::schedules::{title, when};
 
 use std::io::{IsTerminal as _, Write as _};
 

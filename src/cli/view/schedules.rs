@@ -1,5 +1,7 @@
 //! What schedules, their instants and their history show in a table.
 
+use serde_json::Value;
+
 use super::words::relative;
 use super::{Row, Text, Tone};
 use crate::cli::schedule::Instant;
@@ -23,7 +25,6 @@ impl Row for ScheduleView {
         };
         let at = |t: Option<Timestamp>| t.map_or("-".into(), |t| relative(t, now));
         let skipped = self.last_skip_reason.map(|reason| reason.as_str()).unwrap_or_default();
-        let spec = serde_json::from_value::<JobSpec>(self.task.clone()).unwrap_or_default();
         vec![
             Text::new(&self.name),
             Text::toned(self.state.as_str(), tone),
@@ -32,8 +33,16 @@ impl Row for ScheduleView {
             Text::toned(skipped, Tone::Waiting),
             Text::new(when(self.kind, &self.expression)),
             Text::dim(&self.tz),
-            Text::new(spec.title()),
+            Text::new(title(&self.task)),
         ]
+    }
+}
+
+/// What it runs, on one line.
+pub(in crate::cli) fn title(task: &Value) -> String {
+    match task.get("workflow") {
+        Some(workflow) => format!("workflow {}", workflow["name"].as_str().unwrap_or_default()),
+        None => serde_json::from_value::<JobSpec>(task.clone()).unwrap_or_default().title(),
     }
 }
 

@@ -117,7 +117,7 @@ fn complete(tx: &mut dyn Tx, run: &Run) -> Result<()> {
     let lane = tx.lane(spec.queue(), &run.tenant, limit.as_deref(), &Needs::of(&spec).key())?;
     let life = Life::admit(&spec, tx.now(), 0);
     let captured = Arc::clone(&given.captured);
-    let new = NewJob { id, lane, life: &life, spec: &spec, captured: &captured, origin: &origin };
+    let new = NewJob { id, lane, life: &life, spec: &spec, captured: &captured, origin: &origin, is_run_of: None };
     let number = tx.insert(&[new])?.pop().flatten();
     let number = number.ok_or_else(|| Error::conflict(format!("the id {id} is taken")))?;
     tx.add_tasks(run.seq, &[(number, TaskKind::Last)])?;

@@ -7,12 +7,10 @@ mod start;
 pub mod submit;
 pub mod view;
 
-#[allow(unused_imports)] // schedules cancel and start runs too
 pub(super) use self::cancel::cancel_run;
 pub(super) use self::follow::{follow, time_out};
 pub use self::start::Started;
-#[allow(unused_imports)]
-pub(super) use self::start::{NewRun, start};
+pub(super) use self::start::{NewRun, existing, start};
 
 use uuid::Uuid;
 

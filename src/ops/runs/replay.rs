@@ -6,14 +6,15 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::super::admission::LaneCache;
 use super::super::{Access, Caller, Op, Scopes};
 use super::find;
 use super::start::{self, NewRun, Replay, Started};
 use super::view::job_of_task;
 use crate::error::{Error, Result};
 use crate::job::ids::RunName;
-use crate::job::{Number, RunId, RunState, State, Workflow, workflow};
-use crate::store::{Run, RunFilter, Tx};
+use crate::job::{Number, RunId, State, Workflow, workflow};
+use crate::store::{Run, Tx};
 
 /// Makes a new run of the workflow of one that has ended.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -55,17 +56,16 @@ impl Op for ReplayRun {
         let done = done(tx, &old, &workflow)?;
         let only = self.only(&workflow, &done)?;
         let new = NewRun {
-            id: self.id,
-            workflow: &given.workflow,
-            captured: Arc::clone(&given.captured),
             schedule_id: old.schedule_id,
             occurrence_id: old.occurrence_id,
             scheduled_for: old.scheduled_for,
             behind: newest_running(tx, &old)?,
             reason: self.reason.clone(),
+            actor: Some(&caller.actor),
             replay: Some(Replay { of: old.id, only, done }),
+            ..NewRun::of(self.id, &given.workflow, Arc::clone(&given.captured))
         };
-        start::start(tx, caller, new)
+        start::start(tx, caller, &mut LaneCache::default(), new)
     }
 
     fn check(&self) -> String {
@@ -116,6 +116,5 @@ fn done(tx: &mut dyn Tx, run: &Run, workflow: &Workflow) -> Result<HashMap<Strin
 /// The newest run of the same schedule that has not ended: a replay waits behind it (S22).
 fn newest_running(tx: &mut dyn Tx, old: &Run) -> Result<Option<RunId>> {
     let Some(schedule) = old.schedule_id else { return Ok(None) };
-    let filter = RunFilter { schedule: Some(schedule), state: Some(RunState::Running), ..RunFilter::default() };
-    Ok(tx.runs(&filter, None, 1)?.pop().map(|run| run.id))
+    Ok(tx.unfinished_runs(&[schedule], 1)?.pop().map(|(_, run, _)| run))
 }

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::Caller;
-use super::super::enqueue::{edges_of, told};
+use super::super::admission::LaneCache;
+use super::super::enqueue::{edges_of, make_limit, told};
 use super::super::transition::{self, Gate};
 use crate::error::{Error, Kind, Result};
-use crate::job::lanes::Needs;
 use crate::job::run::Terms;
 use crate::job::spec::{KeyLimit, Until};
 use crate::job::workflow::{self, OnFailure};
 use crate::job::{
-    Captured, EventKind, JobId, JobSpec, LaneId, Life, Number, OccurrenceId, Origin, Planned, RunId, RunLife, RunState,
+    Captured, EventKind, JobId, LaneId, Life, Number, OccurrenceId, Origin, Planned, RunId, RunLife, RunState,
     ScheduleId, State, Workflow,
 };
-use crate::store::{Edge, NewEvent, NewJob, Quota, Run, RunSpec, TaskKind, Topics, Tx};
+use crate::store::{Edge, NewEvent, NewJob, Run, RunSpec, TaskKind, Topics, Tx};
 use crate::time::Timestamp;
 
 /// A run to be started.
@@ -36,10 +36,36 @@ pub(in crate::ops) struct NewRun<'a> {
     pub(in crate::ops) scheduled_for: Option<Timestamp>,
     /// The run whose end it waits for (S22).
     pub(in crate::ops) behind: Option<RunId>,
+    /// Jobs whose ends it waits for too.
+    pub(in crate::ops) after: &'a [Number],
+    /// Its first tasks do not start before.
+    pub(in crate::ops) not_before: Option<Timestamp>,
+    /// Who makes it; none: the clock.
+    pub(in crate::ops) actor: Option<&'a str>,
     /// Why somebody makes it.
     pub(in crate::ops) reason: Option<String>,
     /// What it does again.
     pub(in crate::ops) replay: Option<Replay<'a>>,
+}
+
+impl<'a> NewRun<'a> {
+    /// A run that starts at once, by nobody and of no schedule.
+    pub(in crate::ops) fn of(id: RunId, workflow: &'a Value, captured: Arc<Captured>) -> Self {
+        Self {
+            id,
+            workflow,
+            captured,
+            schedule_id: None,
+            occurrence_id: None,
+            scheduled_for: None,
+            behind: None,
+            after: &[],
+            not_before: None,
+            actor: None,
+            reason: None,
+            replay: None,
+        }
+    }
 }
 
 /// A part of a workflow that is done again.
@@ -71,7 +97,7 @@ pub struct Started {
 ///
 /// # Errors
 /// `Usage` for a workflow that makes no sense, `Limit` where its jobs find no room.
-pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, new: NewRun) -> Result<Started> {
+pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, lanes: &mut LaneCache, new: NewRun) -> Result<Started> {
     if let Some(found) = existing(tx, new.id)? {
         return Ok(found);
     }
@@ -85,9 +111,13 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, new: NewRun) -> Re
     let mut plan = workflow.plan(new.replay.as_ref().map(|r| &r.only));
     for job in &mut plan {
         job.spec.limit = job.spec.limit.take().or_else(|| limit.clone());
+        if let Some(start) = new.not_before.filter(|_| job.is_first()) {
+            job.spec.at = Some(job.spec.delay.take().map_or(start, |delay| start.plus(delay)));
+        }
     }
     let maker = Maker { new: &new, plan: &plan, held: before.is_some(), now: tx.now() };
-    let lanes = maker.lanes(tx)?;
+    maker.limits(tx)?;
+    let lanes = lanes.admit_all(tx, plan.iter().map(|job| &job.spec))?;
     let foreign = maker.foreign(tx)?;
     let lives = maker.lives(&foreign)?;
     let numbers = maker.insert(tx, &lanes, &lives)?;
@@ -98,6 +128,10 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, new: NewRun) -> Re
         on_complete: workflow.on_complete.is_some(),
         timeout: workflow.timeout,
     };
+    let mut life = RunLife::admit(terms, u32::try_from(plan.len()).unwrap_or(u32::MAX), before, tx.now());
+    if let (Some(at), Some(start), Some(timeout)) = (life.timeout_at, new.not_before, terms.timeout) {
+        life.timeout_at = Some(at.max(start.plus(timeout)));
+    }
     let run = Run {
         seq: 0,
         id: new.id,
@@ -111,7 +145,7 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, new: NewRun) -> Re
         scheduled_for: new.scheduled_for,
         replay_of: new.replay.as_ref().map(|r| r.of),
         reason: new.reason.clone(),
-        life: RunLife::admit(terms, u32::try_from(plan.len()).unwrap_or(u32::MAX), before, tx.now()),
+        life,
     };
     let spec = RunSpec { workflow: new.workflow.clone(), captured: Arc::clone(&new.captured) };
     let Some(seq) = tx.add_run(&run, &spec)? else {
@@ -121,11 +155,11 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, new: NewRun) -> Re
     let tasks: Vec<_> = numbers.iter().copied().zip(plan.iter().map(kind)).collect();
     tx.add_tasks(seq, &tasks)?;
     tx.append(&[NewEvent {
-        actor: Some(&caller.actor),
+        actor: new.actor,
         data: json!({ "run": run.id, "name": run.name, "replay_of": run.replay_of, "reason": run.reason }),
         ..NewEvent::of(EventKind::RunStarted)
     }])?;
-    maker.tell(tx, caller, &numbers, &lives, &edges)?;
+    maker.tell(tx, &numbers, &lives, &edges)?;
     tx.wake(Topics::WORK | Topics::JOBS);
     // What is broken from the start ends what needs it.
     let mut skipped = Vec::new();
@@ -138,7 +172,7 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, new: NewRun) -> Re
 }
 
 /// The run of this id, if there is one.
-pub(super) fn existing(tx: &mut dyn Tx, id: RunId) -> Result<Option<Started>> {
+pub(in crate::ops) fn existing(tx: &mut dyn Tx, id: RunId) -> Result<Option<Started>> {
     let Some(run) = tx.run(id)? else { return Ok(None) };
     let jobs = tx.tasks(run.seq, false)?.len();
     Ok(Some(Started { id, name: run.name, state: run.life.state, jobs, existing: true }))
@@ -186,42 +220,28 @@ impl Maker<'_> {
         }
     }
 
-    /// The lane of each job; refuses them where a limit on queued jobs says so.
-    fn lanes(&self, tx: &mut dyn Tx) -> Result<Vec<LaneId>> {
-        let mut known: HashMap<(String, String, String), LaneId> = HashMap::new();
-        let mut of_lane: HashMap<LaneId, Vec<(&'static str, String)>> = HashMap::new();
-        let mut rooms: HashMap<(&'static str, String), Quota> = HashMap::new();
-        let mut lanes = Vec::with_capacity(self.plan.len());
+    /// Makes the limits that its jobs share. Another number than the one in force is a conflict, but not for a schedule:
+    /// somebody changed it since that was made.
+    fn limits(&self, tx: &mut dyn Tx) -> Result<()> {
+        let mut known: HashSet<(&str, u32)> = HashSet::new();
         for Planned { spec, .. } in self.plan {
-            let needs = Needs::of(spec).key();
-            let limit = spec.limit.as_ref();
-            let key = (spec.queue().to_owned(), limit.map(|l| l.key.clone()).unwrap_or_default(), needs);
-            let lane = match known.get(&key) {
-                Some(lane) => *lane,
-                None => {
-                    check_limit(tx, spec)?;
-                    let lane = tx.lane(&key.0, spec.tenant(), limit.map(|l| l.key.as_str()), &key.2)?;
-                    let quotas = tx.quotas(lane)?.into_iter().map(|q| ((q.scope, q.name.clone()), q));
-                    for (place, quota) in quotas {
-                        of_lane.entry(lane).or_default().push(place.clone());
-                        rooms.entry(place).or_insert(quota);
-                    }
-                    known.insert(key, lane);
-                    lane
-                }
-            };
-            for place in of_lane.get(&lane).into_iter().flatten() {
-                rooms.get_mut(place).map_or(Ok(()), transition::take)?;
+            let Some(limit) = spec.limit.as_ref().filter(|l| known.insert((l.key.as_str(), l.max))) else { continue };
+            match self.new.schedule_id {
+                None => make_limit(tx, spec)?,
+                Some(_) => _ = tx.limit_key(spec.tenant(), &limit.key, limit.max)?,
             }
-            lanes.push(lane);
         }
-        Ok(lanes)
+        Ok(())
     }
 
     /// The edges of each job to jobs outside.
     fn foreign(&self, tx: &mut dyn Tx) -> Result<Vec<Vec<Foreign>>> {
         let mut all = Vec::with_capacity(self.plan.len());
         let done = self.new.replay.as_ref().map(|r| &r.done);
+        let mut before = Vec::new();
+        for job in tx.load(self.new.after)? {
+            before.push((job.number, Until::Ended, job.life.state));
+        }
         for job in self.plan {
             let of_task = |e: Error| e.context(format_args!("task {}", job.task));
             let mut edges =
@@ -235,6 +255,9 @@ impl Maker<'_> {
                         return Err(of_task(missing).hint("--failed does all again that was not done"));
                     }
                 }
+            }
+            if job.is_first() {
+                edges.extend(&before);
             }
             all.push(edges);
         }
@@ -267,6 +290,7 @@ impl Maker<'_> {
                 spec: &job.spec,
                 captured: &self.new.captured,
                 origin,
+                is_run_of: None,
             })
             .collect();
         let numbers: Option<Vec<Number>> = tx.insert(&jobs)?.into_iter().collect();
@@ -295,7 +319,7 @@ impl Maker<'_> {
         edges
     }
 
-    fn tell(&self, tx: &mut dyn Tx, caller: &Caller, numbers: &[Number], lives: &[Life], edges: &[Edge]) -> Result<()> {
+    fn tell(&self, tx: &mut dyn Tx, numbers: &[Number], lives: &[Life], edges: &[Edge]) -> Result<()> {
         let mut of_job: HashMap<Number, Vec<Edge>> = HashMap::new();
         for edge in edges.iter().filter(|e| e.needs != e.number) {
             of_job.entry(edge.number).or_default().push(*edge);
@@ -305,23 +329,12 @@ impl Maker<'_> {
             let edges = of_job.remove(number).unwrap_or_default();
             events.push(NewEvent {
                 number: Some(*number),
-                actor: Some(&caller.actor),
+                actor: self.new.actor,
                 state: Some(life.state),
                 data: told(&job.spec, life, &edges, &self.origin(job))?,
                 ..NewEvent::of(EventKind::Enqueued)
             });
         }
         tx.append(&events)
-    }
-}
-
-/// Makes the limit that a job shares; another number than the one in force is a conflict (S16).
-fn check_limit(tx: &mut dyn Tx, spec: &JobSpec) -> Result<()> {
-    let Some(limit) = &spec.limit else { return Ok(()) };
-    let max = tx.limit_key(spec.tenant(), &limit.key, limit.max)?;
-    match max == limit.max {
-        true => Ok(()),
-        false => Err(Error::conflict(format!("limit {} is {max}, not {}", limit.key, limit.max))
-            .hint(format!("change it with: orx limit set {} --max-running {}", limit.key, limit.max))),
     }
 }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::super::admission::LaneCache;
 use super::super::{Access, Caller, Op, Scopes};
 use super::start::{self, NewRun, Started};
 use crate::error::Result;
@@ -38,17 +39,11 @@ impl Op for SubmitRun {
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Started> {
         let new = NewRun {
-            id: self.id,
-            workflow: &self.workflow,
-            captured: Arc::clone(&self.captured),
-            schedule_id: None,
-            occurrence_id: None,
-            scheduled_for: None,
             behind: self.behind,
-            reason: None,
-            replay: None,
+            actor: Some(&caller.actor),
+            ..NewRun::of(self.id, &self.workflow, Arc::clone(&self.captured))
         };
-        start::start(tx, caller, new)
+        start::start(tx, caller, &mut LaneCache::default(), new)
     }
 
     fn check(&self) -> String {
@@ -61,7 +56,7 @@ impl Op for SubmitRun {
 }
 
 /// Raw commands anywhere in it need their own scope.
-fn scopes(workflow: &Value) -> Scopes {
+pub(in crate::ops) fn scopes(workflow: &Value) -> Scopes {
     fn has_command(value: &Value, hook: bool) -> bool {
         match value {
             Value::Array(_) => hook,

@@ -7,10 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::super::enqueue::LaneCache;
+use super::super::admission::LaneCache;
 use super::super::{Access, Caller, Op, Scopes};
 use super::Named;
-use super::fire::{Firing, admit, fire};
+use super::fire::Firing;
 use super::look::OccurrenceView;
 use super::overlap::Runs;
 use super::tick::{bring_up_to_date, event};
@@ -53,6 +53,8 @@ pub struct Backfilled {
 
 /// How many rows of the ledger are looked at.
 const MAX_ROWS: usize = 10_000;
+/// How many jobs may be made.
+const MAX_JOBS: usize = 100_000;
 
 impl Op for Backfill {
     type Reply = Backfilled;
@@ -130,6 +132,7 @@ impl Work<'_> {
         to: Timestamp,
     ) -> Result<Vec<(Option<&'r Occurrence>, Stretch)>> {
         let mut todo = vec![(None, self.before_it_was_made(schedule, rows, to)?)];
+        let mut jobs = todo.iter().map(|(_, s)| s.due.len() * s.definition.target.jobs()).sum::<usize>();
         let mut versions: HashMap<u32, Arc<Definition>> = HashMap::new();
         let mut left = MAX_RECOVERED as usize - todo.iter().map(|(_, s)| s.due.len()).sum::<usize>();
         for row in rows {
@@ -152,6 +155,11 @@ impl Work<'_> {
             };
             if row.reason.is_some() || self.op.again {
                 left = left.checked_sub(due.len()).ok_or_else(too_many)?;
+            }
+            jobs += definition.target.jobs() * if row.reason.is_some() || self.op.again { due.len() } else { 0 };
+            if jobs > MAX_JOBS {
+                return Err(Error::usage(format!("more than {MAX_JOBS} jobs at once"))
+                    .hint("choose --from and --to closer together"));
             }
             todo.push((Some(row), Stretch { version: row.version, definition, recurrence, due }));
         }
@@ -235,15 +243,15 @@ impl Work<'_> {
         run: RunId,
         occurrence: &Occurrence,
     ) -> Result<Result<(), SkipReason>> {
-        let Some(waits_for) = self.runs.meet(tx, self.caller, self.overlap)? else {
+        let Some(waits) = self.runs.meet(tx, self.caller, self.overlap)? else {
             return Ok(Err(SkipReason::Overlap));
         };
-        let Some(lane) = admit(tx, &mut self.lanes, definition)? else { return Ok(Err(SkipReason::Limit)) };
-        let (id, due) = (Some(occurrence.id), occurrence.due_at);
-        let firing = Firing::new(schedule, definition, run, id, due, (lane, waits_for));
-        for number in fire(tx, Some(&self.caller.actor), &[firing])? {
-            self.runs.add(number);
-        }
+        let firing = Firing::new(schedule, definition, run, Some(occurrence.id), occurrence.due_at, waits);
+        let actor = Some(self.caller.actor.as_str());
+        let Some(place) = firing.admit(tx, self.caller, &mut self.lanes, actor)? else {
+            return Ok(Err(SkipReason::Limit));
+        };
+        self.runs.add(place.make(tx, actor)?);
         Ok(Ok(()))
     }
 }

@@ -13,7 +13,7 @@ use super::tick::bring_up_to_date;
 use super::{Named, changed, check_tenant, scopes_of};
 use crate::error::{Error, Result};
 use crate::job::schedule::Then;
-use crate::job::{Definition, Recurrence, Rule, Schedule, ScheduleId, Target};
+use crate::job::{Definition, Recurrence, Rule, Schedule, ScheduleId, Target, workflow};
 use crate::store::Tx;
 use crate::time::Timestamp;
 
@@ -190,6 +190,12 @@ fn due_again(recurrence: &Recurrence, at: Timestamp) -> Result<Timestamp> {
 }
 
 fn share_limit(tx: &mut dyn Tx, definition: &Definition) -> Result<()> {
-    let Target::Job(spec) = &definition.target;
-    make_limit(tx, spec)
+    match &definition.target {
+        Target::Job(spec) => make_limit(tx, spec),
+        Target::Workflow(given) => {
+            let workflow = workflow::read(given)?;
+            let tasks = workflow.tasks.iter().map(|task| &task.spec);
+            tasks.chain(&workflow.on_start).chain(&workflow.on_complete).try_for_each(|spec| make_limit(tx, spec))
+        }
+    }
 }

@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
-use super::super::enqueue::{LaneCache, told};
+use super::super::Caller;
+use super::super::admission::LaneCache;
+use super::super::enqueue::told;
+use super::super::runs::{self, NewRun};
+use super::overlap::{Made, Waits};
 use crate::error::{Error, Kind, Result};
 use crate::job::plan::jitter;
+use crate::job::schedule::LABEL;
 use crate::job::spec::Until;
 use crate::job::{
     Definition, EventKind, JobId, JobSpec, LaneId, Life, Number, OccurrenceId, Origin, RunId, Schedule, ScheduleId,
@@ -12,9 +17,6 @@ use crate::job::{
 };
 use crate::store::{Edge, NewEvent, NewJob, Topics, Tx};
 use crate::time::Timestamp;
-
-/// The label by which the jobs of a schedule are found.
-const LABEL: &str = "schedule";
 
 /// A run that is to be made.
 pub(super) struct Firing {
@@ -24,95 +26,158 @@ pub(super) struct Firing {
     run: RunId,
     occurrence: Option<OccurrenceId>,
     due: Timestamp,
+    waits: Waits,
+}
+
+/// A run of one job, which has a place.
+pub(super) struct Admitted {
+    firing: Firing,
+    spec: JobSpec,
     lane: LaneId,
-    waits_for: Vec<Number>,
 }
 
 impl Firing {
-    /// A run of `schedule` for the instant `due`, which starts after the end of the jobs in `waits_for`.
+    /// A run of `schedule` for the instant `due`, which starts when what it waits for has ended.
     pub(super) fn new(
         schedule: &Schedule,
         definition: &Arc<Definition>,
         run: RunId,
         occurrence: Option<OccurrenceId>,
         due: Timestamp,
-        (lane, waits_for): (LaneId, Vec<Number>),
+        waits: Waits,
     ) -> Self {
         let (name, definition) = (schedule.name.clone(), Arc::clone(definition));
-        Self { schedule: schedule.id, name, definition, run, occurrence, due, lane, waits_for }
+        Self { schedule: schedule.id, name, definition, run, occurrence, due, waits }
     }
 
-    fn origin(&self) -> Origin {
-        Origin {
-            run_id: Some(self.run),
-            task: Some(Target::MAIN.to_owned()),
-            schedule_id: Some(self.schedule),
-            occurrence_id: self.occurrence,
-            scheduled_for: Some(self.due),
+    /// When it starts.
+    fn start(&self) -> Timestamp {
+        self.due.plus(jitter(self.schedule, self.due, self.definition.jitter))
+    }
+
+    /// What its one job is to do, and not before when; none where it is a run of tasks. A job that waits for such a run
+    /// is one too, with one task: its own end is not enough to wait for.
+    fn spec(&self) -> Option<JobSpec> {
+        let (Target::Job(spec), None) = (&self.definition.target, self.waits.behind) else { return None };
+        let mut spec = JobSpec::clone(spec);
+        let start = spec.delay.take().map_or(self.start(), |delay| self.start().plus(delay));
+        spec.at = (start > self.due).then_some(start);
+        spec.label.entry(LABEL.to_owned()).or_insert_with(|| self.name.clone());
+        Some(spec)
+    }
+
+    /// Whether it is a run of tasks.
+    pub(super) fn is_of_tasks(&self) -> bool {
+        self.waits.behind.is_some() || matches!(self.definition.target, Target::Workflow(_))
+    }
+
+    /// Gives a run of one job its place, and makes one of tasks at once. None: a limit on queued jobs is reached (S15).
+    pub(super) fn admit(
+        self,
+        tx: &mut dyn Tx,
+        caller: &Caller,
+        lanes: &mut LaneCache,
+        actor: Option<&str>,
+    ) -> Result<Option<Place>> {
+        let done = match self.spec() {
+            Some(spec) => {
+                lanes.admit(tx, &spec).map(|lane| Place::Job(Box::new(Admitted { firing: self, spec, lane })))
+            }
+            None => self.start_run(tx, caller, lanes, actor).map(|()| Place::Run(self.run)),
+        };
+        match done {
+            Ok(place) => Ok(Some(place)),
+            Err(e) if e.kind() == Kind::Limit => Ok(None),
+            Err(e) => Err(e),
         }
     }
 
-    /// What its job is to do, and not before when.
-    fn spec(&self) -> JobSpec {
-        let Target::Job(spec) = &self.definition.target;
-        let mut spec = JobSpec::clone(spec);
-        let start = self.due.plus(jitter(self.schedule, self.due, self.definition.jitter));
-        let start = spec.delay.take().map_or(start, |delay| start.plus(delay));
-        spec.at = (start > self.due).then_some(start);
-        spec.label.entry(LABEL.to_owned()).or_insert_with(|| self.name.clone());
-        spec
+    fn start_run(&self, tx: &mut dyn Tx, caller: &Caller, lanes: &mut LaneCache, actor: Option<&str>) -> Result<()> {
+        let workflow = self.definition.target.as_workflow(&self.name)?;
+        let start = self.start();
+        let new = NewRun {
+            schedule_id: Some(self.schedule),
+            occurrence_id: self.occurrence,
+            scheduled_for: Some(self.due),
+            behind: self.waits.behind,
+            after: &self.waits.jobs,
+            not_before: (start > self.due).then_some(start),
+            actor,
+            ..NewRun::of(self.run, &workflow, Arc::clone(&self.definition.captured))
+        };
+        runs::start(tx, caller, lanes, new).map(|_| ())
     }
 }
 
-/// A place for what `definition` runs; none where a limit on queued jobs is reached (S15).
-pub(super) fn admit(tx: &mut dyn Tx, lanes: &mut LaneCache, definition: &Definition) -> Result<Option<LaneId>> {
-    let Target::Job(spec) = &definition.target;
-    match lanes.admit(tx, spec) {
-        Ok(lane) => Ok(Some(lane)),
-        Err(e) if e.kind() == Kind::Limit => Ok(None),
-        Err(e) => Err(e),
+/// What became of a run that there is room for.
+pub(super) enum Place {
+    /// It may be made.
+    Job(Box<Admitted>),
+    /// It is made.
+    Run(RunId),
+}
+
+impl Place {
+    /// Makes it, where it is not made yet.
+    pub(super) fn make(self, tx: &mut dyn Tx, actor: Option<&str>) -> Result<Made> {
+        match self {
+            Place::Run(run) => Ok(Made::Run(run)),
+            Place::Job(admitted) => {
+                let number = fire(tx, actor, &[*admitted])?.pop();
+                number.map(Made::Job).ok_or_else(|| Error::failed("no job was made"))
+            }
+        }
+    }
+}
+
+impl Admitted {
+    fn origin(&self) -> Origin {
+        Origin {
+            run_id: Some(self.firing.run),
+            task: Some(Target::MAIN.to_owned()),
+            schedule_id: Some(self.firing.schedule),
+            occurrence_id: self.firing.occurrence,
+            scheduled_for: Some(self.firing.due),
+        }
     }
 }
 
 /// Makes the jobs of runs that were admitted; gives the number of each.
-pub(super) fn fire(tx: &mut dyn Tx, actor: Option<&str>, firings: &[Firing]) -> Result<Vec<Number>> {
+pub(super) fn fire(tx: &mut dyn Tx, actor: Option<&str>, admitted: &[Admitted]) -> Result<Vec<Number>> {
     let now = tx.now();
-    let prepared: Vec<(JobId, JobSpec, Origin, Life)> = firings
+    let prepared: Vec<(JobId, Origin, Life)> = admitted
         .iter()
-        .map(|firing| {
-            let spec = firing.spec();
-            let waiting = u32::try_from(firing.waits_for.len()).unwrap_or(u32::MAX);
-            let life = Life::admit(&spec, now, waiting);
-            (JobId::of_task(firing.run, Target::MAIN), spec, firing.origin(), life)
+        .map(|one| {
+            let waiting = u32::try_from(one.firing.waits.jobs.len()).unwrap_or(u32::MAX);
+            let life = Life::admit(&one.spec, now, waiting);
+            (JobId::of_task(one.firing.run, Target::MAIN), one.origin(), life)
         })
         .collect();
-    let jobs: Vec<NewJob> = firings
+    let jobs: Vec<NewJob> = admitted
         .iter()
         .zip(&prepared)
-        .map(|(firing, (id, spec, origin, life))| NewJob {
+        .map(|(Admitted { firing, spec, lane }, (id, origin, life))| NewJob {
             id: *id,
-            lane: firing.lane,
+            lane: *lane,
             life,
             spec,
             captured: &firing.definition.captured,
             origin,
+            is_run_of: Some(firing.schedule),
         })
         .collect();
     let stored = tx.insert(&jobs)?;
-    let mut numbers = Vec::with_capacity(firings.len());
+    let mut numbers = Vec::with_capacity(admitted.len());
     let mut edges = Vec::new();
     let mut events = Vec::new();
-    for ((firing, (id, spec, origin, life)), number) in firings.iter().zip(&prepared).zip(stored) {
+    for ((Admitted { firing, spec, .. }, (id, origin, life)), number) in admitted.iter().zip(&prepared).zip(stored) {
         let Some(number) = number else {
             numbers.push(existing(tx, *id)?);
             continue;
         };
         numbers.push(number);
-        let waits: Vec<Edge> = firing
-            .waits_for
-            .iter()
-            .map(|needs| Edge { number, needs: *needs, until: Until::Ended, satisfied: false })
-            .collect();
+        let wait = |needs: &Number| Edge { number, needs: *needs, until: Until::Ended, satisfied: false };
+        let waits: Vec<Edge> = firing.waits.jobs.iter().map(wait).collect();
         events.push(NewEvent {
             number: Some(number),
             actor,

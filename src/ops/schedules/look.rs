@@ -68,6 +68,7 @@ pub struct ScheduleView {
     pub overlap: Overlap,
     pub catch_up: CatchUp,
     pub version: u32,
+    /// The options of its job, or `{"workflow": …}` as it was given.
     pub task: Value,
     /// Given by `show` only.
     #[serde(flatten)]
@@ -92,9 +93,12 @@ impl ScheduleView {
     pub(super) fn new(schedule: &Schedule) -> Result<Self> {
         let (version, definition) = schedule.newest();
         let Definition { rule, overlap, catch_up, target, .. } = &**definition;
-        let Target::Job(spec) = target;
         let state = ScheduleState::of(schedule);
-        let task = serde_json::to_value(spec).map_err(|e| Error::failed("cannot be shown").source(e))?;
+        let task = match target {
+            Target::Job(spec) => serde_json::to_value(spec),
+            target @ Target::Workflow(_) => serde_json::to_value(target),
+        };
+        let task = task.map_err(|e| Error::failed("cannot be shown").source(e))?;
         Ok(Self {
             id: schedule.id,
             name: schedule.name.clone(),

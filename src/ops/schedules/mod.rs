@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::runs::submit;
 use super::{Caller, Scopes};
 use crate::error::{Error, Kind, Result};
 use crate::job::{EventKind, Schedule, ScheduleId, Target};
@@ -57,10 +58,10 @@ impl Named {
 
 /// What a caller needs to have `target` run.
 fn scopes_of(target: &Target) -> Scopes {
-    let Target::Job(spec) = target;
-    match spec.command {
-        Some(_) => Scopes::SUBMIT.and(Scopes::EXEC),
-        None => Scopes::SUBMIT,
+    match target {
+        Target::Job(spec) if spec.command.is_none() => Scopes::SUBMIT,
+        Target::Job(_) => Scopes::SUBMIT.and(Scopes::EXEC),
+        Target::Workflow(given) => submit::scopes(given),
     }
 }
 

@@ -7,21 +7,23 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::super::enqueue::LaneCache;
+use super::super::admission::LaneCache;
 use super::super::{Access, Caller, Op, Scopes};
-use super::fire::{Firing, admit, fire};
-use super::overlap::Runs;
+use super::fire::{Admitted, Firing, Place, fire};
+use super::overlap::{Made, Runs};
 use crate::error::Result;
 use crate::job::plan::{Fire, Overlap, Skip, SkipReason};
 use crate::job::schedule::{Due, Entry, Owed};
-use crate::job::{Definition, EventKind, Number, Occurrence, OccurrenceId, Schedule, ScheduleId};
+use crate::job::{Definition, EventKind, Occurrence, OccurrenceId, Schedule, ScheduleId};
 use crate::store::{NewEvent, Tx};
-use crate::time::Span;
+use crate::time::{Span, Timestamp};
 
 /// How many schedules one tick looks at.
 const MAX_SCHEDULES: usize = 256;
 /// After how many instants to fire it looks at no more of them.
 const MAX_FIRED: usize = 1024;
+/// After how many jobs of workflows the rest is left to the next tick.
+const MAX_JOBS: usize = 10_000;
 /// When a schedule is looked at again whose rule means nothing here.
 const UNREADABLE_LOOK: Span = Span::from_secs(60);
 
@@ -74,10 +76,10 @@ impl Op for Tick {
                 break;
             }
             let mut next = schedule.clone();
-            match next.take_owed(now) {
+            match next.take_owed(now).and_then(|owed| understood(&owed).map(|()| owed)) {
                 Ok(owed) => {
                     fires += owed.iter().map(|o| o.due.len()).sum::<usize>();
-                    due.push((next, owed));
+                    due.push((schedule, next, owed));
                 }
                 Err(e) => {
                     unreadable.push((schedule.name.clone(), e.to_string()));
@@ -86,7 +88,7 @@ impl Op for Tick {
             }
         }
         let mut ticking = Ticking::start(tx, due)?;
-        settle(tx, caller, &mut ticking)?;
+        settle(tx, caller, &mut ticking, MAX_JOBS)?;
         let (fired, skipped) = ticking.iter().fold((0, 0), |sums, t| t.add_to(sums));
         let next = tx.next_schedule()?.map(|at| at.since(now));
         Ok(Ticked::Done { fired, skipped, unreadable, next })
@@ -95,6 +97,11 @@ impl Op for Tick {
     fn reread(&self, _caller: &Caller, _tx: &mut dyn Tx) -> Result<Option<Ticked>> {
         Ok(None) // whatever the lost one did is done; the next does the rest
     }
+}
+
+/// Refuses what a later version of orx may have stored: it must not keep the others from firing.
+fn understood(owed: &[Owed]) -> Result<()> {
+    owed.iter().filter(|o| !o.due.is_empty()).try_for_each(|o| o.definition.target.check())
 }
 
 /// After which time a schedule is due.
@@ -118,73 +125,126 @@ impl Op for NextTick {
 
 /// Fires and records what one schedule owes, before something is done to it.
 pub(super) fn bring_up_to_date(tx: &mut dyn Tx, caller: &Caller, mut schedule: Schedule) -> Result<Schedule> {
+    let before = schedule.clone();
     let owed = schedule.take_owed(tx.now())?;
-    let mut ticking = Ticking::start(tx, vec![(schedule, owed)])?;
-    settle(tx, caller, &mut ticking)?;
+    let mut ticking = Ticking::start(tx, vec![(before, schedule, owed)])?;
+    settle(tx, caller, &mut ticking, usize::MAX)?;
     // There is exactly the one that was put in.
     ticking.pop().map(|t| t.schedule).ok_or_else(|| crate::error::Error::failed("a schedule was mislaid"))
 }
 
 /// A schedule while its instants are worked off.
 struct Ticking {
+    /// As it was.
+    before: Schedule,
     schedule: Schedule,
     due: VecDeque<(u32, Arc<Definition>, Due)>,
     /// The version of what was worked off last.
     version: u32,
+    /// The last instant that was worked off.
+    reached: Timestamp,
     runs: Runs,
     /// What goes into the ledger, in the order of time.
     entries: Vec<Entry>,
 }
 
 impl Ticking {
-    fn start(tx: &mut dyn Tx, schedules: Vec<(Schedule, Vec<Owed>)>) -> Result<Vec<Ticking>> {
+    fn start(tx: &mut dyn Tx, schedules: Vec<(Schedule, Schedule, Vec<Owed>)>) -> Result<Vec<Ticking>> {
         let fires = |owed: &Owed| {
             owed.definition.overlap != Overlap::Allow && owed.due.iter().any(|due| matches!(due, Due::Fire(_)))
         };
         let asked: Vec<ScheduleId> =
-            schedules.iter().filter(|(_, owed)| owed.iter().any(fires)).map(|(s, _)| s.id).collect();
+            schedules.iter().filter(|(.., owed)| owed.iter().any(fires)).map(|(s, ..)| s.id).collect();
         let mut runs = if asked.is_empty() { Default::default() } else { Runs::of(tx, &asked)? };
-        let start = |(schedule, owed): (Schedule, Vec<Owed>)| {
+        let start = |(before, schedule, owed): (Schedule, Schedule, Vec<Owed>)| {
             let version = owed.first().map_or(schedule.version, |o| o.version);
             let due = owed.into_iter().flat_map(|Owed { version, definition, due }| {
                 due.into_iter().map(move |due| (version, Arc::clone(&definition), due))
             });
             let (due, runs) = (due.collect(), runs.remove(&schedule.id).unwrap_or_default());
-            Ticking { schedule, due, version, runs, entries: Vec::new() }
+            let reached = before.recorded_until;
+            Ticking { before, schedule, due, version, reached, runs, entries: Vec::new() }
         };
         Ok(schedules.into_iter().map(start).collect())
     }
 
-    /// The next runs that can be made at once: one, where the one after depends on it.
-    fn next(&mut self, tx: &mut dyn Tx, caller: &Caller, lanes: &mut LaneCache) -> Result<Vec<(Occurrence, Firing)>> {
-        let mut firings = Vec::new();
-        while let Some((version, definition, due)) = self.due.pop_front() {
+    /// The next runs of one job that can be made at once: one, where the one after depends on it. Runs of many tasks are
+    /// made on the way, until they have `left` no more jobs.
+    fn next(
+        &mut self,
+        tx: &mut dyn Tx,
+        caller: &Caller,
+        lanes: &mut LaneCache,
+        left: &mut usize,
+    ) -> Result<Vec<(Occurrence, Admitted)>> {
+        let mut wave = Vec::new();
+        while *left > 0
+            && let Some((version, definition, due)) = self.due.pop_front()
+        {
             self.begin(version);
             let fire = match due {
                 Due::Fire(fire) => fire,
                 Due::Skip(skip) => {
+                    self.reached = skip.to;
                     self.schedule.enter_skipped(version, skip, &mut self.entries);
                     continue;
                 }
             };
-            match self.place(tx, caller, lanes, &definition)? {
-                Ok(place) => {
-                    let row = self.schedule.enter_fired(version, fire);
-                    self.entries.push(Entry { row: row.clone(), grows: None });
-                    let (run, id) = (row.id.into(), Some(row.id));
-                    firings.push((row, Firing::new(&self.schedule, &definition, run, id, fire.due, place)));
+            self.reached = fire.due;
+            let row = Occurrence::fired(self.schedule.id, version, fire);
+            let Some(waits) = self.runs.meet(tx, caller, definition.overlap)? else {
+                self.skip(version, fire.due, SkipReason::Overlap);
+                continue;
+            };
+            let firing = Firing::new(&self.schedule, &definition, row.id.into(), Some(row.id), fire.due, waits);
+            if firing.is_of_tasks() && !tx.occurrences(row.schedule, fire.due, fire.due, 1)?.is_empty() {
+                continue; // its instant has a row
+            }
+            match firing.admit(tx, caller, lanes, None)? {
+                None => self.skip(version, fire.due, SkipReason::Limit),
+                Some(Place::Run(run)) => {
+                    self.runs.add(Made::Run(run));
+                    *left = left.saturating_sub(definition.target.jobs());
+                    self.enter(version, fire);
+                    tx.enter(&[&row])?;
+                }
+                Some(Place::Job(admitted)) => {
+                    self.enter(version, fire);
+                    wave.push((row, *admitted));
                     if definition.overlap != Overlap::Allow {
                         break;
                     }
                 }
-                Err(reason) => {
-                    let Fire { due, .. } = fire;
-                    let skip = Skip { from: due, to: due, count: 1, reason };
-                    self.schedule.enter_skipped(version, skip, &mut self.entries);
-                }
             }
         }
-        Ok(firings)
+        Ok(wave)
+    }
+
+    fn enter(&mut self, version: u32, fire: Fire) {
+        let row = self.schedule.enter_fired(version, fire);
+        self.entries.push(Entry { row, grows: None });
+    }
+
+    fn skip(&mut self, version: u32, due: Timestamp, reason: SkipReason) {
+        let skip = Skip { from: due, to: due, count: 1, reason };
+        self.schedule.enter_skipped(version, skip, &mut self.entries);
+    }
+
+    /// Leaves what was not worked off to the next tick.
+    fn put_back(&mut self) {
+        let Some((version, _, due)) = self.due.front() else { return };
+        let next = match due {
+            Due::Fire(fire) => fire.due,
+            Due::Skip(skip) => skip.from,
+        };
+        let (schedule, before) = (&mut self.schedule, &self.before);
+        if *version != schedule.version {
+            schedule.version = before.version;
+            (schedule.definition, schedule.then) = (Arc::clone(&before.definition), before.then.clone());
+        } else if let Some(then) = before.then.as_ref().filter(|_| schedule.then.is_none()) {
+            self.reached = self.reached.max(then.from); // the version before has nothing left
+        }
+        (schedule.recorded_until, schedule.next_due_at) = (self.reached, Some(next));
     }
 
     /// A range of the ledger is of one version.
@@ -193,20 +253,6 @@ impl Ticking {
             self.schedule.tail_from = None;
             self.version = version;
         }
-    }
-
-    fn place(
-        &mut self,
-        tx: &mut dyn Tx,
-        caller: &Caller,
-        lanes: &mut LaneCache,
-        definition: &Definition,
-    ) -> Result<Result<(i64, Vec<Number>), SkipReason>> {
-        let Some(waits_for) = self.runs.meet(tx, caller, definition.overlap)? else {
-            return Ok(Err(SkipReason::Overlap));
-        };
-        let lane = admit(tx, lanes, definition)?;
-        Ok(lane.map(|lane| (lane, waits_for)).ok_or(SkipReason::Limit))
     }
 
     fn add_to(&self, (fired, skipped): (u64, u64)) -> (u64, u64) {
@@ -218,33 +264,35 @@ impl Ticking {
 }
 
 /// Works off what schedules owe: wave by wave, so that each wave costs a database on the network little.
-fn settle(tx: &mut dyn Tx, caller: &Caller, ticking: &mut [Ticking]) -> Result<()> {
+fn settle(tx: &mut dyn Tx, caller: &Caller, ticking: &mut [Ticking], mut left: usize) -> Result<()> {
     let mut lanes = LaneCache::default();
     let mut known: HashSet<OccurrenceId> = HashSet::new();
     loop {
         let mut wave = Vec::new();
         for (place, t) in ticking.iter_mut().enumerate() {
-            wave.extend(t.next(tx, caller, &mut lanes)?.into_iter().map(|(row, firing)| (place, row, firing)));
+            let next = t.next(tx, caller, &mut lanes, &mut left)?;
+            wave.extend(next.into_iter().map(|(row, admitted)| (place, row, admitted)));
         }
         if wave.is_empty() {
             break;
         }
         let rows: Vec<&Occurrence> = wave.iter().map(|(_, row, _)| row).collect();
         let new = tx.enter(&rows)?;
-        let (mut places, mut firings) = (Vec::new(), Vec::new());
-        for ((place, row, firing), new) in wave.into_iter().zip(new) {
+        let (mut places, mut admitted) = (Vec::new(), Vec::new());
+        for ((place, row, one), new) in wave.into_iter().zip(new) {
             match new {
                 true => {
                     places.push(place);
-                    firings.push(firing);
+                    admitted.push(one);
                 }
                 false => _ = known.insert(row.id),
             }
         }
-        for (place, number) in places.into_iter().zip(fire(tx, None, &firings)?) {
-            ticking[place].runs.add(number);
+        for (place, number) in places.into_iter().zip(fire(tx, None, &admitted)?) {
+            ticking[place].runs.add(Made::Job(number));
         }
     }
+    ticking.iter_mut().for_each(Ticking::put_back);
     record(tx, ticking, &known)
 }
 

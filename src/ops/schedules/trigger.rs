@@ -3,12 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::enqueue::{Enqueued, LaneCache};
+use super::super::admission::LaneCache;
+use super::super::enqueue::Enqueued;
+use super::super::runs::{self, Started};
 use super::super::transition::load_one;
 use super::super::{Access, Caller, Op, Scopes};
 use super::Named;
-use super::fire::{Firing, admit, fire};
-use super::overlap::Runs;
+use super::fire::Firing;
+use super::overlap::{Made, Runs};
 use crate::error::{Error, Kind, Result};
 use crate::job::plan::Overlap;
 use crate::job::{JobId, Number, RunId, Selector, Target};
@@ -25,8 +27,18 @@ pub struct Trigger {
     pub overlap: Option<Overlap>,
 }
 
+/// What was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Triggered {
+    /// One job.
+    Job(Enqueued),
+    /// A run of a workflow.
+    Run(Started),
+}
+
 impl Op for Trigger {
-    type Reply = Enqueued;
+    type Reply = Triggered;
     const NAME: &'static str = "trigger";
     const ACCESS: Access = Access::Write;
 
@@ -34,43 +46,53 @@ impl Op for Trigger {
         Scopes::OPERATE
     }
 
-    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Enqueued> {
-        if let Some(before) = self.found(tx)? {
-            return answer(tx, before, true);
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Triggered> {
+        if let Some(before) = self.found(tx, true)? {
+            return Ok(before);
         }
         let schedule = self.schedule.live(caller, tx)?;
         let (_, definition) = schedule.newest();
         let mut runs = Runs::of_one(tx, schedule.id)?;
-        let Some(waits_for) = runs.meet(tx, caller, self.overlap.unwrap_or(definition.overlap))? else {
+        let Some(waits) = runs.meet(tx, caller, self.overlap.unwrap_or(definition.overlap))? else {
             return Err(Error::conflict(format!("a run of {} is not finished", schedule.name))
                 .hint("--overlap allow starts another beside it, --overlap queue after it"));
         };
-        let Some(lane) = admit(tx, &mut LaneCache::default(), definition)? else {
+        let firing = Firing::new(&schedule, definition, self.run, None, tx.now(), waits);
+        let actor = Some(caller.actor.as_str());
+        let Some(place) = firing.admit(tx, caller, &mut LaneCache::default(), actor)? else {
             let name = &schedule.name;
             return Err(Error::new(Kind::Limit, format!("a limit on queued jobs keeps {name} from running"))
                 .retry_after(std::time::Duration::from_secs(5))
                 .hint("some have to end first"));
         };
-        let now = tx.now();
-        let firing = Firing::new(&schedule, definition, self.run, None, now, (lane, waits_for));
-        let number = fire(tx, Some(&caller.actor), &[firing])?.pop();
-        answer(tx, number.ok_or_else(|| Error::failed("no job was made"))?, false)
+        match place.make(tx, actor)? {
+            Made::Job(number) => answer(tx, number, false).map(Triggered::Job),
+            Made::Run(run) => started(tx, run, false)?.ok_or_else(|| Error::failed("no run was made")),
+        }
     }
 
     fn check(&self) -> String {
         format!("orx status {}", JobId::of_task(self.run, Target::MAIN))
     }
 
-    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Enqueued>> {
-        self.found(tx)?.map(|number| answer(tx, number, false)).transpose()
+    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Triggered>> {
+        self.found(tx, false)
     }
 }
 
 impl Trigger {
-    /// The job that this very call made before.
-    fn found(&self, tx: &mut dyn Tx) -> Result<Option<Number>> {
-        Ok(tx.find(&Selector::Id(JobId::of_task(self.run, Target::MAIN)), 1)?.pop())
+    /// What this very call made before.
+    fn found(&self, tx: &mut dyn Tx, existing: bool) -> Result<Option<Triggered>> {
+        if let Some(run) = started(tx, self.run, existing)? {
+            return Ok(Some(run));
+        }
+        let number = tx.find(&Selector::Id(JobId::of_task(self.run, Target::MAIN)), 1)?.pop();
+        number.map(|number| answer(tx, number, existing).map(Triggered::Job)).transpose()
     }
+}
+
+fn started(tx: &mut dyn Tx, run: RunId, existing: bool) -> Result<Option<Triggered>> {
+    Ok(runs::existing(tx, run)?.map(|found| Triggered::Run(Started { existing, ..found })))
 }
 
 fn answer(tx: &mut dyn Tx, number: Number, existing: bool) -> Result<Enqueued> {

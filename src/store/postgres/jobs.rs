@@ -229,7 +229,7 @@ fn rows_of(jobs: &[NewJob], numbers: &[Number], now: Timestamp) -> Vec<Param> {
         column(jobs, |j| ms(j.life.deadline_at)),
         column(jobs, |j| ms(j.life.finished_at)),
         column(jobs, |j| j.life.reason.as_deref().map(text)),
-        column(jobs, |j| j.origin.schedule_id.map(|id| id.0)),
+        column(jobs, |j| j.is_run_of.map(|id| id.0)),
     ]
 }
 

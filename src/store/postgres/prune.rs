@@ -42,6 +42,11 @@ impl Prune for PgTx<'_> {
         Ok(())
     }
 
+    fn prune_ledger(&mut self, before: Timestamp, limit: usize) -> Result<usize> {
+        self.flush()?;
+        Ok(self.rows(sql!("prune_ledger"), values![before.0, limit as i64])?.len())
+    }
+
     fn drop_output(&mut self, numbers: &[Number]) -> Result<()> {
         self.rows(sql!("prune_output"), values![numbers.to_vec()])?;
         Ok(())

@@ -165,6 +165,15 @@ impl Ledger for PgTx<'_> {
         let rows = self.rows(sql!("ledger_unfinished"), values![ids, most as i64])?;
         rows.iter().map(|row| Ok((ScheduleId(get(row, 0)?), get(row, 1)?))).collect()
     }
+
+    fn unfinished_runs(&mut self, schedules: &[ScheduleId], most: usize) -> Result<Vec<(ScheduleId, RunId, bool)>> {
+        if schedules.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<Uuid> = schedules.iter().map(|s| s.0).collect();
+        let rows = self.rows(sql!("ledger_running"), values![ids, most as i64])?;
+        rows.iter().map(|row| Ok((ScheduleId(get(row, 0)?), RunId(get(row, 1)?), get(row, 2)?))).collect()
+    }
 }
 
 fn ms(at: Option<Timestamp>) -> Option<i64> {

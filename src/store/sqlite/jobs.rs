@@ -162,7 +162,7 @@ impl SqliteTx<'_> {
                 life.deadline_at.map(|t| t.0),
                 life.finished_at.map(|t| t.0),
                 life.reason,
-                job.origin.schedule_id.as_ref().map(|id| id.0.as_bytes().as_slice()),
+                job.is_run_of.as_ref().map(|id| id.0.as_bytes().as_slice()),
             ],
         )?;
         if stored == 0 {

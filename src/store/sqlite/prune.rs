@@ -41,6 +41,10 @@ impl Prune for SqliteTx<'_> {
         Ok(())
     }
 
+    fn prune_ledger(&mut self, before: Timestamp, limit: usize) -> Result<usize> {
+        self.execute(sql!("prune_ledger"), params![before.0, limit as i64])
+    }
+
     fn drop_output(&mut self, numbers: &[Number]) -> Result<()> {
         if let Reach::Output(output) = self.reach {
             output.prepare_cached(sql!("prune_output"))?.execute([to_json(&numbers)?])?;

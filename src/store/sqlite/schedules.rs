@@ -158,6 +158,15 @@ impl Ledger for SqliteTx<'_> {
         }
         Ok(found)
     }
+
+    fn unfinished_runs(&mut self, schedules: &[ScheduleId], most: usize) -> Result<Vec<(ScheduleId, RunId, bool)>> {
+        let mut found = Vec::new();
+        for schedule in schedules {
+            let row = params![schedule.0.as_bytes().as_slice(), most as i64];
+            found.extend(self.all(sql!("ledger_running"), row, |r| Ok((*schedule, RunId(uuid_of(r, 0)?), r.get(1)?)))?);
+        }
+        Ok(found)
+    }
 }
 
 fn schedule(r: &Row) -> Result<Schedule> {

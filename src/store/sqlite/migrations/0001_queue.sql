@@ -313,7 +313,8 @@ CREATE TABLE runs (
 CREATE INDEX runs_running ON runs (tenant, seq) WHERE state = 'running';
 CREATE INDEX runs_timeout ON runs (timeout_at) WHERE timeout_at IS NOT NULL;
 CREATE INDEX runs_behind ON runs (behind) WHERE behind IS NOT NULL;
-CREATE INDEX runs_schedule ON runs (schedule_id, seq) WHERE schedule_id IS NOT NULL;
+-- Those of a schedule that have not ended (S22).
+CREATE INDEX runs_schedule ON runs (schedule_id, seq) WHERE state = 'running' AND schedule_id IS NOT NULL;
 
 CREATE TABLE run_specs (
     seq      INTEGER PRIMARY KEY,
