@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 
 use super::context::Context;
+use super::copy::Copy;
 use super::ui;
 use crate::error::{Kind, Result};
 use crate::ops::prune::{DropOutput, Prunable, Prune};
@@ -52,13 +53,14 @@ enum DbSubcommand {
         /// The new file; output goes to FILE-output beside it
         file: PathBuf,
     },
+    Copy(Copy),
 }
 
 impl Db {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
-        let queue = context.queue()?;
         match self.command {
             DbSubcommand::Check => {
+                let queue = context.queue()?;
                 let findings = queue.check().await?;
                 if findings.is_empty() {
                     ui::say(context, &format!("{} is sound", queue.location()));
@@ -69,10 +71,11 @@ impl Db {
             }
             DbSubcommand::Prune { older_than, dead, yes } => prune(context, older_than, dead, yes).await,
             DbSubcommand::Backup { file } => {
-                queue.backup(file.clone()).await?;
+                context.queue()?.backup(file.clone()).await?;
                 ui::say(context, &format!("copied to {}, and checked", file.display()));
                 Ok(ExitCode::SUCCESS)
             }
+            DbSubcommand::Copy(copy) => copy.run(context).await,
         }
     }
 }

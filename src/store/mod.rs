@@ -3,6 +3,8 @@
 //! Roles are small, set-oriented, synchronous and object-safe. A store records what it is told and
 //! knows no policy: no backoff, no next state. What must not be here: SQL outside the backends.
 
+pub mod copy;
+mod copy_tables;
 mod counts;
 mod locks;
 mod migrate;

@@ -4,6 +4,7 @@ mod bulk;
 mod cancel;
 mod completion;
 mod config;
+mod copying;
 mod death;
 mod dependencies;
 mod drain;

@@ -1,11 +1,11 @@
 //! The schema: made and migrated under a lock, and looked at for contradictions.
 
-use super::conn::Conn;
+use super::conn::{Conn, values};
 use super::place::Place;
 use super::sql;
 use crate::error::{Error, Kind, Result};
-use crate::store::Finding;
 use crate::store::migrate::{Plan, SCHEMA, plan};
+use crate::store::{Finding, copy};
 
 /// The steps, from version 0 on.
 const STEPS: [&str; SCHEMA as usize] = [include_str!("migrations/0001_queue.sql")];
@@ -47,6 +47,15 @@ pub(super) fn migrate(conn: &mut Conn, place: &Place) -> Result<()> {
     }
     run(conn, place, "COMMIT")?;
     Ok(())
+}
+
+/// Refuses what another store is being copied to.
+pub(super) fn refuse_unfinished(conn: &mut Conn, place: &Place) -> Result<()> {
+    match conn.query(sql!("copy_marked"), &values![copy::MARK.to_owned()]) {
+        Ok(rows) if rows.is_empty() => Ok(()),
+        Ok(_) => Err(copy::unfinished(&place.to_string())),
+        Err(failure) => Err(failure.error.context(place)),
+    }
 }
 
 type Rows = Vec<Vec<Option<String>>>;

@@ -5,6 +5,7 @@
 
 mod buffer;
 mod conn;
+mod copying;
 mod edges;
 mod fault;
 mod fleet;
@@ -36,6 +37,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::conn::Conn;
+pub(super) use self::copying::Copying;
 use self::fault::Fault;
 pub use self::place::Place;
 use self::pool::Pool;
@@ -89,6 +91,7 @@ impl Postgres {
         let pool = Arc::new(Pool::new(place.clone(), Arc::clone(&own)));
         let mut conn = pool.take()?;
         maintain::migrate(&mut conn, place)?;
+        maintain::refuse_unfinished(&mut conn, place)?;
         pool.give(conn);
         Ok(Self { place: place.clone(), clock, side: Side::new(Arc::clone(&pool)), pool, own, watch: Mutex::default() })
     }

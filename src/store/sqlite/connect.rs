@@ -11,8 +11,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::sql;
 use crate::error::{Error, Kind, Result};
 use crate::mutant::{Mutant, planted};
-use crate::store::locks;
 use crate::store::migrate::{self, Plan, SCHEMA};
+use crate::store::{copy, locks};
 
 /// Older versions lose acknowledged rows when the owning process opens the file itself.
 const MIN_SQLITE: i32 = 3_053_002;
@@ -44,6 +44,16 @@ pub(super) fn check_library() -> Result<()> {
 
 /// Opens the queue's file for writing, making or migrating it where needed.
 pub(super) fn open_queue(path: &Path) -> Result<Connection> {
+    let conn = open_unfinished(path)?;
+    let unfinished = conn.prepare_cached(sql!("meta_find"))?.exists([copy::MARK])?;
+    match unfinished {
+        false => Ok(conn),
+        true => Err(copy::unfinished(&path.display().to_string())),
+    }
+}
+
+/// The same of one that may be an unfinished copy.
+pub(super) fn open_unfinished(path: &Path) -> Result<Connection> {
     let location = path.display().to_string();
     if !path.exists() {
         make_file(path)?;

@@ -2,6 +2,7 @@
 
 mod ballast;
 mod connect;
+mod copying;
 mod counts;
 mod doubt;
 mod edges;
@@ -27,6 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 
 use self::connect::{check_library, open_output, open_queue};
+pub(super) use self::copying::Copying;
 use self::doubt::{Doubt, roll_back};
 use self::tx::{Reach, SqliteTx};
 use super::{Claim, Finding, Listening, Ownership, Store, Topics, Work, Writers, Written};
