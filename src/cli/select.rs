@@ -160,7 +160,7 @@ pub(super) fn ask<T, F: Future<Output = Result<T>>>(question: impl FnOnce(crate:
     let context = Context::new(globals).ok()?;
     match context.location().ok()? {
         Location::File(path) if path.exists() => {}
-        Location::Server(place) if Postgres::missing_steps(&place).is_ok_and(|steps| steps == 0) => {}
+        Location::Server(place) if Postgres::steps(&place).is_ok_and(|steps| steps.iter().all(|s| s.applied)) => {}
         _ => return None,
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;

@@ -40,10 +40,12 @@ use self::conn::Conn;
 pub(super) use self::copying::Copying;
 use self::fault::Fault;
 pub use self::place::Place;
+pub(super) use self::place::shown;
 use self::pool::Pool;
 use self::side::Side;
 use self::tx::{Mode, PgTx};
 use self::watch::Watch;
+use super::migrate::{Step, steps};
 use super::{Claim, Finding, Listening, Ownership, Store, Topics, Work, Writers, Written};
 use crate::error::{Error, Result};
 use crate::time::Clock;
@@ -96,14 +98,14 @@ impl Postgres {
         Ok(Self { place: place.clone(), clock, side: Side::new(Arc::clone(&pool)), pool, own, watch: Mutex::default() })
     }
 
-    /// How many steps of the schema are missing there; makes none.
+    /// The steps of the schema, and which of them it has; makes none.
     ///
     /// # Errors
     /// `Unavailable` when the server cannot be used.
-    pub fn missing_steps(place: &Place) -> Result<u32> {
+    pub fn steps(place: &Place) -> Result<Vec<Step>> {
         let look = || {
             let mut conn = Conn::for_ops(place)?;
-            maintain::version(&mut conn, place).map(|(version, _)| maintain::missing(version))
+            maintain::version(&mut conn, place).map(|(version, _)| steps(&maintain::STEPS, version))
         };
         let looked = std::thread::scope(|scope| scope.spawn(look).join());
         looked.unwrap_or_else(|_| Err(Error::failed("looking at a store hit a bug in orx")))
