@@ -14,6 +14,7 @@ mod events;
 mod help;
 mod list;
 mod output;
+mod postgres;
 mod retry;
 mod run;
 mod schedules;
