@@ -4,13 +4,13 @@ use tokio_postgres::Row as PgRow;
 use tokio_postgres::types::FromSqlOwned;
 use uuid::Uuid;
 
-use super::conn::{Conn, Failure, Param, values};
+use super::conn::{Conn, Failure, Param};
 use super::place::Place;
 use super::tx::{get, text};
 use super::{maintain, sql};
 use crate::error::{Error, Result};
 use crate::store::copy::{
-    BATCH_ROWS, Column, Dump, Load, MARK, Row, Sink, TABLES, Table, Value, not_empty, taken, unfinished,
+    BATCH_ROWS, Column, Dump, Load, Row, Sink, TABLES, Table, Value, not_empty, taken, unfinished,
 };
 
 /// What belongs to processes, or follows from the rest.
@@ -72,7 +72,7 @@ impl Copying {
     }
 
     fn is_marked(&mut self) -> Result<bool> {
-        Ok(!self.query(sql!("copy_marked"), &values![MARK.to_owned()])?.is_empty())
+        Ok(!self.query(sql!("copy_marked"), &maintain::mark())?.is_empty())
     }
 
     fn is_empty(&mut self) -> Result<bool> {
@@ -178,7 +178,7 @@ impl Load for Copying {
         if !self.is_marked()? && !self.is_empty()? {
             return Err(not_empty(&self.place.to_string()));
         }
-        self.query(sql!("copy_mark"), &values![MARK.to_owned()])?;
+        self.query(sql!("copy_mark"), &maintain::mark())?;
         // Only now, when nobody takes it for a store any more.
         let tables = stored().collect::<Vec<_>>().join(", ");
         self.simple(&format!("BEGIN; TRUNCATE {tables} RESTART IDENTITY; {}; COMMIT", sql!("copy_clear"))).map(|_| ())
@@ -197,7 +197,7 @@ impl Load for Copying {
 
     fn finish(&mut self) -> Result<()> {
         self.end_moment()?;
-        self.query(sql!("copy_unmark"), &values![MARK.to_owned()]).map(|_| ())
+        self.query(sql!("copy_unmark"), &maintain::mark()).map(|_| ())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The schema: made and migrated under a lock, and looked at for contradictions.
 
-use super::conn::{Conn, values};
+use super::conn::{Conn, Param};
 use super::place::Place;
 use super::sql;
 use crate::error::{Error, Kind, Result};
@@ -53,9 +53,14 @@ pub(super) fn migrate(conn: &mut Conn, place: &Place) -> Result<()> {
     Ok(())
 }
 
+/// The key of an unfinished copy's mark, as a value for a statement.
+pub(super) fn mark() -> [Param; 1] {
+    [Box::new(copy::MARK.to_owned())]
+}
+
 /// Refuses what another store is being copied to.
 pub(super) fn refuse_unfinished(conn: &mut Conn, place: &Place) -> Result<()> {
-    match conn.query(sql!("copy_marked"), &values![copy::MARK.to_owned()]) {
+    match conn.query(sql!("copy_marked"), &mark()) {
         Ok(rows) if rows.is_empty() => Ok(()),
         Ok(_) => Err(copy::unfinished(&place.to_string())),
         Err(failure) => Err(failure.error.context(place)),
