@@ -12,6 +12,7 @@ use super::context::{self, Context};
 use super::view::{Row, Text};
 use super::{ColorChoice, OutputFormat};
 use crate::error::{Error, Result};
+use crate::store;
 use crate::time::{Span, Timestamp};
 use crate::worker;
 
@@ -130,7 +131,7 @@ fn settings(context: &Context) -> Result<Vec<Setting>> {
     let mut all = Vec::new();
     let mut add = |name: &str, value: Value, from| all.push(Setting { name: name.into(), value, from });
     let (store, from) = context.store_setting()?;
-    add("store", json!(store), from);
+    add("store", json!(store::shown(&store)), from);
     let from = match (&globals.config, context::env("ORX_CONFIG"), &file.path) {
         (Some(_), _, _) => "--config",
         (None, Some(_), _) => "ORX_CONFIG",

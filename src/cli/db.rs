@@ -7,10 +7,13 @@ use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 
 use super::context::Context;
+use super::copy::Copy;
 use super::ui;
+use super::view::{Row, Text, Tone};
 use crate::error::{Kind, Result};
 use crate::ops::prune::{DropOutput, Prunable, Prune, PruneLedger};
 use crate::queue::Queue;
+use crate::store::{self, Step};
 use crate::time::{Span, Timestamp};
 
 /// Look after the store
@@ -53,13 +56,23 @@ enum DbSubcommand {
         /// The new file; output goes to FILE-output beside it
         file: PathBuf,
     },
+    Copy(Copy),
+    /// Bring the schema up to date, and show the steps
+    ///
+    /// Every command does so by itself where it may. On PostgreSQL only the owner of the schema may (see roles.sql).
+    #[command(after_help = "Examples:\n  orx db migrate --dry-run\n  orx db migrate")]
+    Migrate {
+        /// Only show what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 impl Db {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
-        let queue = context.queue()?;
         match self.command {
             DbSubcommand::Check => {
+                let queue = context.queue()?;
                 let findings = queue.check().await?;
                 if findings.is_empty() {
                     ui::say(context, &format!("{} is sound", queue.location()));
@@ -70,12 +83,45 @@ impl Db {
             }
             DbSubcommand::Prune { older_than, dead, yes } => prune(context, older_than, dead, yes).await,
             DbSubcommand::Backup { file } => {
-                queue.backup(file.clone()).await?;
+                context.queue()?.backup(file.clone()).await?;
                 ui::say(context, &format!("copied to {}, and checked", file.display()));
                 Ok(ExitCode::SUCCESS)
             }
+            DbSubcommand::Copy(copy) => copy.run(context).await,
+            DbSubcommand::Migrate { dry_run } => migrate(context, dry_run),
         }
     }
+}
+
+impl Row for Step {
+    const HEADERS: &'static [&'static str] = &["STEP", "STATE"];
+
+    fn id(&self) -> String {
+        self.step.into()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Text> {
+        let state = if self.applied { Text::dim("applied") } else { Text::toned("missing", Tone::Waiting) };
+        vec![Text::new(self.step), state]
+    }
+}
+
+fn migrate(context: &Context, dry_run: bool) -> Result<ExitCode> {
+    let location = context.location()?;
+    let before = store::steps(&location)?;
+    let missing = before.iter().filter(|step| !step.applied).count() as u64;
+    if dry_run {
+        context.view()?.rows(&before)?;
+        ui::say(context, &format!("{} would be made", ui::count(missing, "step")));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let location_text = context.queue()?.location(); // opening it makes what is missing
+    context.view()?.rows(&store::steps(&location)?)?;
+    match missing {
+        0 => ui::say(context, &format!("{location_text} is up to date")),
+        n => ui::say(context, &format!("{location_text}: {} made", ui::count(n, "step"))),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn prune(context: &Context, older_than: Span, dead: bool, yes: bool) -> Result<ExitCode> {

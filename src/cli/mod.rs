@@ -10,6 +10,7 @@ mod completions;
 mod config;
 mod context;
 mod coordinator;
+mod copy;
 mod db;
 mod dlq;
 mod doctor;

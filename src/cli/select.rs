@@ -161,7 +161,7 @@ pub(super) fn ask<T, F: Future<Output = Result<T>>>(question: impl FnOnce(crate:
     match context.location().ok()? {
         Location::File(path) if path.exists() => {}
         Location::Coordinator(_) => {}
-        Location::Server(place) if Postgres::missing_steps(&place).is_ok_and(|steps| steps == 0) => {}
+        Location::Server(place) if Postgres::steps(&place).is_ok_and(|steps| steps.iter().all(|s| s.applied)) => {}
         _ => return None,
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;

@@ -5,6 +5,21 @@ use crate::error::{Error, Kind, Result};
 /// The schema that this program writes.
 pub(crate) const SCHEMA: u32 = 1;
 
+/// A step of the schema.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Step {
+    /// Its name.
+    pub step: &'static str,
+    /// Whether the store has it.
+    pub applied: bool,
+}
+
+/// Which of a backend's steps a store of `version` has.
+pub(super) fn steps(all: &[(&'static str, &str)], version: u32) -> Vec<Step> {
+    let step = |(n, (step, _)): (usize, &(&'static str, &str))| Step { step, applied: n < version as usize };
+    all.iter().enumerate().map(step).collect()
+}
+
 /// What to do with a store of some schema.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Plan {

@@ -3,6 +3,8 @@
 //! Roles are small, set-oriented, synchronous and object-safe. A store records what it is told and
 //! knows no policy: no backoff, no next state. What must not be here: SQL outside the backends.
 
+pub mod copy;
+mod copy_tables;
 mod counts;
 mod locks;
 mod migrate;
@@ -18,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+pub use self::migrate::Step;
 pub use self::roles::{
     Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Ledger, Letters, Outputs, Policies, Prune, RunJobs, Runs,
     Schedules, Tokens,
@@ -84,6 +87,26 @@ pub fn open(location: &Location, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>
 /// `Unavailable` when locks cannot be had.
 pub fn own_here(location: &str, name: &str) -> Result<Option<Ownership>> {
     postgres::locks::own(location, name)
+}
+
+/// The steps of the schema at `location`, and which of them it has; makes and changes nothing.
+///
+/// # Errors
+/// `Usage` for a store that keeps nothing, `Unavailable` when it cannot be read, `Corrupt` when it is no store.
+pub fn steps(location: &Location) -> Result<Vec<Step>> {
+    match location {
+        Location::File(path) => sqlite::Sqlite::steps(path),
+        Location::Server(place) => postgres::Postgres::steps(place),
+        _ => Err(Error::usage("only a file or a PostgreSQL server has a schema that is kept")),
+    }
+}
+
+/// What `--store` says, as it may be shown: without a password.
+pub fn shown(text: &str) -> String {
+    match text.starts_with("postgres:") || text.starts_with("postgresql:") {
+        true => postgres::shown(text),
+        false => text.to_owned(),
+    }
 }
 
 /// What a change may be of interest to; processes wake each other by these.

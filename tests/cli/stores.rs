@@ -3,6 +3,7 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use super::support::*;
+use crate::server;
 
 #[test]
 fn a_place_that_cannot_be_written_is_6_with_a_hint() {
@@ -118,4 +119,33 @@ fn a_store_is_named_by_path_or_url_or_variable() {
         assert_eq!((out.code, out.stdout().lines().count()), (Some(0), 1), "{out}");
     }
     orx.run(&["--store", "mysql://x", "list"]).expect(2, &["mysql"]);
+}
+
+#[test]
+fn a_migration_is_shown_before_it_is_made() {
+    let orx = Orx::file();
+    let server = server::schema();
+    for store in ["new.db", &server] {
+        let migrate = |args: &[&str]| orx.run(&[&["--store", store, "db", "migrate"], args].concat());
+        let rows = |out: Output| serde_json::from_str::<serde_json::Value>(&out.stdout()).unwrap();
+        let step = |applied: bool| serde_json::json!([{ "step": "0001_queue", "applied": applied }]);
+        for _ in 0..2 {
+            let out = migrate(&["--dry-run", "-o", "json"]);
+            out.expect(0, &["1 step would be made"]);
+            assert_eq!(rows(out), step(false));
+        }
+        assert_eq!(orx.path("new.db").exists(), store != "new.db"); // the file is the first store
+        let out = migrate(&["-o", "json"]);
+        out.expect(0, &["1 step made"]);
+        assert_eq!(rows(out), step(true));
+        migrate(&["--dry-run"]).expect(0, &["0 steps would be made"]);
+        let out = migrate(&[]);
+        out.expect(0, &["is up to date"]);
+        assert!(out.stdout().contains("applied"), "{out}");
+        orx.ok(&["--store", store, "enqueue", "--", "true"]);
+    }
+    orx.run(&["--store", "memory:", "db", "migrate"]).expect(2, &["has a schema that is kept"]);
+    let notes = orx.write("notes.txt", "no database, but long enough to be looked at\n".repeat(100));
+    orx.run(&["--store", &notes, "db", "migrate", "--dry-run"]).expect(1, &["notes.txt", "no orx store"]);
+    server::drop_schema(&server);
 }

@@ -27,6 +27,19 @@ pub(super) fn of(error: &tokio_postgres::Error) -> Fault {
     }
 }
 
+/// The server did not get as far as to say anything.
+fn unreached(error: &tokio_postgres::Error, said: String) -> Error {
+    // The library tells it by its text only.
+    if !error.to_string().starts_with("error performing TLS handshake") {
+        return Error::unavailable("the PostgreSQL server cannot be reached").source(said);
+    }
+    let hint = match said.contains("does not support TLS") {
+        true => "the server takes no TLS: set it up there, or say sslmode=disable on a network that is trusted",
+        false => "sslrootcert=FILE names the authority to trust; the certificate must be of the host in the URL",
+    };
+    Error::unavailable("TLS with the PostgreSQL server failed").source(said).hint(hint)
+}
+
 /// The error for a person; never with a password in it.
 pub(super) fn error(error: &tokio_postgres::Error) -> Error {
     let Some(db) = error.as_db_error() else {
@@ -34,7 +47,7 @@ pub(super) fn error(error: &tokio_postgres::Error) -> Error {
             Some(source) => source.to_string(),
             None => error.to_string(),
         };
-        return Error::unavailable("the PostgreSQL server cannot be reached").source(said);
+        return unreached(error, said);
     };
     let message = db.message().to_owned();
     let say = |what: &str| Error::unavailable(format!("{what}: {message}"));

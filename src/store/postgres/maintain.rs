@@ -1,14 +1,14 @@
 //! The schema: made and migrated under a lock, and looked at for contradictions.
 
-use super::conn::Conn;
+use super::conn::{Conn, Param};
 use super::place::Place;
 use super::sql;
 use crate::error::{Error, Kind, Result};
-use crate::store::Finding;
 use crate::store::migrate::{Plan, SCHEMA, plan};
+use crate::store::{Finding, copy};
 
 /// The steps, from version 0 on.
-const STEPS: [&str; SCHEMA as usize] = [include_str!("migrations/0001_queue.sql")];
+pub(super) const STEPS: [(&str, &str); SCHEMA as usize] = [("0001_queue", include_str!("migrations/0001_queue.sql"))];
 
 /// What must always hold of the rows, and a statement that finds what breaks it.
 const CHECKS: [(&str, &str); 11] = [
@@ -31,10 +31,14 @@ pub(super) fn migrate(conn: &mut Conn, place: &Place) -> Result<()> {
     let (schema_version, min_compatible) = version(conn, place)?;
     let Plan::MigrateFrom(_) = plan(schema_version, min_compatible, &place.to_string())? else { return Ok(()) };
     let lock = format!("SELECT pg_advisory_xact_lock(hashtextextended('orx schema {schema}', 0))");
-    run(conn, place, &format!("BEGIN; {lock}; CREATE SCHEMA IF NOT EXISTS {schema}"))?;
+    run(conn, place, &format!("BEGIN; {lock}"))?;
+    // Only where there is none: the statement needs rights on the database, even if it has nothing to do.
+    if run(conn, place, &format!("SELECT 1 WHERE to_regnamespace('{schema}') IS NOT NULL"))?.is_empty() {
+        run(conn, place, &format!("CREATE SCHEMA {schema}"))?;
+    }
     // Somebody else may have had the lock before.
     let (now, _) = version(conn, place)?;
-    for (step, text) in STEPS.iter().enumerate().skip(now as usize) {
+    for (step, (_, text)) in STEPS.iter().enumerate().skip(now as usize) {
         run(conn, place, text)?;
         let number = step + 1;
         run(
@@ -47,6 +51,20 @@ pub(super) fn migrate(conn: &mut Conn, place: &Place) -> Result<()> {
     }
     run(conn, place, "COMMIT")?;
     Ok(())
+}
+
+/// The key of an unfinished copy's mark, as a value for a statement.
+pub(super) fn mark() -> [Param; 1] {
+    [Box::new(copy::MARK.to_owned())]
+}
+
+/// Refuses what another store is being copied to.
+pub(super) fn refuse_unfinished(conn: &mut Conn, place: &Place) -> Result<()> {
+    match conn.query(sql!("copy_marked"), &mark()) {
+        Ok(rows) if rows.is_empty() => Ok(()),
+        Ok(_) => Err(copy::unfinished(&place.to_string())),
+        Err(failure) => Err(failure.error.context(place)),
+    }
 }
 
 type Rows = Vec<Vec<Option<String>>>;
@@ -69,11 +87,6 @@ pub(super) fn version(conn: &mut Conn, place: &Place) -> Result<(u32, u32)> {
         row.get(1)?.as_ref()?.parse().ok()
     };
     Ok((find("schema").unwrap_or_default(), find("min_compatible").unwrap_or_default()))
-}
-
-/// How many steps a schema needs still.
-pub(super) fn missing(version: u32) -> u32 {
-    SCHEMA.saturating_sub(version)
 }
 
 /// Looks at one moment of the store.

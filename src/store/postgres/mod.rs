@@ -5,6 +5,7 @@
 
 mod buffer;
 mod conn;
+mod copying;
 mod edges;
 mod fault;
 mod fleet;
@@ -37,12 +38,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::conn::Conn;
+pub(super) use self::copying::Copying;
 use self::fault::Fault;
 pub use self::place::Place;
+pub(super) use self::place::shown;
 use self::pool::Pool;
 use self::side::Side;
 use self::tx::{Mode, PgTx};
 use self::watch::Watch;
+use super::migrate::{Step, steps};
 use super::{Claim, Finding, Listening, Ownership, Store, Topics, Work, Writers, Written};
 use crate::error::{Error, Result};
 use crate::time::Clock;
@@ -90,18 +94,19 @@ impl Postgres {
         let pool = Arc::new(Pool::new(place.clone(), Arc::clone(&own)));
         let mut conn = pool.take()?;
         maintain::migrate(&mut conn, place)?;
+        maintain::refuse_unfinished(&mut conn, place)?;
         pool.give(conn);
         Ok(Self { place: place.clone(), clock, side: Side::new(Arc::clone(&pool)), pool, own, watch: Mutex::default() })
     }
 
-    /// How many steps of the schema are missing there; makes none.
+    /// The steps of the schema, and which of them it has; makes none.
     ///
     /// # Errors
     /// `Unavailable` when the server cannot be used.
-    pub fn missing_steps(place: &Place) -> Result<u32> {
+    pub fn steps(place: &Place) -> Result<Vec<Step>> {
         let look = || {
             let mut conn = Conn::for_ops(place)?;
-            maintain::version(&mut conn, place).map(|(version, _)| maintain::missing(version))
+            maintain::version(&mut conn, place).map(|(version, _)| steps(&maintain::STEPS, version))
         };
         let looked = std::thread::scope(|scope| scope.spawn(look).join());
         looked.unwrap_or_else(|_| Err(Error::failed("looking at a store hit a bug in orx")))

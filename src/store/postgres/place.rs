@@ -97,6 +97,23 @@ impl FromStr for Place {
     }
 }
 
+/// A URL as it may be shown: without its password, wherever that stands.
+pub(in crate::store) fn shown(url: &str) -> String {
+    let (rest, query) = url.split_once('?').unwrap_or((url, ""));
+    let (scheme, rest) = rest.split_once(':').unwrap_or(("postgres", rest));
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    // The last @, so that a password with one in it is hidden too.
+    let rest = match rest.rsplit_once('@') {
+        Some((user, host)) => format!("{}@{host}", user.split_once(':').map_or(user, |(name, _)| name)),
+        None => rest.to_owned(),
+    };
+    let kept: Vec<&str> = query.split('&').filter(|p| !p.is_empty() && !p.starts_with("password=")).collect();
+    match kept.is_empty() {
+        true => format!("{scheme}://{rest}"),
+        false => format!("{scheme}://{rest}?{}", kept.join("&")),
+    }
+}
+
 /// A name that needs no quotes, so that it can stand in statements.
 fn checked_schema(name: &str) -> Result<String> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -206,6 +223,14 @@ mod tests {
         assert_eq!(place.trust, Trust::Verified(None));
         let bad = "postgres://ann:secret@db:notaport/x".parse::<Place>().unwrap_err();
         assert!(!bad.to_string().contains("secret") && !format!("{bad:?}").contains("secret"));
+    }
+
+    #[test]
+    fn what_is_shown_of_a_url_is_all_but_the_password() {
+        assert_eq!(shown("postgres://ann:se@cret@db:6432/jobs?schema=ci"), "postgres://ann@db:6432/jobs?schema=ci");
+        assert_eq!(shown("postgresql://db/jobs?password=secret"), "postgresql://db/jobs");
+        assert_eq!(shown("postgres://ann@db/jobs"), "postgres://ann@db/jobs");
+        assert_eq!(shown("postgres:ann:secret@db/jobs"), "postgres://ann@db/jobs");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::sql;
 use crate::error::{Error, Kind, Result};
 use crate::mutant::{Mutant, planted};
-use crate::store::locks;
 use crate::store::migrate::{self, Plan, SCHEMA};
+use crate::store::{copy, locks};
 
 /// Older versions lose acknowledged rows when the owning process opens the file itself.
 const MIN_SQLITE: i32 = 3_053_002;
@@ -21,8 +21,9 @@ const APPLICATION_ID: i32 = 0x006f_7278;
 /// How long a writer waits for another process.
 const BUSY_LIMIT: Duration = Duration::from_secs(30);
 const STATEMENTS: usize = 160;
-const MIGRATIONS: [&str; SCHEMA as usize] = [include_str!("migrations/0001_queue.sql")];
-const OUTPUT_SCHEMA: &str = include_str!("migrations/output_0001.sql");
+pub(super) const MIGRATIONS: [(&str, &str); SCHEMA as usize] =
+    [("0001_queue", include_str!("migrations/0001_queue.sql"))];
+const OUTPUT_SCHEMA: (&str, &str) = ("output_0001", include_str!("migrations/output_0001.sql"));
 
 /// Refuses a SQLite that is known to lose data, and sets it up.
 pub(super) fn check_library() -> Result<()> {
@@ -44,6 +45,16 @@ pub(super) fn check_library() -> Result<()> {
 
 /// Opens the queue's file for writing, making or migrating it where needed.
 pub(super) fn open_queue(path: &Path) -> Result<Connection> {
+    let conn = open_unfinished(path)?;
+    let unfinished = conn.prepare_cached(sql!("meta_find"))?.exists([copy::MARK])?;
+    match unfinished {
+        false => Ok(conn),
+        true => Err(copy::unfinished(&path.display().to_string())),
+    }
+}
+
+/// The same of one that may be an unfinished copy.
+pub(super) fn open_unfinished(path: &Path) -> Result<Connection> {
     let location = path.display().to_string();
     if !path.exists() {
         make_file(path)?;
@@ -105,10 +116,10 @@ pub(super) fn memory() -> Result<(Connection, Connection)> {
     let (queue, output) = (Connection::open_in_memory()?, Connection::open_in_memory()?);
     set_up(&queue)?;
     set_up(&output)?;
-    for step in MIGRATIONS {
+    for (_, step) in MIGRATIONS {
         queue.execute_batch(step)?;
     }
-    output.execute_batch(OUTPUT_SCHEMA)?;
+    output.execute_batch(OUTPUT_SCHEMA.1)?;
     Ok((queue, output))
 }
 
@@ -154,14 +165,30 @@ pub(super) fn rewrite_version(conn: &Connection) -> Result<()> {
     Ok(conn.execute_batch(&format!("PRAGMA user_version={version}"))?)
 }
 
-fn migrate_queue(conn: &Connection, location: &str) -> Result<()> {
-    let version = version(conn)?; // again: another process may have been faster
+/// How many tables there are, all of them made by orx.
+fn own_tables(conn: &Connection) -> Result<i64> {
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
     let application: i32 = conn.query_row("PRAGMA application_id", [], |r| r.get(0))?;
     if tables > 0 && application != APPLICATION_ID {
         return Err(Error::new(Kind::Corrupt, "this is a database of another program")
             .hint("name another place with --store or ORX_STORE"));
     }
+    Ok(tables)
+}
+
+/// The schema of the store at `path`, which is left as it is; 0 where there is none.
+pub(super) fn version_at(path: &Path) -> Result<u32> {
+    if !path.exists() {
+        return Ok(0);
+    }
+    let conn = open_reader(path)?;
+    let version = own_tables(&conn).and_then(|_| version(&conn));
+    version.map_err(|e| e.context(path.display()))
+}
+
+fn migrate_queue(conn: &Connection, location: &str) -> Result<()> {
+    let version = version(conn)?; // again: another process may have been faster
+    let tables = own_tables(conn)?;
     let min_compatible = match tables {
         0 => 0,
         _ => conn.query_row(sql!("meta_find"), ["min_compatible"], |r| {
@@ -175,11 +202,11 @@ fn migrate_queue(conn: &Connection, location: &str) -> Result<()> {
 }
 
 /// Runs schema steps in one transaction; the caller holds the migration lock.
-fn create(conn: &Connection, steps: &[&str], version: u32) -> Result<()> {
+fn create(conn: &Connection, steps: &[(&str, &str)], version: u32) -> Result<()> {
     conn.busy_timeout(BUSY_LIMIT)?;
     // Both must come before the first table.
     conn.execute_batch("PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")?;
-    let steps = steps.concat();
+    let steps: String = steps.iter().map(|(_, text)| *text).collect();
     conn.execute_batch(&format!(
         "BEGIN IMMEDIATE; {steps} PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={version}; COMMIT;"
     ))

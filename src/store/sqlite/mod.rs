@@ -2,6 +2,7 @@
 
 mod ballast;
 mod connect;
+mod copying;
 mod counts;
 mod doubt;
 mod edges;
@@ -28,8 +29,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 
 use self::connect::{check_library, open_output, open_queue};
+pub(super) use self::copying::Copying;
 use self::doubt::{Doubt, roll_back};
 use self::tx::{Reach, SqliteTx};
+use super::migrate::{Step, steps};
 use super::{Claim, Finding, Listening, Ownership, Store, Topics, Work, Writers, Written};
 use crate::error::{Error, Result};
 use crate::time::Clock;
@@ -69,6 +72,15 @@ impl Sqlite {
         // One spelling for all: locks, sockets and marks of processes go by it.
         let path = path.canonicalize()?;
         Ok(Self::new(Some(path), clock, writer, None))
+    }
+
+    /// The steps of the schema, and which of them the store at `path` has; makes none.
+    ///
+    /// # Errors
+    /// `Unavailable` when the file cannot be read, `Corrupt` when it is no store.
+    pub fn steps(path: &Path) -> Result<Vec<Step>> {
+        check_library()?;
+        Ok(steps(&connect::MIGRATIONS, connect::version_at(path)?))
     }
 
     /// A store that ends with this value.

@@ -1,0 +1,1 @@
+SELECT key FROM meta WHERE key = $1

@@ -1,0 +1,1 @@
+(SELECT name AS queue, pruned AS count FROM queues WHERE pruned > 0)

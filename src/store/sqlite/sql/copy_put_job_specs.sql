@@ -1,0 +1,1 @@
+INSERT INTO job_specs (number, spec, captured, origin) VALUES (?1, ?3, ?4, ?5)

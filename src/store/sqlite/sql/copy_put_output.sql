@@ -1,0 +1,1 @@
+INSERT INTO side.output (number, attempt, seq, stream, at, gap, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)

@@ -1,0 +1,1 @@
+UPDATE queues SET pruned = ?2 WHERE name = ?1
