@@ -2,12 +2,13 @@
 //!
 //! The rooms, and the one direction of imports (a room imports only what stands left of it):
 //!
-//! `error, time ← job ← store ← ops ← hub ← {engine, remote} ← queue ← {worker, http} ← daemon ← cli ← main`
+//! `error, time ← {job, gossip} ← store ← ops ← hub ← {engine, remote} ← queue ← {worker, http} ← daemon ← cli ← main`
 //!
 //! - `mutant` — bugs for the harness to catch, compiled into no release; below everything else
 //! - `schema` — schemas of types that write themselves; beside [`error`]
 //! - [`error`] — one error with a kind, a message and a hint; [`time`] — instants and the only clocks
 //! - [`job`] — the core: what a job is and what may happen to it; pure
+//! - [`gossip`] — which peers are there and what each says of itself, over TCP; knows nothing of jobs
 //! - [`store`] — statements by role, on SQLite and PostgreSQL; knows no policy
 //! - [`ops`] — use cases, each a value: what the CLI, the worker and an API have in common
 //! - [`hub`] — tells the tasks of a process what changed
@@ -23,6 +24,7 @@ pub mod cli;
 pub mod daemon;
 pub mod engine;
 pub mod error;
+pub mod gossip;
 pub mod http;
 pub mod hub;
 pub mod job;

@@ -8,7 +8,7 @@ const RANKS: &[&[&str]] = &[
     &["mutant"],
     &["schema"],
     &["error", "time"],
-    &["job"],
+    &["job", "gossip"],
     &["store"],
     &["ops"],
     &["hub"],
