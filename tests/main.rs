@@ -5,6 +5,7 @@
 mod cli;
 mod crash;
 mod generated;
+mod gossip;
 mod http;
 mod server;
 mod store;
