@@ -97,7 +97,7 @@ fn user() -> String {
     env("USER").unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
 }
 
-fn directories() -> Result<directories::ProjectDirs> {
+pub(super) fn directories() -> Result<directories::ProjectDirs> {
     directories::ProjectDirs::from("", "", "orx")
         .ok_or_else(|| Error::failed("no home directory is known").hint("set HOME, or name a place with --store"))
 }

@@ -6,6 +6,7 @@
 mod audit;
 mod bulk;
 mod cancel;
+mod cluster;
 mod completions;
 mod config;
 mod context;
@@ -147,6 +148,7 @@ enum Command {
     Workers(workers::Workers),
     Coordinator(coordinator::Coordinator),
     Nodes(nodes::Nodes),
+    Cluster(cluster::Cluster),
     Schedule(schedule::Schedule),
     Events(events::Events),
     Queue(policies::Queue),
@@ -181,6 +183,7 @@ impl Command {
             Command::Workers(c) => c.run(context).await,
             Command::Coordinator(c) => c.run(context).await,
             Command::Nodes(c) => c.run(context).await,
+            Command::Cluster(c) => c.run(context),
             Command::Schedule(c) => c.run(context).await,
             Command::Events(c) => c.run(context).await,
             Command::Queue(c) => c.run(context).await,

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod cancel;
+mod cluster;
 mod completion;
 mod config;
 mod copying;
