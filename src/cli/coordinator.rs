@@ -8,8 +8,9 @@ use clap::Args;
 
 use super::context::Context;
 use super::worker::{self, LogFormat, check_name, start_log};
-use crate::daemon;
+use crate::daemon::{self, Gossip};
 use crate::error::Result;
+use crate::gossip::Seeds;
 use crate::http::{Doors, Policy, Tls};
 
 /// Serve a store over HTTP, and keep its clock: take back jobs of dead workers, start what is due
@@ -53,13 +54,37 @@ pub(super) struct Coordinator {
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=4096))]
     slots: u32,
 
+    /// Gossip with other coordinators: the address to listen on
+    #[arg(long, value_name = "ADDR", requires = "cluster_key_file", help_heading = "Peers")]
+    gossip_listen: Option<SocketAddr>,
+
+    /// Where peers reach it, if that is another address
+    #[arg(long, value_name = "ADDR", requires = "gossip_listen", help_heading = "Peers")]
+    gossip_advertise: Option<SocketAddr>,
+
+    /// A peer to begin with, as HOST:PORT; several with commas
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', requires = "gossip_listen", help_heading = "Peers")]
+    peer: Vec<String>,
+
+    /// A list of peers, one a line, read again whenever peers are looked for
+    #[arg(long, value_name = "FILE", requires = "gossip_listen", help_heading = "Peers")]
+    peer_file: Option<PathBuf>,
+
+    /// The key of the cluster ('orx cluster key'); read again on SIGHUP
+    #[arg(long, value_name = "FILE", requires = "gossip_listen", help_heading = "Peers")]
+    cluster_key_file: Option<PathBuf>,
+
+    /// Which cluster: peers of another label are strangers
+    #[arg(long, value_name = "TEXT", default_value = "default", help_heading = "Peers")]
+    cluster_label: String,
+
     /// How to log
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 }
 
 impl Coordinator {
-    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+    pub(super) async fn run(mut self, context: &Context) -> Result<ExitCode> {
         start_log(context, self.log_format);
         let queue = context.queue()?.clone();
         if let Some(name) = &self.name {
@@ -71,12 +96,27 @@ impl Coordinator {
             slots => Some(worker::beside(context, &queue, slots)?),
         };
         let (worker, worker_lock) = worker.unzip();
+        let gossip = self.gossip(&name.name)?;
         let tls = self.tls_cert.zip(self.tls_key).map(|(cert, key)| Tls { cert, key });
         let doors = Doors { listen: self.listen, tls, insecure: self.insecure_no_tls };
         let policy = Policy { hosts: self.host.into_iter().collect() };
-        let config = daemon::Coordinator { name: name.name, doors, policy, worker };
+        let config = daemon::Coordinator { name: name.name, doors, policy, worker, gossip };
         daemon::run_coordinator(queue, config, context.clock.clone()).await?;
         drop((name.lock, worker_lock));
         Ok(ExitCode::SUCCESS)
+    }
+    /// How it gossips; not at all without an address for that.
+    fn gossip(&mut self, name: &str) -> Result<Option<Gossip>> {
+        let Some((listen, key_file)) = self.gossip_listen.zip(self.cluster_key_file.take()) else { return Ok(None) };
+        let state = super::context::directories()?.data_dir().join("gossip");
+        std::fs::create_dir_all(&state)?;
+        Ok(Some(Gossip {
+            listen,
+            advertise: self.gossip_advertise,
+            seeds: Seeds { peers: std::mem::take(&mut self.peer), file: self.peer_file.take() },
+            key_file,
+            label: std::mem::take(&mut self.cluster_label),
+            generation_file: state.join(format!("{name}.generation")),
+        }))
     }
 }

@@ -163,8 +163,8 @@ fn cores() -> u32 {
 pub(super) fn start_log(context: &Context, format: LogFormat) {
     let level = match (context.quiet(), context.globals.verbose) {
         (true, _) => "error",
-        (_, 0) => "orx=info,warn",
-        (_, 1) => "orx=debug,info",
+        (_, 0) => "orx=info,chitchat=error,warn",
+        (_, 1) => "orx=debug,chitchat=error,info",
         _ => "trace",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::peers::{Gossip, Gossiping};
 use super::{Upkeep, host, notify, systemd};
 use crate::error::{Error, Result};
 use crate::http::{App, Doors, Policy, Routes, Server};
@@ -36,6 +37,8 @@ pub struct Coordinator {
     pub policy: Policy,
     /// A worker beside it.
     pub worker: Option<Config>,
+    /// How it gossips with peers.
+    pub gossip: Option<Gossip>,
 }
 
 /// Runs a coordinator until a signal or `orx nodes drain` ends it.
@@ -47,13 +50,17 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
         return Err(Error::usage("a coordinator needs the store itself, not another coordinator")
             .hint("name the store's place with --store"));
     };
-    let Coordinator { name, doors, policy, worker } = config;
+    let Coordinator { name, doors, policy, worker, gossip } = config;
     let id = Uuid::now_v7();
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
     let server = Arc::new(open(doors).await?);
     let url = server.url();
+    let gossiping = match gossip {
+        Some(how) => Some(Gossiping::start(queue.clone(), &name, &url, how, Arc::clone(&clock)).await?),
+        None => None,
+    };
     let (close, closed) = watch::channel(false);
     let app = App::new(Arc::clone(engine), Arc::clone(&clock), policy, Routes::all(), closed.clone());
     let (door, router) = (Arc::clone(&server), app.router());
@@ -72,6 +79,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
             _ = int.recv() => true,
             _ = hup.recv() => {
                 server.reload();
+                gossiping.iter().for_each(Gossiping::reload);
                 false
             }
             _ = changes.changed(Some(tokio::time::Instant::now() + BEAT)) => false,
@@ -79,6 +87,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
         asked = wanted || announce(&queue, id, &name, &url).await;
     }
     info!("ending");
+    gossiping.iter().for_each(Gossiping::drain);
     let _ = stop.send(Stop::Drain); // for systemd's eyes only
     let _ = stop_worker.send(Stop::Drain); // there may be none
     if let Some(working) = working {
@@ -87,6 +96,9 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     // Last, because jobs that drain may be asked for by people and their output read.
     let _ = close.send(true); // it listens until here
     let _ = serving.await; // its own time limit ends it
+    if let Some(gossiping) = gossiping {
+        gossiping.end().await;
+    }
     upkeep.end().await;
     if let Ok(Err(e)) = tokio::time::timeout(RETIRE_LIMIT, queue.call(Retire { id })).await {
         warn!("could not say good-bye: {e}");

@@ -1,6 +1,7 @@
 //! Workers and coordinators as processes: their names, the upkeep of the store, signals, systemd.
 
 mod coordinator;
+mod peers;
 mod ticker;
 mod upkeep;
 
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 pub use self::coordinator::{Coordinator, run_coordinator};
+pub use self::peers::Gossip;
 use crate::error::{Error, Result};
 use crate::queue::Queue;
 use crate::store::Ownership;

@@ -1,6 +1,7 @@
 //! Real members over real sockets on loopback.
 
 mod cluster;
+mod coordinators;
 mod figures;
 mod hostile;
 mod strangers;
