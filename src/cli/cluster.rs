@@ -33,8 +33,8 @@ enum ClusterSubcommand {
     },
     /// Put a new key before the present one, which stays good until the next rotation
     ///
-    /// Copy the file to all coordinators and restart them one after the other; those with the new key and those with the
-    /// old one understand each other meanwhile. Rotating again drops the old key.
+    /// Copy the file to all coordinators and send each SIGHUP, one after the other; those with the new key and those with
+    /// the old one understand each other meanwhile. Rotating again drops the old key.
     #[command(after_help = "Example:\n  orx cluster rotate /etc/orx/cluster.key")]
     Rotate {
         /// The key file

@@ -1,6 +1,6 @@
 //! Membership over TCP: which peers are there, and what each says of itself. Knows nothing of jobs.
 //!
-//! Gossip is a hint, never evidence. [chitchat](chitchat) spreads the values and watches the heartbeats; this room carries
+//! Gossip is a hint, never evidence. chitchat spreads the values and watches the heartbeats; this room carries
 //! its messages over TCP, sealed with the cluster key, and keeps out whoever does not hold it.
 //!
 //! - [`Member`] — start, stop, say something of oneself, watch the others
