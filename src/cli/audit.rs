@@ -27,8 +27,8 @@ impl Audit {
             events.iter().for_each(|event| auditor.event(event));
             count += events.len();
             match events.last() {
-                Some(last) if events.len() == MAX_EVENTS => after = last.seq,
-                _ => break,
+                Some(last) => after = last.seq,
+                None => break,
             }
         }
         let breaches = auditor.finish();

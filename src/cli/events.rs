@@ -8,7 +8,7 @@ use super::OutputFormat;
 use super::context::Context;
 use super::view::line;
 use crate::error::{Error, Result};
-use crate::job::Event;
+use crate::job::{Event, EventKind};
 use crate::ops::events::{MAX_EVENTS, ReadEvents};
 use crate::store::Topics;
 
@@ -45,11 +45,10 @@ impl Events {
         let mut after = self.from.saturating_sub(1);
         loop {
             let events = queue.call(ReadEvents { after, limit: MAX_EVENTS }).await?;
-            print(&events)?;
             if let Some(last) = events.last() {
                 after = last.seq;
-            }
-            if events.len() == MAX_EVENTS {
+                let seen: Vec<Event> = events.into_iter().filter(|e| e.kind != EventKind::Hidden).collect();
+                print(&seen)?;
                 continue;
             }
             if !self.follow {

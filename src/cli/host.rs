@@ -151,5 +151,11 @@ impl Host {
 }
 
 fn offer(worker: Worker) -> Offer {
-    Offer { queues: worker.queues, labels: worker.labels, handlers: worker.handlers, no_services: false }
+    Offer {
+        queues: worker.queues,
+        labels: worker.labels,
+        handlers: worker.handlers,
+        no_services: false,
+        tenant: worker.tenant,
+    }
 }

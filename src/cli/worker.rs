@@ -98,6 +98,7 @@ impl Worker {
             labels: if labels.is_empty() { file.labels.clone().unwrap_or_default() } else { labels },
             handlers: config.handlers.keys().cloned().collect(),
             no_services: self.burst,
+            tenant: None,
         };
         config.slots = self.slots.or(file.slots).unwrap_or_else(cores).max(1);
         config.ttl = self.lease.or(file.lease).unwrap_or(Config::DEFAULT_TTL).max(Span::from_secs(1));

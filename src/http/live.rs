@@ -83,7 +83,9 @@ pub(super) struct Selection {
 
 impl Selection {
     fn wants(&self, event: &Event) -> bool {
-        self.kind.is_none_or(|kind| event.kind == kind) && self.job.is_none_or(|job| event.number == Some(job))
+        event.kind != EventKind::Hidden
+            && self.kind.is_none_or(|kind| event.kind == kind)
+            && self.job.is_none_or(|job| event.number == Some(job))
     }
 }
 
@@ -173,7 +175,7 @@ fn feed(
         loop {
             let op = ReadEvents { after, limit: BATCH };
             let Ok(events) = app.engine.call_as(Arc::clone(&identity.caller), op, Try::First).await else { return };
-            let more = events.len() == BATCH;
+            let more = !events.is_empty();
             after = events.last().map_or(after, |event| event.seq);
             for event in events.into_iter().filter(|event| selection.wants(event)) {
                 last_said = Instant::now();

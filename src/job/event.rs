@@ -84,6 +84,8 @@ kinds! {
     TokenRevoked = "token_revoked",
     /// A token was refused something.
     CallDenied = "call_denied",
+    /// Shown to a reader who may not see what lies here and before, so that it can go on; never stored.
+    Hidden = "hidden",
     /// A queue was paused or resumed, or a limit was changed.
     PolicyChanged = "policy_changed",
 }

@@ -59,9 +59,24 @@ pub struct Offer {
     pub handlers: Vec<String>,
     /// It ends when nothing is runnable, so it takes no services.
     pub no_services: bool,
+    /// The only tenant it serves; none: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 impl Offer {
+    /// Binds it to the tenant of whoever offers it, if that one is bound.
+    pub fn bind(&mut self, tenant: Option<&str>) {
+        if let Some(tenant) = tenant {
+            self.tenant = Some(tenant.to_owned());
+        }
+    }
+
+    /// Whether jobs of `tenant` can run here.
+    pub fn serves_tenant(&self, tenant: &str) -> bool {
+        self.tenant.as_deref().is_none_or(|mine| mine == tenant)
+    }
+
     /// Whether a job of `queue` with `needs` can run here.
     pub fn serves(&self, queue: &str, needs: &Needs) -> bool {
         let queue = self.queues.is_empty() || self.queues.iter().any(|q| q == queue);

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::tenancy::check_jobs;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::Fence;
@@ -37,7 +38,8 @@ impl Op for AppendOutput {
         Scopes::WORK
     }
 
-    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Appended> {
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Appended> {
+        check_jobs(caller, tx, &[self.fence.number])?;
         if tx.held(&[self.fence])?.iter().all(Option::is_none) {
             return Ok(Appended::Stale);
         }

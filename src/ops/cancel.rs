@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::transition::{By, change, load_one};
+use super::tenancy::load_mine;
+use super::transition::{By, change};
 use super::{Access, Caller, Op, Scopes, status_of};
 use crate::error::Result;
 use crate::job::state::Cancelled;
@@ -72,7 +73,7 @@ impl Op for Cancel {
 
 impl Cancel {
     fn cancel(&self, caller: &Caller, tx: &mut dyn Tx, number: Number) -> Result<CancelReply> {
-        let job = load_one(tx, number)?;
+        let job = load_mine(caller, tx, number)?;
         let by = By { actor: Some(&caller.actor), worker: None };
         let data = self.reason.as_ref().map_or(json!(null), |r| json!({ "reason": r }));
         let now = tx.now();

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::jobs::views;
-use super::transition::load_one;
+use super::tenancy::{check_jobs, load_mine};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Kind, Result};
 use crate::job::{EventKind, Job, Number};
@@ -109,7 +109,7 @@ impl Op for DiscardLetters {
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<usize> {
         for number in &self.numbers {
-            let job = load_one(tx, *number)?;
+            let job = load_mine(caller, tx, *number)?;
             if tx.unbury(&[*number])? == 0 {
                 let message = format!("job {number} has no dead letter: it is {}", job.life.state);
                 return Err(Error::new(Kind::Conflict, message).hint("'orx dlq list' shows them"));
@@ -128,7 +128,8 @@ impl Op for DiscardLetters {
         "orx dlq list".into()
     }
 
-    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<usize>> {
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<usize>> {
+        check_jobs(caller, tx, &self.numbers)?;
         for number in &self.numbers {
             let next = tx.letters(&LetterFilter::default(), Some(number + 1), 1)?;
             if next.iter().any(|letter| letter.number == *number) {

@@ -79,7 +79,8 @@ impl Op for Enqueue {
         self.jobs.first().map_or_else(|| "orx list".into(), |job| format!("orx status {}", job.id))
     }
 
-    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
+        self.jobs.iter().try_for_each(|job| check(caller, &job.spec))?;
         let mut replies = Vec::with_capacity(self.jobs.len());
         for job in &self.jobs {
             match existing(tx, job)? {
@@ -155,10 +156,10 @@ fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submis
     {
         return Ok(found);
     }
-    let mut edges = edges_of(tx, spec)?;
+    let mut edges = edges_of(caller, tx, spec)?;
     let name = name_conflict(caller, tx, spec)?;
     if spec.name.is_some() && !edges.is_empty() {
-        edges = edges_of(tx, spec)?; // to take the name may have ended some of them
+        edges = edges_of(caller, tx, spec)?; // to take the name may have ended some of them
     }
     match name {
         Name::Free => {}
@@ -184,9 +185,10 @@ fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submis
 
 fn check(caller: &Caller, spec: &JobSpec) -> Result<()> {
     spec.check()?;
-    match caller.tenant.as_deref() {
-        Some(tenant) if tenant != spec.tenant() => {
-            Err(Error::new(Kind::Denied, format!("you may not submit for tenant {}", spec.tenant())))
+    match &caller.tenant {
+        Some(tenant) if !caller.sees(spec.tenant()) => {
+            Err(Error::new(Kind::Denied, format!("you may not submit for tenant {}", spec.tenant()))
+                .hint(format!("say for which: --tenant {tenant}")))
         }
         _ => Ok(()),
     }
@@ -278,7 +280,11 @@ fn existing(tx: &mut dyn Tx, job: &Submission) -> Result<Option<Enqueued>> {
         return Ok(Some(found));
     }
     match tx.find(&Selector::Id(job.id), 1)?.pop() {
-        Some(number) => answer(tx, number).map(Some),
+        Some(number) => {
+            let found = load_one(tx, number)?;
+            // The same id of another tenant's job is not shown.
+            Ok((found.tenant == job.spec.tenant()).then(|| existing_reply(found)))
+        }
         None => Ok(None),
     }
 }
@@ -304,19 +310,15 @@ fn by_key(tx: &mut dyn Tx, spec: &JobSpec) -> Result<Option<Enqueued>> {
     }))
 }
 
-fn answer(tx: &mut dyn Tx, number: Number) -> Result<Enqueued> {
-    load_one(tx, number).map(existing_reply)
-}
-
 pub(super) fn existing_reply(job: crate::job::Record) -> Enqueued {
     Enqueued { number: job.number, id: job.id, state: job.life.state, queue: job.queue, existing: true }
 }
 
 /// The jobs to wait for, with their states.
-pub(super) fn edges_of(tx: &mut dyn Tx, spec: &JobSpec) -> Result<Vec<(Number, Until, State)>> {
+pub(super) fn edges_of(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) -> Result<Vec<(Number, Until, State)>> {
     let mut edges: Vec<(Number, Until, State)> = Vec::new();
     for after in &spec.after {
-        let numbers = resolve(tx, &after.job).map_err(|e| e.context("--after"))?;
+        let numbers = resolve(caller, tx, &after.job).map_err(|e| e.context("--after"))?;
         for job in tx.load(&numbers)? {
             wait_for(&mut edges, (job.number, after.until, job.life.state));
         }

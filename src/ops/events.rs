@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Access, Caller, Op, Scopes};
+use super::{Access, Caller, Op, Scopes, tenancy};
 use crate::error::Result;
 use crate::job::Event;
 use crate::store::Tx;
 
-/// Reads events after a place in the trail, oldest first.
+/// Reads events after a place in the trail, oldest first; nothing only at its end.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ReadEvents {
     /// The last one seen.
@@ -29,7 +29,7 @@ impl Op for ReadEvents {
         Scopes::READ
     }
 
-    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
-        tx.events(self.after, self.limit.clamp(1, MAX_EVENTS))
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        tenancy::events(caller, tx, self.after, self.limit.clamp(1, MAX_EVENTS))
     }
 }

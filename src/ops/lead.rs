@@ -37,6 +37,7 @@ impl Op for Lead {
     type Reply = Option<i64>;
     const NAME: &'static str = "lead";
     const ACCESS: Access = Access::Write;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN
@@ -80,6 +81,7 @@ impl Op for MayLead {
     type Reply = bool;
     const NAME: &'static str = "may_lead";
     const ACCESS: Access = Access::Read;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN
@@ -101,6 +103,7 @@ impl Op for Resign {
     type Reply = ();
     const NAME: &'static str = "resign";
     const ACCESS: Access = Access::Write;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN

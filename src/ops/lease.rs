@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::tenancy::check_worker;
 use super::transition::{By, Next, change, change_all};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
@@ -93,7 +94,8 @@ impl Op for Lease {
         Scopes::WORK
     }
 
-    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<LeaseReply> {
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<LeaseReply> {
+        check_worker(caller, tx, self.worker)?;
         promote(tx)?;
         expire(tx)?;
         let mut jobs = Vec::new();
@@ -101,7 +103,7 @@ impl Op for Lease {
             let slots = self.slots.min(MAX_LEASE).saturating_sub(jobs.len() as u32);
             let (mut hoped, before) = (0, jobs.len());
             let candidates = self.candidates(tx, slots)?;
-            for (lane, count) in self.choose(tx, slots, candidates.as_deref())? {
+            for (lane, count) in self.choose(caller, tx, slots, candidates.as_deref())? {
                 hoped += count as usize;
                 let numbers = match &candidates {
                     Some(some) => {
@@ -122,7 +124,8 @@ impl Op for Lease {
         Ok(LeaseReply { jobs, next_timer: next_timer(tx)? })
     }
 
-    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<LeaseReply>> {
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<LeaseReply>> {
+        check_worker(caller, tx, self.worker)?;
         // All that the worker holds; it knows which of them it runs already.
         let fences: Vec<Fence> = tx.leases_of(self.worker)?.into_iter().map(|lease| lease.fence).collect();
         let numbers: Vec<Number> = fences.iter().map(|fence| fence.number).collect();
@@ -164,7 +167,13 @@ impl Lease {
     }
 
     /// The lanes to take from, and how many jobs of each.
-    fn choose(&self, tx: &mut dyn Tx, slots: u32, only: Option<&[(Number, LaneId)]>) -> Result<Vec<(Lane, u32)>> {
+    fn choose(
+        &self,
+        caller: &Caller,
+        tx: &mut dyn Tx,
+        slots: u32,
+        only: Option<&[(Number, LaneId)]>,
+    ) -> Result<Vec<(Lane, u32)>> {
         if only.is_some_and(<[_]>::is_empty) {
             return Ok(Vec::new());
         }
@@ -174,7 +183,8 @@ impl Lease {
             let page = tx.lanes(skip, LANES, slots)?;
             skip += LANES;
             let last = page.len() < LANES;
-            fitting.extend(page.into_iter().filter(|lane| match only {
+            let mine = |lane: &Lane| caller.sees(&lane.tenant) && self.offer.serves_tenant(&lane.tenant);
+            fitting.extend(page.into_iter().filter(mine).filter(|lane| match only {
                 Some(only) => only.iter().any(|(_, id)| *id == lane.id),
                 None => self.offer.serves(&lane.queue, &lane.needs),
             }));

@@ -29,6 +29,7 @@ pub mod select;
 pub mod settle;
 pub mod status;
 pub mod sweep;
+mod tenancy;
 pub mod tokens;
 mod transition;
 pub mod turn;
@@ -82,6 +83,8 @@ pub trait Op: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static 
     const NAME: &'static str;
     /// Which transaction it needs.
     const ACCESS: Access;
+    /// It is about what all tenants share, so no caller that is bound to one may.
+    const SHARED: bool = false;
 
     /// What the caller's token must hold; may depend on the body.
     fn scopes(&self) -> Scopes;
@@ -111,6 +114,7 @@ pub trait Op: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static 
 /// # Errors
 /// What the Op says.
 pub fn perform<O: Op>(op: &O, caller: &Caller, tx: &mut dyn Tx) -> Result<O::Reply> {
+    tenancy::check_shared::<O>(caller)?;
     let reply = op.run(caller, tx)?;
     runs::follow(tx)?;
     Ok(reply)
@@ -121,6 +125,7 @@ pub fn perform<O: Op>(op: &O, caller: &Caller, tx: &mut dyn Tx) -> Result<O::Rep
 /// # Errors
 /// What the Op says.
 pub fn look_up<O: Op>(op: &O, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<O::Reply>> {
+    tenancy::check_shared::<O>(caller)?;
     let reply = op.reread(caller, tx)?;
     runs::follow(tx)?;
     Ok(reply)

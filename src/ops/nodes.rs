@@ -23,6 +23,7 @@ impl Op for Announce {
     type Reply = bool;
     const NAME: &'static str = "announce";
     const ACCESS: Access = Access::Write;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN
@@ -48,6 +49,7 @@ impl Op for Retire {
     type Reply = ();
     const NAME: &'static str = "retire";
     const ACCESS: Access = Access::Write;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN
@@ -154,6 +156,7 @@ impl Op for DrainNode {
     type Reply = String;
     const NAME: &'static str = "drain_node";
     const ACCESS: Access = Access::Write;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN

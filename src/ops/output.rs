@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::transition::load_one;
+use super::tenancy::load_mine;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Result};
 use crate::job::output::Chunk;
@@ -46,8 +46,8 @@ impl Op for ReadOutput {
         Scopes::READ
     }
 
-    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
-        let job = load_one(tx, self.number)?;
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        let job = load_mine(caller, tx, self.number)?;
         let current = job.life.attempt;
         let attempt = self.attempt.unwrap_or(current);
         if attempt > current || (attempt == 0 && self.attempt.is_some()) {

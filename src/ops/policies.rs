@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Access, Caller, Op, Scopes};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::job::EventKind;
 use crate::store::{Limits, NamedLimit, NewEvent, QueueTotals, Tenant, Topics, Tx};
 
@@ -22,6 +22,7 @@ impl Op for PauseQueue {
     type Reply = ();
     const NAME: &'static str = "pause_queue";
     const ACCESS: Access = Access::Write;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::OPERATE
@@ -75,13 +76,14 @@ impl Op for SetQueue {
     type Reply = ();
     const NAME: &'static str = "set_queue";
     const ACCESS: Access = Access::Write;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
-        let known = tx.totals()?.into_iter().find(|q| q.name == self.queue);
+        let known = tx.totals(None)?.into_iter().find(|q| q.name == self.queue);
         let mut limits = known.map(|q| q.limits).unwrap_or_default();
         self.change.apply(&mut limits);
         tx.limit_queue(&self.queue, &limits)?;
@@ -110,6 +112,7 @@ impl Op for SetTenant {
     type Reply = ();
     const NAME: &'static str = "set_tenant";
     const ACCESS: Access = Access::Write;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN
@@ -156,6 +159,9 @@ impl Op for SetLimit {
         if self.max_running == 0 {
             return Err(Error::usage("a named limit is at least 1").hint("to stop jobs, pause their queue"));
         }
+        if !caller.sees(&self.tenant) {
+            return Err(Error::new(Kind::Denied, format!("you may not limit tenant {}", self.tenant)));
+        }
         tx.set_limit(&self.tenant, &self.key, self.max_running)?;
         let data = json!({ "tenant": self.tenant, "limit": self.key, "max_running": self.max_running });
         changed(tx, caller, data)
@@ -200,7 +206,11 @@ impl Op for ListPolicies {
         Scopes::READ
     }
 
-    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Policies> {
-        Ok(Policies { queues: tx.totals()?, tenants: tx.tenants()?, limits: tx.named_limits()? })
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Policies> {
+        let queues = tx.totals(caller.tenant.as_deref())?;
+        let (mut tenants, mut limits) = (tx.tenants()?, tx.named_limits()?);
+        tenants.retain(|tenant| caller.sees(&tenant.name));
+        limits.retain(|limit| caller.sees(&limit.tenant));
+        Ok(Policies { queues, tenants, limits })
     }
 }

@@ -27,6 +27,7 @@ impl Op for Prunable {
     type Reply = Vec<Number>;
     const NAME: &'static str = "prunable";
     const ACCESS: Access = Access::Read;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN
@@ -48,6 +49,7 @@ impl Op for DropOutput {
     type Reply = ();
     const NAME: &'static str = "drop_output";
     const ACCESS: Access = Access::Output;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN
@@ -77,6 +79,7 @@ impl Op for Prune {
     type Reply = usize;
     const NAME: &'static str = "prune";
     const ACCESS: Access = Access::Write;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN

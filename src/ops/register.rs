@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::settle::lose;
+use super::tenancy::check_worker;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::{EventKind, Number, WorkerId};
@@ -40,18 +41,24 @@ impl Op for Register {
         Scopes::WORK
     }
 
-    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Registered> {
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Registered> {
+        check_worker(caller, tx, self.worker.id)?;
+        let mut worker = self.worker.clone();
+        worker.offer.bind(caller.tenant.as_deref());
         let mut taken_back = Vec::new();
         if self.succeeds {
             let same = |w: &crate::store::Worker| {
-                w.name == self.worker.name && w.host == self.worker.host && w.id != self.worker.id
+                w.name == worker.name
+                    && w.host == worker.host
+                    && w.id != worker.id
+                    && (caller.tenant.is_none() || w.tenant == caller.tenant)
             };
             for dead in tx.workers()?.into_iter().filter(same) {
                 taken_back.extend(take_back(tx, dead.id, "its worker died and was started again", self.jitter)?);
                 remove(tx, dead.id, &dead.name, EventKind::WorkerLost)?;
             }
         }
-        tx.register(&self.worker, self.ttl)?;
+        tx.register(&worker, self.ttl)?;
         tx.append(&[NewEvent {
             worker: Some(&self.worker.name),
             data: json!({ "host": self.worker.host, "pid": self.worker.pid, "slots": self.worker.slots }),
@@ -60,7 +67,8 @@ impl Op for Register {
         Ok(Registered { taken_back })
     }
 
-    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Registered>> {
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Registered>> {
+        check_worker(caller, tx, self.worker.id)?;
         let here = tx.workers()?.iter().any(|w| w.id == self.worker.id);
         Ok(here.then_some(Registered { taken_back: Vec::new() }))
     }
@@ -97,7 +105,8 @@ impl Op for Deregister {
         Scopes::WORK
     }
 
-    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
+        check_worker(caller, tx, self.worker)?;
         remove(tx, self.worker, &self.name, EventKind::WorkerStopped)?;
         tx.wake(Topics::WORK | Topics::CONTROL); // what it would have taken is for others now
         Ok(())
@@ -107,7 +116,8 @@ impl Op for Deregister {
         "orx workers".into()
     }
 
-    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {
+        check_worker(caller, tx, self.worker)?;
         let here = tx.workers()?.iter().any(|w| w.id == self.worker);
         Ok((!here).then_some(()))
     }

@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::settle::{Started, record_start, reject_stale};
+use super::tenancy::{check_jobs, check_worker};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
-use crate::job::{Fence, WorkerId};
+use crate::job::{Fence, Number, WorkerId};
 use crate::mutant::{Mutant, planted};
 use crate::store::{CancelRequest, Topics, Tx, WorkerState};
 use crate::time::Span;
@@ -60,7 +61,10 @@ impl Op for Renew {
         Scopes::WORK
     }
 
-    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<RenewReply> {
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<RenewReply> {
+        check_worker(caller, tx, self.worker)?;
+        let fences: Vec<Number> = self.fences.iter().map(|fence| fence.number).collect();
+        check_jobs(caller, tx, &fences)?;
         let mut worker = tx.heartbeat(self.worker, self.ttl)?;
         if self.draining && worker == Some(WorkerState::Active) {
             tx.ask_drain(self.worker)?;

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::transition::{By, Gate, admit, change, gate, load_one, meets};
+use super::tenancy::{check_jobs, load_mine};
+use super::transition::{By, Gate, admit, change, gate, meets};
 use super::{Access, Caller, Op, Scopes, status_of};
 use crate::error::{Error, Kind, Result};
 use crate::job::{EventKind, Number, Record, State};
@@ -47,7 +48,7 @@ impl Op for Retry {
         let mut replies = Vec::new();
         tx.hold_runs(&self.numbers)?;
         for number in &self.numbers {
-            let job = load_one(tx, *number)?;
+            let job = load_mine(caller, tx, *number)?;
             let waiting = waiting(tx, &job)?;
             let life = job.life.clone().retry(waiting, tx.now()).map_err(|refused| {
                 let hint = match refused.state {
@@ -73,7 +74,8 @@ impl Op for Retry {
         status_of(&self.numbers)
     }
 
-    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
+        check_jobs(caller, tx, &self.numbers)?;
         let jobs = tx.load(&self.numbers)?;
         if jobs.len() < self.numbers.len() || jobs.iter().any(|job| job.life.state.is_terminal()) {
             // Retried and ended again, or not retried: both look like this.

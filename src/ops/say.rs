@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::settle::reject_stale;
+use super::tenancy::check_jobs;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Result};
 use crate::job::Fence;
@@ -42,7 +43,8 @@ impl Op for Say {
         Scopes::WORK
     }
 
-    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Heard> {
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Heard> {
+        check_jobs(caller, tx, &[self.fence.number])?;
         if tx.held(&[self.fence])?.iter().all(Option::is_none) {
             reject_stale(tx, self.fence, Self::NAME)?;
             return Ok(Heard::Stale);

@@ -45,28 +45,28 @@ impl Op for Select {
         let mut numbers = Vec::new();
         let mut seen = std::collections::HashSet::new();
         for selector in &self.selectors {
-            let found = resolve(tx, selector)?;
+            let found = resolve(caller, tx, selector)?;
             numbers.extend(found.into_iter().filter(|n| seen.insert(*n)));
         }
         if let Some(filter) = &self.all {
-            let found = tx.list(filter, None, MAX_SELECTED + 1)?;
+            let mut filter = filter.clone();
+            if caller.tenant.is_some() {
+                filter.tenant.clone_from(&caller.tenant);
+            }
+            let found = tx.list(&filter, None, MAX_SELECTED + 1)?;
             numbers.extend(found.into_iter().filter(|n| seen.insert(*n)));
         }
         if numbers.len() > MAX_SELECTED {
             return Err(Error::usage(format!("more than {MAX_SELECTED} jobs at once")).hint("name fewer"));
         }
-        let mine = |tenant: &str| caller.tenant.as_deref().is_none_or(|t| t == tenant);
-        let jobs = tx.load(&numbers)?.into_iter();
-        Ok(jobs
-            .filter(|job| mine(&job.tenant))
-            .map(|job| Selected { number: job.number, id: job.id, state: job.life.state })
-            .collect())
+        let jobs = tx.load(&numbers)?.into_iter().filter(|job| caller.sees(&job.tenant));
+        Ok(jobs.map(|job| Selected { number: job.number, id: job.id, state: job.life.state }).collect())
     }
 }
 
 /// The jobs that one word names: at least one, or an error; a prefix names exactly one.
-pub(super) fn resolve(tx: &mut dyn Tx, selector: &Selector) -> Result<Vec<Number>> {
-    let found = tx.find(selector, MAX_SELECTED + 1)?;
+pub(super) fn resolve(caller: &Caller, tx: &mut dyn Tx, selector: &Selector) -> Result<Vec<Number>> {
+    let found = find(caller, tx, selector)?;
     if found.is_empty() {
         return Err(match selector {
             Selector::Last => Error::not_found("there is no job yet").hint("'orx enqueue -- CMD' stores one"),
@@ -82,4 +82,17 @@ pub(super) fn resolve(tx: &mut dyn Tx, selector: &Selector) -> Result<Vec<Number
         )));
     }
     Ok(found)
+}
+
+/// The jobs that one word names and that exist for the caller.
+fn find(caller: &Caller, tx: &mut dyn Tx, selector: &Selector) -> Result<Vec<Number>> {
+    if caller.tenant.is_none() {
+        return tx.find(selector, MAX_SELECTED + 1);
+    }
+    if *selector == Selector::Last {
+        let mine = Filter { tenant: caller.tenant.clone(), ..Filter::default() };
+        return tx.list(&mine, None, 1);
+    }
+    let found = tx.find(selector, MAX_SELECTED + 1)?;
+    Ok(tx.load(&found)?.into_iter().filter(|job| caller.sees(&job.tenant)).map(|job| job.number).collect())
 }

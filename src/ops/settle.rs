@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::tenancy::check_jobs;
 use super::transition::{By, load_one, record, resolve_dependants};
 use super::{Access, Caller, Op, Scopes, runs};
 use crate::error::Result;
@@ -72,17 +73,18 @@ impl Op for Settle {
         Scopes::WORK
     }
 
-    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
-        Self::reports(tx, &self.reports)
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        Self::reports(caller, tx, &self.reports)
     }
 
-    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
-        Self::reread_reports(tx, &self.reports)
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
+        Self::reread_reports(caller, tx, &self.reports)
     }
 }
 
 impl Settle {
-    pub(super) fn reports(tx: &mut dyn Tx, reports: &[Report]) -> Result<Vec<Settled>> {
+    pub(super) fn reports(caller: &Caller, tx: &mut dyn Tx, reports: &[Report]) -> Result<Vec<Settled>> {
+        check_jobs(caller, tx, &numbers(reports))?;
         // All are read at once: then many reports cost a database on the network little more than one.
         let fence = |report: &Report| match planted(Mutant::NoFence) {
             true => unfenced(tx, report.fence),
@@ -108,7 +110,8 @@ impl Settle {
         Ok(settled)
     }
 
-    pub(super) fn reread_reports(tx: &mut dyn Tx, reports: &[Report]) -> Result<Option<Vec<Settled>>> {
+    pub(super) fn reread_reports(caller: &Caller, tx: &mut dyn Tx, reports: &[Report]) -> Result<Option<Vec<Settled>>> {
+        check_jobs(caller, tx, &numbers(reports))?;
         // Stored for all or for none: the first attempt's row tells.
         let Some(report) = reports.first() else { return Ok(Some(Vec::new())) };
         let attempts = tx.attempts(report.fence.number)?;
@@ -119,6 +122,10 @@ impl Settle {
         let state = |r: &Report| load_one(tx, r.fence.number).map(|job| Settled::Accepted(job.life.state));
         reports.iter().map(state).collect::<Result<_>>().map(Some)
     }
+}
+
+fn numbers(reports: &[Report]) -> Vec<Number> {
+    reports.iter().map(|report| report.fence.number).collect()
 }
 
 fn settle(

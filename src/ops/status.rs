@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Access, Caller, Op, Scopes};
+use super::{Access, Caller, Op, Scopes, tenancy};
 use crate::error::Result;
 use crate::store::{Leader, QueueTotals, Tx, Worker};
 
@@ -31,7 +31,8 @@ impl Op for Status {
         Scopes::READ
     }
 
-    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
-        Ok(StatusReply { queues: tx.totals()?, workers: tx.workers()?, leader: tx.leader()? })
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        let queues = tx.totals(caller.tenant.as_deref())?;
+        Ok(StatusReply { queues, workers: tenancy::workers(caller, tx)?, leader: tx.leader()? })
     }
 }

@@ -78,6 +78,7 @@ impl Op for SweepDue {
     type Reply = Due;
     const NAME: &'static str = "sweep_due";
     const ACCESS: Access = Access::Read;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN
@@ -102,6 +103,7 @@ impl Op for Sweep {
     type Reply = Swept;
     const NAME: &'static str = "sweep";
     const ACCESS: Access = Access::Write;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN

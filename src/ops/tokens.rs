@@ -258,6 +258,7 @@ impl Op for Authenticate {
     type Reply = Option<TokenView>;
     const NAME: &'static str = "authenticate";
     const ACCESS: Access = Access::Read;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN

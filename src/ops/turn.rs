@@ -37,13 +37,13 @@ impl Op for Turn {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<TurnReply> {
-        let settled = Settle::reports(tx, &self.reports)?;
+        let settled = Settle::reports(caller, tx, &self.reports)?;
         let leased = self.lease.as_ref().map(|lease| lease.run(caller, tx)).transpose()?;
         Ok(TurnReply { settled, leased })
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<TurnReply>> {
-        let Some(settled) = Settle::reread_reports(tx, &self.reports)? else { return Ok(None) };
+        let Some(settled) = Settle::reread_reports(caller, tx, &self.reports)? else { return Ok(None) };
         let leased = match &self.lease {
             Some(lease) => lease.reread(caller, tx)?,
             None => None,

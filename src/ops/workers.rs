@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Access, Caller, Op, Scopes};
+use super::{Access, Caller, Op, Scopes, tenancy};
 use crate::error::{Error, Result};
 use crate::job::EventKind;
 use crate::store::{NewEvent, Topics, Tx, Worker};
@@ -21,8 +21,8 @@ impl Op for ListWorkers {
         Scopes::READ
     }
 
-    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
-        tx.workers()
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        tenancy::workers(caller, tx)
     }
 }
 
@@ -43,7 +43,9 @@ impl Op for DrainWorker {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
-        let named = |w: &Worker| w.name == self.worker || w.id.to_string() == self.worker;
+        // One that serves other tenants too is not for one of them to stop.
+        let mine = |w: &Worker| caller.tenant.is_none() || w.tenant == caller.tenant;
+        let named = |w: &Worker| mine(w) && (w.name == self.worker || w.id.to_string() == self.worker);
         let found: Vec<Worker> = tx.workers()?.into_iter().filter(named).collect();
         if found.is_empty() {
             return Err(Error::not_found(format!("no worker {}", self.worker)).hint("'orx workers' shows them"));

@@ -68,8 +68,8 @@ pub trait Lanes {
     fn limit_key(&mut self, tenant: &str, key: &str, max: u32) -> Result<u32>;
     /// The limits on queued jobs that `lane` is under.
     fn quotas(&mut self, lane: LaneId) -> Result<Vec<Quota>>;
-    /// What each queue holds.
-    fn totals(&mut self) -> Result<Vec<QueueTotals>>;
+    /// What each queue holds; of one tenant: what it has in each queue that it uses.
+    fn totals(&mut self, tenant: Option<&str>) -> Result<Vec<QueueTotals>>;
     /// One bounded round of adding up what others left to be counted.
     fn tidy(&mut self) -> Result<()>;
 }

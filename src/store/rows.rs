@@ -309,6 +309,9 @@ pub struct Worker {
     pub heartbeat_at: Timestamp,
     #[serde(default)]
     pub solo: bool,
+    /// The only tenant it serves; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 /// How a worker is.

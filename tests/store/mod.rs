@@ -15,3 +15,4 @@ pub mod schedules;
 mod settling;
 mod sqlite;
 mod support;
+mod tenants;

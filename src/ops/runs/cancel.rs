@@ -47,7 +47,7 @@ impl Op for CancelRun {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<RunCancelled> {
-        let run = find(tx, &self.run)?;
+        let run = find(caller, tx, &self.run)?;
         cancel_run(tx, caller, run, self.reason.as_deref(), &self.how)
     }
 

@@ -43,10 +43,10 @@ impl Op for ReplayRun {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Started> {
-        if let Some(found) = start::existing(tx, self.id)? {
+        if let Some(found) = start::existing(caller, tx, self.id)? {
             return Ok(found);
         }
-        let old = find(tx, &self.run)?;
+        let old = find(caller, tx, &self.run)?;
         if !old.life.state.is_terminal() {
             return Err(Error::conflict(format!("run {} has not ended", old.id))
                 .hint(format!("wait for it, or: orx workflow cancel {}", old.id)));
@@ -72,8 +72,8 @@ impl Op for ReplayRun {
         format!("orx workflow show {}", self.id)
     }
 
-    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Started>> {
-        Ok(start::existing(tx, self.id)?.map(|found| Started { existing: false, ..found }))
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Started>> {
+        Ok(start::existing(caller, tx, self.id)?.map(|found| Started { existing: false, ..found }))
     }
 }
 

@@ -98,15 +98,15 @@ pub struct Started {
 /// # Errors
 /// `Usage` for a workflow that makes no sense, `Limit` where its jobs find no room.
 pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, lanes: &mut LaneCache, new: NewRun) -> Result<Started> {
-    if let Some(found) = existing(tx, new.id)? {
+    if let Some(found) = existing(caller, tx, new.id)? {
         return Ok(found);
     }
     let workflow = workflow::read(new.workflow)?;
-    if caller.tenant.as_ref().is_some_and(|t| *t != workflow.tenant) {
+    if !caller.sees(&workflow.tenant) {
         return Err(Error::new(Kind::Denied, format!("you may not submit for tenant {}", workflow.tenant)));
     }
     let before = new.behind.map(|id| tx.run(id)).transpose()?.flatten();
-    let before = before.filter(|run| !run.life.state.is_terminal()).map(|run| run.seq);
+    let before = before.filter(|run| caller.sees(&run.tenant) && !run.life.state.is_terminal()).map(|run| run.seq);
     let limit = run_limit(tx, &workflow)?;
     let mut plan = workflow.plan(new.replay.as_ref().map(|r| &r.only));
     for job in &mut plan {
@@ -118,7 +118,7 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, lanes: &mut LaneCa
     let maker = Maker { new: &new, plan: &plan, held: before.is_some(), now: tx.now() };
     maker.limits(tx)?;
     let lanes = lanes.admit_all(tx, plan.iter().map(|job| &job.spec))?;
-    let foreign = maker.foreign(tx)?;
+    let foreign = maker.foreign(caller, tx)?;
     let lives = maker.lives(&foreign)?;
     let numbers = maker.insert(tx, &lanes, &lives)?;
     let edges = maker.edges(&numbers, &foreign);
@@ -172,8 +172,11 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, lanes: &mut LaneCa
 }
 
 /// The run of this id, if there is one.
-pub(in crate::ops) fn existing(tx: &mut dyn Tx, id: RunId) -> Result<Option<Started>> {
+pub(in crate::ops) fn existing(caller: &Caller, tx: &mut dyn Tx, id: RunId) -> Result<Option<Started>> {
     let Some(run) = tx.run(id)? else { return Ok(None) };
+    if !caller.sees(&run.tenant) {
+        return Err(Error::conflict(format!("the id {id} is taken")));
+    }
     let jobs = tx.tasks(run.seq, false)?.len();
     Ok(Some(Started { id, name: run.name, state: run.life.state, jobs, existing: true }))
 }
@@ -235,7 +238,7 @@ impl Maker<'_> {
     }
 
     /// The edges of each job to jobs outside.
-    fn foreign(&self, tx: &mut dyn Tx) -> Result<Vec<Vec<Foreign>>> {
+    fn foreign(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Vec<Vec<Foreign>>> {
         let mut all = Vec::with_capacity(self.plan.len());
         let done = self.new.replay.as_ref().map(|r| &r.done);
         let mut before = Vec::new();
@@ -244,8 +247,11 @@ impl Maker<'_> {
         }
         for job in self.plan {
             let of_task = |e: Error| e.context(format_args!("task {}", job.task));
-            let mut edges =
-                if job.spec.after.is_empty() { Vec::new() } else { edges_of(tx, &job.spec).map_err(of_task)? };
+            let mut edges = if job.spec.after.is_empty() {
+                Vec::new()
+            } else {
+                edges_of(caller, tx, &job.spec).map_err(of_task)?
+            };
             for (task, until) in &job.inherited {
                 match done.and_then(|done| done.get(task)) {
                     Some(number) => edges.push((*number, *until, State::Done)),

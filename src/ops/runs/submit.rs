@@ -50,8 +50,8 @@ impl Op for SubmitRun {
         format!("orx workflow show {}", self.id)
     }
 
-    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Started>> {
-        Ok(start::existing(tx, self.id)?.map(|found| Started { existing: false, ..found }))
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Started>> {
+        Ok(start::existing(caller, tx, self.id)?.map(|found| Started { existing: false, ..found }))
     }
 }
 

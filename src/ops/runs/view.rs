@@ -91,10 +91,7 @@ impl Op for GetRun {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<RunView> {
-        let run = find(tx, &self.run)?;
-        if caller.tenant.as_ref().is_some_and(|t| *t != run.tenant) {
-            return Err(crate::error::Error::not_found(format!("no run {}", self.run)));
-        }
+        let run = find(caller, tx, &self.run)?;
         look(tx, &run, self.options)
     }
 }

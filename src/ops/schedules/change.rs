@@ -42,6 +42,7 @@ impl Op for AddSchedule {
         check_tenant(caller, tenant)?;
         Schedule::check_name(&self.name)?;
         if let Some(same) = tx.schedule(self.id)? {
+            check_tenant(caller, &same.tenant)?;
             return ScheduleView::new(&same);
         }
         if let Some(other) = tx.schedule_named(tenant, &self.name)?
@@ -83,8 +84,8 @@ impl Op for AddSchedule {
         format!("orx schedule show {}", self.id)
     }
 
-    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<ScheduleView>> {
-        tx.schedule(self.id)?.as_ref().map(ScheduleView::new).transpose()
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<ScheduleView>> {
+        tx.schedule(self.id)?.filter(|same| caller.sees(&same.tenant)).as_ref().map(ScheduleView::new).transpose()
     }
 }
 

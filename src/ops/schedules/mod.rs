@@ -38,7 +38,7 @@ impl Named {
             Ok(id) => tx.schedule(ScheduleId(id))?,
             Err(_) => tx.schedule_named(tenant, &self.name)?,
         };
-        let mine = |s: &Schedule| caller.tenant.as_ref().is_none_or(|t| *t == s.tenant);
+        let mine = |s: &Schedule| caller.sees(&s.tenant);
         found.filter(mine).ok_or_else(|| {
             let of = if tenant == "default" { String::new() } else { format!(" of tenant {tenant}") };
             Error::not_found(format!("no schedule {}{of}", self.name)).hint("'orx schedule list' shows what there is")
@@ -66,7 +66,7 @@ fn scopes_of(target: &Target) -> Scopes {
 }
 
 fn check_tenant(caller: &Caller, tenant: &str) -> Result<()> {
-    match caller.tenant.as_deref().is_some_and(|t| t != tenant) {
+    match !caller.sees(tenant) {
         true => Err(Error::new(Kind::Denied, format!("you may not schedule for tenant {tenant}"))),
         false => Ok(()),
     }

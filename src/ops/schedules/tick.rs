@@ -58,6 +58,7 @@ impl Op for Tick {
     type Reply = Ticked;
     const NAME: &'static str = "tick";
     const ACCESS: Access = Access::Write;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN
@@ -112,6 +113,7 @@ impl Op for NextTick {
     type Reply = Option<Span>;
     const NAME: &'static str = "next_tick";
     const ACCESS: Access = Access::Read;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN

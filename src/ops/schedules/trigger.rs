@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::super::admission::LaneCache;
 use super::super::enqueue::Enqueued;
 use super::super::runs::{self, Started};
-use super::super::transition::load_one;
+use super::super::tenancy::load_mine;
 use super::super::{Access, Caller, Op, Scopes};
 use super::Named;
 use super::fire::Firing;
@@ -47,7 +47,7 @@ impl Op for Trigger {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Triggered> {
-        if let Some(before) = self.found(tx, true)? {
+        if let Some(before) = self.found(caller, tx, true)? {
             return Ok(before);
         }
         let schedule = self.schedule.live(caller, tx)?;
@@ -66,8 +66,8 @@ impl Op for Trigger {
                 .hint("some have to end first"));
         };
         match place.make(tx, actor)? {
-            Made::Job(number) => answer(tx, number, false).map(Triggered::Job),
-            Made::Run(run) => started(tx, run, false)?.ok_or_else(|| Error::failed("no run was made")),
+            Made::Job(number) => answer(caller, tx, number, false).map(Triggered::Job),
+            Made::Run(run) => started(caller, tx, run, false)?.ok_or_else(|| Error::failed("no run was made")),
         }
     }
 
@@ -75,27 +75,27 @@ impl Op for Trigger {
         format!("orx status {}", JobId::of_task(self.run, Target::MAIN))
     }
 
-    fn reread(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Triggered>> {
-        self.found(tx, false)
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Triggered>> {
+        self.found(caller, tx, false)
     }
 }
 
 impl Trigger {
     /// What this very call made before.
-    fn found(&self, tx: &mut dyn Tx, existing: bool) -> Result<Option<Triggered>> {
-        if let Some(run) = started(tx, self.run, existing)? {
+    fn found(&self, caller: &Caller, tx: &mut dyn Tx, existing: bool) -> Result<Option<Triggered>> {
+        if let Some(run) = started(caller, tx, self.run, existing)? {
             return Ok(Some(run));
         }
         let number = tx.find(&Selector::Id(JobId::of_task(self.run, Target::MAIN)), 1)?.pop();
-        number.map(|number| answer(tx, number, existing).map(Triggered::Job)).transpose()
+        number.map(|number| answer(caller, tx, number, existing).map(Triggered::Job)).transpose()
     }
 }
 
-fn started(tx: &mut dyn Tx, run: RunId, existing: bool) -> Result<Option<Triggered>> {
-    Ok(runs::existing(tx, run)?.map(|found| Triggered::Run(Started { existing, ..found })))
+fn started(caller: &Caller, tx: &mut dyn Tx, run: RunId, existing: bool) -> Result<Option<Triggered>> {
+    Ok(runs::existing(caller, tx, run)?.map(|found| Triggered::Run(Started { existing, ..found })))
 }
 
-fn answer(tx: &mut dyn Tx, number: Number, existing: bool) -> Result<Enqueued> {
-    let job = load_one(tx, number)?;
+fn answer(caller: &Caller, tx: &mut dyn Tx, number: Number, existing: bool) -> Result<Enqueued> {
+    let job = load_mine(caller, tx, number)?;
     Ok(Enqueued { number, id: job.id, state: job.life.state, queue: job.queue, existing })
 }

@@ -50,7 +50,7 @@ impl Fleet for PgTx<'_> {
         let rows = self.rows(sql!("workers_list"), values![self.now().0])?;
         rows.iter()
             .map(|row| {
-                let Offer { queues, labels, handlers, .. } = json(&get::<String>(row, 5)?)?;
+                let Offer { queues, labels, handlers, tenant, .. } = json(&get::<String>(row, 5)?)?;
                 Ok(Worker {
                     id: WorkerId(get(row, 0)?),
                     name: get(row, 1)?,
@@ -69,6 +69,7 @@ impl Fleet for PgTx<'_> {
                     started_at: Timestamp(get(row, 9)?),
                     heartbeat_at: Timestamp(get(row, 10)?),
                     solo: get(row, 8)?,
+                    tenant,
                 })
             })
             .collect()

@@ -134,11 +134,13 @@ impl Lanes for PgTx<'_> {
         Ok(quotas)
     }
 
-    fn totals(&mut self) -> Result<Vec<QueueTotals>> {
+    fn totals(&mut self, tenant: Option<&str>) -> Result<Vec<QueueTotals>> {
         self.flush()?;
-        let mut queues = self.rows(sql!("queues_totals"), values![])?.iter().map(totals).collect::<Result<Vec<_>>>()?;
+        let tenant = || tenant.map(str::to_owned);
+        let mut queues =
+            self.rows(sql!("queues_totals"), values![tenant()])?.iter().map(totals).collect::<Result<Vec<_>>>()?;
         for queue in queues.iter_mut().filter(|q| q.counts[&State::Pending] > 0) {
-            let oldest = self.rows(sql!("queues_oldest"), values![queue.name.clone()])?;
+            let oldest = self.rows(sql!("queues_oldest"), values![queue.name.clone(), tenant()])?;
             queue.oldest_pending_at = oldest.first().map(|row| time(row, 0)).transpose()?.flatten();
         }
         Ok(queues)

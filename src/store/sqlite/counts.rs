@@ -21,31 +21,22 @@ impl SqliteTx<'_> {
     }
 
     fn apply(&mut self, lane: LaneId, delta: Delta) -> Result<()> {
-        let (pending, running) = (delta.of(State::Pending), delta.of(State::Running));
-        if pending != 0 || running != 0 {
-            self.execute(sql!("lanes_count"), params![lane, pending, running])?;
-        }
+        let d = |state| delta.of(state);
+        let [blocked, scheduled, pending, running, done, failed, cancelled, skipped] = State::ALL.map(d);
+        self.execute(
+            sql!("lanes_count"),
+            params![lane, blocked, scheduled, pending, running, done, failed, cancelled, skipped],
+        )?;
         let names = self.first(sql!("lanes_names"), [lane], |r| {
             Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?))
         })?;
         let Some((queue, tenant, key)) = names else {
             return Ok(()); // a lane is never removed while it has jobs
         };
-        let d = |state| delta.of(state);
+        let pruned = delta.pruned();
         self.execute(
             sql!("queues_count"),
-            params![
-                queue,
-                d(State::Blocked),
-                d(State::Scheduled),
-                d(State::Pending),
-                d(State::Running),
-                d(State::Done),
-                d(State::Failed),
-                d(State::Cancelled),
-                d(State::Skipped),
-                delta.pruned(),
-            ],
+            params![queue, blocked, scheduled, pending, running, done, failed, cancelled, skipped, pruned],
         )?;
         let queued: i64 = State::ALL.into_iter().filter(|s| !s.is_terminal()).map(d).sum();
         if queued != 0 || running != 0 {

@@ -71,14 +71,15 @@ impl Fleet for SqliteTx<'_> {
                 started_at: r.get::<_, Column<Timestamp>>(9)?.0,
                 heartbeat_at: r.get::<_, Column<Timestamp>>(10)?.0,
                 solo: r.get(8)?,
+                tenant: None,
             };
             Ok((worker, r.get::<_, String>(5)?, r.get::<_, String>(12)?))
         })?;
         rows.into_iter()
             .map(|(worker, offer, running)| {
-                let Offer { queues, labels, handlers, .. } = json(&offer)?;
+                let Offer { queues, labels, handlers, tenant, .. } = json(&offer)?;
                 let running = json(&running)?;
-                Ok(Worker { queues, labels, handlers, running, ..worker })
+                Ok(Worker { queues, labels, handlers, tenant, running, ..worker })
             })
             .collect()
     }

@@ -70,11 +70,16 @@ impl Lanes for SqliteTx<'_> {
         Ok(found.into_iter().flatten().flatten().collect())
     }
 
-    fn totals(&mut self) -> Result<Vec<QueueTotals>> {
-        let mut queues = self.all(sql!("queues_totals"), [], totals)?;
+    fn totals(&mut self, tenant: Option<&str>) -> Result<Vec<QueueTotals>> {
+        self.flush()?;
+        let mut queues = match tenant {
+            None => self.all(sql!("queues_totals"), [], totals)?,
+            Some(tenant) => self.all(sql!("queues_totals_of"), [tenant], totals)?,
+        };
         for queue in queues.iter_mut().filter(|q| q.counts[&State::Pending] > 0) {
-            let oldest =
-                self.first(sql!("queues_oldest"), [&queue.name], |r| r.get::<_, Option<Column<Timestamp>>>(0))?;
+            let oldest = self.first(sql!("queues_oldest"), params![queue.name, tenant], |r| {
+                r.get::<_, Option<Column<Timestamp>>>(0)
+            })?;
             queue.oldest_pending_at = oldest.flatten().map(|c| c.0);
         }
         Ok(queues)

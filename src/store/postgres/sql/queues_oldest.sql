@@ -2,7 +2,7 @@
 WITH RECURSIVE heads(lane, priority) AS (
     SELECT l.id, (SELECT j.priority FROM jobs j WHERE j.state = 'pending' AND j.lane = l.id
                   ORDER BY j.priority DESC, j.number LIMIT 1)
-    FROM lanes l WHERE l.queue = $1 AND l.active
+    FROM lanes l WHERE l.queue = $1 AND ($2::text IS NULL OR l.tenant = $2) AND l.active
     UNION ALL
     SELECT h.lane, (SELECT j.priority FROM jobs j
                     WHERE j.state = 'pending' AND j.lane = h.lane AND j.priority < h.priority

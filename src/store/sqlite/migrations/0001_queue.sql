@@ -15,11 +15,18 @@ CREATE TABLE lanes (
     tenant    TEXT NOT NULL,
     limit_key TEXT NOT NULL DEFAULT '',
     needs     TEXT NOT NULL DEFAULT '',
+    blocked   INTEGER NOT NULL DEFAULT 0 CHECK (blocked >= 0),
+    scheduled INTEGER NOT NULL DEFAULT 0 CHECK (scheduled >= 0),
     pending   INTEGER NOT NULL DEFAULT 0 CHECK (pending >= 0),
     running   INTEGER NOT NULL DEFAULT 0 CHECK (running >= 0),
+    done      INTEGER NOT NULL DEFAULT 0 CHECK (done >= 0),
+    failed    INTEGER NOT NULL DEFAULT 0 CHECK (failed >= 0),
+    cancelled INTEGER NOT NULL DEFAULT 0 CHECK (cancelled >= 0),
+    skipped   INTEGER NOT NULL DEFAULT 0 CHECK (skipped >= 0),
     served    INTEGER NOT NULL DEFAULT 0,
     UNIQUE (queue, tenant, limit_key, needs)
 ) STRICT;
+CREATE INDEX lanes_tenant ON lanes (tenant);
 CREATE INDEX lanes_turn ON lanes (served, id) WHERE pending > 0;
 
 CREATE TABLE queues (
