@@ -64,9 +64,12 @@ enum TenantSubcommand {
     #[command(visible_alias = "ls", after_help = "Example:\n  orx tenant list")]
     List,
     /// Change what a tenant may
-    #[command(after_help = "Example:\n  orx tenant set acme --max-running 10")]
+    #[command(after_help = "\
+Examples:
+  orx tenant set acme --max-running 10 --per-minute 600
+  orx tenant set '*' --max-queued 1000      what tenants may that are new")]
     Set {
-        /// The tenant
+        /// The tenant; '*' for those that are new
         tenant: String,
         #[command(flatten)]
         limits: Limits,
@@ -109,6 +112,37 @@ struct Limits {
     /// Unfinished jobs; more are refused with exit code 8; none: any number
     #[arg(long, value_name = "N", value_parser = number)]
     max_queued: Option<u32>,
+
+    /// Jobs submitted in any minute; more are refused with exit code 8; none: any number
+    #[arg(long, value_name = "N", value_parser = number)]
+    per_minute: Option<u32>,
+
+    /// Size of a payload or standard input, such as 64k or 1M; none: what orx takes
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_payload: Option<u32>,
+}
+
+/// Bytes from 1, with k, M or G for powers of 1,024, or `none`, which is 0 inside.
+fn size(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.to_ascii_lowercase().trim_end_matches('b') {
+        "none" => return Ok(0),
+        other => match other.find(|c: char| !c.is_ascii_digit()) {
+            Some(at) => (other[..at].to_owned(), other[at..].to_owned()),
+            None => (other.to_owned(), String::new()),
+        },
+    };
+    let shift = match unit.as_str() {
+        "" => 0,
+        "k" | "ki" => 10,
+        "m" | "mi" => 20,
+        "g" | "gi" => 30,
+        _ => 64,
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(1u64.checked_shl(shift)?));
+    match bytes.and_then(|n| u32::try_from(n).ok()) {
+        Some(n @ 1..) => Ok(n),
+        _ => Err("use a size from 1 byte, such as 4096, 64k or 1M, or none".into()),
+    }
 }
 
 /// A number from 1, or `none`, which is 0 inside.
@@ -122,9 +156,11 @@ fn number(text: &str) -> Result<u32, String> {
 
 impl Limits {
     fn change(self) -> Result<LimitChange> {
-        let change = LimitChange { max_running: self.max_running, max_queued: self.max_queued };
+        let Self { max_running, max_queued, per_minute, max_payload } = self;
+        let change = LimitChange { max_running, max_queued, per_minute, max_payload };
         match change == LimitChange::default() {
-            true => Err(Error::usage("nothing to change").hint("use --max-running or --max-queued")),
+            true => Err(Error::usage("nothing to change")
+                .hint("use --max-running, --max-queued, --per-minute or --max-payload")),
             false => Ok(change),
         }
     }

@@ -32,7 +32,12 @@ impl Refusal {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self { status: status(error.kind()), error, field: None }
+        // To try again helps where a limit is on what is used, and not where it is on how large a thing may be.
+        let status = match error.kind() {
+            Kind::Limit if error.retry_after_time().is_none() => StatusCode::PAYLOAD_TOO_LARGE,
+            kind => status(kind),
+        };
+        Self { status, error, field: None }
     }
 }
 

@@ -1,12 +1,14 @@
-//! Places for new jobs: their lanes, and the room that the limits on queued jobs leave (S15).
+//! Places for new jobs: their lanes, and the room that limits leave (S15).
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::transition;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::job::lanes::Needs;
 use crate::job::{JobSpec, LaneId};
-use crate::store::{Quota, Tx};
+use crate::store::{Quota, RATE_WINDOW, Tx};
+use crate::time::Timestamp;
 
 /// The limit that a quota is: its scope and name.
 type Under = (&'static str, String);
@@ -45,7 +47,8 @@ impl LaneCache {
     /// `Limit` where there is none.
     pub(super) fn admit(&mut self, tx: &mut dyn Tx, spec: &JobSpec) -> Result<LaneId> {
         let lane = self.lane(tx, spec)?;
-        self.take(lane)?;
+        self.take(lane, spec, tx.now())?;
+        self.note(tx, lane);
         Ok(lane)
     }
 
@@ -58,11 +61,15 @@ impl LaneCache {
         tx: &mut dyn Tx,
         specs: impl IntoIterator<Item = &'a JobSpec>,
     ) -> Result<Vec<LaneId>> {
-        let lanes: Vec<LaneId> = specs.into_iter().map(|spec| self.lane(tx, spec)).collect::<Result<_>>()?;
+        let specs: Vec<&JobSpec> = specs.into_iter().collect();
+        let lanes: Vec<LaneId> = specs.iter().map(|spec| self.lane(tx, spec)).collect::<Result<_>>()?;
         let before = self.rooms.clone();
-        let taken = lanes.iter().try_for_each(|lane| self.take(*lane));
+        let now = tx.now();
+        let taken = lanes.iter().zip(specs).try_for_each(|(lane, spec)| self.take(*lane, spec, now));
         if taken.is_err() {
             self.rooms = before;
+        } else {
+            lanes.iter().for_each(|lane| self.note(tx, *lane));
         }
         taken.map(|()| lanes)
     }
@@ -92,18 +99,62 @@ impl LaneCache {
         Ok(lane)
     }
 
-    fn take(&mut self, lane: LaneId) -> Result<()> {
+    fn take(&mut self, lane: LaneId, spec: &JobSpec, now: Timestamp) -> Result<()> {
         let Some(under) = self.under.get(&lane) else { return Ok(()) };
         for name in under {
             if let Some(quota) = self.rooms.get(name) {
                 transition::room_in(quota)?;
+                size_in(quota, spec)?;
+                rate_in(quota, now)?;
             }
         }
         for name in under {
             if let Some(quota) = self.rooms.get_mut(name) {
                 quota.queued += 1;
+                quota.submitted += 1;
             }
         }
         Ok(())
     }
+
+    /// Has the submission counted where the rate is limited.
+    fn note(&self, tx: &mut dyn Tx, lane: LaneId) {
+        for name in self.under.get(&lane).into_iter().flatten() {
+            if self.rooms.get(name).is_some_and(|quota| quota.per_minute.is_some()) {
+                tx.submitted(name.0, &name.1);
+            }
+        }
+    }
+}
+
+/// Refuses a payload that is too large; to try again helps nobody.
+fn size_in(quota: &Quota, spec: &JobSpec) -> Result<()> {
+    let Quota { scope, name, max_payload: Some(max), .. } = quota else { return Ok(()) };
+    let payload = spec.payload.as_ref().map_or(0, |payload| payload.to_string().len());
+    let size = payload.max(spec.stdin.as_ref().map_or(0, |stdin| stdin.0.len()));
+    match size <= *max as usize {
+        true => Ok(()),
+        false => {
+            Err(Error::new(Kind::Limit, format!("{scope} {name} takes payloads of {max} bytes, and this has {size}"))
+                .hint("store it in a file and pass its path"))
+        }
+    }
+}
+
+/// Refuses one more submission in this minute.
+fn rate_in(quota: &Quota, now: Timestamp) -> Result<()> {
+    let Quota { scope, name, per_minute: Some(max), submitted, first_at, .. } = quota else { return Ok(()) };
+    if submitted < max {
+        return Ok(());
+    }
+    let refused = Error::new(Kind::Limit, format!("{scope} {name} may submit {max} jobs a minute"));
+    Err(match first_at {
+        Some(first) => {
+            // Whole seconds, and not before the time.
+            let wait = first.plus(RATE_WINDOW).since(now).duration();
+            let wait = Duration::from_secs(wait.as_millis().div_ceil(1000).max(1) as u64);
+            refused.retry_after(wait).hint(format!("it did, in the last {} s", RATE_WINDOW.duration().as_secs()))
+        }
+        None => refused.hint(format!("send at most {max} at once")),
+    })
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Kind, Result};
 use crate::job::EventKind;
-use crate::store::{Limits, NamedLimit, NewEvent, QueueTotals, Tenant, Topics, Tx};
+use crate::store::{Limits, NEW_TENANTS, NamedLimit, NewEvent, QueueTotals, Tenant, Topics, Tx};
 
 /// Stops or resumes handing out the jobs of a queue; running ones go on.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +49,10 @@ pub struct LimitChange {
     pub max_running: Option<u32>,
     /// Unfinished jobs: leave (none), lift (0), or set.
     pub max_queued: Option<u32>,
+    /// Jobs submitted in any minute: leave (none), lift (0), or set.
+    pub per_minute: Option<u32>,
+    /// Bytes of a payload or input: leave (none), lift (0), or set.
+    pub max_payload: Option<u32>,
 }
 
 impl LimitChange {
@@ -60,6 +64,8 @@ impl LimitChange {
         };
         set(&mut limits.max_running, self.max_running);
         set(&mut limits.max_queued, self.max_queued);
+        set(&mut limits.per_minute, self.per_minute);
+        set(&mut limits.max_payload, self.max_payload);
     }
 }
 
@@ -99,10 +105,10 @@ impl Op for SetQueue {
     }
 }
 
-/// Changes what a tenant may.
+/// Changes what a tenant may, or what new tenants may.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SetTenant {
-    /// The tenant; it need not exist yet.
+    /// The tenant; it need not exist yet. [`NEW_TENANTS`] stands for those that do not.
     pub tenant: String,
     /// What changes.
     pub change: LimitChange,
@@ -119,8 +125,10 @@ impl Op for SetTenant {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
-        let known = tx.tenants()?.into_iter().find(|t| t.name == self.tenant);
-        let mut limits = known.map(|t| t.limits).unwrap_or_default();
+        let tenants = tx.tenants()?;
+        // One that is new begins as others do.
+        let find = |name: &str| tenants.iter().find(|t| t.name == name).map(|t| t.limits.clone());
+        let mut limits = find(&self.tenant).or_else(|| find(NEW_TENANTS)).unwrap_or_default();
         self.change.apply(&mut limits);
         tx.limit_tenant(&self.tenant, &limits)?;
         changed(tx, caller, json!({ "tenant": self.tenant, "limits": limits }))

@@ -177,9 +177,9 @@ pub(super) fn admit(tx: &mut dyn Tx, lane: LaneId) -> Result<()> {
     tx.quotas(lane)?.iter().try_for_each(room_in)
 }
 
-/// Refuses one more job under a limit that is reached.
+/// Refuses one more queued job under a limit that is reached.
 pub(super) fn room_in(quota: &Quota) -> Result<()> {
-    let Quota { scope, name, max, queued } = quota;
+    let Quota { scope, name, max_queued: Some(max), queued, .. } = quota else { return Ok(()) };
     match queued < max {
         true => Ok(()),
         false => Err(Error::new(Kind::Limit, format!("{scope} {name} may have {max} jobs queued, and has {queued}"))

@@ -69,6 +69,7 @@ pub const TABLES: &[Table] = &[
             ("revoked_at", Int),
         ],
     ),
+    table("submissions", &[("scope", Text), ("name", Text), ("at", Int), ("count", Int)]),
     table(
         "lanes",
         &[("id", Int), ("queue", Text), ("tenant", Text), ("limit_key", Text), ("needs", Text), ("served", Int)],

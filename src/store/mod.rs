@@ -6,6 +6,7 @@
 pub mod copy;
 mod copy_tables;
 mod counts;
+mod limit_rows;
 mod locks;
 mod migrate;
 pub mod postgres;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+pub use self::limit_rows::*;
 pub use self::migrate::Step;
 pub use self::roles::{
     Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Ledger, Letters, Outputs, Policies, Prune, RunJobs, Runs,

@@ -2,10 +2,10 @@
 
 use uuid::Uuid;
 
+use super::limit_rows::{Limits, NamedLimit, Quota, Tenant};
 use super::rows::{
     CancelRequest, Change, DeadLetter, Edge, Filter, KeyHolder, Leader, Lease, Letter, LetterFilter, LetterGroup,
-    Limits, NamedLimit, NewEvent, NewJob, NewNode, NewWorker, Node, QueueTotals, Quota, ScheduleFilter, Tenant, Worker,
-    WorkerState,
+    NewEvent, NewJob, NewNode, NewWorker, Node, QueueTotals, ScheduleFilter, Worker, WorkerState,
 };
 use super::run_rows::{Run, RunFilter, RunSpec, TaskKind};
 use super::token_rows::TokenRow;
@@ -66,8 +66,10 @@ pub trait Lanes {
     fn served(&mut self, lanes: &[LaneId]) -> Result<()>;
     /// Makes the limit of `key` unless it exists; gives the one in force.
     fn limit_key(&mut self, tenant: &str, key: &str, max: u32) -> Result<u32>;
-    /// The limits on queued jobs that `lane` is under.
+    /// The limits that new jobs of `lane` are under; nobody else uses of them until the transaction ends, if it writes.
     fn quotas(&mut self, lane: LaneId) -> Result<Vec<Quota>>;
+    /// Notes one more submission under a quota that counts them.
+    fn submitted(&mut self, scope: &'static str, name: &str);
     /// What each queue holds; of one tenant: what it has in each queue that it uses.
     fn totals(&mut self, tenant: Option<&str>) -> Result<Vec<QueueTotals>>;
     /// One bounded round of adding up what others left to be counted.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::limit_rows::Limits;
 use crate::job::spec::Until;
 use crate::job::{
     Captured, EventKind, Fence, JobId, JobSpec, LaneId, Life, Number, Origin, ScheduleId, State, WorkerId,
@@ -77,16 +78,6 @@ pub struct QueueTotals {
     pub oldest_pending_at: Option<Timestamp>,
 }
 
-/// Limits of a queue or tenant; none where there is none.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs)] // the names are those of CONTRACT
-pub struct Limits {
-    pub max_running: Option<u32>,
-    pub max_queued: Option<u32>,
-    pub per_minute: Option<u32>,
-    pub max_payload: Option<u32>,
-}
-
 /// An edge between two jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edge {
@@ -98,45 +89,6 @@ pub struct Edge {
     pub until: Until,
     /// Whether it has come true.
     pub satisfied: bool,
-}
-
-/// What a tenant may and has.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Tenant {
-    /// Its name.
-    pub name: String,
-    /// What it may.
-    pub limits: Limits,
-    /// Its jobs that have not finished.
-    pub queued: i64,
-    /// Those of them that run.
-    pub running: i64,
-}
-
-/// How many running jobs of a tenant may share a key (S16).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct NamedLimit {
-    /// Whose it is.
-    pub tenant: String,
-    /// What they share.
-    pub key: String,
-    /// How many may run.
-    pub max_running: u32,
-    /// How many do.
-    pub running: i64,
-}
-
-/// How much of a limit on queued jobs is left.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Quota {
-    /// `queue` or `tenant`.
-    pub scope: &'static str,
-    /// Its name.
-    pub name: String,
-    /// How many may be queued.
-    pub max: u32,
-    /// How many are.
-    pub queued: u32,
 }
 
 /// A right to run an attempt.

@@ -259,3 +259,24 @@ fn over_a_limit_the_code_is_8_and_says_when_to_try_again() {
         .expect(8, &["queue small may have 1 jobs queued", "try again in 5 s"]);
     assert_eq!(orx.states(), "pending");
 }
+
+#[test]
+fn the_rate_and_size_of_a_tenant_are_limits_with_exit_code_8() {
+    let orx = Orx::new();
+    orx.ok(&["tenant", "set", "*", "--per-minute", "2", "--max-payload", "1k"]);
+    let add = |more: &[&str]| orx.run(&[&["enqueue", "--tenant", "web"], more].concat());
+    add(&["--", "true"]).expect(0, &[]);
+    add(&["--stdin", "-", "--", "true"]).expect(0, &[]);
+    add(&["--", "true"]).expect(8, &["tenant web may submit 2 jobs a minute", "try again in"]);
+    orx.ok(&["tenant", "set", "web", "--per-minute", "none"]);
+    let large = orx.write("large", "x".repeat(1025));
+    add(&["--stdin", &large, "--", "true"]).expect(8, &["tenant web takes payloads of 1024 bytes, and this has 1025"]);
+    snapshot!(orx.run(&["tenant", "list"]), @r"
+    exit 0
+    -- stdout
+    TENANT  QUEUED  OF  RUNNING  OF  A MINUTE  PAYLOAD
+    *  0  any  0  any  2  1024
+    web  2  any  0  any  any  1024
+    ");
+    orx.run(&["tenant", "set", "web", "--max-payload", "1x"]).expect(2, &["such as"]);
+}

@@ -81,7 +81,7 @@ fn run_limited(world: &World, by: Limited, jobs: usize, max: u32) {
     let runtime = Runtime::new().unwrap();
     let limited = runtime.block_on(async {
         let first = world.queue();
-        let change = LimitChange { max_running: Some(max), max_queued: None };
+        let change = LimitChange { max_running: Some(max), max_queued: None, ..LimitChange::default() };
         let word = match by {
             Limited::Key => format!(r#","limit":"db={max}""#),
             Limited::Queue => {
@@ -169,7 +169,7 @@ fn races_a_limit_on_what_is_queued_admits_exactly_as_many() {
             let clients: Vec<Queue> = (0..CLIENTS).map(|_| world.queue()).collect();
             let mut wrong = Vec::new();
             for round in 0..rounds {
-                let change = LimitChange { max_running: None, max_queued: Some(MOST as u32) };
+                let change = LimitChange { max_running: None, max_queued: Some(MOST as u32), ..LimitChange::default() };
                 let word = match round % 2 {
                     0 => {
                         clients[0].call(SetQueue { queue: format!("q{round}"), change }).await.unwrap();

@@ -48,7 +48,7 @@ fn measure(world: &World) {
         let empty = best(&queue, worker, rounds).await;
 
         let begun = Instant::now();
-        let change = LimitChange { max_running: Some(1), max_queued: None };
+        let change = LimitChange { max_running: Some(1), max_queued: None, ..LimitChange::default() };
         queue.call(SetTenant { tenant: "big".into(), change }).await.unwrap();
         let mut left = crowd;
         while left > 0 {

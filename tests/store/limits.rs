@@ -1,8 +1,14 @@
+use std::time::Duration;
+
 use orx::error::Kind;
 use orx::job::State;
 use orx::job::lanes::Offer;
-use orx::ops::policies::{LimitChange, PauseQueue, SetLimit, SetQueue, SetTenant};
+use orx::ops::enqueue::Enqueue;
+use orx::ops::policies::{LimitChange, ListPolicies, PauseQueue, SetLimit, SetQueue, SetTenant};
+use orx::ops::retry::Retry;
 use orx::ops::status::Status;
+use orx::store::NEW_TENANTS;
+use orx::time::Span;
 
 use super::support::*;
 
@@ -84,19 +90,19 @@ on_every_store! {
             f.add("").await;
             f.add(r#""tenant":"t","queue":"other""#).await;
         }
-        let change = LimitChange { max_running: Some(2), max_queued: None };
+        let change = LimitChange { max_running: Some(2), max_queued: None, ..LimitChange::default() };
         f.queue.call(SetQueue { queue: "default".into(), change: change.clone() }).await.unwrap();
         f.queue.call(SetTenant { tenant: "t".into(), change }).await.unwrap();
         let got = w.lease(9).await;
         assert_eq!(got.len(), 4);
-        let fewer = LimitChange { max_running: Some(1), max_queued: Some(4) };
+        let fewer = LimitChange { max_running: Some(1), max_queued: Some(4), ..LimitChange::default() };
         f.queue.call(SetQueue { queue: "default".into(), change: fewer }).await.unwrap();
         w.exit(got.iter().find(|j| j.queue == "default").unwrap().fence, 0).await;
         assert_eq!(w.lease(9).await.len(), 0, "one runs still, and one may");
         f.add("").await;
         let refused = f.enqueue(&command("")).await.unwrap_err();
         assert_eq!(refused.kind(), Kind::Limit);
-        let lifted = LimitChange { max_running: Some(0), max_queued: Some(0) };
+        let lifted = LimitChange { max_running: Some(0), max_queued: Some(0), ..LimitChange::default() };
         f.queue.call(SetQueue { queue: "default".into(), change: lifted }).await.unwrap();
         assert_eq!(w.lease(9).await.len(), 3);
     }
@@ -107,5 +113,91 @@ on_every_store! {
         f.queue.call(set).await.unwrap();
         f.add(r#""limit":"db=2""#).await;
         assert_eq!(f.worker("w", Offer::default()).await.lease(9).await.len(), 2);
+    }
+}
+
+fn rate(per_minute: u32) -> LimitChange {
+    LimitChange { per_minute: Some(per_minute), ..LimitChange::default() }
+}
+
+on_every_store! {
+    async fn a_tenant_submits_exactly_its_rate_through_whichever_process(f: Fixture) {
+        f.queue.call(SetTenant { tenant: "t".into(), change: rate(3) }).await.unwrap();
+        let job = || Enqueue { jobs: vec![submission(&command(r#""tenant":"t""#))] };
+        let (one, other) = (f.another(), f.another());
+        one.call(job()).await.unwrap();
+        f.clock.pass(Span::from_secs(20));
+        other.call(job()).await.unwrap();
+        one.call(job()).await.unwrap();
+        for queue in [&one, &other, &f.another()] {
+            let refused = queue.call(job()).await.unwrap_err();
+            assert_eq!(refused.kind(), Kind::Limit, "{refused}");
+            assert_eq!(refused.retry_after_time(), Some(Duration::from_secs(40)));
+        }
+        f.add(r#""tenant":"free""#).await;
+        f.clock.pass(Span::from_millis(39_999));
+        assert!(one.call(job()).await.is_err());
+        // The window slides: the first of the three is a minute ago now, the others are not.
+        f.clock.pass(Span::from_millis(1));
+        other.call(job()).await.unwrap();
+        assert!(one.call(job()).await.is_err());
+        f.clock.pass(Span::from_secs(20));
+        one.call(job()).await.unwrap();
+        other.call(job()).await.unwrap();
+        let refused = one.call(job()).await.unwrap_err();
+        assert_eq!(refused.retry_after_time(), Some(Duration::from_secs(40)));
+        f.queue.call(SetTenant { tenant: "t".into(), change: rate(0) }).await.unwrap();
+        one.call(job()).await.unwrap();
+    }
+
+    async fn a_call_over_the_rate_stores_and_counts_nothing(f: Fixture) {
+        f.queue.call(SetQueue { queue: "q".into(), change: rate(3) }).await.unwrap();
+        let jobs = |n: usize| Enqueue { jobs: (0..n).map(|_| submission(&command(r#""queue":"q""#))).collect() };
+        let refused = f.queue.call(jobs(4)).await.unwrap_err();
+        assert_eq!((refused.kind(), refused.retry_after_time()), (Kind::Limit, None));
+        f.queue.call(jobs(2)).await.unwrap();
+        assert!(f.queue.call(jobs(2)).await.is_err());
+        f.queue.call(jobs(1)).await.unwrap();
+        // A job that is done again is not submitted again.
+        let w = f.worker("w", Offer::default()).await;
+        let fence = w.take().await;
+        w.exit(fence, 1).await;
+        f.queue.call(Retry { numbers: vec![fence.number], only: false }).await.unwrap();
+        // A clock that is set back far keeps nobody out for longer than a window.
+        f.clock.jump(-3_600_000);
+        f.queue.call(jobs(3)).await.unwrap();
+        assert!(f.queue.call(jobs(1)).await.is_err());
+    }
+
+    async fn a_payload_over_the_limit_is_refused_for_good(f: Fixture) {
+        let change = LimitChange { max_payload: Some(10), ..LimitChange::default() };
+        f.queue.call(SetTenant { tenant: "t".into(), change }).await.unwrap();
+        let with = |payload: &str| format!(r#"{{"handler":"h","tenant":"t","payload":"{payload}"}}"#);
+        f.enqueue(&with("12345678")).await.unwrap();
+        let refused = f.enqueue(&with("123456789")).await.unwrap_err();
+        assert_eq!((refused.kind(), refused.retry_after_time()), (Kind::Limit, None));
+        let stdin = f.enqueue(&command(r#""tenant":"t","stdin":"12345678901""#)).await.unwrap_err();
+        assert_eq!(stdin.kind(), Kind::Limit);
+    }
+
+    async fn new_tenants_begin_with_the_limits_of_new_tenants(f: Fixture) {
+        f.add(r#""tenant":"old""#).await;
+        let change = LimitChange { max_queued: Some(1), per_minute: Some(5), ..LimitChange::default() };
+        f.queue.call(SetTenant { tenant: NEW_TENANTS.into(), change }).await.unwrap();
+        f.add(r#""tenant":"old""#).await;
+        f.add(r#""tenant":"new""#).await;
+        assert_eq!(f.enqueue(&command(r#""tenant":"new""#)).await.unwrap_err().kind(), Kind::Limit);
+        let more = LimitChange { max_queued: Some(7), ..LimitChange::default() };
+        f.queue.call(SetTenant { tenant: "made".into(), change: more }).await.unwrap();
+        let tenants = f.queue.call(ListPolicies {}).await.unwrap().tenants;
+        let of = |name: &str| {
+            let limits = &tenants.iter().find(|t| t.name == name).unwrap().limits;
+            (limits.max_queued, limits.per_minute)
+        };
+        assert_eq!(of("old"), (None, None));
+        assert_eq!(of("new"), (Some(1), Some(5)));
+        assert_eq!(of("made"), (Some(7), Some(5)));
+        let refused = f.enqueue(&command(&format!(r#""tenant":"{NEW_TENANTS}""#))).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Usage, "no job is of it");
     }
 }

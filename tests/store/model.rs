@@ -342,7 +342,7 @@ fn report(fence: Fence, how: How) -> Report {
 }
 
 fn change(running: Option<u8>, queued: Option<u8>) -> LimitChange {
-    LimitChange { max_running: running.map(u32::from), max_queued: queued.map(u32::from) }
+    LimitChange { max_running: running.map(u32::from), max_queued: queued.map(u32::from), ..LimitChange::default() }
 }
 
 fn set(limits: &mut Limits, running: Option<u8>, queued: Option<u8>) {

@@ -122,7 +122,12 @@ impl Row for QueueTotals {
         }));
         cells.push(Text::new(self.oldest_pending_at.map(|t| relative(t, now)).unwrap_or_default()));
         let limit = |what: &str, n: Option<u32>| n.map(|n| format!("{what} {n}"));
-        let limits = [limit("running", self.limits.max_running), limit("queued", self.limits.max_queued)];
+        let limits = [
+            limit("running", self.limits.max_running),
+            limit("queued", self.limits.max_queued),
+            limit("a minute", self.limits.per_minute),
+            limit("payload", self.limits.max_payload),
+        ];
         cells.push(Text::dim(limits.into_iter().flatten().collect::<Vec<_>>().join(", ")));
         cells.push(Text::toned(if self.paused { "paused" } else { "" }, Tone::Waiting));
         cells
@@ -130,7 +135,7 @@ impl Row for QueueTotals {
 }
 
 impl Row for Tenant {
-    const HEADERS: &'static [&'static str] = &["TENANT", "QUEUED", "OF", "RUNNING", "OF"];
+    const HEADERS: &'static [&'static str] = &["TENANT", "QUEUED", "OF", "RUNNING", "OF", "A MINUTE", "PAYLOAD"];
 
     fn id(&self) -> String {
         self.name.clone()
@@ -144,6 +149,8 @@ impl Row for Tenant {
             max(self.limits.max_queued),
             Text::new(self.running.to_string()),
             max(self.limits.max_running),
+            max(self.limits.per_minute),
+            max(self.limits.max_payload),
         ]
     }
 }

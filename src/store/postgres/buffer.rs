@@ -8,8 +8,8 @@ use super::tx::{int, text};
 use crate::error::Kind;
 use crate::job::output::{Chunk, Stream};
 use crate::job::{Attempt, Fence, LaneId, Number, Outcome, State, WorkerId};
-use crate::store::Change;
 use crate::store::counts::Counts;
+use crate::store::{Change, RATE_WINDOW};
 use crate::time::Timestamp;
 
 /// What waits to be written.
@@ -275,6 +275,17 @@ impl Buffer {
                 pruned
             ];
             add(sql!("counts_add"), columns, None);
+        }
+        let submitted = self.counts.take_submitted();
+        if !submitted.is_empty() {
+            let scopes: Vec<&'static str> = submitted.iter().map(|(scope, ..)| *scope).collect();
+            let names: Vec<String> = submitted.iter().map(|(_, name, _)| name.clone()).collect();
+            let times = vec![now.0; submitted.len()];
+            let numbers: Vec<i64> = submitted.iter().map(|(.., n)| *n).collect();
+            let (from, to) = (now.0 - RATE_WINDOW.as_millis(), now.0 + RATE_WINDOW.as_millis());
+            add(sql!("submissions_add"), values![scopes.clone(), names.clone(), times, numbers], None);
+            // What is far ahead is of a clock that was set back since.
+            add(sql!("submissions_forget"), values![scopes, names, from, to], None);
         }
         calls
     }

@@ -14,7 +14,7 @@ use super::tx::{PgTx, get, maybe_natural, time};
 use crate::error::{Error, Result};
 use crate::job::lanes::{Lane, Needs};
 use crate::job::{LaneId, Number, State};
-use crate::store::{Lanes, QueueTotals, Quota};
+use crate::store::{Lanes, QueueTotals, Quota, RATE_WINDOW, Tx as _};
 
 /// How many lanes are found idle, and how many deltas added up, in one round.
 const IDLE_LANES: i64 = 256;
@@ -114,24 +114,57 @@ impl Lanes for PgTx<'_> {
         self.flush()?;
         let rows = self.rows(sql!("lanes_quotas"), values![lane])?;
         let Some(row) = rows.first() else { return Ok(Vec::new()) };
-        let (queue, tenant): (String, String) = (get(row, 0)?, get(row, 2)?);
+        let (now, window) = (self.now().0, RATE_WINDOW.as_millis());
         let mut quotas = Vec::new();
-        let scopes = [("queue", queue, maybe_natural(row, 1)?), ("tenant", tenant, maybe_natural(row, 3)?)];
-        for (scope, name, max) in scopes {
-            let Some(max) = max else { continue };
+        for (scope, at) in [("queue", 0), ("tenant", 4)] {
+            let name: String = get(row, at)?;
+            let [max_queued, per_minute, max_payload] =
+                [maybe_natural(row, at + 1)?, maybe_natural(row, at + 2)?, maybe_natural(row, at + 3)?];
+            if [max_queued, per_minute, max_payload].iter().all(Option::is_none) {
+                continue;
+            }
             let (lock, queue, tenant) = match scope {
                 "queue" => (sql!("lanes_lock_queues"), Some(name.clone()), None),
                 _ => (sql!("lanes_lock_tenants"), None, Some(name.clone())),
             };
+            let mut quota = Quota {
+                scope,
+                name: name.clone(),
+                max_queued,
+                queued: 0,
+                per_minute,
+                submitted: 0,
+                first_at: None,
+                max_payload,
+            };
+            if max_queued.is_none() && per_minute.is_none() {
+                quotas.push(quota);
+                continue;
+            }
             let answers = self.run(&[
                 Call::new(lock, values![if self.writes() { vec![name.clone()] } else { Vec::new() }]),
                 Call::new(sql!("lanes_queued"), values![queue, tenant]),
+                Call::new(sql!("submissions_sum"), values![scope, name, now - window, now + window]),
             ])?;
-            let queued = answers.last().and_then(|rows| rows.first()).map(|row| get::<i64>(row, 0)).transpose()?;
-            let queued = u32::try_from(queued.unwrap_or_default()).unwrap_or_default();
-            quotas.push(Quota { scope, name, max, queued });
+            let count = |i: usize| -> Result<u32> {
+                match answers.get(i).and_then(|rows| rows.first()) {
+                    Some(row) => Ok(u32::try_from(get::<i64>(row, 0)?).unwrap_or(u32::MAX)),
+                    None => Ok(0),
+                }
+            };
+            quota.queued = if max_queued.is_some() { count(1)? } else { 0 };
+            if per_minute.is_some() {
+                quota.submitted = count(2)?;
+                quota.first_at =
+                    answers.get(2).and_then(|rows| rows.first()).map(|row| time(row, 1)).transpose()?.flatten();
+            }
+            quotas.push(quota);
         }
         Ok(quotas)
+    }
+
+    fn submitted(&mut self, scope: &'static str, name: &str) {
+        self.buffer.counts.submit(scope, name);
     }
 
     fn totals(&mut self, tenant: Option<&str>) -> Result<Vec<QueueTotals>> {

@@ -233,8 +233,14 @@ mod tests {
 
     /// What follows from the rest, or is made anew.
     const DERIVED: &[&str] = &[
+        "lanes.blocked",
+        "lanes.scheduled",
         "lanes.pending",
         "lanes.running",
+        "lanes.done",
+        "lanes.failed",
+        "lanes.cancelled",
+        "lanes.skipped",
         "tenants.queued",
         "tenants.running",
         "limits.running",

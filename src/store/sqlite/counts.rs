@@ -7,6 +7,7 @@ use super::tx::SqliteTx;
 use crate::error::Result;
 use crate::job::{LaneId, State};
 use crate::store::counts::Delta;
+use crate::store::{RATE_WINDOW, Tx as _};
 
 impl SqliteTx<'_> {
     /// Writes what was counted. Every reader of counters calls it first.
@@ -16,6 +17,12 @@ impl SqliteTx<'_> {
         }
         for (lane, delta) in self.counts.take() {
             self.apply(lane, delta)?;
+        }
+        let (now, window) = (self.now().0, RATE_WINDOW.as_millis());
+        for (scope, name, count) in self.counts.take_submitted() {
+            self.execute(sql!("submissions_add"), params![scope, name, now, count])?;
+            // What is far ahead is of a clock that was set back since.
+            self.execute(sql!("submissions_forget"), params![scope, name, now - window, now + window])?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::tx::{Column, SqliteTx};
 use crate::error::Result;
 use crate::job::lanes::{Lane, Needs};
 use crate::job::{LaneId, Number, State};
-use crate::store::{Lanes, QueueTotals, Quota};
+use crate::store::{Lanes, QueueTotals, Quota, RATE_WINDOW, Tx as _};
 use crate::time::Timestamp;
 
 impl Lanes for SqliteTx<'_> {
@@ -66,8 +66,20 @@ impl Lanes for SqliteTx<'_> {
     fn quotas(&mut self, lane: LaneId) -> Result<Vec<Quota>> {
         self.flush()?;
         let found =
-            self.first(sql!("lanes_quotas"), [lane], |r| Ok([quota("queue", r, 0)?, quota("tenant", r, 3)?]))?;
-        Ok(found.into_iter().flatten().flatten().collect())
+            self.first(sql!("lanes_quotas"), [lane], |r| Ok([quota("queue", r, 0)?, quota("tenant", r, 5)?]))?;
+        let (now, window) = (self.now().0, RATE_WINDOW.as_millis());
+        let mut quotas: Vec<Quota> = found.into_iter().flatten().flatten().collect();
+        for quota in quotas.iter_mut().filter(|q| q.per_minute.is_some()) {
+            let of = params![quota.scope, quota.name, now - window, now + window];
+            let sum = self.first(sql!("submissions_sum"), of, |r| Ok((r.get(0)?, r.get::<_, Option<i64>>(1)?)))?;
+            let (submitted, first_at) = sum.unwrap_or_default();
+            (quota.submitted, quota.first_at) = (submitted, first_at.map(Timestamp));
+        }
+        Ok(quotas)
+    }
+
+    fn submitted(&mut self, scope: &'static str, name: &str) {
+        self.counts.submit(scope, name);
     }
 
     fn totals(&mut self, tenant: Option<&str>) -> Result<Vec<QueueTotals>> {
@@ -91,9 +103,18 @@ impl Lanes for SqliteTx<'_> {
 }
 
 fn quota(scope: &'static str, r: &Row, at: usize) -> rusqlite::Result<Option<Quota>> {
-    let max: Option<u32> = r.get(at + 1)?;
-    let (name, queued) = (r.get(at)?, r.get(at + 2)?);
-    Ok(max.map(|max| Quota { scope, name, max, queued }))
+    let quota = Quota {
+        scope,
+        name: r.get(at)?,
+        max_queued: r.get(at + 1)?,
+        queued: r.get(at + 2)?,
+        per_minute: r.get(at + 3)?,
+        submitted: 0,
+        first_at: None,
+        max_payload: r.get(at + 4)?,
+    };
+    let limits = [quota.max_queued, quota.per_minute, quota.max_payload];
+    Ok(limits.iter().any(Option::is_some).then_some(quota))
 }
 
 fn totals(r: &Row) -> rusqlite::Result<QueueTotals> {

@@ -29,6 +29,15 @@ CREATE TABLE tenants (
     max_payload integer CHECK (max_payload >= 0)
 );
 
+-- How many jobs were submitted when, over the last minute, where that is limited.
+CREATE TABLE submissions (
+    scope text NOT NULL CHECK (scope IN ('queue','tenant')),
+    name  text NOT NULL,
+    at    bigint NOT NULL,
+    count bigint NOT NULL CHECK (count > 0),
+    PRIMARY KEY (scope, name, at)
+);
+
 CREATE TABLE limits (
     tenant      text NOT NULL,
     key         text NOT NULL,

@@ -57,6 +57,15 @@ CREATE TABLE tenants (
     running     INTEGER NOT NULL DEFAULT 0 CHECK (running >= 0)
 ) STRICT, WITHOUT ROWID;
 
+-- How many jobs were submitted when, over the last minute, where that is limited.
+CREATE TABLE submissions (
+    scope TEXT NOT NULL CHECK (scope IN ('queue','tenant')),
+    name  TEXT NOT NULL,
+    at    INTEGER NOT NULL,
+    count INTEGER NOT NULL CHECK (count > 0),
+    PRIMARY KEY (scope, name, at)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE limits (
     tenant      TEXT NOT NULL,
     key         TEXT NOT NULL,
