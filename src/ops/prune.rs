@@ -115,6 +115,7 @@ impl Op for PruneLedger {
     type Reply = usize;
     const NAME: &'static str = "prune_ledger";
     const ACCESS: Access = Access::Write;
+    const SHARED: bool = true;
 
     fn scopes(&self) -> Scopes {
         Scopes::ADMIN

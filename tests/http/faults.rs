@@ -72,6 +72,7 @@ fn a_worker_keeps_its_jobs_while_the_coordinator_is_away() {
     let _worker = orx.worker(&["--lease", "10s"]);
     orx.wait_pid("pid");
     orx.coordinator().signal(Signal::KILL);
+    eventually("the coordinator to be gone", || !orx.coordinator().is_alive());
     orx.write("go", "");
     orx.serve_at(&listen, &[]);
     orx.wait_state(&job, "done");
@@ -85,6 +86,7 @@ fn a_worker_keeps_its_jobs_while_the_coordinator_is_away() {
 fn a_coordinator_that_cannot_be_reached_is_6_with_a_hint() {
     let mut orx = served();
     orx.coordinator().signal(Signal::KILL);
+    eventually("the coordinator to be gone", || !orx.coordinator().is_alive());
     let out = orx.run(&["enqueue", "--", "true"]);
     out.expect(6, &["cannot be reached", "is 'orx coordinator' running there?"]);
 }

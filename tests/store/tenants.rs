@@ -203,6 +203,7 @@ on_every_store! {
             ("set_tenant", json!({ "tenant": "bee", "change": limits }), Denied),
             ("drop_output", json!({ "numbers": [dead] }), Denied),
             ("prunable", json!({ "after": 0, "before": "2030-01-01T00:00:00Z", "dead": true }), Denied),
+            ("prune_ledger", json!({ "before": "2030-01-01T00:00:00Z" }), Denied),
             ("prune", json!({ "numbers": [dead], "before": "2030-01-01T00:00:00Z", "dead": true }), Denied),
             ("deregister", json!({ "worker": w.id, "name": "shared" }), Gone),
             ("deregister", json!({ "worker": own, "name": "acme-worker" }), Gone),
