@@ -62,7 +62,7 @@ fn run(kills: usize, seconds: i64, seed: u64) {
     let first = world.ok(&["-q", "workflow", "submit", &doomed]).trim().to_owned();
     let start = |kind: usize| match kind {
         0 => world.worker("w", &["-q", "--slots", "6", "--lease", "3s"]),
-        1 => world.spawn(&["coordinator", "--name", "c"]),
+        1 => world.spawn(&["coordinator", "--name", "c", "--listen", "127.0.0.1:0"]),
         _ => world.spawn(&["-q", "run", "--workflow", &other]),
     };
     let mut processes: Vec<Process> = (0..KINDS).map(start).collect();

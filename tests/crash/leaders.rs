@@ -75,8 +75,9 @@ fn leaders_hand_over_at_once_when_they_stop_and_are_followed_when_they_die() {
     table.finish();
 }
 
+/// Two of them share a machine here, so each takes a port of its own.
 fn coordinator(world: &World, name: &str) -> (String, Process) {
-    (name.to_owned(), world.spawn(&["coordinator", "--name", name]))
+    (name.to_owned(), world.spawn(&["coordinator", "--name", name, "--listen", "127.0.0.1:0"]))
 }
 
 /// The leader's name and epoch.
