@@ -22,6 +22,7 @@ mod host;
 mod job_options;
 mod list;
 mod man;
+mod metrics;
 mod nodes;
 mod policies;
 mod retry;
@@ -36,6 +37,7 @@ mod token;
 mod ui;
 mod view;
 mod wait;
+mod why;
 mod worker;
 mod workers;
 mod workflow;
@@ -141,6 +143,7 @@ enum Command {
     List(list::List),
     Tail(tail::Tail),
     Wait(wait::Wait),
+    Why(why::Why),
     Cancel(cancel::Cancel),
     Retry(retry::Retry),
     Dlq(dlq::Dlq),
@@ -158,6 +161,7 @@ enum Command {
     Workflow(workflow::WorkflowCommand),
     Audit(audit::Audit),
     Db(db::Db),
+    Metrics(metrics::Metrics),
     Doctor(doctor::Doctor),
     Progress(say::Progress),
     Heartbeat(say::Heartbeat),
@@ -176,6 +180,7 @@ impl Command {
             Command::List(c) => c.run(context).await,
             Command::Tail(c) => c.run(context).await,
             Command::Wait(c) => c.run(context).await,
+            Command::Why(c) => c.run(context).await,
             Command::Cancel(c) => c.run(context).await,
             Command::Retry(c) => c.run(context).await,
             Command::Dlq(c) => c.run(context).await,
@@ -193,6 +198,7 @@ impl Command {
             Command::Workflow(c) => c.run(context).await,
             Command::Audit(c) => c.run(context).await,
             Command::Db(c) => c.run(context).await,
+            Command::Metrics(c) => c.run(context).await,
             Command::Doctor(c) => c.run(context).await,
             Command::Progress(c) => c.run(context),
             Command::Heartbeat(c) => c.run(context),

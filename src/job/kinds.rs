@@ -92,6 +92,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All outcomes.
+    pub const ALL: [Outcome; 7] = [
+        Outcome::Done,
+        Outcome::Failed,
+        Outcome::TimedOut,
+        Outcome::Cancelled,
+        Outcome::Interrupted,
+        Outcome::Snoozed,
+        Outcome::Lost,
+    ];
+
     /// The word for it, the same everywhere.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -107,8 +118,7 @@ impl Outcome {
 
     /// The outcome of that name.
     pub fn parse(word: &str) -> Option<Outcome> {
-        use Outcome::*;
-        [Done, Failed, TimedOut, Cancelled, Interrupted, Snoozed, Lost].into_iter().find(|o| o.as_str() == word)
+        Self::ALL.into_iter().find(|o| o.as_str() == word)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Every Op there is, so that routes, OpenAPI, clients and tests need no list of their own.
 
 use super::{
-    Op, append_output, cancel, dead_letters, enqueue, events, jobs, lead, lease, nodes, output, policies, prune,
-    register, renew, retry, runs, say, schedules, select, settle, status, sweep, tokens, turn, workers,
+    Op, append_output, cancel, dead_letters, enqueue, events, jobs, lead, lease, metrics, nodes, output, policies,
+    prune, register, renew, retry, runs, say, schedules, select, settle, status, sweep, tokens, turn, why, workers,
 };
 
 /// Something that is done with each Op, whatever its type.
@@ -26,6 +26,7 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<lead::MayLead>();
     visitor.op::<lead::Resign>();
     visitor.op::<lease::Lease>();
+    visitor.op::<metrics::Measure>();
     visitor.op::<nodes::Announce>();
     visitor.op::<nodes::DrainNode>();
     visitor.op::<nodes::ListNodes>();
@@ -70,6 +71,8 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<tokens::ListTokens>();
     visitor.op::<tokens::RevokeToken>();
     visitor.op::<turn::Turn>();
+    visitor.op::<why::Why>();
+    visitor.op::<why::WhySchedule>();
     visitor.op::<workers::DrainWorker>();
     visitor.op::<workers::ListWorkers>();
 }

@@ -13,6 +13,7 @@ pub mod events;
 pub mod jobs;
 pub mod lead;
 pub mod lease;
+pub mod metrics;
 mod naming;
 pub mod nodes;
 pub mod output;
@@ -33,6 +34,7 @@ mod tenancy;
 pub mod tokens;
 mod transition;
 pub mod turn;
+pub mod why;
 pub mod workers;
 
 use std::fmt::Write as _;

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::job::{LaneId, State};
+use super::rows::NewEvent;
+use crate::job::{EventKind, LaneId, Outcome, State};
 
 /// By how much the number of jobs in each state of a lane changes.
 #[derive(Clone, Copy, Default)]
@@ -30,6 +31,7 @@ impl Delta {
 pub(super) struct Counts {
     lanes: HashMap<LaneId, Delta>,
     submitted: BTreeMap<(&'static str, String), i64>,
+    tallies: BTreeMap<&'static str, i64>,
 }
 
 impl Counts {
@@ -54,18 +56,44 @@ impl Counts {
         *self.submitted.entry((scope, name.to_owned())).or_default() += 1;
     }
 
+    /// One more of the attempts that ended so.
+    pub(super) fn attempt(&mut self, outcome: Option<Outcome>) {
+        if let Some(outcome) = outcome {
+            self.tally(outcome.as_str());
+        }
+    }
+
+    /// An event, if such are counted.
+    pub(super) fn event(&mut self, event: &NewEvent) {
+        match event.kind {
+            EventKind::Settled if tries_again(event) => self.tally(tallies::RETRIES),
+            EventKind::Retried | EventKind::RejectedStale | EventKind::CallDenied => self.tally(event.kind.as_str()),
+            _ => {}
+        }
+    }
+
+    fn tally(&mut self, name: &'static str) {
+        *self.tallies.entry(name).or_default() += 1;
+    }
+
+    /// Name and number of what was tallied and is to be written.
+    pub(super) fn take_tallies(&mut self) -> Vec<(&'static str, i64)> {
+        std::mem::take(&mut self.tallies).into_iter().collect()
+    }
+
     /// Scope, name and number of submissions that are to be written, in the order of names.
     pub(super) fn take_submitted(&mut self) -> Vec<(&'static str, String, i64)> {
         std::mem::take(&mut self.submitted).into_iter().map(|((scope, name), n)| (scope, name, n)).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lanes.is_empty() && self.submitted.is_empty()
+        self.lanes.is_empty() && self.submitted.is_empty() && self.tallies.is_empty()
     }
 
     pub(super) fn clear(&mut self) {
         self.lanes.clear();
         self.submitted.clear();
+        self.tallies.clear();
     }
 
     /// What is to be written, in the order of lanes so that writers never wait in a circle.
@@ -74,4 +102,16 @@ impl Counts {
         counts.sort_unstable_by_key(|(lane, _)| *lane);
         counts
     }
+}
+
+/// Names of tallies that are neither outcomes nor kinds of events.
+pub mod tallies {
+    /// Failed, timed out or lost attempts that were followed by a wait for the next.
+    pub const RETRIES: &str = "retries";
+}
+
+fn tries_again(event: &NewEvent) -> bool {
+    let failed = |outcome: &str| matches!(outcome, "failed" | "timed_out" | "lost");
+    event.state.is_some_and(|state| !state.is_terminal())
+        && event.data.get("outcome").and_then(|outcome| outcome.as_str()).is_some_and(failed)
 }

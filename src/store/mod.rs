@@ -21,11 +21,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+pub use self::counts::tallies;
 pub use self::limit_rows::*;
 pub use self::migrate::Step;
 pub use self::roles::{
-    Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Ledger, Letters, Outputs, Policies, Prune, RunJobs, Runs,
-    Schedules, Tokens,
+    Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Ledger, Letters, Measures, Outputs, Policies, Prune, RunJobs,
+    Runs, Schedules, Tokens,
 };
 pub use self::rows::*;
 pub use self::run_rows::*;
@@ -284,6 +285,7 @@ pub trait Tx:
     + Outputs
     + Policies
     + Tokens
+    + Measures
     + Prune
     + Runs
     + RunJobs

@@ -1,5 +1,7 @@
 //! The roles of a transaction: small traits of set-oriented, object-safe methods, one file per backend each.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use super::limit_rows::{Limits, NamedLimit, Quota, Tenant};
@@ -55,6 +57,8 @@ pub trait Edges {
 pub trait Lanes {
     /// The lane of these words, made when absent.
     fn lane(&mut self, queue: &str, tenant: &str, limit_key: Option<&str>, needs: &str) -> Result<LaneId>;
+    /// The lane of these words, where there is one.
+    fn find_lane(&mut self, queue: &str, tenant: &str, limit_key: Option<&str>, needs: &str) -> Result<Option<LaneId>>;
     /// Lanes with pending jobs and room, not paused, least recently served first, `skip` left out. Pending jobs beyond
     /// `most` need not be counted.
     fn lanes(&mut self, skip: usize, limit: usize, most: u32) -> Result<Vec<Lane>>;
@@ -303,4 +307,14 @@ pub trait Outputs {
     fn put_output(&mut self, fence: Fence, chunks: &[Chunk]) -> Result<()>;
     /// Chunks of an attempt after `seq`, at most about `max_bytes` (always one, if there is one).
     fn output(&mut self, fence: Fence, after: Option<u32>, max_bytes: usize) -> Result<Vec<Chunk>>;
+}
+
+/// What is measured of a store; no reading scans jobs.
+pub trait Measures {
+    /// How often what happened: ended attempts by outcome, events of some kinds, and [`super::tallies`].
+    fn tallies(&mut self) -> Result<BTreeMap<String, i64>>;
+    /// How many dead letters there are, counted up to `most`.
+    fn count_letters(&mut self, most: i64) -> Result<i64>;
+    /// How much room the store takes, in bytes.
+    fn size(&mut self) -> Result<i64>;
 }

@@ -26,5 +26,6 @@ mod stores;
 pub mod support;
 mod tail;
 mod wait;
+mod why;
 mod worker;
 mod workflow;

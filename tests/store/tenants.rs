@@ -254,6 +254,10 @@ on_every_store! {
             ("drain_worker", json!({ "worker": "acme-worker" }), Gone),
             ("drain_worker", json!({ "worker": "shared" }), Gone),
             ("list_workers", json!({}), Nothing),
+            ("measure", json!({}), Denied),
+            ("why", json!({ "number": pending }), Gone),
+            ("why_schedule", json!({ "schedule": by_id }), Gone),
+            ("why_schedule", json!({ "schedule": named }), Gone),
         ];
         for name in world.ops.0.keys() {
             assert!(rows.iter().any(|(op, ..)| op == name), "say what {name} does for a caller of another tenant");

@@ -42,7 +42,7 @@ impl ScheduleState {
         }
     }
 
-    fn of(schedule: &Schedule) -> Self {
+    pub(in crate::ops) fn of(schedule: &Schedule) -> Self {
         match schedule {
             s if s.removed_at.is_some() => ScheduleState::Removed,
             s if s.paused => ScheduleState::Paused,

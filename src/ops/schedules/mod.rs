@@ -32,7 +32,7 @@ pub struct Named {
 
 impl Named {
     /// The schedule; where it was removed, the one of that name removed last.
-    fn find(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Schedule> {
+    pub(super) fn find(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Schedule> {
         let tenant = self.tenant.as_deref().or(caller.tenant.as_deref()).unwrap_or("default");
         let found = match Uuid::parse_str(&self.name) {
             Ok(id) => tx.schedule(ScheduleId(id))?,

@@ -276,6 +276,11 @@ impl Buffer {
             ];
             add(sql!("counts_add"), columns, None);
         }
+        let tallies = self.counts.take_tallies();
+        if !tallies.is_empty() {
+            let (names, numbers): (Vec<&'static str>, Vec<i64>) = tallies.into_iter().unzip();
+            add(sql!("tallies_add"), values![names, numbers], None);
+        }
         let submitted = self.counts.take_submitted();
         if !submitted.is_empty() {
             let scopes: Vec<&'static str> = submitted.iter().map(|(scope, ..)| *scope).collect();

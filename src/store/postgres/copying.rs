@@ -99,6 +99,7 @@ fn origin(table: &Table) -> &'static str {
     match table.name {
         "lanes" => sql!("copy_lanes"),
         "pruned" => sql!("copy_pruned"),
+        "tallies" => sql!("copy_tallies"),
         "counters" => sql!("copy_counters"),
         name => name,
     }

@@ -17,6 +17,7 @@ use crate::time::Timestamp;
 impl History for PgTx<'_> {
     fn record(&mut self, attempts: &[(Number, Attempt)]) -> Result<()> {
         for (number, attempt) in attempts {
+            self.buffer.counts.attempt(attempt.outcome);
             self.buffer.record(*number, attempt);
         }
         Ok(())
@@ -52,6 +53,9 @@ impl History for PgTx<'_> {
     }
 
     fn append(&mut self, events: &[NewEvent]) -> Result<()> {
+        for e in events {
+            self.buffer.counts.event(e);
+        }
         let columns = &mut self.buffer.events;
         for e in events {
             columns.kinds.push(e.kind.as_str());

@@ -24,7 +24,7 @@ impl Lanes for PgTx<'_> {
     fn lane(&mut self, queue: &str, tenant: &str, limit_key: Option<&str>, needs: &str) -> Result<LaneId> {
         let words =
             || values![queue.to_owned(), tenant.to_owned(), limit_key.unwrap_or_default().to_owned(), needs.to_owned()];
-        if let Some(lane) = self.column(sql!("lanes_find"), words())?.pop() {
+        if let Some(lane) = self.find_lane(queue, tenant, limit_key, needs)? {
             return Ok(lane);
         }
         self.run(&[
@@ -36,6 +36,12 @@ impl Lanes for PgTx<'_> {
         let lane: LaneId = found.ok_or_else(|| Error::failed("a lane could not be made"))?;
         self.rows(sql!("lanes_first_turn"), values![lane])?;
         Ok(lane)
+    }
+
+    fn find_lane(&mut self, queue: &str, tenant: &str, limit_key: Option<&str>, needs: &str) -> Result<Option<LaneId>> {
+        let key = limit_key.unwrap_or_default().to_owned();
+        let words = values![queue.to_owned(), tenant.to_owned(), key, needs.to_owned()];
+        Ok(self.column(sql!("lanes_find"), words)?.pop())
     }
 
     fn lanes(&mut self, skip: usize, limit: usize, most: u32) -> Result<Vec<Lane>> {
@@ -141,22 +147,26 @@ impl Lanes for PgTx<'_> {
                 quotas.push(quota);
                 continue;
             }
-            let answers = self.run(&[
-                Call::new(lock, values![if self.writes() { vec![name.clone()] } else { Vec::new() }]),
+            let mut calls = vec![
                 Call::new(sql!("lanes_queued"), values![queue, tenant]),
-                Call::new(sql!("submissions_sum"), values![scope, name, now - window, now + window]),
-            ])?;
+                Call::new(sql!("submissions_sum"), values![scope, name.clone(), now - window, now + window]),
+            ];
+            if self.writes() {
+                calls.insert(0, Call::new(lock, values![vec![name]]));
+            }
+            let answers = self.run(&calls)?;
+            let answers = answers.get(calls.len() - 2..).unwrap_or_default();
             let count = |i: usize| -> Result<u32> {
                 match answers.get(i).and_then(|rows| rows.first()) {
                     Some(row) => Ok(u32::try_from(get::<i64>(row, 0)?).unwrap_or(u32::MAX)),
                     None => Ok(0),
                 }
             };
-            quota.queued = if max_queued.is_some() { count(1)? } else { 0 };
+            quota.queued = if max_queued.is_some() { count(0)? } else { 0 };
             if per_minute.is_some() {
-                quota.submitted = count(2)?;
+                quota.submitted = count(1)?;
                 quota.first_at =
-                    answers.get(2).and_then(|rows| rows.first()).map(|row| time(row, 1)).transpose()?.flatten();
+                    answers.get(1).and_then(|rows| rows.first()).map(|row| time(row, 1)).transpose()?.flatten();
             }
             quotas.push(quota);
         }
@@ -182,7 +192,8 @@ impl Lanes for PgTx<'_> {
     fn tidy(&mut self) -> Result<()> {
         self.flush()?;
         let idle: Vec<LaneId> = self.column(sql!("lanes_idle"), values![IDLE_LANES])?;
-        let mut calls = vec![Call::new(sql!("counts_fold"), values![FOLDED])];
+        let mut calls: Vec<Call> =
+            [sql!("counts_fold"), sql!("tallies_fold")].map(|sql| Call::new(sql, values![FOLDED])).into();
         if !idle.is_empty() {
             calls.push(Call::new(sql!("lanes_deactivate"), values![idle]));
         }

@@ -18,6 +18,7 @@ mod lenient;
 mod letters;
 pub(super) mod locks;
 mod maintain;
+mod measures;
 mod outputs;
 mod password;
 mod place;

@@ -18,6 +18,9 @@ impl SqliteTx<'_> {
         for (lane, delta) in self.counts.take() {
             self.apply(lane, delta)?;
         }
+        for (name, count) in self.counts.take_tallies() {
+            self.execute(sql!("tallies_add"), params![name, count])?;
+        }
         let (now, window) = (self.now().0, RATE_WINDOW.as_millis());
         for (scope, name, count) in self.counts.take_submitted() {
             self.execute(sql!("submissions_add"), params![scope, name, now, count])?;

@@ -14,6 +14,7 @@ use crate::time::Timestamp;
 impl History for SqliteTx<'_> {
     fn record(&mut self, attempts: &[(Number, Attempt)]) -> Result<()> {
         for (number, a) in attempts {
+            self.counts.attempt(a.outcome);
             self.execute(
                 sql!("attempts_insert"),
                 params![
@@ -60,6 +61,7 @@ impl History for SqliteTx<'_> {
     fn append(&mut self, events: &[NewEvent]) -> Result<()> {
         let now = self.now().0;
         for e in events {
+            self.counts.event(e);
             let data = match &e.data {
                 Value::Null => None,
                 data => Some(to_json(data)?),

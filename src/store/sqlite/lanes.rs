@@ -13,15 +13,19 @@ use crate::time::Timestamp;
 
 impl Lanes for SqliteTx<'_> {
     fn lane(&mut self, queue: &str, tenant: &str, limit_key: Option<&str>, needs: &str) -> Result<LaneId> {
-        let words = params![queue, tenant, limit_key.unwrap_or(""), needs];
-        let id = |r: &Row| r.get(0);
-        if let Some(lane) = self.first(sql!("lanes_find"), words, id)? {
+        if let Some(lane) = self.find_lane(queue, tenant, limit_key, needs)? {
             return Ok(lane);
         }
+        let words = params![queue, tenant, limit_key.unwrap_or(""), needs];
         self.execute(sql!("queues_insert"), [queue])?;
         self.execute(sql!("tenants_insert"), [tenant])?;
-        let lane = self.first(sql!("lanes_insert"), words, id)?;
+        let lane = self.first(sql!("lanes_insert"), words, |r| r.get(0))?;
         Ok(lane.unwrap_or_default())
+    }
+
+    fn find_lane(&mut self, queue: &str, tenant: &str, limit_key: Option<&str>, needs: &str) -> Result<Option<LaneId>> {
+        let words = params![queue, tenant, limit_key.unwrap_or(""), needs];
+        self.first(sql!("lanes_find"), words, |r| r.get(0))
     }
 
     fn lanes(&mut self, skip: usize, limit: usize, _most: u32) -> Result<Vec<Lane>> {

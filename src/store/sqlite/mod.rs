@@ -14,6 +14,7 @@ mod lanes;
 mod leases;
 mod letters;
 mod maintain;
+mod measures;
 mod outputs;
 mod policies;
 mod prune;

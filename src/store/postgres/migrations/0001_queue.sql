@@ -29,6 +29,16 @@ CREATE TABLE tenants (
     max_payload integer CHECK (max_payload >= 0)
 );
 
+-- How often what happened: attempts by outcome, refusals, retries. Never goes back.
+CREATE TABLE tallies (
+    name  text PRIMARY KEY,
+    value bigint NOT NULL
+);
+CREATE TABLE tally_deltas (
+    name  text NOT NULL,
+    value bigint NOT NULL
+);
+
 -- How many jobs were submitted when, over the last minute, where that is limited.
 CREATE TABLE submissions (
     scope text NOT NULL CHECK (scope IN ('queue','tenant')),

@@ -57,6 +57,12 @@ CREATE TABLE tenants (
     running     INTEGER NOT NULL DEFAULT 0 CHECK (running >= 0)
 ) STRICT, WITHOUT ROWID;
 
+-- How often what happened: attempts by outcome, refusals, retries. Never goes back.
+CREATE TABLE tallies (
+    name  TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- How many jobs were submitted when, over the last minute, where that is limited.
 CREATE TABLE submissions (
     scope TEXT NOT NULL CHECK (scope IN ('queue','tenant')),

@@ -1,0 +1,79 @@
+//! `orx why`
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::context::Context;
+use super::select::Jobs;
+use super::view::words::relative;
+use super::view::{self, Text, Tone, View};
+use crate::error::Result;
+use crate::ops::schedules::Named;
+use crate::ops::why::{self, Cause, Explanation, WhySchedule};
+
+/// Say why a job does not run: every cause, and what would end it
+///
+/// With --schedule: why a schedule does not fire.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  orx why 42
+  orx why last -o json | jq -r '.causes[].kind'
+  orx why --schedule nightly")]
+pub(super) struct Why {
+    #[command(flatten)]
+    jobs: Jobs,
+
+    /// A schedule instead of a job
+    #[arg(long, value_name = "NAME", conflicts_with = "jobs")]
+    schedule: Option<String>,
+
+    /// The schedule's tenant
+    #[arg(long, requires = "schedule")]
+    tenant: Option<String>,
+}
+
+impl Why {
+    pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let (queue, view) = (context.queue()?, context.view()?);
+        let mut all = Vec::new();
+        match self.schedule {
+            Some(name) => {
+                let schedule = Named { tenant: self.tenant, name };
+                all.push(queue.call(WhySchedule { schedule }).await?);
+            }
+            None => {
+                for job in self.jobs.find(context).await? {
+                    all.push(queue.call(why::Why { number: job.number }).await?);
+                }
+            }
+        }
+        match all.as_slice() {
+            [one] => view.value(one, |view| describe(view, one))?,
+            many => view.value(&many, |view| many.iter().try_for_each(|one| describe(view, one)))?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn describe(view: &View, one: &Explanation) -> Result<()> {
+    view::line(&format!("{} is {}", one.what, one.state))?;
+    one.causes.iter().try_for_each(|cause| tell(view, cause))
+}
+
+fn tell(view: &View, cause: &Cause) -> Result<()> {
+    let mut text = format!("  {}", cause.message);
+    if let Some(until) = cause.until {
+        text += &format!(", until {until} ({})", relative(until, view.now()));
+    }
+    if !cause.jobs.is_empty() && !cause.message.contains("job ") {
+        let jobs: Vec<String> = cause.jobs.iter().map(ToString::to_string).collect();
+        text += &format!(": {}", jobs.join(", "));
+    }
+    view::line(&text)?;
+    match &cause.remedy {
+        Some(remedy) => view::line(&view.paint(Text::toned(format!("    {remedy}"), Tone::Dim))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,50 @@
+//! `orx why` and `orx metrics`.
+
+use super::support::*;
+
+#[test]
+fn a_person_is_told_what_to_do_and_a_program_the_cause() {
+    let orx = Orx::new();
+    orx.add(&["--", "true"]);
+    orx.add(&["--after", "1", "--", "true"]);
+    orx.ok(&["queue", "pause", "default"]);
+    snapshot!(orx.run(&["why", "1", "2"]), @r"
+    exit 0
+    -- stdout
+    1 is pending
+      queue default is paused
+      orx queue resume default
+      no worker runs
+      orx worker
+    2 is blocked
+      it waits for job 1 (pending) to be done
+      orx why 1
+      queue default is paused
+      orx queue resume default
+      no worker runs
+      orx worker
+    ");
+    let why = orx.json(&["why", "2"]);
+    assert_eq!((&why["what"], &why["causes"][0]["kind"]), (&"2".into(), &"blocked".into()));
+    assert_eq!(keys(&why["causes"][0]), ["jobs", "kind", "message", "remedy", "until"]);
+    orx.run(&["why", "9"]).expect(3, &["no job 9"]);
+    orx.ok(&["schedule", "add", "nightly", "--every", "1h", "--", "true"]);
+    assert!(orx.ok(&["why", "--schedule", "nightly"]).starts_with("nightly is active\n"));
+    orx.run(&["why", "--schedule", "none"]).expect(3, &["no schedule none"]);
+}
+
+#[test]
+fn figures_for_prometheus_without_a_server() {
+    let orx = Orx::new();
+    orx.add(&["--", "true"]);
+    orx.burst();
+    let text = orx.ok(&["metrics"]);
+    for line in [
+        "orx_jobs{queue=\"default\",state=\"done\"} 1",
+        "orx_attempts_total{outcome=\"done\"} 1",
+        "# TYPE orx_jobs gauge",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+    }
+    assert_eq!(orx.json(&["metrics"])["attempts"]["done"], 1);
+}
