@@ -10,7 +10,7 @@ use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::lanes::{self, Lane, Offer};
 use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, LaneId, Number, Origin, Record, RunId, WorkerId};
-use crate::store::{Change, Tx};
+use crate::store::{Change, Foresight, Tx};
 use crate::time::Span;
 
 /// Leases up to `slots` jobs for a worker.
@@ -95,33 +95,8 @@ impl Op for Lease {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<LeaseReply> {
-        check_worker(caller, tx, self.worker)?;
-        promote(tx)?;
-        expire(tx)?;
-        let mut jobs = Vec::new();
-        for _ in 0..ROUNDS {
-            let slots = self.slots.min(MAX_LEASE).saturating_sub(jobs.len() as u32);
-            let (mut hoped, before) = (0, jobs.len());
-            let candidates = self.candidates(tx, slots)?;
-            for (lane, count) in self.choose(caller, tx, slots, candidates.as_deref())? {
-                hoped += count as usize;
-                let numbers = match &candidates {
-                    Some(some) => {
-                        let of_lane = some.iter().filter(|(_, of)| *of == lane.id).map(|(number, _)| *number);
-                        of_lane.take(count as usize).collect()
-                    }
-                    None => tx.pending(lane.id, count as usize)?,
-                };
-                self.take(tx, &numbers, &mut jobs)?;
-                tx.served(&[lane.id])?;
-            }
-            // Others took some of what was chosen: there may be more elsewhere.
-            if hoped == jobs.len() - before {
-                break;
-            }
-        }
-        add_results(tx, &mut jobs)?;
-        Ok(LeaseReply { jobs, next_timer: next_timer(tx)? })
+        self.foresee(tx, &[])?;
+        self.lease(caller, tx)
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<LeaseReply>> {
@@ -154,6 +129,44 @@ impl Leased {
 }
 
 impl Lease {
+    /// Tells the store what will be asked for when the attempts of `ending` have ended.
+    pub(super) fn foresee(&self, tx: &mut dyn Tx, ending: &[Fence]) -> Result<()> {
+        let slots = self.slots.min(MAX_LEASE);
+        let lanes = (slots > 0 && self.only.is_none()).then_some((LANES, slots));
+        tx.foresee(&Foresight { ending: ending.to_vec(), lanes })
+    }
+
+    /// Leases jobs; after [`Lease::foresee`].
+    pub(super) fn lease(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<LeaseReply> {
+        check_worker(caller, tx, self.worker)?;
+        promote(tx)?;
+        expire(tx)?;
+        let mut jobs = Vec::new();
+        for _ in 0..ROUNDS {
+            let slots = self.slots.min(MAX_LEASE).saturating_sub(jobs.len() as u32);
+            let (mut hoped, before) = (0, jobs.len());
+            let candidates = self.candidates(tx, slots)?;
+            for (lane, count) in self.choose(caller, tx, slots, candidates.as_deref())? {
+                hoped += count as usize;
+                let numbers = match &candidates {
+                    Some(some) => {
+                        let of_lane = some.iter().filter(|(_, of)| *of == lane.id).map(|(number, _)| *number);
+                        of_lane.take(count as usize).collect()
+                    }
+                    None => tx.pending(lane.id, count as usize)?,
+                };
+                self.take(tx, &numbers, &mut jobs)?;
+                tx.served(&[lane.id])?;
+            }
+            // Others took some of what was chosen: there may be more elsewhere.
+            if hoped == jobs.len() - before {
+                break;
+            }
+        }
+        add_results(tx, &mut jobs)?;
+        Ok(LeaseReply { jobs, next_timer: next_timer(tx)? })
+    }
+
     /// The only jobs it may take, with their lanes; none: all.
     fn candidates(&self, tx: &mut dyn Tx, slots: u32) -> Result<Option<Vec<(Number, LaneId)>>> {
         Ok(match self.only {

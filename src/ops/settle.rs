@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::lease::Lease;
 use super::tenancy::check_jobs;
 use super::transition::{By, load_one, record, resolve_dependants};
 use super::{Access, Caller, Op, Scopes, runs};
@@ -15,7 +16,7 @@ use crate::job::output::Chunk;
 use crate::job::state::Ending;
 use crate::job::{Attempt, EventKind, Fence, Life, Number, Outcome, Record, State};
 use crate::mutant::{Mutant, planted};
-use crate::store::{DeadLetter, Lease, NewEvent, Topics, Tx};
+use crate::store::{self, DeadLetter, NewEvent, Topics, Tx};
 use crate::time::{Span, Timestamp};
 
 /// Reports the ends of attempts; each by itself, so that a stale one hinders no other.
@@ -74,7 +75,7 @@ impl Op for Settle {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
-        Self::reports(caller, tx, &self.reports)
+        Self::reports(caller, tx, &self.reports, None)
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
@@ -83,7 +84,13 @@ impl Op for Settle {
 }
 
 impl Settle {
-    pub(super) fn reports(caller: &Caller, tx: &mut dyn Tx, reports: &[Report]) -> Result<Vec<Settled>> {
+    /// Ends the attempts; `next` is what will be leased in the same transaction.
+    pub(super) fn reports(
+        caller: &Caller,
+        tx: &mut dyn Tx,
+        reports: &[Report],
+        next: Option<&Lease>,
+    ) -> Result<Vec<Settled>> {
         check_jobs(caller, tx, &numbers(reports))?;
         // All are read at once: then many reports cost a database on the network little more than one.
         let fence = |report: &Report| match planted(Mutant::NoFence) {
@@ -95,11 +102,14 @@ impl Settle {
         if !in_runs.is_empty() {
             tx.hold_runs(&in_runs)?;
         }
+        if let Some(next) = next {
+            next.foresee(tx, &fences)?;
+        }
         let leases = tx.held(&fences)?;
         let held: Vec<Number> = leases.iter().flatten().map(|lease| lease.fence.number).collect();
         let mut jobs: HashMap<Number, Record> = tx.load(&held)?.into_iter().map(|job| (job.number, job)).collect();
         // The same fence a second time finds no job any more, and is stale.
-        let mut job_of = |lease: Lease| Some((jobs.remove(&lease.fence.number)?, lease));
+        let mut job_of = |lease: store::Lease| Some((jobs.remove(&lease.fence.number)?, lease));
         // What waits for them is looked at when all have ended, also all at once.
         let mut ended = Vec::new();
         let each = reports.iter().zip(leases);
@@ -131,7 +141,7 @@ fn numbers(reports: &[Report]) -> Vec<Number> {
 fn settle(
     tx: &mut dyn Tx,
     report: &Report,
-    held: Option<(Record, Lease)>,
+    held: Option<(Record, store::Lease)>,
     ended: &mut Vec<(Number, State)>,
 ) -> Result<Settled> {
     let fence = report.fence;
@@ -183,7 +193,7 @@ pub(super) fn record_start(tx: &mut dyn Tx, fence: Fence, worker: &str, started:
 fn end_attempt(
     tx: &mut dyn Tx,
     job: Record,
-    lease: &Lease,
+    lease: &store::Lease,
     ending: &Ending,
     started_at: Option<Timestamp>,
     ran: Span,
@@ -215,7 +225,7 @@ fn end_attempt(
 }
 
 /// Ends the attempts of `leases` as lost.
-pub(super) fn lose(tx: &mut dyn Tx, leases: &[Lease], why: &str, jitter: f64) -> Result<Vec<Number>> {
+pub(super) fn lose(tx: &mut dyn Tx, leases: &[store::Lease], why: &str, jitter: f64) -> Result<Vec<Number>> {
     let numbers: Vec<Number> = leases.iter().map(|lease| lease.fence.number).collect();
     // One job may have become the dependant of another, so each is read as it is now.
     for lease in leases {

@@ -37,8 +37,8 @@ impl Op for Turn {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<TurnReply> {
-        let settled = Settle::reports(caller, tx, &self.reports)?;
-        let leased = self.lease.as_ref().map(|lease| lease.run(caller, tx)).transpose()?;
+        let settled = Settle::reports(caller, tx, &self.reports, self.lease.as_ref())?;
+        let leased = self.lease.as_ref().map(|lease| lease.lease(caller, tx)).transpose()?;
         Ok(TurnReply { settled, leased })
     }
 

@@ -86,6 +86,11 @@ impl Counts {
         std::mem::take(&mut self.submitted).into_iter().map(|((scope, name), n)| (scope, name, n)).collect()
     }
 
+    /// Whether the jobs of some lane have changed their states.
+    pub(super) fn has_lanes(&self) -> bool {
+        !self.lanes.is_empty()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.lanes.is_empty() && self.submitted.is_empty() && self.tallies.is_empty()
     }

@@ -297,4 +297,9 @@ pub trait Tx:
 
     /// Has other processes told, after the commit.
     fn wake(&mut self, topics: Topics);
+
+    /// Hears what will be asked for next, so that a database on the network can be asked for all of it at once.
+    fn foresee(&mut self, _next: &Foresight) -> Result<()> {
+        Ok(())
+    }
 }

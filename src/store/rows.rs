@@ -45,6 +45,15 @@ pub struct Change<'a> {
     pub life: &'a Life,
 }
 
+/// What is about to be asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Foresight {
+    /// The leases that will be looked up and ended.
+    pub ending: Vec<Fence>,
+    /// The first lanes after that: at most so many, with pending jobs up to so many.
+    pub lanes: Option<(usize, u32)>,
+}
+
 /// Which jobs to list.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::conn::{Call, values};
+use uuid::Uuid;
+
+use super::conn::{Call, Param, values};
 use super::sql;
 use super::tx::{int, text};
-use crate::error::Kind;
 use crate::job::output::{Chunk, Stream};
 use crate::job::{Attempt, Fence, LaneId, Number, Outcome, State, WorkerId};
 use crate::store::counts::Counts;
@@ -20,6 +21,8 @@ pub(super) struct Buffer {
     saves: Saves,
     /// The jobs in `saves`.
     saved: HashSet<Number>,
+    /// Lanes whose pending jobs are others by `saves`.
+    moved: HashSet<LaneId>,
     attempts: Attempts,
     released: Fences,
     granted: Option<Grants>,
@@ -31,8 +34,9 @@ pub(super) struct Buffer {
 }
 
 /// Leases to be given.
+#[derive(Default)]
 struct Grants {
-    worker: WorkerId,
+    worker: Uuid,
     ttl: i64,
     expires_at: i64,
     fences: Fences,
@@ -114,6 +118,11 @@ impl Buffer {
         self.saved.contains(&number)
     }
 
+    /// Whether the pending jobs of a lane will be others.
+    pub(super) fn has_moved(&self, lane: LaneId) -> bool {
+        self.moved.contains(&lane)
+    }
+
     pub(super) fn has_leases(&self) -> bool {
         self.granted.is_some() || !self.released.numbers.is_empty()
     }
@@ -138,6 +147,9 @@ impl Buffer {
         s.finished.push(life.finished_at.map(|t| t.0));
         s.cancels.push(life.cancel_requested_at.map(|t| t.0));
         s.before.push(change.from.as_str());
+        if change.from == State::Pending || life.state == State::Pending {
+            self.moved.insert(change.lane);
+        }
         if change.from != life.state {
             self.counts.count(change.lane, Some(change.from), life.state);
             self.mark_awake(change.lane, life.state);
@@ -175,8 +187,9 @@ impl Buffer {
 
     /// Leases of one worker; false: those of another wait still.
     pub(super) fn grant(&mut self, worker: WorkerId, fences: &[Fence], ttl: i64, expires_at: i64) -> bool {
-        let grants = self.granted.get_or_insert_with(|| Grants { worker, ttl, expires_at, fences: Fences::default() });
-        if grants.worker != worker || grants.ttl != ttl {
+        let grants =
+            self.granted.get_or_insert_with(|| Grants { worker: worker.0, ttl, expires_at, fences: Fences::default() });
+        if grants.worker != worker.0 || grants.ttl != ttl {
             return false;
         }
         grants.fences.add(fences);
@@ -199,99 +212,101 @@ impl Buffer {
         }
     }
 
+    /// Whether nothing waits here but lanes that got pending jobs.
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes_nothing()
+            && self.events.kinds.is_empty()
+            && self.outputs.numbers.is_empty()
+            && self.counts.is_empty()
+    }
+
+    fn changes_nothing(&self) -> bool {
+        !self.has_attempts() && self.saves.numbers.is_empty() && self.served.is_empty()
+    }
+
     /// The statements that write all this, in an order that they can have.
     pub(super) fn take(&mut self, now: Timestamp) -> Vec<Call> {
         let mut calls = Vec::new();
-        let mut add = |sql, params, meant| calls.push(Call { sql, params, meant });
+        let is_plain = self.changes_nothing();
         let e = std::mem::take(&mut self.events);
-        if !e.kinds.is_empty() {
-            let columns = values![now.0, e.kinds, e.numbers, e.attempts, e.workers, e.actors, e.states, e.data];
-            add(sql!("events_append"), columns, None);
-        }
-        let a = std::mem::take(&mut self.attempts);
-        if !a.numbers.is_empty() {
-            let columns = values![
-                a.numbers, a.attempts, a.workers, a.started, a.finished, a.outcomes, a.codes, a.signals, a.errors
-            ];
-            add(sql!("attempts_insert"), columns, None);
-        }
-        let r = std::mem::take(&mut self.released);
-        if !r.numbers.is_empty() {
-            add(sql!("leases_release"), values![r.numbers, r.attempts], None);
-        }
-        if let Some(g) = self.granted.take() {
-            let must = (g.fences.numbers.len(), Kind::Conflict, "the worker is not registered");
-            let columns = values![g.worker.0, now.0, g.ttl, g.expires_at, g.fences.numbers, g.fences.attempts];
-            add(sql!("leases_grant"), columns, Some(must));
-        }
+        let (told, counted) = (!e.kinds.is_empty(), self.counts.has_lanes());
+        let mut columns = values![now.0, e.kinds, e.numbers, e.attempts, e.workers, e.actors, e.states, e.data];
+        let counts = counts(&mut self.counts);
+        calls.extend(tallies(&mut self.counts));
+        calls.extend(submissions(&mut self.counts, now));
         let o = std::mem::take(&mut self.outputs);
         if !o.numbers.is_empty() {
             let columns = values![o.numbers, o.attempts, o.seqs, o.streams, o.times, o.gaps, o.bytes];
-            add(sql!("output_put"), columns, None);
+            calls.push(Call::new(sql!("output_put"), columns));
         }
+        if is_plain {
+            calls.extend(told.then(|| Call::new(sql!("events_append"), columns)));
+            calls.extend(counted.then(|| Call::new(sql!("counts_add"), counts)));
+            return calls;
+        }
+        self.saved.clear();
+        self.moved.clear();
+        let a = std::mem::take(&mut self.attempts);
+        columns.extend(values![
+            a.numbers, a.attempts, a.workers, a.started, a.finished, a.outcomes, a.codes, a.signals, a.errors
+        ]);
+        let r = std::mem::take(&mut self.released);
+        let g = self.granted.take().unwrap_or_default();
+        let f = g.fences;
+        columns.extend(values![r.numbers, r.attempts, g.worker, g.ttl, g.expires_at, f.numbers, f.attempts]);
         let s = std::mem::take(&mut self.saves);
-        if !s.numbers.is_empty() {
-            self.saved.clear();
-            let must = (s.numbers.len(), Kind::Corrupt, "a job is not in the state that it leaves");
-            let [attempt, generation, failures, losses, interruptions, streak, waiting] = s.counters;
-            let columns = values![
-                s.numbers,
-                s.states,
-                attempt,
-                generation,
-                failures,
-                losses,
-                interruptions,
-                streak,
-                waiting,
-                s.due,
-                s.deadlines,
-                s.reasons,
-                s.finished,
-                s.cancels,
-                s.before
-            ];
-            add(sql!("jobs_save"), columns, Some(must));
-        }
-        let served = std::mem::take(&mut self.served);
-        if !served.is_empty() {
-            add(sql!("lanes_served"), values![served], None);
-        }
-        let counts = self.counts.take();
-        if !counts.is_empty() {
-            let column = |state: State| counts.iter().map(|(_, d)| d.of(state)).collect::<Vec<i64>>();
-            let lanes: Vec<i64> = counts.iter().map(|(lane, _)| *lane).collect();
-            let pruned: Vec<i64> = counts.iter().map(|(_, d)| d.pruned()).collect();
-            let columns = values![
-                lanes,
-                column(State::Blocked),
-                column(State::Scheduled),
-                column(State::Pending),
-                column(State::Running),
-                column(State::Done),
-                column(State::Failed),
-                column(State::Cancelled),
-                column(State::Skipped),
-                pruned
-            ];
-            add(sql!("counts_add"), columns, None);
-        }
-        let tallies = self.counts.take_tallies();
-        if !tallies.is_empty() {
-            let (names, numbers): (Vec<&'static str>, Vec<i64>) = tallies.into_iter().unzip();
-            add(sql!("tallies_add"), values![names, numbers], None);
-        }
-        let submitted = self.counts.take_submitted();
-        if !submitted.is_empty() {
-            let scopes: Vec<&'static str> = submitted.iter().map(|(scope, ..)| *scope).collect();
-            let names: Vec<String> = submitted.iter().map(|(_, name, _)| name.clone()).collect();
-            let times = vec![now.0; submitted.len()];
-            let numbers: Vec<i64> = submitted.iter().map(|(.., n)| *n).collect();
-            let (from, to) = (now.0 - RATE_WINDOW.as_millis(), now.0 + RATE_WINDOW.as_millis());
-            add(sql!("submissions_add"), values![scopes.clone(), names.clone(), times, numbers], None);
-            // What is far ahead is of a clock that was set back since.
-            add(sql!("submissions_forget"), values![scopes, names, from, to], None);
-        }
+        columns.extend(values![s.numbers, s.states]);
+        columns.extend(s.counters.map(|column| Box::new(column) as Param));
+        columns.extend(values![s.due, s.deadlines, s.reasons, s.finished, s.cancels, s.before]);
+        columns.extend(values![std::mem::take(&mut self.served)]);
+        columns.extend(counts);
+        calls.push(Call::new(sql!("jobs_change"), columns));
         calls
     }
+}
+
+/// The columns of what is to be counted.
+fn counts(counts: &mut Counts) -> Vec<Param> {
+    let counts = counts.take();
+    let lanes: Vec<i64> = counts.iter().map(|(lane, _)| *lane).collect();
+    let states = [
+        State::Blocked,
+        State::Scheduled,
+        State::Pending,
+        State::Running,
+        State::Done,
+        State::Failed,
+        State::Cancelled,
+        State::Skipped,
+    ];
+    let mut columns = values![lanes];
+    for state in states {
+        columns.push(Box::new(counts.iter().map(|(_, d)| d.of(state)).collect::<Vec<i64>>()));
+    }
+    columns.push(Box::new(counts.iter().map(|(_, d)| d.pruned()).collect::<Vec<i64>>()));
+    columns
+}
+
+/// What adds up tallies.
+fn tallies(counts: &mut Counts) -> Option<Call> {
+    let (names, numbers): (Vec<&'static str>, Vec<i64>) = counts.take_tallies().into_iter().unzip();
+    (!names.is_empty()).then(|| Call::new(sql!("tallies_add"), values![names, numbers]))
+}
+
+/// What keeps submissions under quotas for their window.
+fn submissions(counts: &mut Counts, now: Timestamp) -> Vec<Call> {
+    let submitted = counts.take_submitted();
+    if submitted.is_empty() {
+        return Vec::new();
+    }
+    let scopes: Vec<&'static str> = submitted.iter().map(|(scope, ..)| *scope).collect();
+    let names: Vec<String> = submitted.iter().map(|(_, name, _)| name.clone()).collect();
+    let times = vec![now.0; submitted.len()];
+    let numbers: Vec<i64> = submitted.iter().map(|(.., n)| *n).collect();
+    let (from, to) = (now.0 - RATE_WINDOW.as_millis(), now.0 + RATE_WINDOW.as_millis());
+    vec![
+        Call::new(sql!("submissions_add"), values![scopes.clone(), names.clone(), times, numbers]),
+        // What is far ahead is of a clock that was set back since.
+        Call::new(sql!("submissions_forget"), values![scopes, names, from, to]),
+    ]
 }

@@ -2,11 +2,15 @@
 //!
 //! tokio-postgres is driven by a small runtime per connection, so that whoever runs an Op needs to know nothing of it.
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::ops::Deref;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, join4};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
@@ -14,7 +18,7 @@ use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
 
 use super::fault::{self, Fault};
 use super::place::Place;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// How long the server works on a statement at most.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
@@ -38,13 +42,17 @@ pub(super) type Param = Box<dyn ToSql + Sync + Send>;
 pub(super) struct Call {
     pub(super) sql: &'static str,
     pub(super) params: Vec<Param>,
-    /// How many rows it must give, and what is wrong otherwise.
-    pub(super) meant: Option<(usize, Kind, &'static str)>,
 }
 
 impl Call {
     pub(super) fn new(sql: &'static str, params: Vec<Param>) -> Self {
-        Self { sql, params, meant: None }
+        Self { sql, params }
+    }
+
+    /// Whether it stores nothing.
+    pub(super) fn reads(&self) -> bool {
+        let mut lines = self.sql.lines().filter(|line| !line.starts_with("--"));
+        lines.next().is_some_and(|line| line.starts_with("SELECT"))
     }
 }
 
@@ -163,6 +171,29 @@ impl Conn {
 
     /// Sends all statements in one breath, and gives the rows of each. After a failure the later ones did nothing.
     pub(super) fn run(&mut self, calls: &[Call]) -> Result<Vec<Vec<Row>>, Failure> {
+        self.say(None, &Vec::from_iter(calls), None, None)
+    }
+
+    /// The same of a transaction that begins with them, by `begin`.
+    pub(super) fn begin(&mut self, begin: &str, calls: &[&Call]) -> Result<Vec<Vec<Row>>, Failure> {
+        self.say(Some(begin), calls, None, None)
+    }
+
+    /// The same of a transaction that ends with them, and then `notice`, for whose answer nobody waits.
+    ///
+    /// A failure that means [`Fault::Gone`] leaves open whether it was committed. After any other it was not, and there
+    /// may be something to roll back.
+    pub(super) fn commit(&mut self, calls: &[Call], notice: Option<&str>) -> Result<(), Failure> {
+        self.say(None, &Vec::from_iter(calls), Some("COMMIT"), notice).map(|_| ())
+    }
+
+    fn say(
+        &mut self,
+        begin: Option<&str>,
+        calls: &[&Call],
+        end: Option<&str>,
+        notice: Option<&str>,
+    ) -> Result<Vec<Vec<Row>>, Failure> {
         for call in calls {
             if !self.statements.contains_key(call.sql) {
                 let statement = self.runtime.block_on(bounded(self.client.prepare(call.sql)))?;
@@ -170,13 +201,43 @@ impl Conn {
             }
         }
         let (client, statements) = (&self.client, &self.statements);
+        // One that could not even be sent must keep the others from being committed.
+        let (unsent, held_back) = (&Cell::new(false), &Cell::new(false));
+        let simple = |sql: Option<&str>| {
+            let sql = sql.map(str::to_owned);
+            async move {
+                match sql {
+                    Some(_) if unsent.get() => {
+                        held_back.set(true);
+                        Ok(())
+                    }
+                    Some(sql) => client.simple_query(&sql).await.map(|_| ()),
+                    None => Ok(()),
+                }
+            }
+        };
         let queries = calls.iter().map(|call| async move {
             let params: Vec<&(dyn ToSql + Sync)> = call.params.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect();
-            client.query(&statements[call.sql], &params).await
+            client.query(&statements[call.sql], &params).await.inspect_err(|_| unsent.set(true))
         });
-        // In order: join_all polls in order, and a prepared statement is sent when it is polled first.
-        let answers = self.runtime.block_on(bounded(async { Ok(join_all(queries).await) }))?;
-        answers.into_iter().map(|rows| rows.map_err(Failure::from)).collect()
+        let notice = async {
+            let mut notice = pin!(simple(notice));
+            poll_fn(|cx| {
+                let _ = notice.as_mut().poll(cx); // sent with the rest; it is there to be heard by others
+                Poll::Ready(())
+            })
+            .await;
+        };
+        // In order: both joins poll in order, and what is prepared is sent when it is polled first.
+        let all = join4(simple(begin), join_all(queries), simple(end), notice);
+        let (begun, answers, ended, ()) = self.runtime.block_on(bounded(async { Ok(all.await) }))?;
+        let answers = begun.and_then(|()| answers.into_iter().collect::<Result<Vec<_>, _>>());
+        match (answers, ended) {
+            (Ok(answers), Ok(())) => Ok(answers),
+            // Nothing came to its end that nobody was told to end.
+            (Err(e), _) if held_back.get() => Err(Failure { fault: Fault::Broken, error: fault::error(&e) }),
+            (Err(e), _) | (_, Err(e)) => Err(e.into()),
+        }
     }
 
     /// Runs a statement made at run time.

@@ -70,6 +70,9 @@ pub(super) fn error(error: &tokio_postgres::Error) -> Error {
         SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED => {
             say("PostgreSQL took too long").hint("another session may hold a lock; pg_stat_activity tells")
         }
+        // What the statements of orx say themselves.
+        _ if db.code().code() == "OX001" => Error::new(Kind::Corrupt, message),
+        _ if db.code().code() == "OX002" => Error::conflict(message),
         _ if db.code().code().starts_with("23") => {
             Error::new(Kind::Corrupt, format!("a rule of the schema was broken: {message}"))
         }

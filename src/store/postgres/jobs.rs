@@ -8,8 +8,9 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::conn::{Call, Param, values};
+use super::leases::lease;
 use super::sql;
-use super::tx::{PgTx, get, int, json, natural, text, time, to_json, word};
+use super::tx::{PgTx, damaged, get, int, json, natural, text, time, to_json, word};
 use crate::error::{Error, Result};
 use crate::job::{Captured, JobId, Life, Number, Record, Selector, State};
 use crate::store::{Change, Filter, Jobs, NewJob, Tx as _};
@@ -20,17 +21,19 @@ impl Jobs for PgTx<'_> {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        let numbers: Vec<Number> =
-            self.column(sql!("jobs_numbers"), values![i32::try_from(jobs.len()).unwrap_or(i32::MAX)])?;
-        let stored: HashSet<Number> = self
-            .rows(sql!("jobs_insert"), rows_of(jobs, &numbers, self.now()))?
-            .iter()
-            .map(|row| get(row, 0))
-            .collect::<Result<_>>()?;
-        let new: Vec<(&NewJob, Number)> =
-            jobs.iter().zip(numbers.iter().copied()).filter(|(_, n)| stored.contains(n)).collect();
-        self.describe(&new)?;
-        for (job, _) in &new {
+        let columns = rows_of(jobs, self.now())?;
+        let rows = self.rows(sql!("jobs_insert"), columns)?;
+        let row = rows.first().ok_or_else(damaged)?;
+        let (numbers, stored): (Vec<Number>, Vec<Number>) = (get(row, 0)?, get(row, 1)?);
+        let stored: HashSet<Number> = stored.into_iter().collect();
+        let unused: Vec<Number> = numbers.iter().copied().filter(|number| !stored.contains(number)).collect();
+        if !unused.is_empty() {
+            let call = |sql| Call::new(sql, values![unused.clone()]);
+            self.run(&[call(sql!("prune_job_specs")), call(sql!("prune_job_labels"))])?;
+        }
+        let new = jobs.iter().zip(&numbers).filter(|(_, number)| stored.contains(number));
+        self.foreseen.forget();
+        for (job, _) in new {
             self.buffer.counts.count(job.lane, None, job.life.state);
             self.buffer.mark_awake(job.lane, job.life.state);
         }
@@ -43,7 +46,7 @@ impl Jobs for PgTx<'_> {
         }
         let is_known = |n: &Number| self.locked.contains_key(n) && !self.buffer.has_saved(*n);
         if !numbers.iter().all(is_known) {
-            self.lock_and_read(numbers, None)?;
+            self.lock_and_read(numbers)?;
         }
         Ok(numbers.iter().filter_map(|n| self.locked.remove(n)).collect())
     }
@@ -54,6 +57,7 @@ impl Jobs for PgTx<'_> {
                 self.flush()?;
             }
             self.locked.remove(&change.number);
+            self.foreseen.note(change, self.now());
             self.buffer.save(change);
         }
         Ok(())
@@ -112,6 +116,9 @@ impl Jobs for PgTx<'_> {
     }
 
     fn due(&mut self, limit: usize) -> Result<Vec<Number>> {
+        if self.foreseen.is_quiet(self.now()) {
+            return Ok(Vec::new());
+        }
         let both = match self.writes() {
             true => [sql!("jobs_due_lock"), sql!("jobs_overdue_lock")],
             false => [sql!("jobs_due"), sql!("jobs_overdue")],
@@ -130,12 +137,18 @@ impl Jobs for PgTx<'_> {
         if let Some(found) = self.overdue.take() {
             return Ok(found);
         }
+        if self.foreseen.is_quiet(self.now()) {
+            return Ok(Vec::new());
+        }
         let sql = if self.writes() { sql!("jobs_overdue_lock") } else { sql!("jobs_overdue") };
         let now = self.now().0;
         self.read_one(sql, values![now, limit as i64])?.iter().map(|row| get(row, 0)).collect()
     }
 
     fn next_timer(&mut self) -> Result<Option<Timestamp>> {
+        if let Some(timer) = self.foreseen.next_timer() {
+            return Ok(timer);
+        }
         let rows = self.read_one(sql!("jobs_next_timer"), values![])?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok([time(row, 0)?, time(row, 1)?].into_iter().flatten().min())
@@ -143,25 +156,45 @@ impl Jobs for PgTx<'_> {
 }
 
 impl PgTx<'_> {
-    /// Reads jobs to be given away; a writing transaction locks them first. What is asked `between` sees them locked.
-    pub(super) fn lock_and_read(&mut self, numbers: &[Number], between: Option<Call>) -> Result<Vec<Row>> {
-        let call = |sql| Call::new(sql, values![numbers.to_vec()]);
-        let mut calls = vec![call(sql!("jobs_load"))];
+    /// Reads jobs to be given away; a writing transaction locks them first.
+    fn lock_and_read(&mut self, numbers: &[Number]) -> Result<()> {
         if self.writes() {
-            // Each statement sees what was committed before it: the rows as they are under the lock.
-            calls.splice(0..0, [call(sql!("jobs_lock")), call(sql!("edges_sources"))]);
+            return self.hold(numbers);
         }
-        calls.extend(between);
-        let asked = calls.len() > if self.writes() { 3 } else { 1 };
-        let mut answers = self.read(calls)?;
-        let answer = if asked { answers.pop().unwrap_or_default() } else { Vec::new() };
-        self.keep_locked(&answers.pop().unwrap_or_default())?;
-        if self.writes() {
-            let needed: HashSet<Number> =
-                answers.pop().unwrap_or_default().iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
-            self.unneeded.extend(numbers.iter().filter(|n| !needed.contains(n)));
+        let rows = self.read_one(sql!("jobs_load"), values![numbers.to_vec()])?;
+        self.keep_locked(&rows).map(|_| ())
+    }
+
+    /// Locks jobs, and reads them with their leases.
+    pub(super) fn hold(&mut self, numbers: &[Number]) -> Result<()> {
+        let calls = self.calls_to_lock(numbers);
+        let rows = self.read(calls)?.pop().unwrap_or_default();
+        self.keep_held(numbers, &rows)
+    }
+
+    /// What locks jobs; the last answer is for [`PgTx::keep_held`].
+    pub(super) fn calls_to_lock(&self, numbers: &[Number]) -> Vec<Call> {
+        if numbers.is_empty() {
+            return Vec::new();
         }
-        Ok(answer)
+        // Each statement sees what was committed before it: the rows as they are under the lock.
+        [sql!("jobs_lock"), sql!("jobs_hold")].map(|sql| Call::new(sql, values![numbers.to_vec()])).into()
+    }
+
+    /// Keeps what was read of locked jobs.
+    pub(super) fn keep_held(&mut self, numbers: &[Number], rows: &[Row]) -> Result<()> {
+        self.keep_locked(rows)?;
+        self.leases.extend(numbers.iter().map(|number| (*number, None)));
+        for row in rows {
+            let number: Number = get(row, 0)?;
+            if !get::<bool>(row, 22)? {
+                self.unneeded.insert(number);
+            }
+            if get::<Option<i32>>(row, 23)?.is_some() {
+                self.leases.insert(number, Some(lease(number, row, 23)?));
+            }
+        }
+        Ok(())
     }
 
     /// Keeps rows that are locked for whoever loads them.
@@ -174,52 +207,35 @@ impl PgTx<'_> {
         }
         Ok(numbers)
     }
-
-    /// Stores what jobs are to do, and their labels.
-    fn describe(&mut self, new: &[(&NewJob, Number)]) -> Result<()> {
-        let (mut numbers, mut names, mut specs) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut captured, mut origins) = (Vec::new(), Vec::new());
-        let (mut keys, mut words, mut labelled) = (Vec::new(), Vec::new(), Vec::new());
-        let mut last: Option<(&Arc<Captured>, Option<String>)> = None;
-        for (job, number) in new {
-            numbers.push(*number);
-            names.push(job.spec.name.clone());
-            specs.push(text(&to_json(job.spec)?));
-            let around = match last.take() {
-                Some((same, json)) if Arc::ptr_eq(same, job.captured) => json,
-                _ if **job.captured == Captured::default() => None,
-                _ => Some(to_json(&**job.captured)?),
-            };
-            captured.push(around.clone());
-            origins.push((!job.origin.is_none()).then(|| to_json(job.origin)).transpose()?);
-            last = Some((job.captured, around));
-            for (key, value) in &job.spec.label {
-                keys.push(key.clone());
-                words.push(value.clone());
-                labelled.push(*number);
-            }
-        }
-        if numbers.is_empty() {
-            return Ok(());
-        }
-        let mut calls = vec![Call::new(sql!("specs_insert"), values![numbers, names, specs, captured, origins])];
-        if !labelled.is_empty() {
-            calls.push(Call::new(sql!("labels_insert"), values![keys, words, labelled]));
-        }
-        self.run(&calls)?;
-        Ok(())
-    }
 }
 
-/// The columns of new jobs.
-fn rows_of(jobs: &[NewJob], numbers: &[Number], now: Timestamp) -> Vec<Param> {
+/// The columns of new jobs, what they are to do, and their labels.
+fn rows_of(jobs: &[NewJob], now: Timestamp) -> Result<Vec<Param>> {
     fn column<T>(jobs: &[NewJob], value: impl Fn(&NewJob) -> T) -> Vec<T> {
         jobs.iter().map(value).collect()
     }
     let ms = |t: Option<Timestamp>| t.map(|t| t.0);
-    values![
+    let (mut specs, mut captured, mut origins) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut keys, mut words, mut places) = (Vec::new(), Vec::new(), Vec::new());
+    let mut last: Option<(&Arc<Captured>, Option<String>)> = None;
+    for (place, job) in (1i32..).zip(jobs) {
+        specs.push(text(&to_json(job.spec)?));
+        let around = match last.take() {
+            Some((same, json)) if Arc::ptr_eq(same, job.captured) => json,
+            _ if **job.captured == Captured::default() => None,
+            _ => Some(to_json(&**job.captured)?),
+        };
+        captured.push(around.clone());
+        origins.push((!job.origin.is_none()).then(|| to_json(job.origin)).transpose()?);
+        last = Some((job.captured, around));
+        for (key, value) in &job.spec.label {
+            keys.push(key.clone());
+            words.push(value.clone());
+            places.push(place);
+        }
+    }
+    Ok(values![
         now.0,
-        numbers.to_vec(),
         column(jobs, |j| j.id.0),
         column(jobs, |j| j.lane),
         column(jobs, |j| j.life.state.as_str()),
@@ -230,7 +246,14 @@ fn rows_of(jobs: &[NewJob], numbers: &[Number], now: Timestamp) -> Vec<Param> {
         column(jobs, |j| ms(j.life.finished_at)),
         column(jobs, |j| j.life.reason.as_deref().map(text)),
         column(jobs, |j| j.is_run_of.map(|id| id.0)),
-    ]
+        column(jobs, |j| j.spec.name.clone()),
+        specs,
+        captured,
+        origins,
+        keys,
+        words,
+        places,
+    ])
 }
 
 /// A condition on states in the words of the partial indexes, so that rare states are found without a scan.

@@ -41,27 +41,20 @@ impl Lanes for PgTx<'_> {
     fn find_lane(&mut self, queue: &str, tenant: &str, limit_key: Option<&str>, needs: &str) -> Result<Option<LaneId>> {
         let key = limit_key.unwrap_or_default().to_owned();
         let words = values![queue.to_owned(), tenant.to_owned(), key, needs.to_owned()];
-        Ok(self.column(sql!("lanes_find"), words)?.pop())
+        let rows = self.rows(sql!("lanes_find"), words)?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let lane = get(row, 0)?;
+        self.unlimited = (!get::<bool>(row, 1)?).then_some(lane);
+        Ok(Some(lane))
     }
 
     fn lanes(&mut self, skip: usize, limit: usize, most: u32) -> Result<Vec<Lane>> {
-        let rows = self.read_one(sql!("lanes_turn"), values![skip as i64, limit as i64, i64::from(most)])?;
-        rows.iter()
-            .map(|row| {
-                let key: String = get(row, 3)?;
-                Ok(Lane {
-                    id: get(row, 0)?,
-                    queue: get(row, 1)?,
-                    tenant: get(row, 2)?,
-                    limit_key: (!key.is_empty()).then_some(key),
-                    needs: Needs::of_key(&get::<String>(row, 4)?),
-                    pending: u32::try_from(get::<i64>(row, 5)?).unwrap_or_default(),
-                    queue_room: room(row, 6)?,
-                    tenant_room: room(row, 7)?,
-                    key_room: room(row, 8)?,
-                })
-            })
-            .collect()
+        if let Some(lanes) = self.foreseen.take_lanes(skip, limit, most) {
+            return Ok(lanes);
+        }
+        let ending: Vec<Number> = Vec::new();
+        let columns = values![skip as i64, limit as i64, i64::from(most), ending];
+        self.read_one(sql!("lanes_turn"), columns)?.iter().map(lane).collect()
     }
 
     fn reserve(&mut self, lanes: &mut [Lane]) -> Result<()> {
@@ -79,7 +72,7 @@ impl Lanes for PgTx<'_> {
         let (owners, keys): (Vec<String>, Vec<String>) = keys.unzip();
         let ids: Vec<LaneId> = lanes.iter().map(|l| l.id).collect();
         // All of them in one order, and the count last: it sees every lease that was given under these locks before.
-        let mut answers = self.run(&[
+        let mut answers = self.read(vec![
             Call::new(sql!("lanes_lock_queues"), values![Vec::from_iter(queues)]),
             Call::new(sql!("lanes_lock_tenants"), values![Vec::from_iter(tenants)]),
             Call::new(sql!("lanes_lock_limits"), values![owners, keys]),
@@ -97,7 +90,10 @@ impl Lanes for PgTx<'_> {
 
     fn pending(&mut self, lane: LaneId, limit: usize) -> Result<Vec<Number>> {
         if self.writes() {
-            let rows = self.read_one(sql!("lanes_pending_lock"), values![lane, limit as i64])?;
+            if self.buffer.has_moved(lane) {
+                self.flush()?;
+            }
+            let rows = self.rows(sql!("lanes_pending_lock"), values![lane, limit as i64])?;
             return self.keep_locked(&rows);
         }
         self.column(sql!("lanes_pending"), values![lane, limit as i64])
@@ -117,6 +113,9 @@ impl Lanes for PgTx<'_> {
     }
 
     fn quotas(&mut self, lane: LaneId) -> Result<Vec<Quota>> {
+        if self.unlimited.take() == Some(lane) {
+            return Ok(Vec::new()); // that was just read
+        }
         self.flush()?;
         let rows = self.rows(sql!("lanes_quotas"), values![lane])?;
         let Some(row) = rows.first() else { return Ok(Vec::new()) };
@@ -200,6 +199,21 @@ impl Lanes for PgTx<'_> {
         self.run(&calls)?;
         Ok(())
     }
+}
+
+pub(super) fn lane(row: &Row) -> Result<Lane> {
+    let key: String = get(row, 3)?;
+    Ok(Lane {
+        id: get(row, 0)?,
+        queue: get(row, 1)?,
+        tenant: get(row, 2)?,
+        limit_key: (!key.is_empty()).then_some(key),
+        needs: Needs::of_key(&get::<String>(row, 4)?),
+        pending: u32::try_from(get::<i64>(row, 5)?).unwrap_or_default(),
+        queue_room: room(row, 6)?,
+        tenant_room: room(row, 7)?,
+        key_room: room(row, 8)?,
+    })
 }
 
 /// How many more may run; never less than none, though a limit may have been lowered.

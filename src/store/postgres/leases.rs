@@ -1,5 +1,7 @@
 //! Leases, measured by the server's clock as it stood when the transaction began (S1).
 
+use std::collections::HashMap;
+
 use tokio_postgres::Row;
 
 use super::buffer::Fences;
@@ -14,6 +16,10 @@ use crate::time::{Span, Timestamp};
 impl Leases for PgTx<'_> {
     fn grant(&mut self, worker: WorkerId, fences: &[Fence], ttl: Span) -> Result<()> {
         let (ttl, expiry) = (ttl.as_millis(), self.expiry(ttl));
+        self.forget_leases(fences);
+        if fences.iter().any(|fence| self.buffer.has_saved(fence.number)) {
+            self.flush()?; // an attempt of the same job may be ending in there
+        }
         if !self.buffer.grant(worker, fences, ttl, expiry) {
             self.flush()?;
             self.buffer.grant(worker, fences, ttl, expiry);
@@ -25,19 +31,27 @@ impl Leases for PgTx<'_> {
         if fences.is_empty() {
             return Ok(Vec::new());
         }
-        let Fences { numbers, attempts } = Fences::of(fences);
-        let held = Call::new(sql!("leases_held"), values![numbers.clone(), attempts]);
         // Whoever asks writes about the jobs next.
-        let rows = match self.writes() {
-            true => self.lock_and_read(&numbers, Some(held))?,
-            false => self.read(vec![held])?.pop().unwrap_or_default(),
+        let mut held: HashMap<Number, Option<Lease>> = match self.writes() {
+            true => {
+                if !fences.iter().all(|fence| self.leases.contains_key(&fence.number)) {
+                    let numbers: Vec<Number> = fences.iter().map(|fence| fence.number).collect();
+                    self.hold(&numbers)?;
+                }
+                fences.iter().filter_map(|fence| self.leases.remove_entry(&fence.number)).collect()
+            }
+            false => {
+                let Fences { numbers, attempts } = Fences::of(fences);
+                let rows = self.read_one(sql!("leases_held"), values![numbers, attempts])?;
+                let held = |row| get(row, 0).and_then(|number| Ok((number, Some(lease(number, row, 1)?))));
+                rows.iter().map(held).collect::<Result<_>>()?
+            }
         };
-        let mut held = rows.iter().map(lease).collect::<Result<Vec<_>>>()?;
-        let find = |fence: &Fence| {
-            let place = held.iter().position(|lease| lease.fence == *fence)?;
-            Some(held.swap_remove(place))
+        let mut find = |fence: &Fence| {
+            let is_current = held.get(&fence.number)?.as_ref()?.fence == *fence;
+            if is_current { held.remove(&fence.number)? } else { None }
         };
-        Ok(fences.iter().map(find).collect())
+        Ok(fences.iter().map(&mut find).collect())
     }
 
     fn extend(&mut self, fences: &[Fence], ttl: Span) -> Result<()> {
@@ -47,6 +61,7 @@ impl Leases for PgTx<'_> {
         if self.buffer.has_leases() {
             self.flush()?;
         }
+        self.forget_leases(fences);
         let Fences { numbers, attempts } = Fences::of(fences);
         self.rows(sql!("leases_extend"), values![ttl.as_millis(), self.expiry(ttl), numbers, attempts])?;
         Ok(())
@@ -61,6 +76,7 @@ impl Leases for PgTx<'_> {
     }
 
     fn release(&mut self, fences: &[Fence]) -> Result<()> {
+        self.forget_leases(fences);
         self.buffer.release(fences);
         Ok(())
     }
@@ -69,14 +85,14 @@ impl Leases for PgTx<'_> {
         self.flush()?;
         let (now, limit) = (self.now().0, limit as i64);
         if !self.writes() {
-            return self.rows(sql!("leases_expired"), values![now, limit])?.iter().map(lease).collect();
+            return self.rows(sql!("leases_expired"), values![now, limit])?.iter().map(numbered).collect();
         }
         // Who is being settled at this moment needs no reaper; the rest are looked at again under their locks.
         let locked: Vec<Number> = self.column(sql!("leases_expired_lock"), values![now, limit])?;
         if locked.is_empty() {
             return Ok(Vec::new());
         }
-        self.rows(sql!("leases_expired_of"), values![locked, now])?.iter().map(lease).collect()
+        self.rows(sql!("leases_expired_of"), values![locked, now])?.iter().map(numbered).collect()
     }
 
     fn leases_of(&mut self, worker: WorkerId) -> Result<Vec<Lease>> {
@@ -86,24 +102,40 @@ impl Leases for PgTx<'_> {
         if self.writes() {
             calls.insert(0, call(sql!("leases_of_worker_lock")));
         }
-        self.run(&calls)?.pop().unwrap_or_default().iter().map(lease).collect()
+        self.run(&calls)?.pop().unwrap_or_default().iter().map(numbered).collect()
     }
 
     fn ask_cancel(&mut self, number: Number, request: &CancelRequest) -> Result<()> {
         self.flush()?;
+        self.leases.remove(&number);
         self.rows(sql!("leases_ask_cancel"), values![number, to_json(request)?])?;
         Ok(())
     }
 }
 
-fn lease(row: &Row) -> Result<Lease> {
-    let cancel: Option<String> = get(row, 5)?;
+impl PgTx<'_> {
+    /// They will not be as they were read.
+    fn forget_leases(&mut self, fences: &[Fence]) {
+        for fence in fences {
+            self.leases.remove(&fence.number);
+        }
+    }
+}
+
+/// The lease on `number` in the columns from `at` on.
+pub(super) fn lease(number: Number, row: &Row, at: usize) -> Result<Lease> {
+    let cancel: Option<String> = get(row, at + 4)?;
     Ok(Lease {
-        fence: Fence { number: get(row, 0)?, attempt: natural(row, 1)? },
-        worker: WorkerId(get(row, 2)?),
-        worker_name: get(row, 3)?,
-        started_at: Timestamp(get(row, 4)?),
+        fence: Fence { number, attempt: natural(row, at)? },
+        worker: WorkerId(get(row, at + 1)?),
+        worker_name: get(row, at + 2)?,
+        started_at: Timestamp(get(row, at + 3)?),
         // Unreadable wishes about how to end it must not keep it from ending.
         cancel: cancel.map(|text| serde_json::from_str(&text).unwrap_or_default()),
     })
+}
+
+/// The lease in a row that begins with its number.
+fn numbered(row: &Row) -> Result<Lease> {
+    lease(get(row, 0)?, row, 1)
 }

@@ -9,6 +9,7 @@ mod copying;
 mod edges;
 mod fault;
 mod fleet;
+mod foreseen;
 mod history;
 mod jobs;
 mod keys;
@@ -153,34 +154,50 @@ impl Postgres {
 
     /// One try. An error: nothing was stored.
     fn attempt(&self, conn: &mut Conn, mode: Mode, work: &mut dyn Work) -> Result<Written, (Fault, Error)> {
-        let mut tx = PgTx::begin(conn, mode, &*self.clock, &self.watch).map_err(|f| (f.fault, f.error))?;
-        let ran = work.run(&mut tx).and_then(|()| tx.flush());
-        let (fault, topics, id) = (tx.fault(), tx.topics(), tx.id());
+        let mut tx = PgTx::new(conn, mode, &*self.clock, &self.watch);
+        let ran = work.run(&mut tx);
         // Whatever the work made of a statement that failed, its transaction is no more.
-        let ran = match (ran, fault) {
+        let ran = match (ran, tx.fault()) {
             (Ok(()), Some(_)) => Err(Error::unavailable("a statement failed")),
             (ran, _) => ran,
         };
         if let Err(error) = ran {
-            let back = conn.simple("ROLLBACK");
+            let (fault, begun) = (tx.fault(), tx.has_begun());
+            let back = if begun || fault.is_some() { conn.simple("ROLLBACK").map(|_| ()) } else { Ok(()) };
             return match (fault, back) {
-                (Some(fault), Ok(_)) => Err((fault, error)),
+                (Some(fault), Ok(())) => Err((fault, error)),
                 (Some(_), Err(_)) | (None, Err(_)) => Err((Fault::Gone, error)),
                 // The Op's own answer.
-                (None, Ok(_)) => Ok(Written::Refused),
+                (None, Ok(())) => Ok(Written::Refused),
             };
         }
-        match (conn.simple("COMMIT"), id) {
-            (Ok(_), _) => Ok(Written::Committed(topics)),
+        let ended = tx.commit(|topics| wake::notice(&self.place, topics));
+        let (topics, id) = (tx.topics(), tx.id());
+        match (ended, id) {
+            (Ok(()), _) => Ok(Written::Committed(topics)),
             // It read only: nothing can have been stored.
             (Err(failure), None) => Err((failure.fault, failure.error)),
             // The server says that it did not: then it did not. Silence may mean either.
-            (Err(failure), Some(_)) if failure.fault != Fault::Gone => Err((failure.fault, failure.error)),
+            (Err(failure), Some(_)) if failure.fault != Fault::Gone => match conn.simple("ROLLBACK") {
+                Ok(_) => Err((failure.fault, failure.error)),
+                Err(_) => Err((Fault::Gone, failure.error)),
+            },
             (Err(failure), Some(id)) => match self.end_of(id, &conn.era) {
-                Some(true) => Ok(Written::Committed(topics)),
+                Some(true) => {
+                    self.tell(topics);
+                    Ok(Written::Committed(topics))
+                }
                 Some(false) => Err((Fault::Gone, failure.error)),
                 None => Ok(Written::Unknown(failure.error)),
             },
+        }
+    }
+
+    /// Tells others what was touched, where the commit could not.
+    fn tell(&self, topics: Topics) {
+        // A lost notification costs its listeners one poll.
+        if let Err(failure) = self.side.tell(topics) {
+            tracing::debug!("others could not be told: {}", failure.error);
         }
     }
 
@@ -247,11 +264,8 @@ impl Store for Postgres {
         all(batch, |work| self.transact(Mode::Output, work))
     }
 
-    fn poke(&self, topics: Topics) {
-        // A lost notification costs its listeners one poll.
-        if let Err(failure) = self.side.tell(topics) {
-            tracing::debug!("others could not be told: {}", failure.error);
-        }
+    fn poke(&self, _topics: Topics) {
+        // Others were told with the commit.
     }
 
     fn listen(&self, topics: Topics, sink: Box<dyn Fn(Topics) + Send>) -> Result<Listening> {

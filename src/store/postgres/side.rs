@@ -40,8 +40,7 @@ impl Side {
         if topics == Topics::NONE {
             return Ok(());
         }
-        let channel = wake::channel(self.pool.place());
-        self.simple(&mut conn, &format!("NOTIFY {channel}, '{}'", topics.0)).map(|_| ())
+        self.simple(&mut conn, &wake::notice(self.pool.place(), topics)).map(|_| ())
     }
 
     /// Tries to get the lock of the leader.

@@ -3,6 +3,7 @@
 //! Writes that answer nothing wait in the [`Buffer`] until the end or until something is read that they could change, so
 //! that an Op on a hundred jobs costs as many round trips as an Op on one.
 
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -12,15 +13,13 @@ use tokio_postgres::types::FromSqlOwned;
 use super::buffer::Buffer;
 use super::conn::{Call, Conn, Failure, Param, values};
 use super::fault::Fault;
+use super::foreseen::Foreseen;
 use super::sql;
 use super::watch::{Moment, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::job::{LaneId, Number, Record};
-use crate::store::{MovedRuns, Topics, Tx};
+use crate::store::{Foresight, Lease, MovedRuns, Topics, Tx};
 use crate::time::{Clock, Span, Timestamp};
-
-/// How often a lane is made active again in vain.
-const MAX_TRIES: u32 = 10;
 
 /// What the transaction may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +34,10 @@ pub(super) enum Mode {
 
 /// One transaction.
 pub(super) struct PgTx<'c> {
-    pub(super) conn: &'c mut Conn,
+    conn: RefCell<&'c mut Conn>,
     pub(super) mode: Mode,
+    clock: &'c dyn Clock,
+    watch: &'c Mutex<Watch>,
     pub(super) buffer: Buffer,
     /// What happened to runs and is to be looked at yet.
     pub(super) moved: MovedRuns,
@@ -44,74 +45,98 @@ pub(super) struct PgTx<'c> {
     pub(super) unneeded: HashSet<Number>,
     /// Jobs that this transaction has locked and read, and not given away yet.
     pub(super) locked: HashMap<Number, Record>,
+    /// The leases of jobs that it has locked, where nothing was done to them since.
+    pub(super) leases: HashMap<Number, Option<Lease>>,
     /// Overdue jobs, found together with those that are due.
     pub(super) overdue: Option<Vec<Number>>,
+    /// A lane that was found without a limit on queued jobs a moment ago.
+    pub(super) unlimited: Option<LaneId>,
+    /// What was read before it was asked for.
+    pub(super) foreseen: Foreseen,
     kept_active: HashSet<LaneId>,
+    begun: OnceCell<Begun>,
+    topics: Topics,
+    fault: Cell<Option<Fault>>,
+}
+
+/// What is known of a transaction since it began.
+struct Begun {
     now: Timestamp,
     moment: Moment,
     /// The server's number for it; none for one that only reads.
     id: Option<i64>,
-    topics: Topics,
-    fault: Option<Fault>,
 }
 
 impl<'c> PgTx<'c> {
-    /// Begins it, and reads the clock in the same round trip.
-    pub(super) fn begin(
-        conn: &'c mut Conn,
-        mode: Mode,
-        clock: &dyn Clock,
-        watch: &Mutex<Watch>,
-    ) -> Result<Self, Failure> {
-        let begin = match mode {
-            Mode::Read => concat!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;", sql!("begin_read")),
-            Mode::Write => concat!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;", sql!("begin")),
-            Mode::Output => {
-                concat!(
-                    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit TO off;",
-                    sql!("begin")
-                )
-            }
-        };
-        let before = clock.boot();
-        let rows = conn.simple(begin)?;
-        let cell = |i: usize| rows.first().and_then(|row| row.get(i)?.as_ref()?.parse().ok());
-        let now = Timestamp(cell(0).unwrap_or_default());
-        let moment = watch.lock().unwrap_or_else(PoisonError::into_inner).note(&before, now, clock.boot());
-        Ok(Self {
-            conn,
+    /// A transaction that begins with its first statement, in the same breath.
+    pub(super) fn new(conn: &'c mut Conn, mode: Mode, clock: &'c dyn Clock, watch: &'c Mutex<Watch>) -> Self {
+        Self {
+            conn: RefCell::new(conn),
             mode,
+            clock,
+            watch,
             buffer: Buffer::default(),
             moved: MovedRuns::default(),
             unneeded: HashSet::new(),
             locked: HashMap::new(),
+            leases: HashMap::new(),
             overdue: None,
+            unlimited: None,
+            foreseen: Foreseen::default(),
             kept_active: HashSet::new(),
-            now,
-            moment,
-            id: cell(1),
+            begun: OnceCell::new(),
             topics: Topics::NONE,
-            fault: None,
-        })
+            fault: Cell::new(None),
+        }
     }
 
+    /// Ends it: sends what was gathered, commits, and tells others by `notice` what was touched, all in one breath.
+    ///
+    /// # Errors
+    /// As [`Conn::commit`]; of one that has an id, [`Fault::Gone`] leaves open whether it was committed.
+    pub(super) fn commit(&mut self, notice: impl FnOnce(Topics) -> String) -> Result<(), Failure> {
+        let gathered = self.gather();
+        if self.begun.get().is_none() && gathered.is_empty() {
+            return Ok(());
+        }
+        // The end of a transaction could not be looked up without its number.
+        self.begin()?;
+        let notice = (self.topics != Topics::NONE).then(|| notice(self.topics));
+        self.conn.get_mut().commit(&gathered, notice.as_deref())
+    }
+
+    /// The number of the transaction; none while it has not begun, and for one that only reads.
     pub(super) fn id(&self) -> Option<i64> {
-        self.id
+        self.begun.get()?.id
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.get().is_some()
+    }
+
+    /// When it began. Where it cannot begin it has a fault, and nothing that it is told will be done.
+    fn begun(&self) -> &Begun {
+        let _ = self.begin(); // noted
+        self.begun.get_or_init(|| {
+            let boot = self.clock.boot();
+            Begun { now: Timestamp(0), moment: Moment { boot, doubt: true }, id: None }
+        })
     }
 
     /// The boot clock's id and reading when it began; no id where the reading was not precise.
     pub(super) fn boot_mark(&self) -> (String, i64) {
-        (self.moment.boot.boot.clone(), self.moment.boot.ms)
+        let boot = &self.begun().moment.boot;
+        (boot.boot.clone(), boot.ms)
     }
 
     /// Whether the server's clock jumped a short while ago.
     pub(super) fn clock_is_in_doubt(&self) -> bool {
-        self.moment.doubt
+        self.begun().moment.doubt
     }
 
     /// When a lease given now for `ttl` runs out, by the server's clock.
     pub(super) fn expiry(&self, ttl: Span) -> i64 {
-        self.now.0.saturating_add(ttl.as_millis())
+        self.now().0.saturating_add(ttl.as_millis())
     }
 
     pub(super) fn writes(&self) -> bool {
@@ -120,21 +145,66 @@ impl<'c> PgTx<'c> {
 
     /// What the first failure means; none: the database did all it was told.
     pub(super) fn fault(&self) -> Option<Fault> {
-        self.fault
+        self.fault.get()
     }
 
     pub(super) fn topics(&self) -> Topics {
         self.topics
     }
 
-    fn note(&mut self, failure: Failure) -> Error {
-        self.fault.get_or_insert(failure.fault);
+    fn note(&self, failure: Failure) -> Error {
+        if self.fault.get().is_none() {
+            self.fault.set(Some(failure.fault));
+        }
         failure.error
+    }
+
+    /// Begins it, if nothing was said yet.
+    fn begin(&self) -> Result<(), Failure> {
+        match (self.fault.get(), self.begun.get()) {
+            (Some(fault), _) => Err(Failure { fault, error: Error::unavailable("a statement failed before") }),
+            (None, Some(_)) => Ok(()),
+            (None, None) => self.begin_with(&[]).map(|_| ()).inspect_err(|failure| self.fault.set(Some(failure.fault))),
+        }
+    }
+
+    /// Runs statements in one breath; reads begin the transaction in the same breath.
+    ///
+    /// Nothing else does: if it could not begin, a write after that would be a transaction of its own.
+    fn speak(&self, calls: &[Call]) -> Result<Vec<Vec<Row>>, Failure> {
+        let is_new = self.fault.get().is_none() && self.begun.get().is_none();
+        if is_new && (!self.writes() || calls.iter().all(Call::reads)) {
+            return self.begin_with(calls);
+        }
+        self.begin()?;
+        self.conn.borrow_mut().run(calls)
+    }
+
+    fn begin_with(&self, calls: &[Call]) -> Result<Vec<Vec<Row>>, Failure> {
+        let mut conn = self.conn.borrow_mut();
+        let (begin, first) = match self.mode {
+            Mode::Read => ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", sql!("begin_read")),
+            Mode::Write => ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", sql!("begin")),
+            Mode::Output => {
+                ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit TO off", sql!("begin"))
+            }
+        };
+        let first = Call::new(first, values![]);
+        let before = self.clock.boot();
+        let mut answers = conn.begin(begin, &Vec::from_iter(std::iter::once(&first).chain(calls)))?;
+        let opening = answers.remove(0);
+        let row = opening.first().ok_or_else(|| Failure { fault: Fault::Broken, error: damaged() })?;
+        let cell = |i: usize| row.try_get::<_, i64>(i).ok();
+        let now = Timestamp(cell(0).unwrap_or_default());
+        let moment = self.watch.lock().unwrap_or_else(PoisonError::into_inner).note(&before, now, self.clock.boot());
+        let id = self.writes().then(|| cell(1)).flatten();
+        let _ = self.begun.set(Begun { now, moment, id }); // it was not set
+        Ok(answers)
     }
 
     /// Runs statements in one breath; gives the rows of each.
     pub(super) fn run(&mut self, calls: &[Call]) -> Result<Vec<Vec<Row>>> {
-        self.conn.run(calls).map_err(|failure| self.note(failure))
+        self.speak(calls).map_err(|failure| self.note(failure))
     }
 
     /// The rows of one statement.
@@ -144,7 +214,7 @@ impl<'c> PgTx<'c> {
 
     /// The rows of a statement made at run time.
     pub(super) fn query(&mut self, sql: &str, params: &[Param]) -> Result<Vec<Row>> {
-        self.conn.query(sql, params).map_err(|failure| self.note(failure))
+        self.begin().and_then(|()| self.conn.borrow_mut().query(sql, params)).map_err(|failure| self.note(failure))
     }
 
     /// The first column of each row.
@@ -159,30 +229,29 @@ impl<'c> PgTx<'c> {
 
     /// Sends what was gathered and then `reads`, in one breath; gives the rows of the reads.
     pub(super) fn read(&mut self, reads: Vec<Call>) -> Result<Vec<Vec<Row>>> {
-        let mut calls = self.buffer.take(self.now);
-        let awake: Vec<LaneId> =
-            self.buffer.take_awake().into_iter().filter(|lane| !self.kept_active.contains(lane)).collect();
-        if !awake.is_empty() {
-            calls.extend(keep_active(&awake));
-        }
+        let mut calls = self.gather();
         let written = calls.len();
         calls.extend(reads);
         if calls.is_empty() {
             return Ok(Vec::new());
         }
-        let mut answers = self.run(&calls)?;
-        for (call, rows) in calls.iter().zip(&answers) {
-            if let Some((meant, kind, complaint)) = call.meant
-                && rows.len() != meant
-            {
-                return Err(Error::new(kind, complaint));
-            }
-        }
-        let read = answers.split_off(written);
+        Ok(self.run(&calls)?.split_off(written))
+    }
+
+    /// The statements that write what was gathered.
+    fn gather(&mut self) -> Vec<Call> {
+        let now = if self.buffer.is_empty() { Timestamp(0) } else { self.now() };
+        let mut calls = self.buffer.take(now);
+        let awake = self.buffer.take_awake().into_iter();
+        let awake: Vec<LaneId> = awake.filter(|lane| self.kept_active.insert(*lane)).collect();
         if !awake.is_empty() {
-            self.make_sure(&awake, answers.pop().unwrap_or_default())?;
+            // Makes lanes active, and keeps others from finding them idle until the transaction ends. Somebody may
+            // have done so between the two: then the transaction is tried again.
+            calls.extend(
+                [sql!("lanes_activate"), sql!("lanes_share")].map(|sql| Call::new(sql, values![awake.clone()])),
+            );
         }
-        Ok(read)
+        calls
     }
 
     /// The rows of one statement, after what was gathered.
@@ -190,25 +259,12 @@ impl<'c> PgTx<'c> {
         Ok(self.read(vec![Call::new(sql, params)])?.pop().unwrap_or_default())
     }
 
-    /// Somebody may have found a lane idle between making it active and keeping it so.
-    fn make_sure(&mut self, lanes: &[LaneId], mut active: Vec<Row>) -> Result<()> {
-        let mut tries = 0;
-        while !all_true(&active)? {
-            tries += 1;
-            if tries > MAX_TRIES {
-                return Err(Error::unavailable("a lane cannot be kept active"));
-            }
-            active = self.run(&keep_active(lanes))?.pop().unwrap_or_default();
-        }
-        self.kept_active.extend(lanes);
-        Ok(())
-    }
-
     /// Ends a moment of reading and begins the next.
     pub(super) fn renew_moment(&mut self) -> Result<()> {
         if self.mode == Mode::Read {
-            let again = concat!("COMMIT;BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;", sql!("begin_read"));
-            self.conn.simple(again).map_err(|failure| self.note(failure))?;
+            let again = "COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+            let renewed = self.begin().and_then(|()| self.conn.borrow_mut().simple(again));
+            renewed.map_err(|failure| self.note(failure))?;
         }
         Ok(())
     }
@@ -222,20 +278,13 @@ impl<'c> PgTx<'c> {
     }
 }
 
-/// Makes lanes active, and keeps others from finding them idle until the transaction ends.
-fn keep_active(lanes: &[LaneId]) -> [Call; 2] {
-    let call = |sql| Call::new(sql, values![lanes.to_vec()]);
-    [call(sql!("lanes_activate")), call(sql!("lanes_share"))]
-}
-
-fn all_true(rows: &[Row]) -> Result<bool> {
-    let flags: Vec<bool> = rows.iter().map(|row| get(row, 0)).collect::<Result<_>>()?;
-    Ok(flags.into_iter().all(|flag| flag))
-}
-
 impl Tx for PgTx<'_> {
     fn now(&self) -> Timestamp {
-        self.now
+        self.begun().now
+    }
+
+    fn foresee(&mut self, next: &Foresight) -> Result<()> {
+        self.look_ahead(next)
     }
 
     fn wake(&mut self, topics: Topics) {

@@ -1,6 +1,7 @@
 //! Waking other processes: NOTIFY after the commit, LISTEN on a connection of its own, a slow poll as a safety net.
 //!
-//! A NOTIFY inside the transaction would hold the server's one lock on notifications while the commit is written to disk.
+//! A NOTIFY inside the transaction would hold the server's one lock on notifications while the commit is written to disk:
+//! it follows in the same breath, and nobody waits for its answer.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,11 @@ pub(super) type Own = Arc<Mutex<HashSet<i32>>>;
 /// The channel of a schema.
 pub(super) fn channel(place: &Place) -> String {
     format!("orx_{}", place.schema)
+}
+
+/// The statement that tells others that `topics` were touched.
+pub(super) fn notice(place: &Place, topics: Topics) -> String {
+    format!("NOTIFY {}, '{}'", channel(place), topics.0)
 }
 
 /// Calls `sink` from a thread of its own whenever another process touched one of `topics`.

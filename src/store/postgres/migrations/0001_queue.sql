@@ -12,6 +12,15 @@ INSERT INTO meta VALUES ('min_compatible', '1');
 CREATE FUNCTION clock_ms() RETURNS bigint LANGUAGE sql STABLE AS
     $$ SELECT floor(extract(epoch FROM now()) * 1000)::bigint $$;
 
+-- Has a statement fail that did not find what it must.
+CREATE FUNCTION must(had bigint, meant bigint, code text, complaint text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF had <> meant THEN
+        RAISE EXCEPTION USING ERRCODE = code, MESSAGE = complaint;
+    END IF;
+END
+$$;
+
 CREATE TABLE queues (
     name        text PRIMARY KEY,
     paused      boolean NOT NULL DEFAULT false,

@@ -1,1 +1,0 @@
-SELECT DISTINCT needs FROM job_dependencies WHERE needs = ANY($1::bigint[])
