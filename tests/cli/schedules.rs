@@ -227,7 +227,7 @@ fn a_schedule_runs_a_workflow() {
     assert_eq!(rows.len(), 2);
     orx.ok(&["schedule", "preview", "nightly"]);
     orx.run(&["audit"]).expect(0, &["nothing is wrong"]);
-    orx.run(&["db", "check"]).expect(0, &["is sound"]);
+    orx.check().expect(0, &["is sound"]);
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn what_is_wrong_with_a_workflow_of_a_schedule_is_told_with_its_place() {
     add(&["--workflow", "build.toml", "--", "true"]).expect(2, &["cannot be used with"]);
     add(&["--workflow", "build.toml", "--timeout", "1m"]).expect(2, &["--timeout is an option of jobs", "defaults"]);
     add(&["--workflow", "build.toml", "--env", "A=1"]).expect(2, &["--env is an option of jobs"]);
-    assert!(!orx.store().exists(), "nothing was asked of the store");
+    assert_eq!(orx.json(&["schedule", "list"]), json!([]), "nothing was stored");
     add(&["--", "true"]).expect(0, &[]);
     orx.ok(&["schedule", "update", "s", "--workflow", "build.toml"]);
     orx.run(&["schedule", "update", "s", "--queue", "q"]).expect(2, &["--queue is an option of jobs"]);
@@ -273,6 +273,7 @@ fn the_nightly_build_of_the_readme_works_as_it_is_written() {
         let program = std::path::Path::new(env!("CARGO_BIN_EXE_orx")).parent().unwrap();
         let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
         command.args(["-ec", script]).env_clear().env("HOME", orx.path("")).env("PATH", path).current_dir(orx.path(""));
+        command.envs(orx.token().map(|token| ("ORX_TOKEN", token)));
         let out = command.env("ORX_STORE", orx.url()).output().unwrap();
         let (said, told) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
         assert!(out.status.success(), "{script}\n{said}\n{told}");
