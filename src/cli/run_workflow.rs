@@ -1,4 +1,4 @@
-//! `orx run --workflow`: follows all tasks, with a line for each.
+//! `orx run --workflow` and `orx workflow wait`: follow all tasks, with a line for each.
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
@@ -12,7 +12,7 @@ use super::context::Context;
 use super::host::{Host, Signals};
 use super::view::words::{ending, one_line, took};
 use super::{ui, view, workflow};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::job::ids::RunName;
 use crate::job::{RunId, RunState, State};
 use crate::ops::lease::Only;
@@ -41,7 +41,7 @@ pub(super) async fn run(context: &Context, file: &str) -> Result<ExitCode> {
     let specs = specs.chain(&workflow.on_start).chain(&workflow.on_complete);
     let slots = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
     let mut host = Host::new(context, Only::Run(id), slots, specs)?;
-    let mut followed = std::pin::pin!(follow(context, id));
+    let mut followed = std::pin::pin!(follow(context, id, None));
     let mut asked = 0;
     let ended = loop {
         tokio::select! {
@@ -63,13 +63,25 @@ pub(super) async fn run(context: &Context, file: &str) -> Result<ExitCode> {
     if !view.is_for_people() {
         view.one(&run, |_| Ok(()))?;
     }
+    Ok(conclude(context, &run))
+}
+
+/// Follows a run that others work on to its end, `timeout` long at most.
+pub(super) async fn wait(context: &Context, run: RunName, timeout: Option<Span>) -> Result<ExitCode> {
+    let deadline = timeout.map(|span| Instant::now() + span.duration());
+    let id = context.queue()?.call(GetRun { run, options: false }).await?.id;
+    Ok(conclude(context, &follow(context, id, deadline).await?))
+}
+
+/// Says what became of a run, also as an exit code.
+fn conclude(context: &Context, run: &RunView) -> ExitCode {
     let why = run.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
     ui::say(context, &format!("run {} of {} is {}{why}", run.id, run.name, run.state));
-    Ok(match run.state {
+    match run.state {
         RunState::Done => ExitCode::SUCCESS,
         RunState::Cancelled => ExitCode::from(CANCELLED),
         RunState::Failed | RunState::Running => ExitCode::from(FAILED),
-    })
+    }
 }
 
 /// First `always` tasks run still, then nothing, then nothing is asked twice.
@@ -82,12 +94,16 @@ async fn cancel(context: &Context, id: RunId, asked: u32) -> Result<()> {
     ui::say(context, word);
     let op = CancelRun { run: RunName::Id(id), reason: Some("interrupted".into()), how };
     match context.queue()?.call(op).await {
-        Err(e) if e.kind() == crate::error::Kind::Conflict => Ok(()), // it has ended
+        Err(e) if e.kind() == Kind::Conflict => Ok(()), // it has ended
         answer => answer.map(|_| ()),
     }
 }
 
-async fn follow(context: &Context, id: RunId) -> Result<RunView> {
+/// Shows what becomes of the tasks, until all have ended.
+///
+/// # Errors
+/// `TimedOut` when the deadline passes before.
+async fn follow(context: &Context, id: RunId, deadline: Option<Instant>) -> Result<RunView> {
     let queue = context.queue()?;
     let mut changes = queue.subscribe(Topics::JOBS)?;
     let mut lines = Lines::new(context);
@@ -99,8 +115,13 @@ async fn follow(context: &Context, id: RunId) -> Result<RunView> {
             lines.end();
             return Ok(run);
         }
-        changes.changed(Some(looked + SLOW_LOOK)).await;
-        tokio::time::sleep_until(looked + LOOK).await;
+        if deadline.is_some_and(|at| at <= looked) {
+            lines.end();
+            return Err(Error::new(Kind::TimedOut, format!("run {id} is {} still", run.state)));
+        }
+        let until = |at: Instant| deadline.map_or(at, |deadline| deadline.min(at));
+        changes.changed(Some(until(looked + SLOW_LOOK))).await;
+        tokio::time::sleep_until(until(looked + LOOK)).await;
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::context::Context;
 use super::job_options::{captured, chance};
 use super::view::{junit, runs};
-use super::{OutputFormat, ui, view};
+use super::{OutputFormat, run_workflow, ui, view};
 use crate::error::{Error, Result};
 use crate::job::ids::RunName;
 use crate::job::workflow_file::{self, MAX_FILE};
@@ -22,6 +22,7 @@ use crate::ops::runs::replay::ReplayRun;
 use crate::ops::runs::submit::SubmitRun;
 use crate::ops::runs::view::{GetRun, ListRuns, RunView};
 use crate::store::{CancelRequest, RunFilter};
+use crate::time::Span;
 
 /// Run many tasks that need each other
 ///
@@ -32,6 +33,7 @@ use crate::store::{CancelRequest, RunFilter};
     after_help = "\
 Examples:
   orx workflow submit nightly.toml
+  orx workflow wait last
   orx workflow show last
   orx workflow report last -o junit > report.xml
   orx workflow replay last --failed --reason 'the disk was full'
@@ -85,6 +87,20 @@ enum WorkflowSubcommand {
         /// At most so many
         #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
+    },
+    /// Wait until a run has ended; says which tasks start and end
+    #[command(after_help = "\
+Examples:
+  orx workflow wait $(orx workflow submit nightly.toml)
+  orx workflow wait last --timeout 2h
+
+Exit code: 0 all is done, 1 the run failed, 130 it was cancelled, 75 when --timeout passes and the run goes on.")]
+    Wait {
+        #[command(flatten)]
+        run: OneRun,
+        /// No longer than this
+        #[arg(long, value_name = "DURATION")]
+        timeout: Option<Span>,
     },
     /// Draw the tasks of a run and what needs what
     #[command(after_help = "Example:\n  orx workflow show last\n  orx workflow show last -o json | jq .workflow")]
@@ -179,6 +195,7 @@ impl WorkflowCommand {
                 }
                 context.view()?.rows(&runs)?;
             }
+            WorkflowSubcommand::Wait { run, timeout } => return run_workflow::wait(context, run.run, timeout).await,
             WorkflowSubcommand::Show { run } => {
                 let run = get(context, run.run, true).await?;
                 context.view()?.one(&run, |view| runs::draw(view, &run))?;

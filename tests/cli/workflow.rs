@@ -304,6 +304,23 @@ fn run_follows_all_tasks_and_exits_with_one_if_it_failed() {
 }
 
 #[test]
+fn wait_ends_as_the_run_does() {
+    let orx = home();
+    let run = orx.ok(&["workflow", "submit", "nightly.toml"]);
+    orx.run(&["workflow", "wait", run.trim(), "--timeout", "10ms"]).expect(75, &["is running still"]);
+    let waiting = orx.spawn(&["workflow", "wait", run.trim(), "--timeout", "60s"]);
+    orx.burst();
+    let out = waiting.wait();
+    out.expect(1, &["build  done", "test  failed: exit 3; orx tail", "ship  skipped", "of nightly is failed"]);
+    orx.run(&["workflow", "wait", "last"]).expect(1, &["of nightly is failed"]);
+    orx.run(&["workflow", "wait", "none"]).expect(2, &[]);
+    orx.write("fine.toml", "name = \"fine\"\n[[task]]\nname = \"one\"\ncommand = [\"true\"]\n");
+    orx.ok(&["workflow", "submit", "fine.toml"]);
+    orx.burst();
+    orx.run(&["workflow", "wait", "last"]).expect(0, &["of fine is done"]);
+}
+
+#[test]
 fn a_run_survives_whoever_follows_it() {
     let orx = Orx::new();
     let script = format!("echo $$ > pid; {UNTIL_GO}");

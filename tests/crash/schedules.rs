@@ -22,12 +22,12 @@ const SECOND: i64 = 1000;
 
 #[test]
 fn c10_kill_9_of_the_leader_loses_no_instant_and_fires_none_twice() {
-    run(&World::new(), Duration::from_secs(if full() { 120 } else { 20 }), seed());
+    run(&World::new(), Duration::from_secs(if full() { 120 } else { 12 }), seed());
 }
 
 #[test]
 fn c10_postgres_kill_9_of_the_leader_loses_no_instant_and_fires_none_twice() {
-    run(&World::on_postgres(), Duration::from_secs(if full() { 120 } else { 20 }), seed());
+    run(&World::on_postgres(), Duration::from_secs(if full() { 120 } else { 12 }), seed());
 }
 
 fn run(world: &World, length: Duration, seed: u64) {
