@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use super::problem::Refusal;
-use super::{App, MAX_BODY};
+use super::{App, MAX_BODY, figures};
 use crate::engine::Try;
 use crate::error::{Error, Kind, Result};
 use crate::ops::Caller;
@@ -41,6 +41,7 @@ pub(super) struct Identity {
 
 /// Lets a request through, with the [`Identity`] of its token.
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let (begun, route) = (Instant::now(), figures::route(&app, &request));
     let (uri, headers) = (request.uri().clone(), request.headers().clone());
     let id = headers.get("x-request-id").cloned();
     let mut response = match admit(&app, &uri, &headers).await {
@@ -57,6 +58,7 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     if let Some(id) = id.filter(|id| id.len() <= 128).or_else(made) {
         headers.insert("x-request-id", id);
     }
+    app.figures.answered(route, response.status(), begun.elapsed());
     response
 }
 

@@ -3,6 +3,7 @@
 //! A request's way: host and origin, token, the Op's scopes, the engine. What must not be here: SQL, the logic of Ops.
 
 mod auth;
+mod figures;
 mod live;
 mod openapi;
 mod ops;
@@ -20,6 +21,8 @@ use axum::routing::{get, post};
 use tokio::sync::watch;
 
 pub use self::auth::Policy;
+use self::figures::Figures;
+pub use self::figures::Source;
 pub use self::openapi::openapi;
 pub use self::ops::Routes;
 use self::replies::Replies;
@@ -37,6 +40,7 @@ pub struct App {
     policy: Policy,
     routes: Routes,
     replies: Replies,
+    figures: Figures,
     /// When a refusal was put on record last.
     denied: Mutex<Option<Instant>>,
     /// Streams end when it becomes true.
@@ -44,15 +48,18 @@ pub struct App {
 }
 
 impl App {
-    /// The API of `engine`, with the Ops of `routes`. Its streams end when `stop` becomes true.
+    /// The API of `engine`, with the Ops of `routes`. Its streams end when `stop` becomes true. `sources` have more
+    /// figures for its metrics.
     pub fn new(
         engine: Arc<Engine>,
         clock: Arc<dyn Clock>,
         policy: Policy,
         routes: Routes,
+        sources: Vec<Source>,
         stop: watch::Receiver<bool>,
     ) -> Arc<Self> {
-        Arc::new(Self { engine, clock, policy, routes, replies: Replies::default(), denied: Mutex::default(), stop })
+        let (figures, replies) = (Figures::new(clock.now(), sources), Replies::default());
+        Arc::new(Self { engine, clock, policy, routes, replies, figures, denied: Mutex::default(), stop })
     }
 
     /// All routes.
@@ -68,7 +75,7 @@ impl App {
             .route("/events", get(live::events))
             .route("/ws", get(live::socket))
             .route("/api/openapi.json", get(openapi::document))
-            .route("/metrics", get(rest::metrics))
+            .route("/metrics", get(figures::metrics))
             .route("/healthz", get(rest::healthz))
             .route("/readyz", get(rest::readyz))
             .fallback(problem::no_route)

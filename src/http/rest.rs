@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::App;
 use super::auth::Identity;
+use super::figures::{Reader, Stream};
 use super::ops::{check_type, json as reply, read, run};
 use super::problem::Refusal;
 use crate::error::{Error, Result};
@@ -238,9 +239,10 @@ async fn output(
     let first = ReadOutput { number, attempt: query.attempt, after: None };
     run(&app, &who, first.clone()).await?; // what is wrong is said before the head goes out
     let changes = app.engine.subscribe(Topics::OUTPUT | Topics::JOBS)?;
-    let state = (app, who, first, changes, query.follow);
+    let reader = Reader::new(&app, Stream::Output);
+    let state = (app, who, first, changes, query.follow, reader);
     let pieces = stream::unfold(Some(state), |state| async move {
-        let (app, who, mut op, mut changes, follow) = state?;
+        let (app, who, mut op, mut changes, follow, reader) = state?;
         loop {
             let found = match run(&app, &who, op.clone()).await {
                 Ok(found) => found,
@@ -250,7 +252,7 @@ async fn output(
                 op.after = Some(last.seq);
                 op.attempt = Some(found.attempt);
                 let bytes: Vec<u8> = found.chunks.into_iter().flat_map(|chunk| chunk.bytes).collect();
-                return Some((Ok(Bytes::from(bytes)), Some((app, who, op, changes, follow))));
+                return Some((Ok(Bytes::from(bytes)), Some((app, who, op, changes, follow, reader))));
             }
             if !follow || found.state.is_terminal() || *app.stop.borrow() {
                 return None;
@@ -323,11 +325,6 @@ pub(super) async fn readyz(State(app): Here) -> Response {
         Err(_) => "not ready: the store does not answer\n".to_owned(),
     };
     (StatusCode::SERVICE_UNAVAILABLE, what).into_response()
-}
-
-/// `GET /metrics`
-pub(super) async fn metrics() -> Refusal {
-    Error::not_found("there are no metrics yet").into()
 }
 
 /// What OpenAPI says of these routes.

@@ -3,5 +3,6 @@
 mod faults;
 mod hostile;
 mod matrix;
+mod metrics;
 mod routes;
 mod support;
