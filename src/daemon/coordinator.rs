@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::peers::{Gossip, Gossiping};
-use super::{Upkeep, host, notify, systemd};
+use super::{Upkeep, files, host, notify, systemd};
 use crate::error::{Error, Result};
 use crate::http::{App, Doors, Policy, Routes, Server, Source};
 use crate::ops::nodes::{Announce, Retire};
@@ -55,6 +55,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
+    files::raise_limit();
     let server = Arc::new(open(doors).await?);
     let url = server.url();
     let gossiping = match gossip {

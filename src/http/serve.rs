@@ -10,6 +10,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -24,6 +25,8 @@ use crate::ops::exposition::Text;
 
 /// The most connections at once.
 const MAX_CONNECTIONS: usize = 10_000;
+/// Files that are no connections.
+const SPARE_FILES: usize = 200;
 /// How long a client may take for a request's head; also how long a connection may be idle.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// How long a client may take to agree on encryption.
@@ -85,6 +88,8 @@ pub struct Server {
     doors: Doors,
     listener: TcpListener,
     tls: Option<RwLock<Arc<ServerConfig>>>,
+    /// The most connections at once, and the room that is left.
+    most: usize,
     room: Arc<Semaphore>,
     accepted: AtomicU64,
     turned_away: AtomicU64,
@@ -115,14 +120,15 @@ impl Server {
     }
 
     fn new(doors: Doors, listener: TcpListener, tls: Option<RwLock<Arc<ServerConfig>>>) -> Self {
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        Self { doors, listener, tls, room, accepted: AtomicU64::default(), turned_away: AtomicU64::default() }
+        let most = most_connections();
+        let room = Arc::new(Semaphore::new(most));
+        Self { doors, listener, tls, most, room, accepted: AtomicU64::default(), turned_away: AtomicU64::default() }
     }
 
     /// Its figures for `/metrics`.
     pub fn figures(&self, text: &mut Text) {
         let (accepted, away) = (&self.accepted, &self.turned_away);
-        let open = MAX_CONNECTIONS - self.room.available_permits();
+        let open = self.most - self.room.available_permits();
         text.one("orx_http_connections", "gauge", "Connections that are open.", open);
         let accepted = accepted.load(Ordering::Relaxed);
         text.one("orx_http_connections_total", "counter", "Connections that were accepted.", accepted);
@@ -178,11 +184,18 @@ impl Server {
             });
         }
         info!("the doors are closed");
-        let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.most).unwrap_or(u32::MAX);
         if tokio::time::timeout(DRAIN_LIMIT, self.room.acquire_many(all)).await.is_err() {
             warn!("some requests did not end in time");
         }
     }
+}
+
+/// As many as there may be files, with some left for the store.
+fn most_connections() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    MAX_CONNECTIONS.min(files.saturating_sub(SPARE_FILES).max(files / 2))
 }
 
 async fn connection(stream: TcpStream, tls: Option<Arc<ServerConfig>>, router: Router, stop: watch::Receiver<bool>) {
