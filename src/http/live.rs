@@ -11,6 +11,7 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -37,9 +38,11 @@ const WAITING: usize = 16;
 /// How long a reader may take for one piece before it is cut off; it can come back with the last id it has.
 const SLOW: Duration = Duration::from_secs(30);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
+    /// A bit for each topic.
+    #[schemars(example = 1)]
     topics: u8,
 }
 
@@ -71,10 +74,11 @@ pub(super) async fn changes(
 }
 
 /// Which events are wanted.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Selection {
     /// After this place in the trail.
+    #[schemars(example = 0)]
     from: Option<i64>,
     /// Of this kind.
     kind: Option<EventKind>,

@@ -2,7 +2,9 @@
 //!
 //! A request's way: host and origin, token, the Op's scopes, the engine. What must not be here: SQL, the logic of Ops.
 
+mod aliases;
 mod auth;
+mod example;
 mod figures;
 mod live;
 mod openapi;
@@ -17,7 +19,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::post;
 use tokio::sync::watch;
 
 pub use self::auth::Policy;
@@ -64,20 +66,8 @@ impl App {
 
     /// All routes.
     pub fn router(self: &Arc<Self>) -> Router {
-        let guarded = Router::new()
-            .route("/ops/{name}", post(ops::call))
-            .route("/changes", get(live::changes))
-            .route("/events", get(live::events))
-            .route("/ws", get(live::socket))
-            .merge(rest::routes());
-        Router::new()
-            .nest("/api/v1", guarded)
-            .route("/events", get(live::events))
-            .route("/ws", get(live::socket))
-            .route("/api/openapi.json", get(openapi::document))
-            .route("/metrics", get(figures::metrics))
-            .route("/healthz", get(rest::healthz))
-            .route("/readyz", get(rest::readyz))
+        aliases::routes()
+            .route("/api/v1/ops/{name}", post(ops::call))
             .fallback(problem::no_route)
             .method_not_allowed_fallback(problem::no_method)
             .layer(axum::middleware::from_fn_with_state(Arc::clone(self), auth::guard))
