@@ -246,7 +246,7 @@ pub(super) fn captured<'a>(context: &Context, named: impl Iterator<Item = &'a st
             env.insert(name.to_owned(), value);
         }
     }
-    let trace = context::env("TRACEPARENT");
+    let Captured { trace, .. } = Captured::of_trace(context::env("TRACEPARENT").as_deref());
     if !here {
         return Ok(Captured { env, cwd: None, trace });
     }

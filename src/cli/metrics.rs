@@ -20,7 +20,7 @@ pub(super) struct Metrics {}
 impl Metrics {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         let measured = context.queue()?.call(Measure {}).await?;
-        context.view()?.value(&measured, |_| view::raw(text(&measured).as_bytes()))?;
+        context.view()?.value(&measured, |_| view::raw(text(&measured).finish().as_bytes()))?;
         Ok(ExitCode::SUCCESS)
     }
 }

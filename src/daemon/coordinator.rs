@@ -11,9 +11,9 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::peers::{Gossip, Gossiping};
-use super::{Upkeep, host, notify, systemd};
+use super::{Upkeep, files, host, notify, systemd};
 use crate::error::{Error, Result};
-use crate::http::{App, Doors, Policy, Routes, Server};
+use crate::http::{App, Doors, Policy, Routes, Server, Source};
 use crate::ops::nodes::{Announce, Retire};
 use crate::queue::Queue;
 use crate::store::{NewNode, Topics};
@@ -55,6 +55,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
+    files::raise_limit();
     let server = Arc::new(open(doors).await?);
     let url = server.url();
     let gossiping = match gossip {
@@ -62,7 +63,10 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
         None => None,
     };
     let (close, closed) = watch::channel(false);
-    let app = App::new(Arc::clone(engine), Arc::clone(&clock), policy, Routes::all(), closed.clone());
+    let counting = Arc::clone(&server);
+    let mut sources: Vec<Source> = vec![Box::new(move |text| counting.figures(text))];
+    sources.extend(gossiping.as_ref().map(Gossiping::figures));
+    let app = App::new(Arc::clone(engine), Arc::clone(&clock), policy, Routes::all(), sources, closed.clone());
     let (door, router) = (Arc::clone(&server), app.router());
     let serving = tokio::spawn(async move { door.serve(router, closed).await });
     let mut changes = queue.subscribe(Topics::CONTROL)?;

@@ -1,6 +1,7 @@
 //! Workers and coordinators as processes: their names, the upkeep of the store, signals, systemd.
 
 mod coordinator;
+mod files;
 mod peers;
 mod ticker;
 mod upkeep;

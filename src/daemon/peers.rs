@@ -13,7 +13,9 @@ use tracing::{info, warn};
 
 use crate::error::Result;
 use crate::gossip::{Config, KeyRing, Member, Pace, Peer, Peers, Seeds};
+use crate::http::Source;
 use crate::job::State;
+use crate::ops::exposition::Text;
 use crate::ops::status::Status;
 use crate::queue::Queue;
 use crate::time::{Clock, Timestamp};
@@ -74,6 +76,12 @@ impl Gossiping {
         say(&self.member, "draining", &json!(true));
     }
 
+    /// Its figures for `/metrics`, as long as it gossips.
+    pub(super) fn figures(&self) -> Source {
+        let member = Arc::downgrade(&self.member); // or else it could not end
+        Box::new(move |text| member.upgrade().iter().for_each(|member| measure(member, text)))
+    }
+
     /// Says good-bye.
     pub(super) async fn end(self) {
         self.task.abort();
@@ -99,6 +107,27 @@ fn introduce(member: &Member, name: &str, url: &str, started_at: Timestamp) -> R
 fn say(member: &Member, key: &str, value: &serde_json::Value) {
     if let Err(e) = member.set(key, value.to_string()) {
         warn!("cannot tell peers {key}: {e}");
+    }
+}
+
+fn measure(member: &Member, text: &mut Text) {
+    let (counters, traffic) = (member.counters(), member.counters().traffic());
+    text.one("orx_gossip_peers", "gauge", "Peers that are there.", member.peers().borrow().len());
+    text.one("orx_gossip_connections", "gauge", "Connections with peers.", member.connections());
+    let name = "orx_gossip_connections_total";
+    text.one(name, "counter", "Connections on which a peer has shown the key.", traffic.connections);
+    let both = [
+        ("orx_gossip_frames_total", "Frames by direction.", traffic.frames_in, traffic.frames_out),
+        ("orx_gossip_bytes_total", "Bytes on the wire by direction.", traffic.bytes_in, traffic.bytes_out),
+    ];
+    for (name, help, received, sent) in both {
+        text.family(name, "counter", help);
+        text.line(name, &[("direction", "in")], received);
+        text.line(name, &[("direction", "out")], sent);
+    }
+    text.family("orx_gossip_refusals_total", "counter", "What was not taken from peers, or for them, by reason.");
+    for (why, times) in counters.refusals() {
+        text.line("orx_gossip_refusals_total", &[("reason", why.as_str())], times);
     }
 }
 

@@ -5,14 +5,17 @@
 
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
 use self::writer::{Pending, Slot, Writer};
 use crate::error::{Error, Result};
 use crate::hub::{Hub, Subscription};
+use crate::ops::exposition::{Histogram, Timings};
 use crate::ops::{Access, Caller, Op};
 use crate::store::{Claim, Finding, Listening, Ownership, Store, Topics};
 
@@ -35,6 +38,7 @@ pub struct Engine {
     hub: Arc<Hub>,
     writers: Mutex<Writers>,
     ears: Mutex<(Topics, Vec<Listening>)>,
+    timings: Timings,
 }
 
 #[derive(Default)]
@@ -52,6 +56,7 @@ impl Engine {
             hub: Arc::new(Hub::new()),
             writers: Mutex::default(),
             ears: Mutex::new((Topics::NONE, Vec::new())),
+            timings: Timings::default(),
         })
     }
 
@@ -68,6 +73,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::call`].
     pub async fn call_as<O: Op>(&self, caller: Arc<Caller>, op: O, attempt: Try) -> Result<O::Reply> {
+        let begun = Instant::now();
         let (reply, answer) = oneshot::channel();
         let slot = Box::new(Slot::new(op, caller, attempt, reply));
         match O::ACCESS {
@@ -77,7 +83,14 @@ impl Engine {
                 writer.send(slot).await.map_err(|_| ended())?;
             }
         }
-        answer.await.map_err(|_| ended())?
+        let answer = answer.await.map_err(|_| ended())?;
+        self.timings.add(O::NAME, begun.elapsed());
+        answer
+    }
+
+    /// How long calls took, by the name of the Op, from the call to its answer.
+    pub fn timings(&self) -> BTreeMap<&'static str, Histogram> {
+        self.timings.all()
     }
 
     fn read<O: Op>(&self, mut slot: Box<Slot<O>>) {

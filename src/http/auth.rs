@@ -2,23 +2,25 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tracing::{Instrument as _, debug, info_span};
 use uuid::Uuid;
 
-use super::problem::Refusal;
-use super::{App, MAX_BODY};
+use super::problem::{PROBLEM, Refusal};
+use super::{App, MAX_BODY, figures, problem};
 use crate::engine::Try;
 use crate::error::{Error, Kind, Result};
+use crate::job::Captured;
 use crate::ops::Caller;
 use crate::ops::tokens::{Authenticate, Token};
 
 /// What may be asked without a token: whether the process lives.
-const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+pub(super) const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 
 /// How long a client may take for a body.
 const BODY_LIMIT: Duration = Duration::from_secs(30);
@@ -41,22 +43,35 @@ pub(super) struct Identity {
 
 /// Lets a request through, with the [`Identity`] of its token.
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let (begun, route) = (Instant::now(), figures::route(&app, &request));
     let (uri, headers) = (request.uri().clone(), request.headers().clone());
-    let id = headers.get("x-request-id").cloned();
-    let mut response = match admit(&app, &uri, &headers).await {
-        Ok(identity) => match read_whole(request, identity).await {
-            Ok(request) => next.run(request).await,
+    let id = headers.get("x-request-id").filter(|id| id.len() <= 128).cloned();
+    let id = id.or_else(|| HeaderValue::from_str(&Uuid::now_v7().to_string()).ok());
+    // What is logged meanwhile says for whom, and in whose trace.
+    let word = |value: Option<&HeaderValue>| value.and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let trace = Captured::of_trace(headers.get("traceparent").and_then(|v| v.to_str().ok())).trace;
+    let span = info_span!("request", id = word(id.as_ref()), op = route, trace);
+    let answering = async {
+        match admit(&app, &uri, &headers).await {
+            Ok(identity) => match read_whole(request, identity).await {
+                Ok(request) => next.run(request).await,
+                Err(refusal) => refusal.into_response(),
+            },
             Err(refusal) => refusal.into_response(),
-        },
-        Err(refusal) => refusal.into_response(),
+        }
     };
+    let mut response = answering.instrument(span.clone()).await;
+    if response.status().is_client_error() && response.headers().get(header::CONTENT_TYPE) != Some(&PROBLEM) {
+        response = problem::of_plain(response).await;
+    }
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
-    let made = || header::HeaderValue::from_str(&Uuid::now_v7().to_string()).ok();
-    if let Some(id) = id.filter(|id| id.len() <= 128).or_else(made) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(id) = id {
         headers.insert("x-request-id", id);
     }
+    span.in_scope(|| debug!(status = response.status().as_u16(), "answered"));
+    app.figures.answered(route, response.status(), begun.elapsed());
     response
 }
 

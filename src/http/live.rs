@@ -11,12 +11,14 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::App;
 use super::auth::Identity;
+use super::figures::{Reader, Stream};
 use super::ops::allow;
 use super::problem::Refusal;
 use crate::engine::Try;
@@ -36,9 +38,11 @@ const WAITING: usize = 16;
 /// How long a reader may take for one piece before it is cut off; it can come back with the last id it has.
 const SLOW: Duration = Duration::from_secs(30);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
+    /// A bit for each topic.
+    #[schemars(example = 1)]
     topics: u8,
 }
 
@@ -53,8 +57,8 @@ pub(super) async fn changes(
         return Err(Error::new(Kind::Denied, "the token may not hear of changes").into());
     }
     let changes = app.engine.subscribe(Topics(wanted.topics & Topics::ALL.0))?;
-    let state = (changes, app.stop.clone(), true);
-    let lines = stream::unfold(state, |(mut changes, mut stop, first)| async move {
+    let state = (changes, app.stop.clone(), true, Reader::new(&app, Stream::Changes));
+    let lines = stream::unfold(state, |(mut changes, mut stop, first, reader)| async move {
         let topics = match first {
             true => Topics::NONE, // at once: the head goes out with it
             false => tokio::select! {
@@ -64,16 +68,17 @@ pub(super) async fn changes(
         };
         let mut line = serde_json::to_vec(&Change { topics: topics.0 }).unwrap_or_default();
         line.push(b'\n');
-        Some((Ok::<_, Infallible>(Bytes::from(line)), (changes, stop, false)))
+        Some((Ok::<_, Infallible>(Bytes::from(line)), (changes, stop, false, reader)))
     });
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
 
 /// Which events are wanted.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Selection {
     /// After this place in the trail.
+    #[schemars(example = 0)]
     from: Option<i64>,
     /// Of this kind.
     kind: Option<EventKind>,
@@ -110,7 +115,8 @@ pub(super) async fn events(
         None => selection.from.unwrap_or(0),
     };
     let pieces = feed(&app, &identity, selection, after)?;
-    let body = stream::unfold(pieces, |mut pieces| async move {
+    let reader = Reader::new(&app, Stream::Sse);
+    let body = stream::unfold((pieces, reader), |(mut pieces, reader)| async move {
         let text = match pieces.recv().await? {
             Piece::Event(event) => {
                 let data = serde_json::to_string(&event).unwrap_or_default();
@@ -118,7 +124,7 @@ pub(super) async fn events(
             }
             Piece::Beat => ":\n\n".to_owned(),
         };
-        Some((Ok::<_, Infallible>(Bytes::from(text)), pieces))
+        Some((Ok::<_, Infallible>(Bytes::from(text)), (pieces, reader)))
     });
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(body)).into_response())
 }
@@ -132,10 +138,13 @@ pub(super) async fn socket(
 ) -> Result<Response, Refusal> {
     let after = selection.from.unwrap_or(0);
     let pieces = feed(&app, &identity, selection, after)?;
-    Ok(upgrade.max_message_size(64 * 1024).on_upgrade(move |socket| send_all(socket, pieces)))
+    Ok(upgrade.max_message_size(64 * 1024).on_upgrade(move |socket| async move {
+        let _reader = Reader::new(&app, Stream::WebSocket);
+        send_all(&app, socket, pieces).await;
+    }))
 }
 
-async fn send_all(mut socket: WebSocket, mut pieces: mpsc::Receiver<Piece>) {
+async fn send_all(app: &App, mut socket: WebSocket, mut pieces: mpsc::Receiver<Piece>) {
     loop {
         let message = tokio::select! {
             piece = pieces.recv() => match piece {
@@ -151,7 +160,8 @@ async fn send_all(mut socket: WebSocket, mut pieces: mpsc::Receiver<Piece>) {
         };
         match tokio::time::timeout(SLOW, socket.send(message)).await {
             Ok(Ok(())) => {}
-            _ => return,
+            Ok(Err(_)) => return,
+            Err(_) => return app.figures.cut_off(),
         }
     }
     let _ = socket.send(Message::Close(None)).await; // it may be gone
@@ -179,7 +189,7 @@ fn feed(
             after = events.last().map_or(after, |event| event.seq);
             for event in events.into_iter().filter(|event| selection.wants(event)) {
                 last_said = Instant::now();
-                if sender.send_timeout(Piece::Event(Box::new(event)), SLOW).await.is_err() {
+                if !hand_over(&app, &sender, Piece::Event(Box::new(event))).await {
                     return;
                 }
             }
@@ -193,11 +203,23 @@ fn feed(
             };
             if changed == Topics::NONE {
                 last_said = Instant::now();
-                if sender.send_timeout(Piece::Beat, SLOW).await.is_err() {
+                if !hand_over(&app, &sender, Piece::Beat).await {
                     return;
                 }
             }
         }
     });
     Ok(receiver)
+}
+
+/// Gives a reader a piece; false when it is gone, or cut off because it is slow.
+async fn hand_over(app: &App, reader: &mpsc::Sender<Piece>, piece: Piece) -> bool {
+    match reader.send_timeout(piece, SLOW).await {
+        Ok(()) => true,
+        Err(mpsc::error::SendTimeoutError::Closed(_)) => false,
+        Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
+            app.figures.cut_off();
+            false
+        }
+    }
 }

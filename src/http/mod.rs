@@ -2,7 +2,10 @@
 //!
 //! A request's way: host and origin, token, the Op's scopes, the engine. What must not be here: SQL, the logic of Ops.
 
+mod aliases;
 mod auth;
+mod example;
+mod figures;
 mod live;
 mod openapi;
 mod ops;
@@ -16,10 +19,12 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::post;
 use tokio::sync::watch;
 
 pub use self::auth::Policy;
+use self::figures::Figures;
+pub use self::figures::Source;
 pub use self::openapi::openapi;
 pub use self::ops::Routes;
 use self::replies::Replies;
@@ -37,6 +42,7 @@ pub struct App {
     policy: Policy,
     routes: Routes,
     replies: Replies,
+    figures: Figures,
     /// When a refusal was put on record last.
     denied: Mutex<Option<Instant>>,
     /// Streams end when it becomes true.
@@ -44,33 +50,24 @@ pub struct App {
 }
 
 impl App {
-    /// The API of `engine`, with the Ops of `routes`. Its streams end when `stop` becomes true.
+    /// The API of `engine`, with the Ops of `routes`. Its streams end when `stop` becomes true. `sources` have more
+    /// figures for its metrics.
     pub fn new(
         engine: Arc<Engine>,
         clock: Arc<dyn Clock>,
         policy: Policy,
         routes: Routes,
+        sources: Vec<Source>,
         stop: watch::Receiver<bool>,
     ) -> Arc<Self> {
-        Arc::new(Self { engine, clock, policy, routes, replies: Replies::default(), denied: Mutex::default(), stop })
+        let (figures, replies) = (Figures::new(clock.now(), sources), Replies::default());
+        Arc::new(Self { engine, clock, policy, routes, replies, figures, denied: Mutex::default(), stop })
     }
 
     /// All routes.
     pub fn router(self: &Arc<Self>) -> Router {
-        let guarded = Router::new()
-            .route("/ops/{name}", post(ops::call))
-            .route("/changes", get(live::changes))
-            .route("/events", get(live::events))
-            .route("/ws", get(live::socket))
-            .merge(rest::routes());
-        Router::new()
-            .nest("/api/v1", guarded)
-            .route("/events", get(live::events))
-            .route("/ws", get(live::socket))
-            .route("/api/openapi.json", get(openapi::document))
-            .route("/metrics", get(rest::metrics))
-            .route("/healthz", get(rest::healthz))
-            .route("/readyz", get(rest::readyz))
+        aliases::routes()
+            .route("/api/v1/ops/{name}", post(ops::call))
             .fallback(problem::no_route)
             .method_not_allowed_fallback(problem::no_method)
             .layer(axum::middleware::from_fn_with_state(Arc::clone(self), auth::guard))

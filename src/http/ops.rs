@@ -205,3 +205,79 @@ pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::job::JobSpec;
+    use crate::ops::enqueue::Enqueue;
+    use crate::ops::jobs::ListJobs;
+
+    /// Reads a body as several types; none of them panics, and what is refused is refused with a reason.
+    fn read_all(body: &[u8]) {
+        let reason = |refusal: Refusal| {
+            let response = refusal.into_response();
+            assert!(matches!(response.status().as_u16(), 400 | 422), "{}", response.status());
+        };
+        let _ = read::<JobSpec>(body).map_err(reason); // it may be one
+        let _ = read::<Vec<JobSpec>>(body).map_err(reason);
+        let _ = read::<Enqueue>(body).map_err(reason);
+        let _ = read::<ListJobs>(body).map_err(reason);
+    }
+
+    /// Bytes that look like JSON of ours.
+    fn nearly() -> impl Strategy<Value = Vec<u8>> {
+        const WORDS: [&str; 24] = [
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            ",",
+            "\"command\"",
+            "\"jobs\"",
+            "\"spec\"",
+            "\"id\"",
+            "\"filter\"",
+            "\"limit\"",
+            "\"delay\"",
+            "\"at\"",
+            "\"true\"",
+            "\"1h\"",
+            "1e999",
+            "-1",
+            "9223372036854775808",
+            "null",
+            "\u{0}",
+            "\"\\u0000\"",
+            "\"\\ud800\"",
+            "\"2026-01-01T00:00:00Z\"",
+        ];
+        prop::collection::vec(prop::sample::select(&WORDS[..]), 0..40).prop_map(|words| words.concat().into_bytes())
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_panics(body in prop_oneof![prop::collection::vec(any::<u8>(), 0..300), nearly()]) {
+            read_all(&body);
+        }
+
+        #[test]
+        fn no_changed_body_panics(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<bool>()) {
+            let mut body = br#"{"jobs":[{"id":"01987654-0000-7000-8000-000000000001","spec":{"command":["a"],"delay":"1h"}}]}"#.to_vec();
+            let at = at.index(body.len());
+            body[at] = byte;
+            body.truncate(if cut { at } else { body.len() });
+            read_all(&body);
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        for open in ["[", "{\"jobs\":[", "{\"command\":["] {
+            read_all(open.repeat(100_000).as_bytes());
+        }
+    }
+}

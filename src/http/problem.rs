@@ -5,6 +5,12 @@ use axum::response::{IntoResponse, Response};
 
 use crate::error::{Error, Kind, Problem};
 
+/// The media type of what is refused.
+pub(super) const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// The longest refusal in plain text, in bytes.
+const MAX_PLAIN: usize = 4096;
+
 /// An error on its way to the client.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -60,7 +66,7 @@ impl IntoResponse for Refusal {
         let mut problem = Problem::new(&self.error, self.status.as_u16());
         problem.field = self.field;
         let body = serde_json::to_vec(&problem).unwrap_or_default();
-        let mut response = (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        let mut response = (self.status, [(header::CONTENT_TYPE, PROBLEM)], body).into_response();
         if let Some(after) = self.error.retry_after_time() {
             // Whole seconds, and not before the time.
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs_f64().ceil() as u64));
@@ -70,6 +76,19 @@ impl IntoResponse for Refusal {
         }
         response
     }
+}
+
+/// A refusal of the router, which says in plain text what is wrong with a path, a query or a header.
+pub(super) async fn of_plain(response: Response) -> Response {
+    let (head, body) = response.into_parts();
+    let said = axum::body::to_bytes(body, MAX_PLAIN).await.unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    let said = if said.is_empty() { "the request makes no sense" } else { said.trim() };
+    let mut refused = Refusal::with(head.status, Error::usage(said)).into_response();
+    for (name, value) in head.headers.iter().filter(|(name, _)| *name == header::ALLOW || *name == header::UPGRADE) {
+        refused.headers_mut().insert(name, value.clone());
+    }
+    refused
 }
 
 pub(super) async fn no_route() -> Refusal {

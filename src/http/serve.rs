@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -19,9 +21,12 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
 use crate::error::{Error, Result};
+use crate::ops::exposition::Text;
 
 /// The most connections at once.
 const MAX_CONNECTIONS: usize = 10_000;
+/// Files that are no connections.
+const SPARE_FILES: usize = 200;
 /// How long a client may take for a request's head; also how long a connection may be idle.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// How long a client may take to agree on encryption.
@@ -53,6 +58,17 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
+impl Doors {
+    /// How it is encrypted, where it must be.
+    fn lock(&self) -> Result<Option<RwLock<Arc<ServerConfig>>>> {
+        if !self.listen.ip().is_loopback() && self.tls.is_none() && !self.insecure {
+            return Err(Error::usage(format!("{} can be reached by others, and nothing is encrypted", self.listen))
+                .hint("give --tls-cert and --tls-key, or --insecure-no-tls behind a proxy that encrypts"));
+        }
+        self.tls.as_ref().map(|tls| tls.load().map(RwLock::new)).transpose()
+    }
+}
+
 impl Tls {
     fn load(&self) -> Result<Arc<ServerConfig>> {
         let cannot = |path: &PathBuf, e: String| Error::usage(format!("cannot use {}", path.display())).source(e);
@@ -72,6 +88,11 @@ pub struct Server {
     doors: Doors,
     listener: TcpListener,
     tls: Option<RwLock<Arc<ServerConfig>>>,
+    /// The most connections at once, and the room that is left.
+    most: usize,
+    room: Arc<Semaphore>,
+    accepted: AtomicU64,
+    turned_away: AtomicU64,
 }
 
 impl Server {
@@ -80,15 +101,11 @@ impl Server {
     /// # Errors
     /// `Usage` when others could reach it and it is not encrypted, `Unavailable` when the address cannot be had.
     pub async fn open(doors: Doors) -> Result<Self> {
-        if !doors.listen.ip().is_loopback() && doors.tls.is_none() && !doors.insecure {
-            return Err(Error::usage(format!("{} can be reached by others, and nothing is encrypted", doors.listen))
-                .hint("give --tls-cert and --tls-key, or --insecure-no-tls behind a proxy that encrypts"));
-        }
-        let tls = doors.tls.as_ref().map(|tls| tls.load().map(RwLock::new)).transpose()?;
+        let tls = doors.lock()?;
         let listener = TcpListener::bind(doors.listen).await;
         let listener =
             listener.map_err(|e| Error::unavailable(format!("cannot listen on {}", doors.listen)).source(e))?;
-        Ok(Self { doors, listener, tls })
+        Ok(Self::new(doors, listener, tls))
     }
 
     /// A socket that somebody else, such as systemd, listens on for us.
@@ -98,8 +115,25 @@ impl Server {
     pub fn from_listener(listener: std::net::TcpListener, doors: Doors) -> Result<Self> {
         listener.set_nonblocking(true)?;
         let doors = Doors { listen: listener.local_addr()?, ..doors };
-        let tls = doors.tls.as_ref().map(|tls| tls.load().map(RwLock::new)).transpose()?;
-        Ok(Self { doors, listener: TcpListener::from_std(listener)?, tls })
+        let tls = doors.lock()?;
+        Ok(Self::new(doors, TcpListener::from_std(listener)?, tls))
+    }
+
+    fn new(doors: Doors, listener: TcpListener, tls: Option<RwLock<Arc<ServerConfig>>>) -> Self {
+        let most = most_connections();
+        let room = Arc::new(Semaphore::new(most));
+        Self { doors, listener, tls, most, room, accepted: AtomicU64::default(), turned_away: AtomicU64::default() }
+    }
+
+    /// Its figures for `/metrics`.
+    pub fn figures(&self, text: &mut Text) {
+        let (accepted, away) = (&self.accepted, &self.turned_away);
+        let open = self.most - self.room.available_permits();
+        text.one("orx_http_connections", "gauge", "Connections that are open.", open);
+        let accepted = accepted.load(Ordering::Relaxed);
+        text.one("orx_http_connections_total", "counter", "Connections that were accepted.", accepted);
+        let away = away.load(Ordering::Relaxed);
+        text.one("orx_http_connections_refused_total", "counter", "Connections beyond the most there may be.", away);
     }
 
     /// Its URL.
@@ -122,7 +156,6 @@ impl Server {
 
     /// Answers until `stop` becomes true, then lets requests end.
     pub async fn serve(&self, router: Router, mut stop: watch::Receiver<bool>) {
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let stopped = stop.clone();
         while !*stop.borrow() {
             let accepted = tokio::select! {
@@ -138,7 +171,11 @@ impl Server {
                 }
             };
             // Beyond the cap a connection is closed at once: one that waits would only time out.
-            let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
+            let Ok(place) = Arc::clone(&self.room).try_acquire_owned() else {
+                self.turned_away.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            self.accepted.fetch_add(1, Ordering::Relaxed);
             let tls = self.tls.as_ref().map(|tls| Arc::clone(&tls.read().unwrap_or_else(PoisonError::into_inner)));
             let (router, stop) = (router.clone(), stopped.clone());
             tokio::spawn(async move {
@@ -147,11 +184,18 @@ impl Server {
             });
         }
         info!("the doors are closed");
-        let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
-        if tokio::time::timeout(DRAIN_LIMIT, room.acquire_many(all)).await.is_err() {
+        let all = u32::try_from(self.most).unwrap_or(u32::MAX);
+        if tokio::time::timeout(DRAIN_LIMIT, self.room.acquire_many(all)).await.is_err() {
             warn!("some requests did not end in time");
         }
     }
+}
+
+/// As many as there may be files, with some left for the store.
+fn most_connections() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    MAX_CONNECTIONS.min(files.saturating_sub(SPARE_FILES).max(files / 2))
 }
 
 async fn connection(stream: TcpStream, tls: Option<Arc<ServerConfig>>, router: Router, stop: watch::Receiver<bool>) {

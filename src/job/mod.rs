@@ -2,6 +2,7 @@
 
 pub mod audit;
 mod audit_ledger;
+mod captured;
 mod cron;
 mod cron_field;
 pub mod event;

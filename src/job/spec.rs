@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+pub use super::captured::Captured;
 use super::ids::JobId;
 use super::origin::Origin;
 use super::retry::{Backoff, CodeSet};
@@ -125,21 +126,6 @@ pub struct JobSpec {
     /// At most N running that share the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<KeyLimit>,
-}
-
-/// What was taken from the caller's surroundings; not part of what an idempotency key compares (S13, S34).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Captured {
-    /// Variables of the caller; empty: the worker's own are used.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
-    /// The caller's directory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cwd: Option<String>,
-    /// W3C `traceparent` of the caller.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trace: Option<String>,
 }
 
 /// One job to be stored, under an id that the caller made so that a retry never doubles.

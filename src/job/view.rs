@@ -178,14 +178,3 @@ impl Attempt {
         }
     }
 }
-
-impl super::Captured {
-    /// The trace id of the caller's W3C `traceparent` (version-trace-parent-flags), else the job's own id.
-    pub fn trace_id(&self, job: JobId) -> String {
-        let given = self.trace.as_deref().and_then(|t| t.split('-').nth(1));
-        match given.filter(|id| id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())) {
-            Some(id) => id.to_owned(),
-            None => job.0.simple().to_string(),
-        }
-    }
-}

@@ -48,7 +48,7 @@ impl Op for Enqueue {
     const ACCESS: Access = Access::Write;
 
     fn scopes(&self) -> Scopes {
-        match self.jobs.iter().any(|job| job.spec.command.is_some()) {
+        match self.jobs.iter().any(runs_as_it_says) {
             true => Scopes::SUBMIT.and(Scopes::EXEC),
             false => Scopes::SUBMIT,
         }
@@ -80,7 +80,7 @@ impl Op for Enqueue {
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
-        self.jobs.iter().try_for_each(|job| check(caller, &job.spec))?;
+        self.jobs.iter().try_for_each(|job| check(caller, job))?;
         let mut replies = Vec::with_capacity(self.jobs.len());
         for job in &self.jobs {
             match existing(tx, job)? {
@@ -103,6 +103,12 @@ impl Enqueue {
     }
 }
 
+/// Whether the caller decides what is executed: by a command, or by what surrounds a handler, such as its PATH.
+fn runs_as_it_says(job: &Submission) -> bool {
+    let Submission { spec, captured, .. } = job;
+    spec.command.is_some() || !spec.env.is_empty() || spec.cwd.is_some() || captured.has_surroundings()
+}
+
 /// Whether nothing that is stored has a say in what becomes of the job, but limits.
 fn is_plain(spec: &JobSpec) -> bool {
     spec.name.is_none() && spec.idempotency_key.is_none() && spec.after.is_empty() && spec.limit.is_none()
@@ -123,7 +129,7 @@ impl Admitted<'_> {
 }
 
 fn admit<'a>(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &'a Submission) -> Result<Admitted<'a>> {
-    check(caller, &job.spec)?;
+    check(caller, job)?;
     let lane = lanes.admit(tx, &job.spec)?;
     Ok(Admitted { job, lane, life: Life::admit(&job.spec, tx.now(), 0) })
 }
@@ -146,7 +152,7 @@ fn store_plain(caller: &Caller, tx: &mut dyn Tx, jobs: Vec<Admitted>, replies: &
 
 fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submission) -> Result<Enqueued> {
     let spec = &job.spec;
-    check(caller, spec)?;
+    check(caller, job)?;
     if let Some(found) = by_key(tx, spec)? {
         return Ok(found);
     }
@@ -183,8 +189,10 @@ fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submis
     Ok(stored(job, number, &life))
 }
 
-fn check(caller: &Caller, spec: &JobSpec) -> Result<()> {
+fn check(caller: &Caller, job: &Submission) -> Result<()> {
+    let spec = &job.spec;
     spec.check()?;
+    job.captured.check()?;
     match &caller.tenant {
         Some(tenant) if !caller.sees(spec.tenant()) => {
             Err(Error::new(Kind::Denied, format!("you may not submit for tenant {}", spec.tenant()))

@@ -1,11 +1,11 @@
 //! Figures about the whole, for monitoring: read from counters, and written as Prometheus reads them.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Write as _};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::exposition::{Number, Text};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::{EventKind, Outcome, State};
@@ -135,8 +135,8 @@ fn largest(mut queues: Vec<QueueMeasure>) -> Vec<QueueMeasure> {
     queues
 }
 
-/// The text format of Prometheus, version 0.0.4.
-pub fn text(measured: &Measured) -> String {
+/// The figures for Prometheus.
+pub fn text(measured: &Measured) -> Text {
     let m = measured;
     let mut text = Text::default();
     text.family("orx_jobs", "gauge", "Jobs by queue and state.");
@@ -171,41 +171,11 @@ pub fn text(measured: &Measured) -> String {
     }
     text.one("orx_worker_slots", "gauge", "Slots of live workers.", m.slots);
     text.one("orx_worker_slots_used", "gauge", "Slots that run a job.", m.slots_used);
-    text.0
+    text
 }
 
 fn seconds(span: Span) -> f64 {
     span.duration().as_secs_f64()
-}
-
-/// A number as Prometheus writes it: what is none is `NaN`.
-struct Number(f64);
-
-impl Display for Number {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.is_nan() { f.write_str("NaN") } else { self.0.fmt(f) }
-    }
-}
-
-#[derive(Default)]
-struct Text(String);
-
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}"); // a string takes all
-    }
-
-    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
-        self.family(name, kind, help);
-        self.line(name, &[], value);
-    }
-
-    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let escaped = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let _ = writeln!(self.0, "{name}{labels} {value}"); // a string takes all
-    }
 }
 
 #[cfg(test)]
@@ -250,7 +220,7 @@ mod tests {
     #[test]
     fn the_text_is_clean_and_labels_are_escaped() {
         let queues = vec![queue("a\"b\\c\nd", 3)];
-        let text = text(&Measured { queues, ..Measured::default() });
+        let text = text(&Measured { queues, ..Measured::default() }).finish();
         check(&text);
         assert!(text.contains(r#"orx_jobs{queue="a\"b\\c\nd",state="pending"} 3"#), "{text}");
         assert!(text.contains("orx_leader 0\n") && text.contains("orx_leader_age_seconds NaN\n"), "{text}");
@@ -266,6 +236,6 @@ mod tests {
         assert_eq!(few.iter().map(|q| q.jobs[&State::Pending]).sum::<i64>(), total);
         let other = few.iter().find(|q| q.name == OTHER).unwrap();
         assert_eq!(other.oldest_pending, Some(Span::from_secs(1000)));
-        check(&text(&Measured { queues: few, ..Measured::default() }));
+        check(&text(&Measured { queues: few, ..Measured::default() }).finish());
     }
 }

@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod dead_letters;
 pub mod enqueue;
 pub mod events;
+pub mod exposition;
 pub mod jobs;
 pub mod lead;
 pub mod lease;

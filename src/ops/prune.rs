@@ -87,7 +87,7 @@ impl Op for Prune {
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<usize> {
         let Some(first) = self.numbers.first() else { return Ok(0) };
-        let still = tx.prunable(first - 1, self.before, self.dead, self.numbers.len())?;
+        let still = tx.prunable(first.saturating_sub(1), self.before, self.dead, self.numbers.len())?;
         let both: Vec<Number> = still.into_iter().filter(|n| self.numbers.binary_search(n).is_ok()).collect();
         let jobs = tx.load(&both)?;
         tx.prune(&jobs)?;

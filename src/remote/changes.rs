@@ -6,6 +6,7 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use hyper::body::Incoming;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
@@ -21,7 +22,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 const MAX_LINE: usize = 1024;
 
 /// A line of the stream.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// The topics that were touched, as bits; none: a sign of life.
     pub topics: u8,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, warn};
 
 use super::cgroup::Cgroup;
 use super::exit::{self, Exit};
@@ -212,16 +212,17 @@ impl Attempt {
     /// Stores output while the job runs; false when the fence is old.
     fn flush(&self, chunks: Vec<Chunk>) -> JoinHandle<bool> {
         let (shared, fence) = (Arc::clone(&self.shared), self.job.fence);
-        tokio::spawn(async move {
+        let flush = async move {
             for part in parts(chunks) {
                 match shared.persist(&AppendOutput { fence, chunks: part }).await {
                     Ok(Appended::Stale) => return false,
                     Ok(Appended::Stored) => {}
-                    Err(e) => warn!("output of job {} is lost: {e}", fence.number),
+                    Err(e) => warn!("output is lost: {e}"),
                 }
             }
             true
-        })
+        };
+        tokio::spawn(flush.in_current_span())
     }
 
     /// What is left travels with the report, unless it is too much for that (S28).

@@ -8,7 +8,7 @@ use std::ffi::{CString, c_char, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use super::leaders::Cloning;
 
@@ -194,6 +194,30 @@ fn restore_signals(mask: u64) {
     };
 }
 
+/// How many files a program may have open; 0: as many as this process.
+static FILES: AtomicU64 = AtomicU64::new(0);
+
+/// Programs that are started from now on may have so many files open, whatever this process may.
+pub fn limit_files(most: u64) {
+    FILES.store(most, Ordering::Relaxed);
+}
+
+/// As said by [`limit_files`]; a program starts without it too.
+///
+/// # Safety
+/// Only in a child: it changes the calling process.
+unsafe fn limit_files_of_child() {
+    let most = FILES.load(Ordering::Relaxed);
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: plain system calls on a local value.
+    unsafe {
+        if most > 0 && libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = most.min(limit.rlim_max);
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
 /// The child's whole life before the program. Async-signal-safe: no allocation, no lock, no panic.
 extern "C" fn child_main(argument: *mut c_void) -> c_int {
     // SAFETY: `clone_child` passed a `Report` that lives until this process executes or exits.
@@ -225,6 +249,7 @@ unsafe fn become_program(report: &Report<'_>) -> Stage {
         if libc::setpgid(0, 0) < 0 {
             return Stage::Group;
         }
+        limit_files_of_child();
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
             return Stage::DeathSignal;
         }

@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use self::cgroup::Cgroups;
+pub use self::clone::limit_files;
 use self::shift::Worker;
 use self::socket::{Socket, Talkers};
 use self::spawn::Spawner;

@@ -128,5 +128,5 @@ fn environment(shared: &Shared, job: &Leased, slot: u32, files: &Files) -> Vec<(
 fn traceparent(job: &Leased) -> String {
     let trace = job.captured.trace_id(job.id);
     let span = Fence::attempt_id(job.id, job.fence.attempt).simple().to_string();
-    format!("00-{trace}-{}-01", &span[..16])
+    format!("00-{trace}-{}-{}", &span[..16], job.captured.trace_flags())
 }

@@ -83,6 +83,8 @@ pub(super) struct Worker {
     turning: bool,
     /// Attempts that are being settled, and since when.
     settling: HashMap<Fence, Instant>,
+    /// Of attempts that ended and are not settled yet, for the log.
+    spans: HashMap<Fence, tracing::Span>,
     /// It is being registered again.
     registering: bool,
     /// When the renewal under way was asked for.
@@ -114,6 +116,7 @@ impl Worker {
             turning: false,
             registering: false,
             settling: HashMap::new(),
+            spans: HashMap::new(),
             renewing: None,
             renew_at: Instant::now(),
             nobody_writes: false,
@@ -313,8 +316,9 @@ impl Worker {
             Err(e) => return Err(e),
         };
         for (fence, settled) in asked.settling.iter().zip(&reply.settled) {
+            let span = self.spans.remove(fence);
             if *settled == Settled::Stale {
-                warn!(job = fence.number, attempt = fence.attempt, "settled too late: the lease was lost");
+                span.unwrap_or_else(tracing::Span::none).in_scope(|| warn!("settled too late: the lease was lost"));
             }
         }
         match reply.leased {
@@ -384,6 +388,7 @@ impl Worker {
             if job.told {
                 report.started = None;
             }
+            self.spans.insert(fence, job.span);
         }
         self.idle_since = Instant::now();
         self.dry = false; // a slot, and maybe room under a limit, is free

@@ -63,6 +63,12 @@ impl Orx {
         self.coordinator = Some(coordinator);
     }
 
+    /// Talks to a coordinator that was started otherwise.
+    pub fn reach(&mut self, url: &str, token: &str) {
+        self.server = Some(url.to_owned());
+        self.token = Some(token.to_owned());
+    }
+
     /// The coordinator in front of the store.
     pub fn coordinator(&mut self) -> &mut Running {
         self.coordinator.as_mut().unwrap()

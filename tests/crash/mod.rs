@@ -11,6 +11,7 @@ mod chance;
 mod client;
 mod clock;
 mod clocks;
+mod crowd;
 mod drains;
 mod eight;
 mod faults;

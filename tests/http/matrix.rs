@@ -2,55 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
-
 use super::support::*;
 
 const SCOPES: [&str; 6] = ["read", "submit", "exec", "operate", "work", "admin"];
-
-/// The smallest value that a schema allows.
-fn smallest(document: &Value, schema: &Value, depth: u8) -> Value {
-    assert!(depth < 20, "{schema}");
-    if let Some(place) = schema["$ref"].as_str() {
-        return smallest(document, document.pointer(place.trim_start_matches('#')).unwrap(), depth + 1);
-    }
-    for choice in ["anyOf", "oneOf"] {
-        if let Some(first) = schema[choice].as_array().and_then(|all| all.first()) {
-            return smallest(document, first, depth + 1);
-        }
-    }
-    if let Some(first) = schema["examples"].as_array().and_then(|all| all.first()) {
-        return first.clone();
-    }
-    if let Some(value) = schema.get("const") {
-        return value.clone();
-    }
-    if let Some(first) = schema["enum"].as_array().and_then(|all| all.first()) {
-        return first.clone();
-    }
-    let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str()).unwrap_or("object");
-    match kind {
-        "object" => {
-            let required = schema["required"].as_array().cloned().unwrap_or_default();
-            let fields = required.iter().map(|name| name.as_str().unwrap());
-            let value = |name: &str| smallest(document, &schema["properties"][name], depth + 1);
-            Value::Object(fields.map(|name| (name.to_owned(), value(name))).collect::<Map<_, _>>())
-        }
-        "array" => match schema["prefixItems"].as_array() {
-            Some(items) => items.iter().map(|item| smallest(document, item, depth + 1)).collect(),
-            None => json!([]),
-        },
-        "integer" => json!(schema["minimum"].as_i64().unwrap_or(1).max(1)),
-        "number" => json!(0.5),
-        "boolean" => json!(false),
-        "null" => Value::Null,
-        _ => match schema["format"].as_str() {
-            Some("uuid") => json!("01987654-0000-7000-8000-000000000001"),
-            Some("date-time") => json!("2030-01-01T00:00:00Z"),
-            _ => json!("x"),
-        },
-    }
-}
 
 #[test]
 fn every_op_is_described_and_refuses_tokens_without_its_scopes() {
@@ -63,9 +17,8 @@ fn every_op_is_described_and_refuses_tokens_without_its_scopes() {
     assert!(ops.len() > 50, "{ops:?}");
     let (mut cells, mut refused) = (0, 0);
     for name in ops {
-        let schema =
-            &paths[&format!("/api/v1/ops/{name}")]["post"]["requestBody"]["content"]["application/json"]["schema"];
-        let body = smallest(&document, schema, 0).to_string();
+        let content = &paths[&format!("/api/v1/ops/{name}")]["post"]["requestBody"]["content"];
+        let body = content["application/json"]["example"].to_string();
         let mut needed: Option<BTreeSet<String>> = None;
         let mut allowed = Vec::new();
         for (scope, token) in &tokens {
@@ -108,6 +61,15 @@ fn a_command_needs_exec_and_a_handler_does_not() {
     post(&submit, r#"{"command":["true"]}"#).expect(403);
     post(&submit, r#"{"handler":"h","payload":{"a":1}}"#).expect(201);
     post(&both, r#"{"command":["true"]}"#).expect(201);
+    // Nor may what surrounds a handler be chosen: a PATH decides what its name means.
+    for surroundings in [r#""env":{"PATH":"/tmp"}"#, r#""cwd":"/tmp""#] {
+        post(&submit, &format!(r#"{{"handler":"h","payload":1,{surroundings}}}"#)).expect(403);
+    }
+    for captured in [r#"{"env":{"LD_PRELOAD":"/tmp/x.so"}}"#, r#"{"cwd":"/tmp"}"#] {
+        let id = "01987654-0000-7000-8000-000000000001";
+        let job = format!(r#"{{"jobs":[{{"id":"{id}","spec":{{"handler":"h","payload":1}},"captured":{captured}}}]}}"#);
+        request(&orx, Some(&submit), "POST /api/v1/ops/enqueue", &[], &job).expect(403);
+    }
     assert_eq!(orx.states(), "pending pending");
 }
 

@@ -3,5 +3,11 @@
 mod faults;
 mod hostile;
 mod matrix;
+mod metrics;
+mod openapi;
+mod readme;
 mod routes;
+mod schema;
 mod support;
+mod systemd;
+mod traces;

@@ -65,6 +65,19 @@ pub fn raw(orx: &Orx, request: &[u8]) -> Answer {
     Answer { status, head: head.into(), body }
 }
 
+/// Sends bytes and reads no more than the head of the answer.
+pub fn raw_head(orx: &Orx, request: &[u8]) -> Answer {
+    let mut stream = connect(orx);
+    stream.write_all(request).unwrap();
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() > 0 {
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or_default();
+    Answer { status, head, body: String::new() }
+}
+
 fn dechunk(mut rest: &str) -> String {
     let mut body = String::new();
     while let Some((size, after)) = rest.split_once("\r\n") {

@@ -38,7 +38,7 @@ on_every_store! {
         assert_eq!((m.leader_epoch, m.schedule_lag), (2, Span::ZERO));
         assert!(m.leader_age.is_some() && m.store_bytes > 10_000, "{m:?}");
         assert_eq!((m.workers["active"], m.slots, m.slots_used), (1, 8, 0));
-        assert!(text(&m).contains("orx_attempts_total{outcome=\"failed\"} 2\n"));
+        assert!(text(&m).finish().contains("orx_attempts_total{outcome=\"failed\"} 2\n"));
         assert_eq!(f.state(waiting).await, State::Pending);
     }
 }

@@ -43,7 +43,7 @@ impl Worker {
         for fence in late {
             let Some(job) = self.running.get(&fence) else { continue };
             let order = Order::Lose(self.gone_at(job));
-            warn!(number = fence.number, attempt = fence.attempt, "the lease could not be renewed: ending the job");
+            job.span.in_scope(|| warn!("the lease could not be renewed: ending the job"));
             let _ = job.orders.try_send(order); // full: it is being ended
             if let Some(job) = self.running.get_mut(&fence) {
                 job.losing = true;
@@ -115,7 +115,7 @@ impl Worker {
                 }
                 Renewed::Cancel(_) => {}
                 Renewed::Stale => {
-                    warn!(number = fence.number, attempt = fence.attempt, "the lease is lost: ending the job");
+                    job.span.in_scope(|| warn!("the lease is lost: ending the job"));
                     let _ = job.orders.try_send(Order::Kill); // full: it is being ended
                 }
             }
