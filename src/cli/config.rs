@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use super::context::{self, Context};
 use super::view::{Row, Text};
+use super::worker::OnServerLost;
 use super::{ColorChoice, OutputFormat};
 use crate::error::{Error, Result};
-use crate::store;
+use crate::store::{self, Location};
 use crate::time::{Span, Timestamp};
 use crate::worker;
 
@@ -41,6 +42,7 @@ pub(super) struct WorkerConfig {
     pub(super) labels: Option<BTreeMap<String, String>>,
     pub(super) lease: Option<Span>,
     pub(super) drain_timeout: Option<Span>,
+    pub(super) on_server_lost: Option<OnServerLost>,
     /// Bytes of output kept of an attempt.
     pub(super) max_output: Option<u64>,
 }
@@ -131,6 +133,7 @@ fn settings(context: &Context) -> Result<Vec<Setting>> {
     let mut all = Vec::new();
     let mut add = |name: &str, value: Value, from| all.push(Setting { name: name.into(), value, from });
     let (store, from) = context.store_setting()?;
+    let away = matches!(store.parse(), Ok(Location::Coordinator(_)));
     add("store", json!(store::shown(&store)), from);
     let from = match (&globals.config, context::env("ORX_CONFIG"), &file.path) {
         (Some(_), _, _) => "--config",
@@ -158,6 +161,8 @@ fn settings(context: &Context) -> Result<Vec<Setting>> {
     worker("labels", w.labels.as_ref().map(|v| json!(v)), json!({}));
     worker("lease", w.lease.map(|v| json!(v)), json!(worker::Config::DEFAULT_TTL));
     worker("drain_timeout", w.drain_timeout.map(|v| json!(v)), json!(worker::Config::DEFAULT_DRAIN));
+    let lost = if away { OnServerLost::Finish } else { OnServerLost::Stop };
+    worker("on_server_lost", w.on_server_lost.map(|v| json!(v)), json!(lost));
     worker("max_output", w.max_output.map(|v| json!(v)), json!(worker::Config::DEFAULT_OUTPUT));
     for (name, handler) in &file.handlers {
         add(&format!("handlers.{name}.command"), json!(handler.command), "file");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
 use super::context::Context;
@@ -61,6 +62,10 @@ pub(super) struct Worker {
     #[arg(long, value_name = "DURATION", value_parser = at_least_a_second)]
     lease: Option<Span>,
 
+    /// What its jobs do when the lease runs out because the server is away [default: finish at a coordinator, stop at a database]
+    #[arg(long, value_name = "WHAT")]
+    on_server_lost: Option<OnServerLost>,
+
     /// How to log
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -72,6 +77,18 @@ pub(super) enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+/// What jobs do when the lease runs out because the server is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnServerLost {
+    /// Run on, and count when it is back unless another worker got the job meanwhile
+    Finish,
+    /// End before another worker may get the job
+    #[value(alias = "kill")]
+    #[serde(alias = "kill")]
+    Stop,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -103,6 +120,9 @@ impl Worker {
         config.slots = self.slots.or(file.slots).unwrap_or_else(cores).max(1);
         config.ttl = self.lease.or(file.lease).unwrap_or(Config::DEFAULT_TTL).max(Span::from_secs(1));
         config.drain_timeout = self.drain_timeout.or(file.drain_timeout).unwrap_or(Config::DEFAULT_DRAIN);
+        if let Some(what) = self.on_server_lost.or(file.on_server_lost) {
+            config.finish_when_lost = what == OnServerLost::Finish;
+        }
         config.burst = self.burst;
         config.idle_timeout = self.idle_timeout;
         config.owns_name = true;
@@ -117,7 +137,8 @@ impl Worker {
 pub(super) fn config(context: &Context, name: String) -> Result<Config> {
     let handlers = context.config.handlers.iter();
     let handlers: BTreeMap<_, _> = handlers.map(|(name, h)| (name.clone(), h.command.clone())).collect();
-    let location = context.queue()?.location();
+    let queue = context.queue()?;
+    let location = queue.location();
     Ok(Config {
         id: WorkerId(uuid::Uuid::now_v7()),
         name,
@@ -131,6 +152,8 @@ pub(super) fn config(context: &Context, name: String) -> Result<Config> {
         handlers,
         burst: false,
         idle_timeout: None,
+        // Who comes through a coordinator loses it with every restart of it; a database has more than one door.
+        finish_when_lost: queue.is_remote(),
         only: None,
         owns_name: false,
         after_a_death: false,

@@ -74,6 +74,8 @@ pub struct Config {
     pub burst: bool,
     /// End after so long without a job.
     pub idle_timeout: Option<Span>,
+    /// Jobs run on when their leases cannot be renewed in time; otherwise they end before another worker gets them (S2).
+    pub finish_when_lost: bool,
     /// Run this only.
     pub only: Option<Only>,
     /// It owns the lock on its name, so an earlier worker of this name is dead (S8).

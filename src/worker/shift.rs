@@ -45,8 +45,8 @@ struct Running {
     grace: Duration,
     /// When the renewal, or the lease itself, was asked for that it lives by.
     renewed: Instant,
-    /// It is being ended because its lease could not be renewed.
-    losing: bool,
+    /// Its lease could not be renewed in time: it is being ended, or runs on if that is wished.
+    late: bool,
     /// The request it is being ended by; another one may be harsher.
     cancelling: Option<CancelRequest>,
 }
@@ -194,7 +194,7 @@ impl Worker {
         let idle = self.config().idle_timeout.filter(|_| self.running.is_empty());
         let idle = idle.map(|t| self.idle_since + t.duration());
         let drained = self.draining.filter(|_| !self.interrupted);
-        let late = self.running.values().filter(|job| !job.losing).map(|job| self.give_up_at(job));
+        let late = self.running.values().filter(|job| !job.late).map(|job| self.give_up_at(job));
         let late = late.min().filter(|_| !self.keeps_without_renewal());
         // While a renewal is under way, the next one waits for it.
         let renewal = Some(self.renew_at).filter(|_| self.renewing.is_none());
@@ -366,7 +366,7 @@ impl Worker {
                 service: job.spec.is_service(),
                 grace: job.spec.kill_grace().duration(),
                 renewed: leased_at,
-                losing: false,
+                late: false,
                 cancelling: None,
             },
         );
