@@ -1,13 +1,14 @@
 //! `orx worker`
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-use super::context::Context;
+use super::context::{Context, env};
 use super::job_options::at_least_a_second;
 use crate::daemon;
 use crate::error::{Error, Result};
@@ -17,6 +18,7 @@ use crate::queue::Queue;
 use crate::store::Ownership;
 use crate::time::Span;
 use crate::worker::Config;
+use crate::worker::secrets::Places;
 
 /// Run jobs until told to stop
 ///
@@ -61,6 +63,10 @@ pub(super) struct Worker {
     /// How long it may be silent before its jobs move [default: 15s]
     #[arg(long, value_name = "DURATION", value_parser = at_least_a_second)]
     lease: Option<Span>,
+
+    /// A directory with a file for each secret that jobs refer to as secret://NAME; only its owner may read them
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
 
     /// What its jobs do when the lease runs out because the server is away [default: finish at a coordinator, stop at a database]
     #[arg(long, value_name = "WHAT")]
@@ -123,6 +129,9 @@ impl Worker {
         if let Some(what) = self.on_server_lost.or(file.on_server_lost) {
             config.finish_when_lost = what == OnServerLost::Finish;
         }
+        if let Some(dir) = self.secrets {
+            config.secrets.dir = Some(dir);
+        }
         config.burst = self.burst;
         config.idle_timeout = self.idle_timeout;
         config.owns_name = true;
@@ -150,6 +159,11 @@ pub(super) fn config(context: &Context, name: String) -> Result<Config> {
         drain_timeout: Config::DEFAULT_DRAIN,
         max_output: context.config.worker.max_output.unwrap_or(Config::DEFAULT_OUTPUT),
         handlers,
+        schemas: context.config.schemas()?,
+        secrets: Places {
+            dir: context.config.worker.secrets.clone(),
+            credentials: env("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        },
         burst: false,
         idle_timeout: None,
         // Who comes through a coordinator loses it with every restart of it; a database has more than one door.

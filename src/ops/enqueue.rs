@@ -48,7 +48,7 @@ impl Op for Enqueue {
     const ACCESS: Access = Access::Write;
 
     fn scopes(&self) -> Scopes {
-        match self.jobs.iter().any(|job| job.spec.command.is_some()) {
+        match self.jobs.iter().any(|job| job.spec.needs_exec()) {
             true => Scopes::SUBMIT.and(Scopes::EXEC),
             false => Scopes::SUBMIT,
         }
@@ -185,6 +185,7 @@ fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submis
 
 fn check(caller: &Caller, spec: &JobSpec) -> Result<()> {
     spec.check()?;
+    caller.schemas.check(spec)?;
     match &caller.tenant {
         Some(tenant) if !caller.sees(spec.tenant()) => {
             Err(Error::new(Kind::Denied, format!("you may not submit for tenant {}", spec.tenant()))

@@ -11,10 +11,12 @@ mod kill;
 mod kin;
 mod leaders;
 mod live;
+mod mask;
 pub mod program;
 pub mod pump;
 mod resolve;
 mod results;
+pub mod secrets;
 mod shift;
 pub mod socket;
 pub mod spawn;
@@ -31,6 +33,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use self::cgroup::Cgroups;
+use self::secrets::Places;
 use self::shift::Worker;
 use self::socket::{Socket, Talkers};
 use self::spawn::Spawner;
@@ -38,6 +41,7 @@ use crate::error::{Kind, Result};
 use crate::job::WorkerId;
 use crate::job::lanes::Offer;
 use crate::job::output::DEFAULT_OUTPUT_CAP;
+use crate::job::schemas::Schemas;
 use crate::mutant::{Mutant, planted};
 use crate::ops::Op;
 use crate::ops::lease::Only;
@@ -70,6 +74,10 @@ pub struct Config {
     pub max_output: u64,
     /// Commands by the name that jobs ask for.
     pub handlers: BTreeMap<String, Vec<String>>,
+    /// What payloads must look like.
+    pub schemas: Schemas,
+    /// Where secrets are that jobs refer to.
+    pub secrets: Places,
     /// End when nothing is runnable.
     pub burst: bool,
     /// End after so long without a job.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, info, warn};
 
 use super::attempt::{Attempt, Order};
+use super::socket::Talker;
 use super::{Config, Shared, Stop, chance, program};
 use crate::error::{Error, Kind, Result};
 use crate::hub::Subscription;
@@ -354,7 +355,8 @@ impl Worker {
             queue = %job.queue, trace = %job.captured.trace_id(job.id));
         span.in_scope(|| info!("leased"));
         let marker = program::marker(self.config(), job.fence);
-        self.shared.talkers.add(&marker, job.fence, orders.clone());
+        let mask = Arc::new(OnceLock::new());
+        self.shared.talkers.add(&marker, Talker { fence: job.fence, orders: orders.clone(), mask: Arc::clone(&mask) });
         self.running.insert(
             job.fence,
             Running {
@@ -370,7 +372,7 @@ impl Worker {
                 cancelling: None,
             },
         );
-        let attempt = Attempt { shared: Arc::clone(&self.shared), job, slot, orders: receiver, started };
+        let attempt = Attempt { shared: Arc::clone(&self.shared), job, slot, orders: receiver, started, mask };
         self.tasks.spawn(async move { Back::Ended(attempt.run().await) }.instrument(span));
     }
 
