@@ -7,6 +7,7 @@ mod crash;
 mod generated;
 mod gossip;
 mod http;
+mod proxy;
 mod server;
 mod store;
 mod tidy;

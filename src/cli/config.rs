@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 
 use super::context::{self, Context};
 use super::view::{Row, Text};
+use super::worker::OnServerLost;
 use super::{ColorChoice, OutputFormat};
 use crate::error::{Error, Result};
+use crate::job::schemas::Schemas;
 use crate::store;
 use crate::time::{Span, Timestamp};
 use crate::worker;
@@ -41,6 +43,9 @@ pub(super) struct WorkerConfig {
     pub(super) labels: Option<BTreeMap<String, String>>,
     pub(super) lease: Option<Span>,
     pub(super) drain_timeout: Option<Span>,
+    pub(super) on_server_lost: Option<OnServerLost>,
+    /// A directory with secrets.
+    pub(super) secrets: Option<PathBuf>,
     /// Bytes of output kept of an attempt.
     pub(super) max_output: Option<u64>,
 }
@@ -50,6 +55,8 @@ pub(super) struct WorkerConfig {
 #[serde(deny_unknown_fields)]
 pub(super) struct Handler {
     pub(super) command: Vec<String>,
+    /// A file with the JSON Schema of the payload; beside the configuration unless it is absolute.
+    pub(super) schema: Option<PathBuf>,
 }
 
 impl Config {
@@ -73,6 +80,25 @@ impl Config {
             }
         }
         Ok(Self { path: Some(path), ..config })
+    }
+
+    /// The schemas of the handlers.
+    ///
+    /// # Errors
+    /// `Usage` when one cannot be read.
+    pub(super) fn schemas(&self) -> Result<Schemas> {
+        let dir = self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
+        let read = |(name, handler): (&String, &Handler)| {
+            let path = dir.join(handler.schema.as_ref()?);
+            let text = std::fs::read(&path);
+            let text = text.map_err(|e| Error::usage(format!("cannot read {}", path.display())).source(e));
+            let schema = text.and_then(|text| {
+                serde_json::from_slice(&text)
+                    .map_err(|e| Error::usage(format!("{} is not JSON", path.display())).source(e))
+            });
+            Some(schema.map(|schema| (name.clone(), schema)))
+        };
+        Schemas::new(self.handlers.iter().filter_map(read).collect::<Result<Vec<_>>>()?)
     }
 }
 
@@ -158,9 +184,14 @@ fn settings(context: &Context) -> Result<Vec<Setting>> {
     worker("labels", w.labels.as_ref().map(|v| json!(v)), json!({}));
     worker("lease", w.lease.map(|v| json!(v)), json!(worker::Config::DEFAULT_TTL));
     worker("drain_timeout", w.drain_timeout.map(|v| json!(v)), json!(worker::Config::DEFAULT_DRAIN));
+    worker("on_server_lost", w.on_server_lost.map(|v| json!(v)), json!(OnServerLost::Stop));
     worker("max_output", w.max_output.map(|v| json!(v)), json!(worker::Config::DEFAULT_OUTPUT));
+    worker("secrets", w.secrets.as_ref().map(|v| json!(v)), Value::Null);
     for (name, handler) in &file.handlers {
         add(&format!("handlers.{name}.command"), json!(handler.command), "file");
+        if let Some(schema) = &handler.schema {
+            add(&format!("handlers.{name}.schema"), json!(schema), "file");
+        }
     }
     Ok(all)
 }

@@ -35,7 +35,11 @@ impl Context {
         }
         let queue = match self.location()? {
             Location::Coordinator(url) => Queue::connect(&url, self.token()?)?,
-            place => Queue::open(&place, Caller::local(user()), Arc::clone(&self.clock))?,
+            place => Queue::open(
+                &place,
+                Caller { schemas: self.config.schemas()?, ..Caller::local(user()) },
+                Arc::clone(&self.clock),
+            )?,
         };
         Ok(self.queue.get_or_init(|| queue))
     }

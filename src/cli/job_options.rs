@@ -112,9 +112,13 @@ pub(super) struct JobOptions {
     #[arg(long, value_name = "K=V", value_parser = pair)]
     label: Vec<(String, String)>,
 
-    /// Set a variable (K=V), or take it from here (K)
+    /// Set a variable (K=V), or take it from here (K); K=secret://NAME is read by the worker, and hidden in the output
     #[arg(long, value_name = "K[=V]", action = ArgAction::Append)]
     env: Vec<String>,
+
+    /// Set a variable to what a file of the worker's machine says; it is hidden in the output
+    #[arg(long, value_name = "K=FILE", value_parser = pair)]
+    env_from_file: Vec<(String, String)>,
 
     /// The directory it runs in [default: this one]
     #[arg(long, value_name = "DIR")]
@@ -181,6 +185,7 @@ impl JobOptions {
     /// `Usage` when they make no sense together.
     pub(super) fn spec(self, command: Vec<String>) -> Result<JobSpec> {
         let env = self.env.iter().filter_map(|e| e.split_once('='));
+        let files = self.env_from_file.into_iter().map(|(k, path)| Ok((k, directory(path.into())?)));
         let spec = JobSpec {
             command: (!command.is_empty()).then_some(command),
             payload: self.payload.as_deref().map(payload).transpose()?,
@@ -212,6 +217,7 @@ impl JobOptions {
             idempotency_key: self.idempotency_key,
             label: self.label.into_iter().collect(),
             env: env.map(|(k, v)| (k.into(), v.into())).collect(),
+            env_from_file: files.collect::<Result<_>>()?,
             cwd: self.cwd.map(directory).transpose()?,
             stdin: self.stdin.as_deref().map(|s| read(s, "--stdin").map(Bytes)).transpose()?,
             limit: self.limit,
@@ -272,7 +278,7 @@ pub(super) fn chance() -> [u8; 10] {
 fn directory(path: std::path::PathBuf) -> Result<String> {
     let path = std::path::absolute(path)?;
     let text = path.into_os_string().into_string();
-    text.map_err(|_| Error::usage("--cwd is not UTF-8"))
+    text.map_err(|_| Error::usage("the path is not UTF-8"))
 }
 
 fn payload(text: &str) -> Result<serde_json::Value> {

@@ -1,12 +1,14 @@
 //! `orx worker`
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-use super::context::Context;
+use super::context::{Context, env};
 use super::job_options::at_least_a_second;
 use crate::daemon;
 use crate::error::{Error, Result};
@@ -16,6 +18,7 @@ use crate::queue::Queue;
 use crate::store::Ownership;
 use crate::time::Span;
 use crate::worker::Config;
+use crate::worker::secrets::Places;
 
 /// Run jobs until told to stop
 ///
@@ -61,6 +64,14 @@ pub(super) struct Worker {
     #[arg(long, value_name = "DURATION", value_parser = at_least_a_second)]
     lease: Option<Span>,
 
+    /// A directory with a file for each secret that jobs refer to as secret://NAME; only its owner may read them
+    #[arg(long, value_name = "DIR")]
+    secrets: Option<PathBuf>,
+
+    /// What its jobs do when their leases run out because the server is away [default: stop]
+    #[arg(long, value_name = "WHAT")]
+    on_server_lost: Option<OnServerLost>,
+
     /// How to log
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -72,6 +83,18 @@ pub(super) enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+}
+
+/// What jobs do when the lease runs out because the server is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnServerLost {
+    /// Run on, and count when it is back unless another worker got the job meanwhile
+    Finish,
+    /// End before another worker may get the job
+    #[value(alias = "kill")]
+    #[serde(alias = "kill")]
+    Stop,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -103,6 +126,12 @@ impl Worker {
         config.slots = self.slots.or(file.slots).unwrap_or_else(cores).max(1);
         config.ttl = self.lease.or(file.lease).unwrap_or(Config::DEFAULT_TTL).max(Span::from_secs(1));
         config.drain_timeout = self.drain_timeout.or(file.drain_timeout).unwrap_or(Config::DEFAULT_DRAIN);
+        if let Some(what) = self.on_server_lost.or(file.on_server_lost) {
+            config.finish_when_lost = what == OnServerLost::Finish;
+        }
+        if let Some(dir) = self.secrets {
+            config.secrets.dir = Some(dir);
+        }
         config.burst = self.burst;
         config.idle_timeout = self.idle_timeout;
         config.owns_name = true;
@@ -129,8 +158,14 @@ pub(super) fn config(context: &Context, name: String) -> Result<Config> {
         drain_timeout: Config::DEFAULT_DRAIN,
         max_output: context.config.worker.max_output.unwrap_or(Config::DEFAULT_OUTPUT),
         handlers,
+        schemas: context.config.schemas()?,
+        secrets: Places {
+            dir: context.config.worker.secrets.clone(),
+            credentials: env("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        },
         burst: false,
         idle_timeout: None,
+        finish_when_lost: false,
         only: None,
         owns_name: false,
         after_a_death: false,

@@ -73,7 +73,8 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     let (stop, stopped) = watch::channel(Stop::Run);
     let watchdog = tokio::spawn(systemd(stopped));
     let mut asked = announce(&queue, id, &name, &url).await;
-    let upkeep = Upkeep::start(queue.clone(), name.clone(), Duration::ZERO);
+    // Workers that come through this door could not renew while it was shut.
+    let upkeep = Upkeep::start(queue.clone(), name.clone(), Duration::ZERO, true);
     let (stop_worker, worker_stopped) = watch::channel(Stop::Run);
     let working = worker.map(|config| tokio::spawn(worker::run(queue.clone(), config, clock, worker_stopped)));
     info!(node = %name, store = %queue.location(), %url, "ready");

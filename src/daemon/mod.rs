@@ -87,7 +87,7 @@ pub fn store_id(location: &str) -> String {
 pub async fn run_worker(queue: Queue, config: Config, clock: Arc<dyn Clock>) -> Result<()> {
     let (stop, stopped) = watch::channel(Stop::Run);
     let signals = tokio::spawn(obey_signals(stop));
-    let upkeep = Upkeep::start(queue.clone(), config.name.clone(), Duration::ZERO);
+    let upkeep = Upkeep::start(queue.clone(), config.name.clone(), Duration::ZERO, false);
     let watchdog = tokio::spawn(systemd(stopped.clone()));
     info!(worker = %config.name, slots = config.slots, store = %queue.location(), "ready");
     let result = worker::run(queue, config, clock, stopped).await;
@@ -107,14 +107,16 @@ pub struct Upkeep {
 
 impl Upkeep {
     /// Leads the store of `queue` under `name` whenever nobody else does, from `after` on.
-    pub fn start(queue: Queue, name: String, after: Duration) -> Self {
+    ///
+    /// After a `gap` in which holders of leases could not reach the store, they are given their time anew (S2).
+    pub fn start(queue: Queue, name: String, after: Duration, gap: bool) -> Self {
         let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
             if queue.is_remote() {
                 return; // its coordinator does it
             }
             tokio::select! {
-                () = tokio::time::sleep(after) => upkeep::upkeep(queue, name, stopped).await,
+                () = tokio::time::sleep(after) => upkeep::upkeep(queue, name, gap, stopped).await,
                 _ = stopped.changed() => {}
             }
         });

@@ -25,9 +25,10 @@ const PATIENCE: Duration = Duration::from_millis(600);
 const RESIGN_LIMIT: Duration = Duration::from_secs(2);
 
 /// Does the upkeep whenever this process leads, and takes over when nobody does; lets go when `stop` becomes true.
-pub async fn upkeep(queue: Queue, name: String, mut stop: watch::Receiver<bool>) {
+///
+/// `gap`: holders of leases could not reach the store until now.
+pub async fn upkeep(queue: Queue, name: String, mut gap: bool, mut stop: watch::Receiver<bool>) {
     let mut changes = queue.subscribe(Topics::CONTROL).inspect_err(|e| warn!("upkeep cannot listen: {e}")).ok();
-    let mut gap = false;
     while !*stop.borrow() {
         match lead(&queue, &name, gap, &mut stop).await {
             Ok(()) => gap = false,

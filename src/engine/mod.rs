@@ -60,6 +60,11 @@ impl Engine {
         })
     }
 
+    /// Who calls where nobody else does.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// Runs an Op, and answers when what it wrote is durable.
     ///
     /// # Errors

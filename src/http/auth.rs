@@ -122,7 +122,9 @@ async fn identify(app: &App, headers: &HeaderMap) -> Result<Identity, Refusal> {
     let asking = Arc::new(Caller::local("coordinator"));
     let known = app.engine.call_as(asking, Authenticate::of(&token), Try::First).await?;
     let Some(token) = known else { return Err(refuse("the token is unknown, expired or revoked")) };
-    let caller = Caller { actor: format!("token {}", token.name), tenant: token.tenant, scopes: token.scopes };
+    let actor = format!("token {}", token.name);
+    let schemas = app.engine.caller().schemas.clone();
+    let caller = Caller { actor, tenant: token.tenant, scopes: token.scopes, schemas };
     Ok(Identity { token: token.id, caller: Arc::new(caller) })
 }
 

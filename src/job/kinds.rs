@@ -128,6 +128,8 @@ impl Outcome {
 pub enum Cause {
     /// It ended by itself, or could not be started.
     Itself,
+    /// The worker refused to start it, and every other attempt would end so.
+    Refused,
     /// The worker signalled it because a cancel was requested.
     Cancel,
     /// The worker signalled it because it took too long.
@@ -143,6 +145,7 @@ impl Cause {
     pub fn as_str(self) -> &'static str {
         match self {
             Cause::Itself => "itself",
+            Cause::Refused => "refused",
             Cause::Cancel => "cancel",
             Cause::Timeout => "timeout",
             Cause::Drain => "drain",

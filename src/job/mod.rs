@@ -19,6 +19,8 @@ mod repeat;
 pub mod retry;
 pub mod run;
 pub mod schedule;
+pub mod schemas;
+mod secrets;
 pub mod spec;
 pub mod state;
 pub mod view;

@@ -13,6 +13,7 @@ pub use super::captured::Captured;
 use super::ids::JobId;
 use super::origin::Origin;
 use super::retry::{Backoff, CodeSet};
+pub use super::secrets::secret_name;
 use super::words::one_or_many;
 pub use super::words::{After, Bytes, KeyLimit};
 use crate::error::{Error, Result};
@@ -44,7 +45,7 @@ pub struct JobSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handler: Option<String>,
     /// What the handler gets as JSON.
-    #[serde(skip_serializing_if = "Option::is_none", with = "present")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "super::words::present")]
     #[schemars(with = "Option<Value>")]
     pub payload: Option<Value>,
     /// The queue; `default` when absent.
@@ -117,6 +118,9 @@ pub struct JobSpec {
     /// Environment variables.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// Environment variables that the worker reads from files of its machine.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env_from_file: BTreeMap<String, String>,
     /// The directory it runs in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
@@ -289,17 +293,21 @@ impl JobSpec {
                 return Err(field_error("handler", "and command exclude each other"));
             }
         }
+        self.check_env()?;
         let args = self.command.iter().flatten();
-        let size: usize = args.clone().chain(self.env.keys()).chain(self.env.values()).map(|s| s.len() + 1).sum();
+        let size: usize = args
+            .clone()
+            .chain(self.env.keys())
+            .chain(self.env.values())
+            .chain(self.env_from_file.values())
+            .map(|s| s.len() + 1)
+            .sum();
         if size > MAX_ARGS {
             return Err(field_error("command", "and env are larger than 1 MiB"));
         }
         let nul = |s: &String| s.contains('\0');
         if args.clone().any(nul) || self.cwd.iter().any(nul) || self.env.values().any(nul) {
             return Err(field_error("command", "contains a NUL character"));
-        }
-        if let Some(key) = self.env.keys().find(|k| k.is_empty() || k.contains(['=', '\0'])) {
-            return Err(field_error("env", format!("has an impossible name {key:?}")));
         }
         let payload = self.payload.as_ref().map_or(0, |p| p.to_string().len());
         if payload > MAX_PAYLOAD {
@@ -337,7 +345,7 @@ impl JobSpec {
     }
 }
 
-fn field_error(field: &str, what: impl fmt::Display) -> Error {
+pub(super) fn field_error(field: &str, what: impl fmt::Display) -> Error {
     Error::usage(format!("{field} {what}"))
 }
 
@@ -365,20 +373,6 @@ fn text(field: &str, value: Option<&str>) -> Result<()> {
     }
 }
 
-/// Keeps `payload: null` apart from no payload.
-mod present {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use serde_json::Value;
-
-    pub(super) fn serialize<S: Serializer>(v: &Option<Value>, s: S) -> Result<S::Ok, S::Error> {
-        v.serialize(s)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Value>, D::Error> {
-        Value::deserialize(d).map(Some)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -393,7 +387,7 @@ mod tests {
             "priority":5,"delay":"90s","deadline":3600,"max_attempts":3,"backoff":"1s..90sx3",
             "retry_codes":[1,2],"fatal_codes":"3-5","max_losses":0,"max_snoozes":2,"require":{"os":"linux"},
             "timeout":1.5,"kill_grace":"1m","heartbeat_timeout":"5s","after":[1,"5:ended"],
-            "idempotency_key":"k","label":{"a":"b"},"env":{"A":"B"},"cwd":"/","stdin":"in","limit":"db=2"}"#;
+            "idempotency_key":"k","label":{"a":"b"},"env":{"A":"B"},"env_from_file":{"C":"/run/c"},"cwd":"/","stdin":"in","limit":"db=2"}"#;
         let spec = parse(json);
         spec.check().unwrap();
         let again: JobSpec = parse(&serde_json::to_string(&spec).unwrap());
@@ -423,6 +417,10 @@ mod tests {
             (r#"{"command":["a"],"restart":"always","max_attempts":2}"#, "max_attempts"),
             (r#"{"command":["a"],"env":{"A=":"x"}}"#, "env"),
             (r#"{"command":["a"],"name":"x\ny"}"#, "name"),
+            (r#"{"command":["a"],"env":{"A":"secret://../x"}}"#, "env"),
+            (r#"{"command":["a"],"env":{"A":"secret://"}}"#, "env"),
+            (r#"{"command":["a"],"env_from_file":{"A":"x"}}"#, "env_from_file"),
+            (r#"{"command":["a"],"env":{"A":"x"},"env_from_file":{"A":"/x"}}"#, "env_from_file"),
         ] {
             let error = parse(json).check().unwrap_err();
             assert!(error.message().starts_with(field), "{json}: {error}");

@@ -306,7 +306,7 @@ impl Life {
             Cause::Drain => Outcome::Interrupted,
             Cause::Lost => Outcome::Lost,
             Cause::Itself if code == Some(SNOOZE_CODE) && !is_listed(spec, SNOOZE_CODE) => Outcome::Snoozed,
-            Cause::Itself => Outcome::Failed,
+            Cause::Itself | Cause::Refused => Outcome::Failed,
         }
     }
 
@@ -338,6 +338,9 @@ fn is_listed(spec: &JobSpec, code: i32) -> bool {
 }
 
 fn is_fatal(spec: &JobSpec, ending: &Ending) -> bool {
+    if ending.cause == Cause::Refused {
+        return true;
+    }
     let Some(code) = ending.exit_code else {
         return false;
     };

@@ -163,3 +163,17 @@ impl<'de> Deserialize<'de> for Bytes {
         }
     }
 }
+
+/// Keeps `payload: null` apart from no payload.
+pub(super) mod present {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::Value;
+
+    pub(in crate::job) fn serialize<S: Serializer>(v: &Option<Value>, s: S) -> Result<S::Ok, S::Error> {
+        v.serialize(s)
+    }
+
+    pub(in crate::job) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Value>, D::Error> {
+        Value::deserialize(d).map(Some)
+    }
+}

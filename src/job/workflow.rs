@@ -120,7 +120,7 @@ fn flaw<T>(task: Option<usize>, key: &str, message: impl Into<String>) -> Checke
 }
 
 /// Options that are maps: a task adds to them, key by key.
-const MERGED: [&str; 3] = ["env", "label", "require"];
+const MERGED: [&str; 4] = ["env", "env_from_file", "label", "require"];
 /// Options of a job that have no meaning for a task, and why.
 const REFUSED: [(&str, &str); 4] = [
     ("on_conflict", "is for jobs with a name of their own"),

@@ -105,8 +105,7 @@ impl Enqueue {
 
 /// Whether the caller decides what is executed: by a command, or by what surrounds a handler, such as its PATH.
 fn runs_as_it_says(job: &Submission) -> bool {
-    let Submission { spec, captured, .. } = job;
-    spec.command.is_some() || !spec.env.is_empty() || spec.cwd.is_some() || captured.has_surroundings()
+    job.spec.needs_exec() || job.captured.has_surroundings()
 }
 
 /// Whether nothing that is stored has a say in what becomes of the job, but limits.
@@ -193,6 +192,7 @@ fn check(caller: &Caller, job: &Submission) -> Result<()> {
     let spec = &job.spec;
     spec.check()?;
     job.captured.check()?;
+    caller.schemas.check(spec)?;
     match &caller.tenant {
         Some(tenant) if !caller.sees(spec.tenant()) => {
             Err(Error::new(Kind::Denied, format!("you may not submit for tenant {}", spec.tenant()))

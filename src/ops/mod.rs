@@ -47,6 +47,7 @@ use serde::de::DeserializeOwned;
 pub use self::scopes::Scopes;
 use crate::error::{Error, Kind, Result};
 use crate::job::Number;
+use crate::job::schemas::Schemas;
 use crate::store::Tx;
 
 /// Which transaction an Op needs.
@@ -69,12 +70,14 @@ pub struct Caller {
     pub tenant: Option<String>,
     /// What it may do.
     pub scopes: Scopes,
+    /// What payloads of handlers must look like, as far as this process knows.
+    pub schemas: Schemas,
 }
 
 impl Caller {
     /// Somebody who can open the store's files may do everything.
     pub fn local(actor: impl Into<String>) -> Self {
-        Self { actor: actor.into(), tenant: None, scopes: Scopes::ALL }
+        Self { actor: actor.into(), tenant: None, scopes: Scopes::ALL, schemas: Schemas::default() }
     }
 }
 

@@ -15,9 +15,11 @@ use super::cgroup::Cgroup;
 use super::exit::{self, Exit};
 use super::heard::Heard;
 use super::live::Live;
+use super::mask::Mask;
 use super::program::{self, Files};
 use super::pump::{self, pump};
 use super::results;
+use super::secrets::Secrets;
 use super::spawn::{Child, SpawnError};
 use super::tree::Tree;
 use super::{NOT_STARTED, SWEEP_LIMIT, Shared, sweep};
@@ -57,12 +59,22 @@ pub(super) struct Attempt {
     pub(super) orders: mpsc::Receiver<Order>,
     /// Set when the process runs.
     pub(super) started: Arc<OnceLock<Started>>,
+    /// Set before the process runs.
+    pub(super) mask: Arc<OnceLock<Mask>>,
 }
 
 impl Attempt {
     /// Runs the job, and says how it ended.
     pub(super) async fn run(mut self) -> Report {
         self.end_lost_ones().await;
+        if let Err(e) = self.shared.config.schemas.check(&self.job.spec) {
+            // The same payload fits no better next time.
+            return self.refused(format!("the {e}"));
+        }
+        let secrets = match self.read_secrets().await {
+            Ok(secrets) => secrets,
+            Err(message) => return self.not_started(125, message),
+        };
         let payload = match self.write_payload() {
             Ok(path) => path,
             Err(e) => return self.not_started(125, format!("cannot write the payload: {e}")),
@@ -71,7 +83,8 @@ impl Attempt {
             Ok(results) => results,
             Err(e) => return self.not_started(125, format!("the results of needed tasks cannot be had: {e}")),
         };
-        let files = Files { payload: payload.as_ref().map(tempfile::TempPath::as_ref), results: &results };
+        let files =
+            Files { payload: payload.as_ref().map(tempfile::TempPath::as_ref), results: &results, secrets: &secrets };
         let cgroup = self.shared.cgroups.as_ref().and_then(|cgroups| cgroups.make(self.job.fence));
         let enter = cgroup.as_ref().map(|cgroup| cgroup.path().to_owned());
         let program = match program::program(&self.shared, &self.job, self.slot, &files, enter) {
@@ -120,6 +133,23 @@ impl Attempt {
         self.report(ending(Cause::Itself, Some(Exit::Code(code)), Some(error)), Span::ZERO, Vec::new())
     }
 
+    fn refused(&self, message: String) -> Report {
+        let error = format!("{NOT_STARTED}: {message}");
+        self.report(ending(Cause::Refused, Some(Exit::Code(125)), Some(error)), Span::ZERO, Vec::new())
+    }
+
+    async fn read_secrets(&self) -> Result<Secrets, String> {
+        let spec = &self.job.spec;
+        if !spec.has_secrets() {
+            return Ok(Secrets::default());
+        }
+        let (places, spec) = (self.shared.config.secrets.clone(), spec.clone());
+        let read = tokio::task::spawn_blocking(move || Secrets::read(&places, &spec)).await;
+        let secrets = read.map_err(|e| format!("secrets cannot be read: {e}"))??;
+        let _ = self.mask.set(secrets.mask.clone()); // set once only
+        Ok(secrets)
+    }
+
     fn report(&self, ending: Ending, ran: Span, output: Vec<Chunk>) -> Report {
         Report {
             fence: self.job.fence,
@@ -140,7 +170,7 @@ impl Attempt {
             Err(e) => return (ending(Cause::Drain, None, Some(format!("cannot watch the process: {e}"))), Vec::new()),
         };
         tree.cgroup = cgroup;
-        let heard = Arc::new(Heard::new(self.shared.config.max_output));
+        let heard = Arc::new(Heard::new(self.shared.config.max_output, self.mask.get().cloned().unwrap_or_default()));
         let (tell_ended, hear_ended) = oneshot::channel::<()>();
         let leader_ended = async {
             let _ = hear_ended.await;

@@ -11,10 +11,12 @@ mod kill;
 mod kin;
 mod leaders;
 mod live;
+mod mask;
 pub mod program;
 pub mod pump;
 mod resolve;
 mod results;
+pub mod secrets;
 mod shift;
 pub mod socket;
 pub mod spawn;
@@ -32,6 +34,7 @@ use tracing::{info, warn};
 
 use self::cgroup::Cgroups;
 pub use self::clone::limit_files;
+use self::secrets::Places;
 use self::shift::Worker;
 use self::socket::{Socket, Talkers};
 use self::spawn::Spawner;
@@ -39,6 +42,7 @@ use crate::error::{Kind, Result};
 use crate::job::WorkerId;
 use crate::job::lanes::Offer;
 use crate::job::output::DEFAULT_OUTPUT_CAP;
+use crate::job::schemas::Schemas;
 use crate::mutant::{Mutant, planted};
 use crate::ops::Op;
 use crate::ops::lease::Only;
@@ -71,10 +75,16 @@ pub struct Config {
     pub max_output: u64,
     /// Commands by the name that jobs ask for.
     pub handlers: BTreeMap<String, Vec<String>>,
+    /// What payloads must look like.
+    pub schemas: Schemas,
+    /// Where secrets are that jobs refer to.
+    pub secrets: Places,
     /// End when nothing is runnable.
     pub burst: bool,
     /// End after so long without a job.
     pub idle_timeout: Option<Span>,
+    /// Jobs run on when their leases cannot be renewed in time; otherwise they end before another worker gets them (S2).
+    pub finish_when_lost: bool,
     /// Run this only.
     pub only: Option<Only>,
     /// It owns the lock on its name, so an earlier worker of this name is dead (S8).

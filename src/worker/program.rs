@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::results::Results;
+use super::secrets::Secrets;
 use super::spawn::Program;
 use super::{Config, Shared};
 use crate::job::{Fence, Number};
@@ -36,6 +37,8 @@ pub(super) struct Files<'a> {
     pub(super) payload: Option<&'a Path>,
     /// What tasks made that it needs.
     pub(super) results: &'a Results,
+    /// Its secrets.
+    pub(super) secrets: &'a Secrets,
 }
 
 /// The program of an attempt in `slot`, to run in `cgroup`.
@@ -83,6 +86,7 @@ fn environment(shared: &Shared, job: &Leased, slot: u32, files: &Files) -> Vec<(
     }
     let given = captured.iter().chain(&job.spec.env);
     env.extend(given.map(|(k, v)| (k.into(), v.into())));
+    env.extend(files.secrets.env.iter().map(|(k, v)| (k.clone(), v.clone())));
     let spec = &job.spec;
     let marker = marker(config, job.fence);
     let mut set = |name: &str, value: String| env.insert(name.into(), value.into());

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, info, warn};
 
 use super::attempt::{Attempt, Order};
+use super::socket::Talker;
 use super::{Config, Shared, Stop, chance, program};
 use crate::error::{Error, Kind, Result};
 use crate::hub::Subscription;
@@ -45,8 +46,8 @@ struct Running {
     grace: Duration,
     /// When the renewal, or the lease itself, was asked for that it lives by.
     renewed: Instant,
-    /// It is being ended because its lease could not be renewed.
-    losing: bool,
+    /// Its lease could not be renewed in time: it is being ended, or runs on if that is wished.
+    late: bool,
     /// The request it is being ended by; another one may be harsher.
     cancelling: Option<CancelRequest>,
 }
@@ -197,7 +198,7 @@ impl Worker {
         let idle = self.config().idle_timeout.filter(|_| self.running.is_empty());
         let idle = idle.map(|t| self.idle_since + t.duration());
         let drained = self.draining.filter(|_| !self.interrupted);
-        let late = self.running.values().filter(|job| !job.losing).map(|job| self.give_up_at(job));
+        let late = self.running.values().filter(|job| !job.late).map(|job| self.give_up_at(job));
         let late = late.min().filter(|_| !self.keeps_without_renewal());
         // While a renewal is under way, the next one waits for it.
         let renewal = Some(self.renew_at).filter(|_| self.renewing.is_none());
@@ -358,7 +359,8 @@ impl Worker {
             queue = %job.queue, trace = %job.captured.trace_id(job.id));
         span.in_scope(|| info!("leased"));
         let marker = program::marker(self.config(), job.fence);
-        self.shared.talkers.add(&marker, job.fence, orders.clone());
+        let mask = Arc::new(OnceLock::new());
+        self.shared.talkers.add(&marker, Talker { fence: job.fence, orders: orders.clone(), mask: Arc::clone(&mask) });
         self.running.insert(
             job.fence,
             Running {
@@ -370,11 +372,11 @@ impl Worker {
                 service: job.spec.is_service(),
                 grace: job.spec.kill_grace().duration(),
                 renewed: leased_at,
-                losing: false,
+                late: false,
                 cancelling: None,
             },
         );
-        let attempt = Attempt { shared: Arc::clone(&self.shared), job, slot, orders: receiver, started };
+        let attempt = Attempt { shared: Arc::clone(&self.shared), job, slot, orders: receiver, started, mask };
         self.tasks.spawn(async move { Back::Ended(attempt.run().await) }.instrument(span));
     }
 

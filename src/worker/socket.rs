@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tracing::warn;
 
 use super::attempt::Order;
+use super::mask::Mask;
 use crate::error::{Error, Kind, Result};
 use crate::job::Fence;
 use crate::ops::say::{Heard, Say};
@@ -53,18 +54,27 @@ pub struct Answer {
 #[derive(Clone, Default)]
 pub(super) struct Talkers(Arc<Mutex<Table>>);
 
-type Table = HashMap<String, (Fence, mpsc::Sender<Order>)>;
+/// An attempt that may talk.
+#[derive(Clone)]
+pub(super) struct Talker {
+    pub(super) fence: Fence,
+    pub(super) orders: mpsc::Sender<Order>,
+    /// Its secrets, set before its program starts.
+    pub(super) mask: Arc<OnceLock<Mask>>,
+}
+
+type Table = HashMap<String, Talker>;
 
 impl Talkers {
-    pub(super) fn add(&self, marker: &str, fence: Fence, orders: mpsc::Sender<Order>) {
-        self.lock().insert(value(marker).to_owned(), (fence, orders));
+    pub(super) fn add(&self, marker: &str, talker: Talker) {
+        self.lock().insert(value(marker).to_owned(), talker);
     }
 
     pub(super) fn remove(&self, marker: &str) {
         self.lock().remove(value(marker));
     }
 
-    fn find(&self, value: &str) -> Option<(Fence, mpsc::Sender<Order>)> {
+    fn find(&self, value: &str) -> Option<Talker> {
         self.lock().get(value).cloned()
     }
 
@@ -147,13 +157,15 @@ async fn hear(stream: UnixStream, queue: &Queue, talkers: &Talkers) -> io::Resul
 async fn record(line: &str, queue: &Queue, talkers: &Talkers) -> Result<()> {
     let message: Message = serde_json::from_str(line).map_err(|e| Error::usage("not understood").source(e))?;
     let stale = || Error::new(Kind::Conflict, "this attempt does not run here any more");
-    let (fence, orders) = talkers.find(&message.fence).ok_or_else(stale)?;
+    let Talker { fence, orders, mask } = talkers.find(&message.fence).ok_or_else(stale)?;
     // Whatever it says shows that it lives. Full: it is being ended.
     let _ = orders.try_send(Order::Alive);
     if message.progress.is_none() && message.result.is_none() {
         return Ok(());
     }
-    let op = Say { fence, progress: message.progress, result: message.result };
+    let mask = mask.get().cloned().unwrap_or_default();
+    let progress = message.progress.map(|(percent, text)| (percent, text.map(|text| mask.text(&text))));
+    let op = Say { fence, progress, result: message.result.map(|result| mask.value(result)) };
     match queue.call(op).await? {
         Heard::Recorded => Ok(()),
         Heard::Stale => Err(stale()),

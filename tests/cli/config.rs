@@ -27,7 +27,9 @@ fn config_show_tells_each_value_and_where_it_came_from() {
     worker.labels  {}  default
     worker.lease  15  default
     worker.drain_timeout  30  default
+    worker.on_server_lost  stop  default
     worker.max_output  10485760  default
+    worker.secrets  -  default
     ");
 }
 

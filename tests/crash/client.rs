@@ -177,7 +177,7 @@ impl<'a> Client<'a> {
         table.at_least("kills of clients", self.killed, kills / 2);
         table.at_least("of these in the middle of many jobs", self.killed_in_bulk, kills / 10);
         table.fact("of these had stored one job and could not say so", self.stored_unheard);
-        table.at_least("answers that got lost and were asked for again", self.answers_lost, self.load.jobs / 100);
+        table.at_least("answers that got lost and were asked for again", self.answers_lost, self.load.jobs / 200);
         table.none("asked again and stored twice", &self.doubled);
     }
 

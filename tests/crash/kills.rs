@@ -30,6 +30,18 @@ fn c1_postgres_kill_9_at_random_loses_nothing_and_doubles_nothing_without_a_lost
     run(&World::on_postgres(), jobs, kills, seed());
 }
 
+#[test]
+fn c1_http_kill_9_of_workers_and_of_their_coordinator_loses_nothing_and_doubles_nothing() {
+    let (jobs, kills) = if full() { (10_000, 200) } else { (200, 8) };
+    run(&World::on_file().behind_http(), jobs, kills, seed());
+}
+
+#[test]
+fn c1_http_postgres_kill_9_of_workers_and_of_their_coordinator_loses_nothing_and_doubles_nothing() {
+    let (jobs, kills) = if full() { (10_000, 200) } else { (200, 8) };
+    run(&World::on_postgres().behind_http(), jobs, kills, seed());
+}
+
 fn run(world: &World, jobs: usize, kills: usize, seed: u64) {
     let begun = Instant::now();
     let title = format!("C1 kill -9 at random, {jobs} jobs × {kills} kills, {}, seed {seed}", world.kind());
@@ -39,12 +51,12 @@ fn run(world: &World, jobs: usize, kills: usize, seed: u64) {
     let allowed = AtomicUsize::new(jobs / kills);
     let mut fleet = Fleet::start(world, WORKERS, &ARGS);
     let ended = AtomicBool::new(false);
-    let (blows, calm, pauses) = std::thread::scope(|scope| {
+    let (mut blows, calm, pauses) = std::thread::scope(|scope| {
         let pauses = scope.spawn(|| Pauses::watch(world.path("pace"), &ended));
         let over = Over(&ended);
         let client = scope.spawn(|| client.store_all(&allowed));
         let wanted = || !client.is_finished();
-        let blows = hurt(&mut fleet, jobs, kills, &allowed, &wanted, Chance::new(seed, 2));
+        let blows = hurt(world, &mut fleet, jobs, kills, &allowed, &wanted, Chance::new(seed, 2));
         allowed.store(usize::MAX, Ordering::Relaxed);
         client.join().unwrap();
         let calm = eventually("all jobs to end", LIMIT, || {
@@ -56,6 +68,14 @@ fn run(world: &World, jobs: usize, kills: usize, seed: u64) {
     });
     table.none("workers that failed", &fleet.stop());
     table.fact("wall time", format!("{:.1} s, of it {:.1} s after the last kill", secs(begun.elapsed()), secs(calm)));
+    if let Some(front) = world.front() {
+        let events = world.events();
+        let settled =
+            blows.iter_mut().map(|blow| losses::allow_requests_on_their_way(&mut blow.hit, &events)).sum::<usize>();
+        table.fact("outcomes that arrived after their worker's death", settled);
+        table.at_least("kills of the coordinator", front.kills(), kills / 4);
+        table.at_least("answers lost", front.lost(), kills);
+    }
     count(world, &blows, kills, &pauses, &mut table);
     client.judge(&mut table);
     judge(world, &client.told, Copies::Never, &mut table);
@@ -74,6 +94,7 @@ struct Blow {
 }
 
 fn hurt(
+    world: &World,
     fleet: &mut Fleet,
     jobs: usize,
     kills: usize,
@@ -81,12 +102,17 @@ fn hurt(
     wanted: &impl Fn() -> bool,
     mut chance: Chance,
 ) -> Vec<Blow> {
-    let mut blows: Vec<Blow> = Vec::new();
+    let (mut blows, mut front_kills): (Vec<Blow>, usize) = (Vec::new(), 0);
     while blows.len() < kills {
         chance.pause(Duration::from_millis(20), Duration::from_millis(800));
         // Now and then all of them at once: then nobody is left who could take over. None may be left out by chance.
         let all = chance.one_in(8) || (blows.len() > kills / 2 && !blows.iter().any(|b| b.all));
         let other = blows.len() > kills / 2 && blows.iter().all(|b| b.same);
+        // Every third time, so that it is never left out.
+        if let Some(front) = world.front().filter(|_| blows.len() / 3 >= front_kills) {
+            front.kill(world);
+            front_kills += 1;
+        }
         let busy = wait_busy(fleet, allowed, wanted);
         if busy.is_empty() {
             break;
@@ -127,11 +153,14 @@ fn count(world: &World, blows: &[Blow], kills: usize, pauses: &Pauses, table: &m
     let hits: Vec<&Hit> = blows.iter().map(|b| &b.hit).collect();
     let held: Vec<usize> = hits.iter().map(|hit| lost_by(hit, &losses).count()).collect();
     table.at_least("kills of workers", blows.len(), kills);
-    table.at_least("of these of the leader", hits.iter().filter(|h| h.led).count(), 1);
+    // Behind a coordinator it is the coordinator that leads.
+    let leads = usize::from(world.front().is_none());
+    table.at_least("of these of the leader", hits.iter().filter(|h| h.led).count(), leads);
     table.at_least("of these all who were busy at once", blows.iter().filter(|b| b.all).count(), 1);
     table.at_least("of these with another name started", blows.iter().filter(|b| !b.same).count(), 1);
     let while_held = held.iter().filter(|leases| **leases > 0).count();
-    table.at_least("of these with leases held", while_held, (blows.len() * 95).div_ceil(100));
+    let share = if world.front().is_some() { 75 } else { 95 };
+    table.at_least("of these with leases held", while_held, (blows.len() * share).div_ceil(100));
     table.fact("leases held at kills", held.iter().sum::<usize>());
     losses::judge(&hits, &losses, pauses, LEASE, table);
     recovery(world, blows, &losses, table);

@@ -28,15 +28,37 @@ impl fmt::Display for Loss {
 
 /// All that were lost.
 pub fn losses(events: &[Value]) -> Vec<Loss> {
+    endings(events, |outcome| outcome == "lost")
+}
+
+/// Behind a coordinator a request that was on its way when its worker died is carried out all the same: what a lease gives
+/// until the next worker of the name is there went to the dead one, and what was settled was not lost. Gives how many were.
+pub fn allow_requests_on_their_way(hit: &mut Hit, events: &[Value]) -> usize {
+    let back = |e: &&Value| e["kind"] == "worker_started" && e["worker"] == *hit.name && at(e) > hit.dead;
+    hit.dead = events.iter().find(back).map_or(i64::MAX, at);
+    let settled = endings(events, |outcome| outcome != "lost");
+    // When it was settled says nothing: a transaction has the time of its beginning, and may be seen later.
+    let of = |end: &Loss, number| end.number == number && end.worker == hit.name && end.leased <= hit.dead;
+    let before = hit.running.len();
+    hit.running.retain(|number| !settled.iter().any(|end| of(end, *number)));
+    before - hit.running.len()
+}
+
+fn at(event: &Value) -> i64 {
+    event["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond()
+}
+
+/// Attempts that were settled with an outcome like this.
+fn endings(events: &[Value], like: impl Fn(&str) -> bool) -> Vec<Loss> {
     let mut leased: HashMap<(u64, u64), i64> = HashMap::new();
     let mut losses = Vec::new();
     for event in events {
         let (Some(number), Some(attempt)) = (event["number"].as_u64(), event["attempt"].as_u64()) else { continue };
-        let at = event["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond();
+        let at = at(event);
         if event["kind"] == "leased" {
             leased.insert((number, attempt), at);
-        } else if event["kind"] == "settled" && event["data"]["outcome"] == "lost" {
-            let worker = event["worker"].as_str().unwrap().to_owned();
+        } else if event["kind"] == "settled" && event["data"]["outcome"].as_str().is_some_and(&like) {
+            let worker = event["worker"].as_str().unwrap_or_default().to_owned();
             losses.push(Loss { number, attempt, worker, leased: leased[&(number, attempt)], lost: at });
         }
     }

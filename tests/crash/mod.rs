@@ -16,6 +16,7 @@ mod drains;
 mod eight;
 mod faults;
 mod fleet;
+mod front;
 mod full_disk;
 mod hindered;
 mod kills;

@@ -78,7 +78,7 @@ pub fn judge(world: &World, told: &Told, copies: Copies, table: &mut Table) {
     let (code, breaches, said) = world.run(&["audit"]);
     let breaches: Vec<String> = if code == Some(0) { Vec::new() } else { vec![format!("{breaches}{said}")] };
     table.none("breaches found by orx audit", &breaches);
-    let (code, findings, said) = world.run(&["db", "check"]);
+    let (code, findings, said) = world.run(&["db", "check", "--store", world.store().to_str().unwrap()]);
     let findings: Vec<String> = if code == Some(0) { Vec::new() } else { vec![format!("{findings}{said}")] };
     table.none("contradictions found by orx db check", &findings);
     table.none("job processes left", &world.job_processes());

@@ -1,6 +1,6 @@
 //! A home with a store, and the processes that run in it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::clock::Clock;
+use super::front::Front;
 use super::witness::{self, Line};
 use crate::server;
 
@@ -50,16 +51,39 @@ pub struct World {
     /// It is a schema that nobody else uses.
     own_schema: bool,
     clock: Option<Clock>,
+    /// What stands between it and everybody.
+    front: Option<Front>,
     spawned: AtomicU32,
 }
 
 impl World {
-    /// A world whose store is a file; with `ORX_TEST_STORE=postgres`, a schema of the tests' server.
+    /// A world whose store is a file; with `ORX_TEST_STORE=postgres`, a schema of the tests' server; with `http` or
+    /// `http-postgres` one of these behind a coordinator.
     pub fn new() -> Self {
-        match std::env::var("ORX_TEST_STORE").is_ok_and(|kind| kind == "postgres") {
-            true => Self::on_postgres(),
-            false => Self::on_file(),
+        match std::env::var("ORX_TEST_STORE").as_deref() {
+            Ok("postgres") => Self::on_postgres(),
+            Ok("http") => Self::on_file().behind_http(),
+            Ok("http-postgres") => Self::on_postgres().behind_http(),
+            _ => Self::on_file(),
         }
+    }
+
+    /// From now on everybody talks to its store through a coordinator, and a proxy that loses answers.
+    pub fn behind_http(mut self) -> Self {
+        let front = Front::start(&self);
+        self.store = front.url().into();
+        self.front = Some(front);
+        self
+    }
+
+    /// The coordinator that everybody talks to, if there is one.
+    pub fn front(&self) -> Option<&Front> {
+        self.front.as_ref()
+    }
+
+    /// The store itself.
+    pub fn store(&self) -> &OsStr {
+        self.front.as_ref().map_or(&self.store, |front| &front.store)
     }
 
     /// One whose store is a file always.
@@ -67,7 +91,7 @@ impl World {
         let home = tempfile::Builder::new().prefix("orx-crash-").tempdir().unwrap();
         let path = home.path().to_owned();
         let store = path.join("orx.db").into_os_string();
-        Self { home: Some(home), store, own_schema: false, path, clock: None, spawned: AtomicU32::new(0) }
+        Self { home: Some(home), store, own_schema: false, path, clock: None, front: None, spawned: AtomicU32::new(0) }
     }
 
     /// One whose store is a schema of the tests' server, for as long as it lives.
@@ -83,15 +107,20 @@ impl World {
         self
     }
 
-    /// Its queue, with connections of its own, in this process.
+    /// The queue of the store itself, with connections of its own, in this process.
     pub fn queue(&self) -> Queue {
-        let location = self.store.to_str().unwrap().parse().unwrap();
+        let location = self.store().to_str().unwrap().parse().unwrap();
         Queue::open(&location, Caller::local("harness"), Arc::new(SystemClock)).unwrap()
     }
 
     /// What its store is, for the title of a table.
     pub fn kind(&self) -> &'static str {
-        if self.store.to_string_lossy().starts_with("postgres") { "PostgreSQL" } else { "SQLite" }
+        match (self.store().to_string_lossy().starts_with("postgres"), &self.front) {
+            (true, None) => "PostgreSQL",
+            (false, None) => "SQLite",
+            (true, Some(_)) => "HTTP over PostgreSQL",
+            (false, Some(_)) => "HTTP over SQLite",
+        }
     }
 
     /// Everything runs by this clock, unless it has one of its own.
@@ -154,6 +183,7 @@ impl World {
         };
         command.args(args).env_clear().env("HOME", &self.path).env("ORX_STORE", &self.store).current_dir(&self.path);
         command.env("PATH", std::env::var_os("PATH").unwrap()).envs(environment.iter().cloned());
+        command.envs(self.front.as_ref().map(|front| ("ORX_TOKEN", &front.token)));
         command.envs(std::env::var_os("ORX_MUTANT").map(|mutant| ("ORX_MUTANT", mutant)));
         command.envs(clock.into_iter().flat_map(Clock::environment));
         command.stdin(Stdio::null()).stdout(file("out")).stderr(file("err"));
@@ -264,6 +294,7 @@ impl Drop for World {
         for pid in self.processes(|_| true) {
             let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL); // it may have ended
         }
+        self.front.take().map(|front| self.store = front.store.clone()); // its coordinator ends first
         let store = self.store.to_string_lossy();
         if std::thread::panicking() {
             if let Some(home) = self.home.take() {

@@ -1,56 +1,15 @@
 //! Answers that get lost, and coordinators that die.
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use rustix::process::Signal;
 
 use super::support::*;
-
-/// A proxy in front of a coordinator that carries each first request over and loses the answer. Gives its URL, and how
-/// many answers were lost.
-fn lossy(target: String) -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let lost = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&lost);
-    std::thread::spawn(move || {
-        for (n, client) in listener.incoming().enumerate() {
-            let (client, target, count) = (client.unwrap(), target.clone(), Arc::clone(&count));
-            std::thread::spawn(move || carry(client, &target, n % 2 == 0, &count));
-        }
-    });
-    (url, lost)
-}
-
-fn carry(mut client: TcpStream, target: &str, lose: bool, lost: &AtomicUsize) {
-    let mut server = TcpStream::connect(target).unwrap();
-    let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-    std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from, &mut to); // one of them ends it
-    });
-    let mut buffer = [0; 64 * 1024];
-    while let Ok(count @ 1..) = server.read(&mut buffer) {
-        if lose {
-            lost.fetch_add(1, Ordering::Relaxed);
-            break; // it has answered, so it was done
-        }
-        if client.write_all(&buffer[..count]).is_err() {
-            break;
-        }
-    }
-    for stream in [client, server] {
-        let _ = stream.shutdown(std::net::Shutdown::Both); // it may be closed
-    }
-}
+use crate::proxy::Proxy;
 
 #[test]
 fn an_answer_that_gets_lost_is_asked_for_again_and_nothing_is_done_twice() {
     let orx = served();
-    let (url, lost) = lossy(address(&orx));
-    let through = |args: &[&str]| orx.ok(&[&["--store", &url], args].concat());
+    let proxy = Proxy::start(&address(&orx), 2);
+    let through = |args: &[&str]| orx.ok(&[&["--store", proxy.url()], args].concat());
     for n in 1..=5 {
         through(&["enqueue", "--", "sh", "-c", "echo x >> ran"]);
         assert_eq!(orx.states().split(' ').count(), n);
@@ -59,7 +18,7 @@ fn an_answer_that_gets_lost_is_asked_for_again_and_nothing_is_done_twice() {
     through(&["-q", "worker", "--burst"]);
     assert_eq!(orx.read("ran"), "x\nx\nx\nx\n");
     assert_eq!(orx.states(), "done done done done cancelled");
-    assert!(lost.load(Ordering::Relaxed) >= 6, "{lost:?}");
+    assert!(proxy.lost() >= 6, "{}", proxy.lost());
     orx.ok(&["audit"]);
     orx.check().expect(0, &["is sound"]);
 }

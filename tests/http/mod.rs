@@ -2,6 +2,7 @@
 
 mod faults;
 mod hostile;
+mod lost;
 mod matrix;
 mod metrics;
 mod openapi;

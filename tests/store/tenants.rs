@@ -43,7 +43,12 @@ struct World {
 }
 
 fn bound(tenant: &str) -> Arc<Caller> {
-    Arc::new(Caller { actor: format!("token {tenant}"), tenant: Some(tenant.into()), scopes: Scopes::ALL })
+    Arc::new(Caller {
+        actor: format!("token {tenant}"),
+        tenant: Some(tenant.into()),
+        scopes: Scopes::ALL,
+        ..Caller::local("")
+    })
 }
 
 impl World {

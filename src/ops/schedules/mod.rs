@@ -59,7 +59,7 @@ impl Named {
 /// What a caller needs to have `target` run.
 fn scopes_of(target: &Target) -> Scopes {
     match target {
-        Target::Job(spec) if spec.command.is_none() => Scopes::SUBMIT,
+        Target::Job(spec) if !spec.needs_exec() => Scopes::SUBMIT,
         Target::Job(_) => Scopes::SUBMIT.and(Scopes::EXEC),
         Target::Workflow(given) => submit::scopes(given),
     }

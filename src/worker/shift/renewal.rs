@@ -32,21 +32,25 @@ impl Worker {
         self.gone_at(job) - job.grace.min(self.config().ttl.duration() / 6)
     }
 
-    /// Ends jobs whose leases could not be renewed in time: another worker may be given them (S2).
+    /// Ends jobs whose leases could not be renewed in time, unless they are to finish: another worker may be given them (S2).
     pub(super) fn give_up_late_ones(&mut self) {
         if self.keeps_without_renewal() {
             return;
         }
         let now = Instant::now();
-        let late = |job: &Running| !job.losing && self.give_up_at(job) <= now;
+        let late = |job: &Running| !job.late && self.give_up_at(job) <= now;
         let late: Vec<Fence> = self.running.iter().filter(|(_, job)| late(job)).map(|(fence, _)| *fence).collect();
         for fence in late {
             let Some(job) = self.running.get(&fence) else { continue };
-            let order = Order::Lose(self.gone_at(job));
-            job.span.in_scope(|| warn!("the lease could not be renewed: ending the job"));
-            let _ = job.orders.try_send(order); // full: it is being ended
+            let gone_at = self.gone_at(job);
+            let finish = self.config().finish_when_lost;
+            let what = if finish { "the job runs on, and counts if no other worker gets it" } else { "ending the job" };
+            job.span.in_scope(|| warn!("the lease could not be renewed: {what}"));
             if let Some(job) = self.running.get_mut(&fence) {
-                job.losing = true;
+                job.late = true;
+                if !finish {
+                    let _ = job.orders.try_send(Order::Lose(gone_at)); // full: it is being ended
+                }
             }
         }
     }
@@ -99,6 +103,7 @@ impl Worker {
             Err(e) => return Err(e),
         };
         self.nobody_writes = false;
+        let finish = self.config().finish_when_lost;
         match reply.worker {
             Some(WorkerState::Draining) => self.drain(),
             Some(_) => {}
@@ -107,6 +112,7 @@ impl Worker {
         for (fence, renewed) in fences.iter().zip(reply.leases) {
             let Some(job) = self.running.get_mut(fence) else { continue };
             job.renewed = asked_at;
+            job.late &= !finish;
             match renewed {
                 Renewed::Held => {}
                 Renewed::Cancel(how) if job.cancelling.as_ref() != Some(&how) => {

@@ -335,7 +335,7 @@ impl Job {
             (Cause::Drain, _) => Outcome::Interrupted,
             (Cause::Lost, _) => Outcome::Lost,
             (Cause::Itself, Some(75)) => Outcome::Snoozed,
-            (Cause::Itself, _) => Outcome::Failed,
+            (Cause::Itself | Cause::Refused, _) => Outcome::Failed,
         }
     }
 }

@@ -1,0 +1,101 @@
+//! A proxy in front of a coordinator that loses answers after they were given, and can be cut.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// A proxy that lives as long as the process.
+#[derive(Clone)]
+pub struct Proxy(Arc<State>);
+
+struct State {
+    url: String,
+    target: String,
+    /// Of so many answers one is lost, with its connection.
+    every: usize,
+    answers: AtomicUsize,
+    lost: AtomicUsize,
+    cut: AtomicBool,
+    /// What is carried now, to be cut.
+    streams: Mutex<Vec<TcpStream>>,
+}
+
+impl Proxy {
+    /// One in front of `target`, which loses one of `every` answers; 0: none.
+    pub fn start(target: &str, every: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (answers, lost, cut) = Default::default();
+        let state = State { url, target: target.to_owned(), every, answers, lost, cut, streams: Mutex::default() };
+        let proxy = Self(Arc::new(state));
+        let accepting = proxy.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let proxy = accepting.clone();
+                std::thread::spawn(move || proxy.carry(client));
+            }
+        });
+        proxy
+    }
+
+    /// What clients call.
+    pub fn url(&self) -> &str {
+        &self.0.url
+    }
+
+    /// How many answers were lost.
+    pub fn lost(&self) -> usize {
+        self.0.lost.load(Ordering::Relaxed)
+    }
+
+    /// Ends all connections and carries nothing more, or carries again.
+    pub fn cut(&self, cut: bool) {
+        self.0.cut.store(cut, Ordering::SeqCst);
+        for stream in self.0.streams.lock().unwrap().drain(..).filter(|_| cut) {
+            let _ = stream.shutdown(Shutdown::Both); // it may be closed
+        }
+    }
+
+    fn carry(&self, mut client: TcpStream) {
+        let Ok(mut server) = TcpStream::connect(&self.0.target) else { return }; // it is dead just now
+        {
+            let mut streams = self.0.streams.lock().unwrap();
+            if self.0.cut.load(Ordering::SeqCst) {
+                return;
+            }
+            streams.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+        }
+        let asked = Arc::new(AtomicBool::new(false));
+        let (mut from, mut to, asks) = (client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&asked));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 64 * 1024];
+            while let Ok(count @ 1..) = from.read(&mut buffer) {
+                asks.store(true, Ordering::SeqCst);
+                if to.write_all(&buffer[..count]).is_err() {
+                    break;
+                }
+            }
+            let _ = to.shutdown(Shutdown::Write); // it may be closed
+        });
+        let mut buffer = [0; 64 * 1024];
+        while let Ok(count @ 1..) = server.read(&mut buffer) {
+            // Only the beginning of an answer: it was given, so what was asked for was done.
+            if asked.swap(false, Ordering::SeqCst) && self.loses() {
+                break;
+            }
+            if client.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
+        for stream in [client, server] {
+            let _ = stream.shutdown(Shutdown::Both); // it may be closed
+        }
+    }
+
+    fn loses(&self) -> bool {
+        let lose = self.0.every > 0 && self.0.answers.fetch_add(1, Ordering::Relaxed) % self.0.every == 0;
+        self.0.lost.fetch_add(usize::from(lose), Ordering::Relaxed);
+        lose
+    }
+}
