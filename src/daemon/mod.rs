@@ -1,7 +1,10 @@
 //! Workers and coordinators as processes: their names, the upkeep of the store, signals, systemd.
 
+mod choice;
 mod coordinator;
+mod neighbours;
 mod peers;
+mod sharing;
 mod ticker;
 mod upkeep;
 
@@ -13,10 +16,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 pub use self::coordinator::{Coordinator, run_coordinator};
-pub use self::peers::Gossip;
+pub use self::peers::{Gossip, Share};
 use crate::error::{Error, Result};
 use crate::queue::Queue;
 use crate::store::Ownership;
@@ -74,6 +78,12 @@ pub fn host() -> String {
     if plain.is_empty() { "localhost".into() } else { plain }
 }
 
+/// The machine's load over the last minute.
+fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or_default()
+}
+
 /// A short text that tells the store at `location` from others on the machine.
 pub fn store_id(location: &str) -> String {
     Sha256::digest(location.as_bytes())[..6].iter().map(|b| format!("{b:02x}")).collect()
@@ -107,13 +117,18 @@ pub struct Upkeep {
 impl Upkeep {
     /// Leads the store of `queue` under `name` whenever nobody else does, from `after` on.
     pub fn start(queue: Queue, name: String, after: Duration) -> Self {
+        Self::start_with(queue, name, after, watch::channel(None).1)
+    }
+
+    /// As [`Upkeep::start`]; after the instants of `deaths` leases are looked at more often.
+    fn start_with(queue: Queue, name: String, after: Duration, deaths: watch::Receiver<Option<Instant>>) -> Self {
         let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
             if queue.is_remote() {
                 return; // its coordinator does it
             }
             tokio::select! {
-                () = tokio::time::sleep(after) => upkeep::upkeep(queue, name, stopped).await,
+                () = tokio::time::sleep(after) => upkeep::upkeep(queue, name, deaths, stopped).await,
                 _ = stopped.changed() => {}
             }
         });

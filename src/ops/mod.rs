@@ -28,6 +28,7 @@ pub mod schedules;
 mod scopes;
 pub mod select;
 pub mod settle;
+pub mod sharing;
 pub mod status;
 pub mod sweep;
 mod tenancy;
@@ -68,12 +69,25 @@ pub struct Caller {
     pub tenant: Option<String>,
     /// What it may do.
     pub scopes: Scopes,
+    /// Which jobs it may lease.
+    pub takes: Takes,
+}
+
+/// Which jobs a caller may lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Those of all queues.
+    All,
+    /// Those of queues that are shared with other nodes.
+    Shared,
+    /// None any more; what it holds it may end.
+    Nothing,
 }
 
 impl Caller {
     /// Somebody who can open the store's files may do everything.
     pub fn local(actor: impl Into<String>) -> Self {
-        Self { actor: actor.into(), tenant: None, scopes: Scopes::ALL }
+        Self { actor: actor.into(), tenant: None, scopes: Scopes::ALL, takes: Takes::All }
     }
 }
 

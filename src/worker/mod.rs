@@ -16,6 +16,7 @@ pub mod pump;
 mod resolve;
 mod results;
 mod shift;
+mod slots;
 pub mod socket;
 pub mod spawn;
 pub mod sweep;
@@ -32,6 +33,7 @@ use tracing::{info, warn};
 
 use self::cgroup::Cgroups;
 use self::shift::Worker;
+pub use self::slots::{Seat, SlotChanges, Slots};
 use self::socket::{Socket, Talkers};
 use self::spawn::Spawner;
 use crate::error::{Kind, Result};
@@ -182,6 +184,21 @@ pub(crate) fn chance() -> f64 {
 /// # Errors
 /// When it cannot register, or the queue answers with something that waiting does not mend.
 pub async fn run(queue: Queue, config: Config, clock: Arc<dyn Clock>, stop: watch::Receiver<Stop>) -> Result<()> {
+    let slots = Slots::new(config.slots);
+    run_at(slots.own(), queue, config, clock, stop).await
+}
+
+/// As [`run`], with a place at slots that other workers of this process share.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_at(
+    seat: Seat,
+    queue: Queue,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    stop: watch::Receiver<Stop>,
+) -> Result<()> {
     tree::become_subreaper()?;
     let cgroups = sweep_predecessor(&config).await?;
     let changes = queue.subscribe(Topics::WORK | Topics::CONTROL)?;
@@ -190,7 +207,7 @@ pub async fn run(queue: Queue, config: Config, clock: Arc<dyn Clock>, stop: watc
         .inspect_err(|e| warn!("jobs cannot talk to this worker: {e}"))
         .ok();
     let shared = Arc::new(Shared { queue, clock, spawner: Spawner::start()?, config, socket, talkers, cgroups });
-    let mut worker = Worker::new(shared, stop);
+    let mut worker = Worker::new(shared, seat, stop);
     worker.register().await?;
     let reaper = tokio::spawn(exit::keep_reaping());
     let result = worker.work(changes).await;

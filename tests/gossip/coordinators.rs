@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use crate::cli::support::*;
 
 /// A coordinator with this key file and these further options, and the address at which it gossips.
-fn coordinator(orx: &Orx, name: &str, key: &str, more: &[&str]) -> (Running, String) {
+pub fn coordinator(orx: &Orx, name: &str, key: &str, more: &[&str]) -> (Running, String) {
     let options = ["coordinator", "--listen", "127.0.0.1:0", "--gossip-listen", "127.0.0.1:0", "--name", name];
     let running = orx.spawn(&[&options[..], &["--cluster-key-file", key], more].concat());
     running.wait_stderr("ready");

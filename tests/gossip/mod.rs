@@ -4,6 +4,7 @@ mod cluster;
 mod coordinators;
 mod figures;
 mod hostile;
+mod sharing;
 mod strangers;
 
 use std::net::SocketAddr;

@@ -9,7 +9,7 @@ use orx::error::{Kind, Result};
 use orx::job::lanes::Offer;
 use orx::ops::catalog::{self, Visitor};
 use orx::ops::tokens::Token;
-use orx::ops::{Caller, Op, Scopes};
+use orx::ops::{Caller, Op, Scopes, Takes};
 use orx::queue::Queue;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -43,7 +43,12 @@ struct World {
 }
 
 fn bound(tenant: &str) -> Arc<Caller> {
-    Arc::new(Caller { actor: format!("token {tenant}"), tenant: Some(tenant.into()), scopes: Scopes::ALL })
+    Arc::new(Caller {
+        actor: format!("token {tenant}"),
+        tenant: Some(tenant.into()),
+        scopes: Scopes::ALL,
+        takes: Takes::All,
+    })
 }
 
 impl World {
@@ -241,6 +246,8 @@ on_every_store! {
             ("select", json!({ "selectors": ["last"], "all": null }), Nothing),
             ("select", json!({ "selectors": [], "all": { "tenant": "acme" } }), Nothing),
             ("settle", json!({ "reports": [report(&fence)] }), Gone),
+            ("list_waiting", json!({}), Nothing),
+            ("share_queue", json!({ "queue": "acme-queue", "shared": false }), Denied),
             ("status", json!({}), Nothing),
             ("sweep", json!({ "epoch": 1, "reap": true, "jitter": 0.5 }), Denied),
             ("sweep_due", json!({}), Denied),

@@ -129,7 +129,8 @@ impl Row for QueueTotals {
             limit("payload", self.limits.max_payload),
         ];
         cells.push(Text::dim(limits.into_iter().flatten().collect::<Vec<_>>().join(", ")));
-        cells.push(Text::toned(if self.paused { "paused" } else { "" }, Tone::Waiting));
+        let marks = [self.paused.then_some("paused"), (!self.shared).then_some("not shared")];
+        cells.push(Text::toned(marks.into_iter().flatten().collect::<Vec<_>>().join(", "), Tone::Waiting));
         cells
     }
 }
