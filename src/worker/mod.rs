@@ -135,6 +135,8 @@ pub(crate) struct Shared {
 pub const NOT_STARTED: &str = "cannot start";
 /// The longest pause between two tries to write to a store that cannot be written.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// How long a worker for another node takes to say good-bye.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 /// How long ending the leftovers of a dead worker may take.
 const SWEEP_LIMIT: Duration = Duration::from_secs(15);
 
@@ -213,7 +215,12 @@ pub async fn run_at(
     let result = worker.work(changes).await;
     reaper.abort();
     let gone = Deregister { worker: worker.config().id, name: worker.config().name.clone() };
-    let left = worker.shared.queue.call(gone).await;
+    let left = worker.shared.queue.call(gone);
+    let left = match worker.is_guest() {
+        // All is settled: what is left is to be polite to a home that may be gone.
+        true => tokio::time::timeout(GOODBYE_LIMIT, left).await.unwrap_or(Ok(())),
+        false => left.await,
+    };
     result.and(left)
 }
 

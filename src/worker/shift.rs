@@ -129,6 +129,10 @@ impl Worker {
         }
     }
 
+    pub(super) fn is_guest(&self) -> bool {
+        self.seat.is_guest()
+    }
+
     pub(super) fn config(&self) -> &Config {
         &self.shared.config
     }

@@ -121,6 +121,11 @@ pub struct Seat {
 }
 
 impl Seat {
+    /// Whether it is a guest's.
+    pub(super) fn is_guest(&self) -> bool {
+        self.guest.is_some()
+    }
+
     /// Whether it may take slots, as long as there are any.
     pub(super) fn may_take(&self) -> bool {
         self.guest.is_none() || self.has_turn(&self.slots.state.borrow())

@@ -6,6 +6,7 @@ mod figures;
 mod hostile;
 mod sharing;
 mod strangers;
+mod view;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

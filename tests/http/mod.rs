@@ -4,4 +4,4 @@ mod faults;
 mod hostile;
 mod matrix;
 mod routes;
-mod support;
+pub mod support;
