@@ -84,6 +84,17 @@ impl Queue {
         }
     }
 
+    /// Looks whether it can be asked anything at all.
+    ///
+    /// # Errors
+    /// `Unavailable` when its coordinator does not answer.
+    pub async fn greet(&self) -> Result<()> {
+        match self {
+            Self::Local(_) => Ok(()),
+            Self::Remote(remote) => remote.greet().await,
+        }
+    }
+
     /// Hears of changes from now on.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::context::Context;
+use super::everywhere::Everywhere;
 use super::select::JobsOrAll;
 use crate::error::{Error, Kind, Result};
 use crate::job::State;
@@ -28,6 +29,9 @@ Exit code: 5 when a job that was named had ended before.")]
 pub(super) struct Cancel {
     #[command(flatten)]
     jobs: JobsOrAll,
+
+    #[command(flatten)]
+    everywhere: Everywhere,
 
     /// Why, for the record
     #[arg(long, value_name = "TEXT")]
@@ -96,6 +100,11 @@ pub(super) fn signal_name(signal: i32) -> String {
 
 impl Cancel {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let home = match self.everywhere.is_asked() {
+            true => self.everywhere.home(context, self.jobs.named_ones()?).await?,
+            false => None,
+        };
+        let context = home.as_ref().unwrap_or(context);
         let unfinished = [State::Blocked, State::Scheduled, State::Pending, State::Running];
         let found = self.jobs.find(context, "Cancel", &unfinished).await?;
         let op = cancel::Cancel {

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::context::Context;
 use super::ui;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gossip::{ClusterKey, KeyRing};
 
 /// Make the keys by which coordinators that gossip know each other
@@ -15,7 +15,8 @@ use crate::gossip::{ClusterKey, KeyRing};
 #[command(after_help = "\
 Examples:
   orx cluster key /etc/orx/cluster.key
-  orx cluster rotate /etc/orx/cluster.key")]
+  orx cluster rotate /etc/orx/cluster.key
+  orx cluster ban front-3")]
 pub(super) struct Cluster {
     #[command(subcommand)]
     command: ClusterSubcommand,
@@ -40,6 +41,25 @@ enum ClusterSubcommand {
         /// The key file
         file: PathBuf,
     },
+    /// Keep nodes out though they hold a key
+    ///
+    /// The ban is a line in the key file: copy the file to all coordinators and send each SIGHUP. A node that holds the key
+    /// can come back under another name; rotate the key twice to be rid of it for good.
+    #[command(after_help = "Example:\n  orx cluster ban --file /etc/orx/cluster.key front-3")]
+    Ban(Nodes),
+    /// Let banned nodes in again
+    #[command(after_help = "Example:\n  orx cluster unban --file /etc/orx/cluster.key front-3")]
+    Unban(Nodes),
+}
+
+#[derive(Args)]
+struct Nodes {
+    /// The nodes' names, as 'orx nodes' shows them
+    #[arg(required = true, value_name = "NODE")]
+    nodes: Vec<String>,
+    /// The key file [default: cluster.key in the directory of the configuration]
+    #[arg(long)]
+    file: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -61,8 +81,29 @@ impl Cluster {
                     ui::say(context, &format!("key {} is good no more", dropped.fingerprint()));
                 }
             }
+            ClusterSubcommand::Ban(nodes) => nodes.each(context, |ring, node| {
+                let new = ring.ban(node)?;
+                Ok(format!("{node} is banned{}", if new { "" } else { " already" }))
+            })?,
+            ClusterSubcommand::Unban(nodes) => nodes.each(context, |ring, node| match ring.unban(node) {
+                true => Ok(format!("{node} is banned no more")),
+                false => Err(Error::not_found(format!("{node} is not banned"))),
+            })?,
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Nodes {
+    /// Changes the file for each of the nodes, or for none.
+    fn each(self, context: &Context, change: impl Fn(&mut KeyRing, &str) -> Result<String>) -> Result<()> {
+        let file = self.file.map_or_else(default_file, Ok)?;
+        let mut ring = KeyRing::read(&file)?;
+        let said: Vec<String> = self.nodes.iter().map(|node| change(&mut ring, node)).collect::<Result<_>>()?;
+        ring.replace(&file)?;
+        said.iter().for_each(|text| ui::say(context, text));
+        ui::say(context, "coordinators that have this file obey it after SIGHUP");
+        Ok(())
     }
 }
 

@@ -44,6 +44,12 @@ impl Context {
         Ok(self.queue.get_or_init(|| queue))
     }
 
+    /// The same at another queue.
+    pub(super) fn at(&self, queue: Queue) -> Self {
+        let (globals, config) = (self.globals.clone(), self.config.clone());
+        Self { globals, config, clock: Arc::clone(&self.clock), queue: OnceLock::from(queue) }
+    }
+
     /// Where the queue is: flag, environment, file, default.
     pub(super) fn location(&self) -> Result<Location> {
         self.store_setting()?.0.parse()
@@ -64,7 +70,7 @@ impl Context {
     }
 
     /// The token for a coordinator.
-    fn token(&self) -> Result<Option<String>> {
+    pub(super) fn token(&self) -> Result<Option<String>> {
         if let Some(token) = self.globals.token.clone().or_else(|| env("ORX_TOKEN")) {
             return Ok(Some(token));
         }

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::context::Context;
 use super::worker::{self, LogFormat, check_name, start_log};
-use crate::daemon::{self, Gossip};
+use crate::daemon::{self, Gossip, Share};
 use crate::error::Result;
 use crate::gossip::Seeds;
 use crate::http::{Doors, Policy, Tls};
@@ -74,6 +74,14 @@ pub(super) struct Coordinator {
     #[arg(long, value_name = "FILE", requires = "gossip_listen", help_heading = "Peers")]
     cluster_key_file: Option<PathBuf>,
 
+    /// Where peers reach its API, if that is not where it listens, such as https://front-1.example:7117
+    #[arg(long, value_name = "URL", requires = "gossip_listen", help_heading = "Peers")]
+    advertise: Option<String>,
+
+    /// Which jobs it shares with its peers: it takes theirs for slots that are free, gives its own, or both
+    #[arg(long, value_name = "WHICH", default_value = "both", help_heading = "Peers")]
+    share: Sharing,
+
     /// Which cluster: peers of another label are strangers
     #[arg(long, value_name = "TEXT", default_value = "default", help_heading = "Peers")]
     cluster_label: String,
@@ -81,6 +89,26 @@ pub(super) struct Coordinator {
     /// How to log
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
+}
+
+/// Which jobs are shared.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Sharing {
+    None,
+    Take,
+    Give,
+    Both,
+}
+
+impl From<Sharing> for Share {
+    fn from(sharing: Sharing) -> Self {
+        match sharing {
+            Sharing::None => Share::None,
+            Sharing::Take => Share::Take,
+            Sharing::Give => Share::Give,
+            Sharing::Both => Share::Both,
+        }
+    }
 }
 
 impl Coordinator {
@@ -99,12 +127,13 @@ impl Coordinator {
         let gossip = self.gossip(&name.name)?;
         let tls = self.tls_cert.zip(self.tls_key).map(|(cert, key)| Tls { cert, key });
         let doors = Doors { listen: self.listen, tls, insecure: self.insecure_no_tls };
-        let policy = Policy { hosts: self.host.into_iter().collect() };
+        let policy = Policy { hosts: self.host.into_iter().collect(), nodes: None };
         let config = daemon::Coordinator { name: name.name, doors, policy, worker, gossip };
         daemon::run_coordinator(queue, config, context.clock.clone()).await?;
         drop((name.lock, worker_lock));
         Ok(ExitCode::SUCCESS)
     }
+
     /// How it gossips; not at all without an address for that.
     fn gossip(&mut self, name: &str) -> Result<Option<Gossip>> {
         let Some((listen, key_file)) = self.gossip_listen.zip(self.cluster_key_file.take()) else { return Ok(None) };
@@ -113,10 +142,12 @@ impl Coordinator {
         Ok(Some(Gossip {
             listen,
             advertise: self.gossip_advertise,
+            url: self.advertise.take(),
             seeds: Seeds { peers: std::mem::take(&mut self.peer), file: self.peer_file.take() },
             key_file,
             label: std::mem::take(&mut self.cluster_label),
             generation_file: state.join(format!("{name}.generation")),
+            share: self.share.into(),
         }))
     }
 }

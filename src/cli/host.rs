@@ -136,7 +136,7 @@ impl Host {
             drop(claimed.lock);
             result
         });
-        let upkeep = Upkeep::start(self.queue.clone(), name, LOOK, false); // not for a job that is over at once
+        let upkeep = Upkeep::start(self.queue.clone(), name, LOOK); // not for a job that is over at once
         Ok(Own { stop, worker, upkeep })
     }
 

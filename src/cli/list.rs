@@ -7,10 +7,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::context::Context;
+use super::everywhere::{self, EverywhereOrPart};
+use super::view::Placed;
 use super::{ui, view};
 use crate::error::{Error, Result};
 use crate::job::{Job, Number, State};
-use crate::ops::jobs::{ListJobs, MAX_PAGE};
+use crate::ops::jobs::{ListJobs, MAX_PAGE, Page};
 use crate::store::{Filter, Topics};
 use crate::time::{Span, Timestamp};
 
@@ -61,6 +63,9 @@ pub(super) struct List {
     /// Draw the list again with each change, until interrupted
     #[arg(short, long)]
     watch: bool,
+
+    #[command(flatten)]
+    everywhere: EverywhereOrPart,
 }
 
 fn state(word: &str) -> Result<State, String> {
@@ -93,6 +98,9 @@ impl List {
             labels: self.label.iter().cloned().collect::<BTreeMap<_, _>>(),
             since: self.since.as_deref().map(|s| since(s, now)).transpose()?,
         };
+        if self.everywhere.is_asked() {
+            return self.everywhere(context, filter).await;
+        }
         if self.watch {
             return self.watch(context, filter).await;
         }
@@ -101,6 +109,29 @@ impl List {
         if let Some(next) = next {
             ui::note(context, &format!("there may be more: --cursor {next}, or --limit 0 for all"));
         }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The newest of all nodes.
+    async fn everywhere(&self, context: &Context, filter: Filter) -> Result<ExitCode> {
+        if self.watch || self.cursor.is_some() {
+            return Err(Error::usage("--cluster goes with neither --watch nor --cursor"));
+        }
+        let limit = if self.limit == 0 { MAX_PAGE } else { self.limit.min(MAX_PAGE) };
+        let answers = everywhere::ask(context, ListJobs { filter, before: None, limit }).await?;
+        let more = answers.given.iter().any(|(_, page)| page.next.is_some());
+        let of = |(node, page): &(String, Page)| {
+            page.jobs.iter().map(|job| Placed { node: node.clone(), item: job.clone() }).collect::<Vec<_>>()
+        };
+        let mut jobs: Vec<Placed<Job>> = answers.given.iter().flat_map(of).collect();
+        jobs.sort_by_key(|job| std::cmp::Reverse((job.item.created_at, job.item.number)));
+        let cut = more || jobs.len() > limit;
+        jobs.truncate(limit);
+        context.view()?.rows(&jobs)?;
+        if cut {
+            ui::say(context, &format!("there may be more than these {}", jobs.len()));
+        }
+        self.everywhere.check(&answers)?;
         Ok(ExitCode::SUCCESS)
     }
 

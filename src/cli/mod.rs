@@ -17,6 +17,7 @@ mod dlq;
 mod doctor;
 mod enqueue;
 mod events;
+mod everywhere;
 mod exit;
 mod host;
 mod job_options;

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::context::Context;
-use super::ui;
+use super::{ui, view};
 use crate::error::Result;
 use crate::ops::nodes::{DrainNode, ListNodes};
 
-/// Show the coordinators, and who leads
+/// Show the coordinators, who leads, and the peers that they gossip with
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -38,7 +38,13 @@ impl Nodes {
                 if nodes.is_empty() {
                     ui::note(context, "nobody leads: no coordinator and no worker runs");
                 }
-                context.view()?.rows(&nodes)?;
+                let view = context.view()?;
+                view.rows(&nodes)?;
+                let peers: Vec<_> = nodes.into_iter().flat_map(|node| node.peers).collect();
+                if view.is_for_people() && !peers.is_empty() {
+                    view::line("")?;
+                    view.rows(&peers)?;
+                }
             }
             Some(NodesSubcommand::Drain { node }) => {
                 let name = context.queue()?.call(DrainNode { node }).await?;

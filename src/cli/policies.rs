@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::context::Context;
 use crate::error::{Error, Result};
 use crate::ops::policies::{LimitChange, ListPolicies, PauseQueue, SetLimit, SetQueue, SetTenant};
+use crate::ops::sharing::ShareQueue;
 
 /// Show, pause and limit queues
 #[derive(Args)]
@@ -40,13 +41,19 @@ enum QueueSubcommand {
         queue: String,
     },
     /// Change what a queue allows
-    #[command(after_help = "Example:\n  orx queue set build --max-running 4 --max-queued none")]
+    #[command(after_help = "\
+Examples:
+  orx queue set build --max-running 4 --max-queued none
+  orx queue set build --share no            its jobs run on this coordinator's workers only")]
     Set {
         /// The queue
         #[arg(add = super::select::queue_candidates())]
         queue: String,
         #[command(flatten)]
         limits: Limits,
+        /// Whether other nodes of a cluster may run its jobs
+        #[arg(long, value_name = "YES|NO", value_parser = yes_or_no)]
+        share: Option<bool>,
     },
 }
 
@@ -145,6 +152,14 @@ fn size(text: &str) -> Result<u32, String> {
     }
 }
 
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err("use yes or no".into()),
+    }
+}
+
 /// A number from 1, or `none`, which is 0 inside.
 fn number(text: &str) -> Result<u32, String> {
     match text.parse() {
@@ -155,6 +170,10 @@ fn number(text: &str) -> Result<u32, String> {
 }
 
 impl Limits {
+    fn is_given(&self) -> bool {
+        [self.max_running, self.max_queued, self.per_minute, self.max_payload].iter().any(Option::is_some)
+    }
+
     fn change(self) -> Result<LimitChange> {
         let Self { max_running, max_queued, per_minute, max_payload } = self;
         let change = LimitChange { max_running, max_queued, per_minute, max_payload };
@@ -180,8 +199,13 @@ impl Queue {
             }
             QueueSubcommand::Pause { queue: name } => queue.call(PauseQueue { queue: name, paused: true }).await?,
             QueueSubcommand::Resume { queue: name } => queue.call(PauseQueue { queue: name, paused: false }).await?,
-            QueueSubcommand::Set { queue: name, limits } => {
-                queue.call(SetQueue { queue: name, change: limits.change()? }).await?;
+            QueueSubcommand::Set { queue: name, limits, share } => {
+                if let Some(shared) = share {
+                    queue.call(ShareQueue { queue: name.clone(), shared }).await?;
+                }
+                if share.is_none() || limits.is_given() {
+                    queue.call(SetQueue { queue: name, change: limits.change()? }).await?;
+                }
             }
         }
         Ok(ExitCode::SUCCESS)

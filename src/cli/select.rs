@@ -49,6 +49,11 @@ impl Jobs {
         self.jobs.is_empty()
     }
 
+    /// The words that name them.
+    pub(super) fn selectors(&self) -> &[Selector] {
+        &self.jobs
+    }
+
     /// Looks them up: at least one, each once, in the order named.
     pub(super) async fn find(&self, context: &Context) -> Result<Vec<Selected>> {
         if self.jobs.is_empty() {
@@ -67,6 +72,14 @@ impl Jobs {
 }
 
 impl JobsOrAll {
+    /// Those that are named.
+    pub(super) fn named_ones(&self) -> Result<&Jobs> {
+        match self.all {
+            true => Err(Error::usage("--all is for one store").hint("name the jobs, or leave --cluster out")),
+            false => Ok(&self.named),
+        }
+    }
+
     /// Looks them up; asks first where they are many.
     pub(super) async fn find(&self, context: &Context, verb: &str, states: &[State]) -> Result<Vec<Selected>> {
         let found = match self.all {

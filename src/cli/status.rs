@@ -6,9 +6,10 @@ use clap::Args;
 
 use super::OutputFormat;
 use super::context::Context;
+use super::everywhere::{self, EverywhereOrPart};
 use super::select::Jobs;
 use super::view::words::{relative, took};
-use super::view::{self, Text, Tone, View, tone_of};
+use super::view::{self, Placed, Text, Tone, View, tone_of};
 use crate::error::Result;
 use crate::job::{Job, State};
 use crate::ops::jobs::GetJobs;
@@ -25,11 +26,22 @@ Examples:
 pub(super) struct Status {
     #[command(flatten)]
     jobs: Jobs,
+
+    #[command(flatten)]
+    everywhere: EverywhereOrPart,
 }
 
 impl Status {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let home = self.everywhere.home(context, &self.jobs).await?;
+        let context = home.as_ref().unwrap_or(context);
         let view = context.view()?;
+        if self.jobs.is_empty() && self.everywhere.is_asked() {
+            let answers = everywhere::ask(context, status::Status {}).await?;
+            show_nodes(&view, &answers.given)?;
+            self.everywhere.check(&answers)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         if self.jobs.is_empty() {
             let reply = context.queue()?.call(status::Status {}).await?;
             match view.format() {
@@ -40,6 +52,25 @@ impl Status {
         }
         show(context, &self.jobs).await
     }
+}
+
+/// The totals of each node.
+fn show_nodes(view: &View, nodes: &[(String, StatusReply)]) -> Result<()> {
+    if view.is_for_people() {
+        for (i, (node, reply)) in nodes.iter().enumerate() {
+            if i > 0 {
+                view::line("")?;
+            }
+            view.facts(vec![("node", Text::new(node))])?;
+            describe_all(view, reply)?;
+        }
+        return Ok(());
+    }
+    if view.format() == OutputFormat::Id {
+        return view.ids(nodes.iter().map(|(node, _)| node));
+    }
+    let all: Vec<Placed<&StatusReply>> = nodes.iter().map(|(node, item)| Placed { node: node.clone(), item }).collect();
+    view.value(&all, |_| Ok(()))
 }
 
 /// All about some jobs and their attempts.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::context::Context;
+use super::everywhere::Everywhere;
 use super::select::Jobs;
 use super::view::{raw, raw_err};
 use crate::error::Result;
@@ -31,6 +32,9 @@ Examples:
 pub(super) struct Tail {
     #[command(flatten)]
     job: Jobs,
+
+    #[command(flatten)]
+    everywhere: Everywhere,
 
     /// Go on until the job ends, through all its attempts
     #[arg(short, long)]
@@ -59,6 +63,8 @@ pub(super) struct Tail {
 
 impl Tail {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let home = self.everywhere.home(context, &self.job).await?;
+        let context = home.as_ref().unwrap_or(context);
         let number = self.job.find_one(context).await?;
         let only = match (self.stdout, self.stderr) {
             (true, _) => Some(Stream::Stdout),

@@ -1,5 +1,8 @@
 //! `orx token`
 
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -11,10 +14,13 @@ use super::context::Context;
 use super::job_options::at_least_a_second;
 use super::ui;
 use super::view::line;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::Scopes;
 use crate::ops::tokens::{CreateToken, ListTokens, RevokeToken, Token as Secret};
 use crate::time::Span;
+
+/// No file with a token is longer, in bytes.
+const MAX_TOKEN: u64 = 1024;
 
 /// Make, show and end tokens for a coordinator
 ///
@@ -33,7 +39,10 @@ pub(super) struct Token {
 #[derive(Subcommand)]
 enum TokenSubcommand {
     /// Make a token; it is printed once, and nobody can print it again
-    #[command(after_help = "Example:\n  ORX_TOKEN=$(orx token create --name build-1 --scope work)")]
+    #[command(after_help = "\
+Examples:
+  ORX_TOKEN=$(orx token create --name build-1 --scope work)
+  orx token create --name ops --admin --from token      the same token at another node of a cluster")]
     Create(Create),
     /// List the tokens, without their secrets
     #[command(visible_alias = "ls", after_help = "Example:\n  orx token list")]
@@ -65,6 +74,10 @@ struct Create {
     #[arg(long)]
     tenant: Option<String>,
 
+    /// Take a token that another node of a cluster made, from a file or standard input (-): it is good at both
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+
     /// How long it is worth something [default: until it is revoked]
     #[arg(long, value_name = "DURATION", value_parser = at_least_a_second)]
     expires: Option<Span>,
@@ -84,11 +97,26 @@ impl Token {
     }
 }
 
+fn new_secret() -> Result<Secret> {
+    let mut secret = [0; 32];
+    rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty()).map_err(std::io::Error::from)?;
+    Ok(Secret::new(Uuid::now_v7(), secret))
+}
+
+/// A token that was made elsewhere.
+fn read_secret(file: &Path) -> Result<Secret> {
+    let source: Box<dyn Read> = match file.to_str() {
+        Some("-") => Box::new(std::io::stdin()),
+        _ => Box::new(File::open(file).map_err(|e| Error::usage(format!("cannot read {}", file.display())).source(e))?),
+    };
+    let mut text = String::new();
+    source.take(MAX_TOKEN).read_to_string(&mut text)?;
+    text.trim().parse()
+}
+
 impl Create {
     async fn run(self, context: &Context) -> Result<()> {
-        let mut secret = [0; 32];
-        rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty()).map_err(std::io::Error::from)?;
-        let token = Secret::new(Uuid::now_v7(), secret);
+        let token = self.from.as_deref().map_or_else(new_secret, read_secret)?;
         let name = self.name.unwrap_or_else(|| token.id.simple().to_string()[20..].to_owned());
         let scopes = self.scope.unwrap_or(Scopes::ALL);
         let op = CreateToken {
@@ -101,6 +129,10 @@ impl Create {
         };
         let made = context.queue()?.call(op).await?;
         let view = context.view()?;
+        if self.from.is_some() && view.is_for_people() {
+            ui::say(context, &format!("token {} is good here too: {}", made.name, made.scopes));
+            return Ok(());
+        }
         if matches!(view.format(), OutputFormat::Json | OutputFormat::Ndjson) {
             let mut shown = json!(made);
             shown["token"] = json!(token.reveal());

@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 use tokio::time::Instant;
 
 use super::context::Context;
+use super::everywhere::Everywhere;
 use super::select::Jobs;
 use super::{exit, ui};
 use crate::error::{Error, Kind, Result};
@@ -30,6 +31,9 @@ pub(super) struct Wait {
     #[command(flatten)]
     jobs: Jobs,
 
+    #[command(flatten)]
+    everywhere: Everywhere,
+
     /// Until the first of them has ended
     #[arg(long)]
     any: bool,
@@ -41,6 +45,8 @@ pub(super) struct Wait {
 
 impl Wait {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let home = self.everywhere.home(context, &self.jobs).await?;
+        let context = home.as_ref().unwrap_or(context);
         let found = self.jobs.find(context).await?;
         let numbers: Vec<Number> = found.iter().map(|job| job.number).collect();
         let deadline = self.timeout.map(|t| Instant::now() + t.duration());

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::context::Context;
+use super::everywhere::Everywhere;
 use super::select::Jobs;
 use super::view::words::relative;
 use super::view::{self, Text, Tone, View};
@@ -25,6 +26,9 @@ pub(super) struct Why {
     #[command(flatten)]
     jobs: Jobs,
 
+    #[command(flatten)]
+    everywhere: Everywhere,
+
     /// A schedule instead of a job
     #[arg(long, value_name = "NAME", conflicts_with = "jobs")]
     schedule: Option<String>,
@@ -36,6 +40,8 @@ pub(super) struct Why {
 
 impl Why {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        let home = self.everywhere.home(context, &self.jobs).await?;
+        let context = home.as_ref().unwrap_or(context);
         let (queue, view) = (context.queue()?, context.view()?);
         let mut all = Vec::new();
         match self.schedule {

@@ -172,11 +172,16 @@ pub(super) fn config(context: &Context, name: String) -> Result<Config> {
     })
 }
 
-/// A worker beside something else in this process, and the lock on its name.
+/// A worker beside something else in this process, as the configuration file says, and the lock on its name.
 pub(super) fn beside(context: &Context, queue: &Queue, slots: u32) -> Result<(Config, Ownership)> {
     let name = daemon::claim_name(queue, None)?;
-    let (owns_name, after_a_death) = (true, name.lock.after_a_death);
-    let config = Config { slots, owns_name, after_a_death, ..config(context, name.name)? };
+    let mut config = config(context, name.name)?;
+    let file = &context.config.worker;
+    config.offer.queues = file.queues.clone().unwrap_or_default();
+    config.offer.labels = file.labels.clone().unwrap_or_default();
+    config.ttl = file.lease.unwrap_or(Config::DEFAULT_TTL).max(Span::from_secs(1));
+    config.drain_timeout = file.drain_timeout.unwrap_or(Config::DEFAULT_DRAIN);
+    (config.slots, config.owns_name, config.after_a_death) = (slots, true, name.lock.after_a_death);
     Ok((config, name.lock))
 }
 

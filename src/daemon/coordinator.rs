@@ -4,6 +4,7 @@ use std::os::fd::FromRawFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::Uri;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -11,14 +12,14 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::peers::{Gossip, Gossiping};
-use super::{Upkeep, files, host, notify, systemd};
+use super::{Upkeep, files, host, load, notify, systemd};
 use crate::error::{Error, Result};
 use crate::http::{App, Doors, Policy, Routes, Server, Source};
 use crate::ops::nodes::{Announce, Retire};
 use crate::queue::Queue;
-use crate::store::{NewNode, Topics};
+use crate::store::{NewNode, PeerNode, Topics};
 use crate::time::{Clock, Span};
-use crate::worker::{self, Config, Stop};
+use crate::worker::{self, Config, Slots, Stop};
 
 /// How long a word of a coordinator holds.
 const TTL: Span = Span::from_secs(15);
@@ -50,7 +51,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
         return Err(Error::usage("a coordinator needs the store itself, not another coordinator")
             .hint("name the store's place with --store"));
     };
-    let Coordinator { name, doors, policy, worker, gossip } = config;
+    let Coordinator { name, doors, mut policy, worker, gossip } = config;
     let id = Uuid::now_v7();
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
@@ -58,10 +59,18 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     files::raise_limit();
     let server = Arc::new(open(doors).await?);
     let url = server.url();
-    let gossiping = match gossip {
-        Some(how) => Some(Gossiping::start(queue.clone(), &name, &url, how, Arc::clone(&clock)).await?),
+    let worker = worker.map(|config| (Slots::new(config.slots), config));
+    let mut gossiping = match gossip {
+        Some(how) => {
+            let worker = worker.as_ref().map(|(slots, config)| (config, slots));
+            Some(Gossiping::start(queue.clone(), &name, &url, how, Arc::clone(&clock), worker).await?)
+        }
         None => None,
     };
+    if let Some(gossiping) = &gossiping {
+        policy.nodes = Some(gossiping.nodes());
+        policy.hosts.extend(gossiping.url().parse::<Uri>().ok().and_then(|url| url.host().map(str::to_owned)));
+    }
     let (close, closed) = watch::channel(false);
     let counting = Arc::clone(&server);
     let mut sources: Vec<Source> = vec![Box::new(move |text| counting.figures(text))];
@@ -72,11 +81,20 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     let mut changes = queue.subscribe(Topics::CONTROL)?;
     let (stop, stopped) = watch::channel(Stop::Run);
     let watchdog = tokio::spawn(systemd(stopped));
-    let mut asked = announce(&queue, id, &name, &url).await;
+    let (mut shown, deaths) = match &gossiping {
+        Some(gossiping) => (gossiping.shown.clone(), gossiping.deaths.clone()),
+        None => (watch::channel(Vec::new()).1, watch::channel(None).1),
+    };
+    let mut asked = announce(&queue, id, &name, &url, &mut shown).await;
     // Workers that come through this door could not renew while it was shut.
-    let upkeep = Upkeep::start(queue.clone(), name.clone(), Duration::ZERO, true);
+    let upkeep = Upkeep::start_with(queue.clone(), name.clone(), Duration::ZERO, true, deaths);
     let (stop_worker, worker_stopped) = watch::channel(Stop::Run);
-    let working = worker.map(|config| tokio::spawn(worker::run(queue.clone(), config, clock, worker_stopped)));
+    let working = worker.map(|(slots, config)| {
+        if let Some(gossiping) = &mut gossiping {
+            gossiping.help(config.clone(), Arc::clone(&slots), Arc::clone(&clock), worker_stopped.clone());
+        }
+        tokio::spawn(worker::run_at(slots.own(), queue.clone(), config, clock, worker_stopped))
+    });
     info!(node = %name, store = %queue.location(), %url, "ready");
     while !asked {
         let wanted = tokio::select! {
@@ -87,9 +105,10 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
                 gossiping.iter().for_each(Gossiping::reload);
                 false
             }
+            Ok(()) = shown.changed() => false,
             _ = changes.changed(Some(tokio::time::Instant::now() + BEAT)) => false,
         };
-        asked = wanted || announce(&queue, id, &name, &url).await;
+        asked = wanted || announce(&queue, id, &name, &url, &mut shown).await;
     }
     info!("ending");
     gossiping.iter().for_each(Gossiping::drain);
@@ -97,6 +116,9 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     let _ = stop_worker.send(Stop::Drain); // there may be none
     if let Some(working) = working {
         working.await.map_err(|e| Error::failed("the worker failed").source(e))??;
+    }
+    if let Some(gossiping) = &mut gossiping {
+        gossiping.end_helping().await;
     }
     // Last, because jobs that drain may be asked for by people and their output read.
     let _ = close.send(true); // it listens until here
@@ -124,7 +146,7 @@ async fn open(doors: Doors) -> Result<Server> {
 }
 
 /// Says that the coordinator is there; true when it is asked to end.
-async fn announce(queue: &Queue, id: Uuid, name: &str, url: &str) -> bool {
+async fn announce(queue: &Queue, id: Uuid, name: &str, url: &str, shown: &mut watch::Receiver<Vec<PeerNode>>) -> bool {
     let node = NewNode {
         id,
         name: name.into(),
@@ -134,13 +156,8 @@ async fn announce(queue: &Queue, id: Uuid, name: &str, url: &str) -> bool {
         version: env!("CARGO_PKG_VERSION").into(),
         load: load(),
         draining: false,
+        peers: shown.borrow_and_update().clone(),
     };
     let said = queue.call(Announce { node, ttl: TTL }).await;
     said.inspect_err(|e| warn!("cannot say that this coordinator is there: {e}")).unwrap_or_default()
-}
-
-/// The machine's load over the last minute.
-fn load() -> f64 {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or_default()
 }

@@ -1,8 +1,12 @@
 //! Workers and coordinators as processes: their names, the upkeep of the store, signals, systemd.
 
+mod choice;
 mod coordinator;
 mod files;
+mod neighbours;
+mod peer_figures;
 mod peers;
+mod sharing;
 mod ticker;
 mod upkeep;
 
@@ -14,10 +18,11 @@ use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 pub use self::coordinator::{Coordinator, run_coordinator};
-pub use self::peers::Gossip;
+pub use self::peers::{Gossip, Share};
 use crate::error::{Error, Result};
 use crate::queue::Queue;
 use crate::store::Ownership;
@@ -75,6 +80,12 @@ pub fn host() -> String {
     if plain.is_empty() { "localhost".into() } else { plain }
 }
 
+/// The machine's load over the last minute.
+fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or_default()
+}
+
 /// A short text that tells the store at `location` from others on the machine.
 pub fn store_id(location: &str) -> String {
     Sha256::digest(location.as_bytes())[..6].iter().map(|b| format!("{b:02x}")).collect()
@@ -87,7 +98,7 @@ pub fn store_id(location: &str) -> String {
 pub async fn run_worker(queue: Queue, config: Config, clock: Arc<dyn Clock>) -> Result<()> {
     let (stop, stopped) = watch::channel(Stop::Run);
     let signals = tokio::spawn(obey_signals(stop));
-    let upkeep = Upkeep::start(queue.clone(), config.name.clone(), Duration::ZERO, false);
+    let upkeep = Upkeep::start(queue.clone(), config.name.clone(), Duration::ZERO);
     let watchdog = tokio::spawn(systemd(stopped.clone()));
     info!(worker = %config.name, slots = config.slots, store = %queue.location(), "ready");
     let result = worker::run(queue, config, clock, stopped).await;
@@ -107,16 +118,27 @@ pub struct Upkeep {
 
 impl Upkeep {
     /// Leads the store of `queue` under `name` whenever nobody else does, from `after` on.
+    pub fn start(queue: Queue, name: String, after: Duration) -> Self {
+        Self::start_with(queue, name, after, false, watch::channel(None).1)
+    }
+
+    /// As [`Upkeep::start`]; after the instants of `deaths` leases are looked at more often.
     ///
     /// After a `gap` in which holders of leases could not reach the store, they are given their time anew (S2).
-    pub fn start(queue: Queue, name: String, after: Duration, gap: bool) -> Self {
+    fn start_with(
+        queue: Queue,
+        name: String,
+        after: Duration,
+        gap: bool,
+        deaths: watch::Receiver<Option<Instant>>,
+    ) -> Self {
         let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
             if queue.is_remote() {
                 return; // its coordinator does it
             }
             tokio::select! {
-                () = tokio::time::sleep(after) => upkeep::upkeep(queue, name, gap, stopped).await,
+                () = tokio::time::sleep(after) => upkeep::upkeep(queue, name, gap, deaths, stopped).await,
                 _ = stopped.changed() => {}
             }
         });

@@ -1,29 +1,39 @@
-//! Gossip beside a coordinator: says what it is and what waits in it, and tells the log who comes and goes.
+//! Gossip beside a coordinator: says what it is and what waits in it, and hears of the others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::error::Result;
-use crate::gossip::{Config, KeyRing, Member, Pace, Peer, Peers, Seeds};
-use crate::http::Source;
-use crate::job::State;
-use crate::ops::exposition::Text;
-use crate::ops::status::Status;
+use super::load;
+use super::neighbours::{Neighbour, Neighbours, is_reachable};
+use super::peer_figures;
+use super::sharing::Helper;
+use crate::error::{Error, Kind, Result};
+use crate::gossip::{self, KeyRing, Member, NODE_TOKEN, Pace, Peers, Seeds, Worthless};
+use crate::http::{Nodes, Source};
+use crate::hub::Subscription;
+use crate::job::lanes::Offer;
+use crate::ops::Takes;
+use crate::ops::sharing::{ListWaiting, Waiting};
 use crate::queue::Queue;
+use crate::store::{PeerNode, Topics};
 use crate::time::{Clock, Timestamp};
+use crate::worker::{Config, Slots, Stop};
 
-/// How often the node says anew what waits in it.
+/// How often the node says anew how it is, though nothing changed.
 const SAY_EVERY: Duration = Duration::from_secs(2);
-/// So many queues are named, those with the most pending jobs.
-const MAX_QUEUES: usize = 50;
+/// How often at most it says what changed.
+const REST: Duration = Duration::from_millis(250);
+/// How much of what it says may be about waiting jobs, in bytes.
+const MAX_WAITING: usize = 12 * 1024;
 
 /// How a coordinator gossips.
 pub struct Gossip {
@@ -31,6 +41,8 @@ pub struct Gossip {
     pub listen: SocketAddr,
     /// Where others reach it, if that is not `listen`.
     pub advertise: Option<SocketAddr>,
+    /// Where others reach its API, if that is not where it listens.
+    pub url: Option<String>,
     /// Where it finds its first peers.
     pub seeds: Seeds,
     /// The file of the cluster's keys; read again on SIGHUP.
@@ -39,47 +51,168 @@ pub struct Gossip {
     pub label: String,
     /// Where its generation is kept.
     pub generation_file: PathBuf,
+    /// Which jobs it shares.
+    pub share: Share,
+}
+
+/// Which jobs a node shares with others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Share {
+    /// None.
+    None,
+    /// It runs those of others.
+    Take,
+    /// Others run its own.
+    Give,
+    /// Both.
+    #[default]
+    Both,
+}
+
+impl Share {
+    fn takes(self) -> bool {
+        matches!(self, Self::Take | Self::Both)
+    }
+
+    fn gives(self) -> bool {
+        matches!(self, Self::Give | Self::Both)
+    }
 }
 
 /// A coordinator among its peers.
 pub(super) struct Gossiping {
     member: Arc<Member>,
     key_file: PathBuf,
+    share: Share,
+    url: String,
     task: JoinHandle<()>,
+    helper: Option<JoinHandle<()>>,
+    draining: watch::Sender<bool>,
+    live: watch::Receiver<Arc<Vec<Neighbour>>>,
+    /// All nodes for people; changes when one comes or goes.
+    pub(super) shown: watch::Receiver<Vec<PeerNode>>,
+    /// When a node was seen dead last.
+    pub(super) deaths: watch::Receiver<Option<Instant>>,
 }
 
 impl Gossiping {
     /// Begins to gossip under `name`.
-    pub(super) async fn start(queue: Queue, name: &str, url: &str, how: Gossip, clock: Arc<dyn Clock>) -> Result<Self> {
-        let Gossip { listen, advertise, seeds, key_file, label, generation_file } = how;
+    ///
+    /// # Errors
+    /// When it cannot listen, the keys cannot be read, or others could not reach it.
+    pub(super) async fn start(
+        queue: Queue,
+        name: &str,
+        url: &str,
+        how: Gossip,
+        clock: Arc<dyn Clock>,
+        worker: Option<(&Config, &Arc<Slots>)>,
+    ) -> Result<Self> {
+        let Gossip { listen, advertise, url: wanted, seeds, key_file, label, generation_file, share } = how;
         let keys = KeyRing::read(&key_file)?;
         let (id, pace, started_at) = (name.to_owned(), Pace::default(), clock.now());
-        let config = Config { id, listen, advertise, seeds, label, generation_file, pace, clock };
+        let config =
+            gossip::Config { id, listen, advertise, seeds, label, generation_file, pace, clock: clock.clone() };
         let key = keys.current().fingerprint();
         let member = Arc::new(Member::start(config, keys).await?);
+        let url = wanted.unwrap_or_else(|| url.to_owned());
+        if !is_reachable(&url, member.address()) {
+            return Err(Error::usage(format!("peers cannot reach this node's API at {url}"))
+                .hint("say where it is for them, with --advertise"));
+        }
         info!(address = %member.address(), %key, "gossips");
-        introduce(&member, name, url, started_at)?;
-        let task = tokio::spawn(go_on(queue, Arc::clone(&member)));
-        Ok(Self { member, key_file, task })
+        introduce(&member, name, &url, started_at, worker.map(|(config, _)| &config.offer))?;
+        let (draining, is_draining) = watch::channel(false);
+        let ((shows, shown), (lists, live), (dies, deaths)) =
+            (watch::channel(Vec::new()), watch::channel(Arc::default()), watch::channel(None));
+        let talk = Talk {
+            changes: queue.subscribe(Topics::WORK)?,
+            queue,
+            member: Arc::clone(&member),
+            clock,
+            slots: worker.map(|(_, slots)| Arc::clone(slots)),
+            gives: share.gives(),
+            draining: is_draining,
+            neighbours: Neighbours::default(),
+            known: Peers::new(),
+            shows,
+            lists,
+            dies,
+        };
+        let task = tokio::spawn(talk.go_on());
+        Ok(Self { member, key_file, share, url, task, helper: None, draining, live, shown, deaths })
+    }
+
+    /// Where others reach this node's API.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Helps others with the slots that the worker of `config` has no use for.
+    pub(super) fn help(
+        &mut self,
+        config: Config,
+        slots: Arc<Slots>,
+        clock: Arc<dyn Clock>,
+        stop: watch::Receiver<Stop>,
+    ) {
+        if self.share.takes() {
+            let helper = Helper { member: Arc::clone(&self.member), slots, config, clock };
+            self.helper = Some(tokio::spawn(helper.help(self.live.clone(), stop)));
+        }
+    }
+
+    /// How the API knows other nodes.
+    pub(super) fn nodes(&self) -> Nodes {
+        let member = Arc::downgrade(&self.member); // it ends although the API lives a little longer
+        let node_of = move |token: &str| {
+            let member = member.upgrade().ok_or_else(|| Error::unavailable("this node is ending"))?;
+            member.node_of(token).map_err(|why| {
+                Error::new(
+                    Kind::Denied,
+                    match why {
+                        Worthless::NoToken => "this is no node's token".into(),
+                        Worthless::Unknown => "the node's token is of another cluster key, label or node".into(),
+                        Worthless::Banned(id) => format!("node {id} is banned"),
+                    },
+                )
+            })
+        };
+        let takes = if self.share.gives() { Takes::Shared } else { Takes::Nothing };
+        Nodes { prefix: NODE_TOKEN, node_of: Arc::new(node_of), takes, counters: Arc::clone(self.member.counters()) }
     }
 
     /// Reads the keys again; those of before stay where they cannot be read.
     pub(super) fn reload(&self) {
         match KeyRing::read(&self.key_file) {
-            Ok(keys) => self.member.set_keys(keys),
+            Ok(keys) => {
+                let key = keys.current().fingerprint();
+                info!(%key, banned = keys.banned().len(), "the cluster's keys were read again");
+                say(&self.member, "key", &json!(key));
+                self.member.set_keys(keys);
+            }
             Err(e) => warn!("the cluster's keys stay as they were: {e}"),
         }
     }
 
-    /// Says that this node takes no more.
+    /// Says that this node takes no more, and has no slots for anybody.
     pub(super) fn drain(&self) {
         say(&self.member, "draining", &json!(true));
+        say(&self.member, "slots", &json!({ "total": 0, "free": 0 }));
+        self.draining.send_replace(true);
+    }
+
+    /// Waits until what it runs for others has ended, which must have been told to stop.
+    pub(super) async fn end_helping(&mut self) {
+        if let Some(helper) = self.helper.take() {
+            let _ = helper.await; // it has a limit of its own
+        }
     }
 
     /// Its figures for `/metrics`, as long as it gossips.
     pub(super) fn figures(&self) -> Source {
         let member = Arc::downgrade(&self.member); // or else it could not end
-        Box::new(move |text| member.upgrade().iter().for_each(|member| measure(member, text)))
+        Box::new(move |text| member.upgrade().iter().for_each(|member| peer_figures::tell(member, text)))
     }
 
     /// Says good-bye.
@@ -92,7 +225,7 @@ impl Gossiping {
     }
 }
 
-fn introduce(member: &Member, name: &str, url: &str, started_at: Timestamp) -> Result<()> {
+fn introduce(member: &Member, name: &str, url: &str, started_at: Timestamp, offer: Option<&Offer>) -> Result<()> {
     let said = [
         ("name", json!(name)),
         ("url", json!(url)),
@@ -100,6 +233,8 @@ fn introduce(member: &Member, name: &str, url: &str, started_at: Timestamp) -> R
         ("role", json!("coordinator")),
         ("started_at", json!(started_at)),
         ("draining", json!(false)),
+        ("key", json!(member.keys().current().fingerprint())),
+        ("offer", json!(offer)),
     ];
     said.into_iter().try_for_each(|(key, value)| member.set(key, value.to_string()))
 }
@@ -110,57 +245,100 @@ fn say(member: &Member, key: &str, value: &serde_json::Value) {
     }
 }
 
-fn measure(member: &Member, text: &mut Text) {
-    let (counters, traffic) = (member.counters(), member.counters().traffic());
-    text.one("orx_gossip_peers", "gauge", "Peers that are there.", member.peers().borrow().len());
-    text.one("orx_gossip_connections", "gauge", "Connections with peers.", member.connections());
-    let name = "orx_gossip_connections_total";
-    text.one(name, "counter", "Connections on which a peer has shown the key.", traffic.connections);
-    let both = [
-        ("orx_gossip_frames_total", "Frames by direction.", traffic.frames_in, traffic.frames_out),
-        ("orx_gossip_bytes_total", "Bytes on the wire by direction.", traffic.bytes_in, traffic.bytes_out),
-    ];
-    for (name, help, received, sent) in both {
-        text.family(name, "counter", help);
-        text.line(name, &[("direction", "in")], received);
-        text.line(name, &[("direction", "out")], sent);
-    }
-    text.family("orx_gossip_refusals_total", "counter", "What was not taken from peers, or for them, by reason.");
-    for (why, times) in counters.refusals() {
-        text.line("orx_gossip_refusals_total", &[("reason", why.as_str())], times);
-    }
+/// What the task of a gossiping coordinator has.
+struct Talk {
+    queue: Queue,
+    member: Arc<Member>,
+    clock: Arc<dyn Clock>,
+    /// The slots of its worker, where it has one.
+    slots: Option<Arc<Slots>>,
+    gives: bool,
+    draining: watch::Receiver<bool>,
+    changes: Subscription,
+    neighbours: Neighbours,
+    known: Peers,
+    shows: watch::Sender<Vec<PeerNode>>,
+    lists: watch::Sender<Arc<Vec<Neighbour>>>,
+    dies: watch::Sender<Option<Instant>>,
 }
 
-/// Says what is pending and hears who is there, until it is aborted.
-async fn go_on(queue: Queue, member: Arc<Member>) {
-    let mut live = member.peers();
-    let mut known = Peers::new();
-    loop {
-        match queue.call(Status {}).await {
-            Ok(status) => {
-                let pending =
-                    status.queues.iter().map(|q| (&*q.name, q.counts.get(&State::Pending).copied().unwrap_or(0)));
-                say(&member, "pending", &json!(longest(pending)));
+impl Talk {
+    /// Says how it is and hears who is there, until it is aborted.
+    async fn go_on(mut self) {
+        let mut live = self.member.peers();
+        let mut slots = self.slots.as_ref().map(|slots| slots.changes());
+        let (mut last, mut stirred) = (Instant::now(), true);
+        self.say_all().await;
+        loop {
+            let next = last + if stirred { REST } else { SAY_EVERY };
+            if next <= Instant::now() {
+                self.say_all().await;
+                (last, stirred) = (Instant::now(), false);
+                continue;
             }
-            Err(e) => warn!("cannot tell peers what is pending: {e}"),
+            let slots_change = async {
+                match &mut slots {
+                    Some(slots) => slots.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Ok(()) = live.changed() => {
+                    let now = Peers::clone(&live.borrow_and_update());
+                    self.hear(now);
+                }
+                topics = self.changes.changed(Some(next)) => stirred |= topics != Topics::NONE,
+                () = slots_change, if !stirred => stirred = true,
+            }
         }
-        let until = tokio::time::Instant::now() + SAY_EVERY;
-        while let Ok(Ok(())) = tokio::time::timeout_at(until, live.changed()).await {
-            let now = Peers::clone(&live.borrow_and_update());
-            report(&known, &now);
-            known = now;
+    }
+
+    async fn say_all(&self) {
+        let member = &self.member;
+        let waiting = match self.gives {
+            true => self.queue.call(ListWaiting {}).await,
+            false => Ok(Vec::new()),
+        };
+        match waiting {
+            Ok(waiting) => say(member, "waiting", &json!(fitting(waiting))),
+            Err(e) => warn!("cannot tell peers what waits: {e}"),
         }
-        // A member that has ended changes no more, and must not make this loop spin.
-        let _ =
-            timeout(until.saturating_duration_since(tokio::time::Instant::now()), std::future::pending::<()>()).await;
+        if let Some(slots) = &self.slots
+            && !*self.draining.borrow()
+        {
+            say(member, "slots", &json!({ "total": slots.total(), "free": slots.spare() }));
+        }
+        say(member, "load", &json!(load()));
+        say(member, "now", &json!(self.clock.now()));
+    }
+
+    fn hear(&mut self, now: Peers) {
+        report(&self.known, &now);
+        let gone = self.neighbours.hear(&now, self.clock.now(), self.member.counters());
+        let changed = !self.known.keys().eq(now.keys());
+        self.known = now;
+        if !gone.is_empty() {
+            self.dies.send_replace(Some(Instant::now()));
+        }
+        self.lists.send_replace(Arc::new(self.neighbours.live().cloned().collect()));
+        let shown = self.neighbours.view();
+        self.shows.send_if_modified(|old| {
+            *old = shown;
+            changed
+        });
     }
 }
 
-/// The queues with the most pending jobs.
-fn longest<'a>(pending: impl Iterator<Item = (&'a str, i64)>) -> BTreeMap<&'a str, i64> {
-    let mut waiting: Vec<_> = pending.filter(|(_, count)| *count > 0).collect();
-    waiting.sort_by_key(|(name, count)| (-count, *name));
-    waiting.into_iter().take(MAX_QUEUES).collect()
+/// As much of what waits as others can be told.
+fn fitting(mut waiting: Vec<Waiting>) -> Vec<Waiting> {
+    let mut room = MAX_WAITING;
+    waiting.retain(|kind| {
+        let size = serde_json::to_vec(kind).map_or(usize::MAX, |text| text.len() + 1);
+        let fits = size <= room;
+        room -= if fits { size } else { 0 };
+        fits
+    });
+    waiting
 }
 
 /// Tells the log who came and who is gone.
@@ -168,9 +346,7 @@ fn report(before: &Peers, now: &Peers) {
     let ids: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
     for id in ids {
         match (before.get(id), now.get(id)) {
-            (None, Some(peer)) => {
-                info!(peer = %id, address = %peer.address, url = %word(peer, "url"), "a peer is there")
-            }
+            (None, Some(peer)) => info!(peer = %id, address = %peer.address, "a peer is there"),
             (Some(old), Some(new)) if new.generation > old.generation => info!(peer = %id, "a peer was restarted"),
             (Some(_), None) => info!(peer = %id, "a peer is gone"),
             _ => {}
@@ -178,22 +354,17 @@ fn report(before: &Peers, now: &Peers) {
     }
 }
 
-/// A text that a peer says, or nothing; of a peer it may be anything.
-fn word(peer: &Peer, key: &str) -> String {
-    let value = peer.values.get(key).and_then(|value| serde_json::from_slice(&value.bytes).ok());
-    value.unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_fifty_longest_queues_are_named_and_empty_ones_are_not() {
-        let names: Vec<String> = (0..100).map(|n| format!("q{n:02}")).collect();
-        let pending = names.iter().enumerate().map(|(n, name)| (name.as_str(), n as i64));
-        let told = longest(pending);
-        assert_eq!((told.len(), told.keys().next().copied()), (MAX_QUEUES, Some("q50")));
-        assert!(longest([("empty", 0)].into_iter()).is_empty());
+    fn what_is_too_long_to_be_told_is_left_out_and_the_rest_told() {
+        let kind = |queue: String| Waiting { queue, needs: Default::default(), pending: 1 };
+        let long = "x".repeat(MAX_WAITING);
+        let told = fitting(vec![kind("a".into()), kind(long), kind("b".into())]);
+        assert_eq!(told.iter().map(|kind| kind.queue.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        let many = fitting((0..200).map(|n| kind(format!("{n:0200}"))).collect());
+        assert!(many.len() > 40 && serde_json::to_vec(&many).unwrap().len() <= MAX_WAITING + 1, "{}", many.len());
     }
 }

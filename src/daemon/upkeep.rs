@@ -19,6 +19,10 @@ use crate::worker::chance;
 const LOOK: Duration = Duration::from_secs(1);
 /// After how many looks the leader says that it lives, though there was nothing to do.
 const SAY: u32 = 5;
+/// How long after a death of a peer leases are looked at more often: its leases end within that time.
+const CLOSELY: Duration = Duration::from_secs(20);
+/// And how much more often.
+const CLOSER: u32 = 10;
 /// How long holders of expired leases have to renew them after the store was seen to take writes (S2).
 const PATIENCE: Duration = Duration::from_millis(600);
 /// How long letting go of the lead may take.
@@ -26,11 +30,18 @@ const RESIGN_LIMIT: Duration = Duration::from_secs(2);
 
 /// Does the upkeep whenever this process leads, and takes over when nobody does; lets go when `stop` becomes true.
 ///
-/// `gap`: holders of leases could not reach the store until now.
-pub async fn upkeep(queue: Queue, name: String, mut gap: bool, mut stop: watch::Receiver<bool>) {
+/// `gap`: holders of leases could not reach the store until now. After the instants of `deaths` it looks more often at
+/// leases, which end no sooner by that.
+pub async fn upkeep(
+    queue: Queue,
+    name: String,
+    mut gap: bool,
+    deaths: watch::Receiver<Option<Instant>>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut changes = queue.subscribe(Topics::CONTROL).inspect_err(|e| warn!("upkeep cannot listen: {e}")).ok();
     while !*stop.borrow() {
-        match lead(&queue, &name, gap, &mut stop).await {
+        match lead(&queue, &name, gap, &deaths, &mut stop).await {
             Ok(()) => gap = false,
             Err(e) if e.kind() == Kind::Unavailable => {
                 gap = true;
@@ -59,7 +70,13 @@ async fn change(changes: &mut Option<Subscription>) {
 /// Leads for as long as it may; returns at once when another process does.
 ///
 /// After a `gap` in which the store could not be written, leases are given their time anew.
-async fn lead(queue: &Queue, name: &str, gap: bool, stop: &mut watch::Receiver<bool>) -> Result<()> {
+async fn lead(
+    queue: &Queue,
+    name: &str,
+    gap: bool,
+    deaths: &watch::Receiver<Option<Instant>>,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<()> {
     let claim = queue.claim_lead().await?;
     let right = match claim {
         Claim::Lock(_) => Right::Lock,
@@ -77,7 +94,7 @@ async fn lead(queue: &Queue, name: &str, gap: bool, stop: &mut watch::Receiver<b
     // Apart from the rounds: a round may wait for a while, and no instant may.
     let clock = stop.clone();
     let led = tokio::select! {
-        led = keep_up(queue, epoch, gap, stop) => led,
+        led = keep_up(queue, epoch, gap, deaths, stop) => led,
         led = keep_time(queue, epoch, clock) => led,
     };
     let _ = tokio::task::spawn_blocking(move || drop(claim)).await; // it may take a word to the server
@@ -90,18 +107,26 @@ async fn lead(queue: &Queue, name: &str, gap: bool, stop: &mut watch::Receiver<b
 }
 
 /// The rounds of one leader, until it is deposed or told to stop.
-async fn keep_up(queue: &Queue, epoch: i64, mut gap: bool, stop: &mut watch::Receiver<bool>) -> Result<()> {
+async fn keep_up(
+    queue: &Queue,
+    epoch: i64,
+    mut gap: bool,
+    deaths: &watch::Receiver<Option<Instant>>,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<()> {
     let mut looks = 0;
     while !*stop.borrow() {
+        let closely = deaths.borrow().is_some_and(|at| at.elapsed() < CLOSELY);
         looks += 1;
-        match round(queue, epoch, looks % SAY == 0, gap).await {
+        let say = looks % if closely { SAY * CLOSER } else { SAY } == 0;
+        match round(queue, epoch, say, gap).await {
             Ok(Some(Swept::Deposed)) => {
                 warn!("another process leads now");
                 return Ok(());
             }
             Ok(Some(Swept::Done { more: true, .. })) => {
                 gap = false;
-                looks = SAY - 1; // the next round at once
+                looks = SAY * CLOSER - 1; // the next round at once
                 continue;
             }
             Ok(Some(_)) => gap = false,
@@ -113,7 +138,7 @@ async fn keep_up(queue: &Queue, epoch: i64, mut gap: bool, stop: &mut watch::Rec
             Err(e) => return Err(e),
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(if closely { LOOK / CLOSER } else { LOOK }) => {}
             _ = stop.changed() => {}
         }
     }

@@ -43,6 +43,12 @@ pub enum Refusal {
     Silent,
     /// Two processes gossip under one node id.
     SameId,
+    /// A node that is banned came, or was spoken of.
+    Banned,
+    /// A peer says that it is reached where nobody can reach it.
+    BadAddress,
+    /// A peer said that jobs wait for us, and there were none.
+    NothingThere,
     /// A connection led back to this process.
     OwnAddress,
     /// The name of a peer did not resolve, or the list of peers was not readable.
@@ -53,7 +59,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, in the order of their definition.
-    pub const ALL: [Refusal; 18] = [
+    pub const ALL: [Refusal; 21] = [
         Refusal::TooManyConnections,
         Refusal::HandshakeTimedOut,
         Refusal::WrongKey,
@@ -69,6 +75,9 @@ impl Refusal {
         Refusal::QueueFull,
         Refusal::Silent,
         Refusal::SameId,
+        Refusal::Banned,
+        Refusal::BadAddress,
+        Refusal::NothingThere,
         Refusal::OwnAddress,
         Refusal::Unresolved,
         Refusal::Restarted,
@@ -92,6 +101,9 @@ impl Refusal {
             Refusal::QueueFull => "queue_full",
             Refusal::Silent => "silent",
             Refusal::SameId => "same_id",
+            Refusal::Banned => "banned",
+            Refusal::BadAddress => "bad_address",
+            Refusal::NothingThere => "nothing_there",
             Refusal::OwnAddress => "own_address",
             Refusal::Unresolved => "unresolved",
             Refusal::Restarted => "restarted",
@@ -100,7 +112,7 @@ impl Refusal {
 
     /// Whether nobody needs to hear of it.
     fn is_ordinary(self) -> bool {
-        matches!(self, Refusal::OwnAddress | Refusal::QueueFull)
+        matches!(self, Refusal::OwnAddress | Refusal::QueueFull | Refusal::NothingThere)
     }
 }
 
@@ -155,7 +167,7 @@ impl Counters {
     }
 
     /// Counts a refusal, and says it if that kind was not said for a minute.
-    pub(super) fn refuse(&self, why: Refusal, detail: impl fmt::Display) {
+    pub fn refuse(&self, why: Refusal, detail: impl fmt::Display) {
         self.refused[why as usize].fetch_add(1, Ordering::Relaxed);
         if why.is_ordinary() {
             return;

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use super::backoff::Backoff;
 use super::counters::{Counters, Refusal};
 use super::generation::next_generation;
+use super::key::KeyRing;
 use super::member::Pace;
 use super::peers::{HERE, LEFT, Peers, Seen, Values, encode, peers};
 use crate::error::{Error, Result};
@@ -41,6 +42,7 @@ pub(super) struct Wires {
     pub(super) values: watch::Receiver<Values>,
     pub(super) first_peers: mpsc::Receiver<SocketAddr>,
     pub(super) live: watch::Sender<Arc<Peers>>,
+    pub(super) keys: watch::Receiver<KeyRing>,
     pub(super) stop: watch::Receiver<bool>,
 }
 
@@ -106,7 +108,7 @@ impl<T: Transport> Driver<T> {
         let mut live = handle.with_chitchat(|chitchat| chitchat.live_nodes_watcher()).await;
         let ended = handle.termination_watcher();
         tokio::pin!(ended);
-        let Wires { values, first_peers, live: shown, stop } = &mut self.wires;
+        let Wires { values, first_peers, live: shown, keys, stop } = &mut self.wires;
         values.mark_changed();
         loop {
             tokio::select! {
@@ -118,15 +120,10 @@ impl<T: Transport> Driver<T> {
                     let values = values.borrow_and_update().clone();
                     handle.with_chitchat(|chitchat| say(chitchat.self_node_state(), &values)).await;
                 }
-                Ok(()) = live.changed() => {
-                    let seen = view(&live.borrow_and_update(), &self.identity.id, &self.counters);
-                    shown.send_if_modified(|old| {
-                        let changed = **old != seen;
-                        if changed {
-                            *old = Arc::new(seen);
-                        }
-                        changed
-                    });
+                Ok(()) = live.changed() => show(shown, view(&live.borrow_and_update(), &self.identity.id, &keys.borrow(), &self.counters)),
+                Ok(()) = keys.changed() => {
+                    let ring = keys.borrow_and_update();
+                    show(shown, view(&live.borrow(), &self.identity.id, &ring, &self.counters));
                 }
                 Some(address) = first_peers.recv() => drop(handle.gossip(address)),
             }
@@ -159,8 +156,19 @@ fn say(state: &mut NodeState, values: &Values) {
     values.iter().for_each(|(key, bytes)| state.set(key, encode(bytes)));
 }
 
-fn view(live: &BTreeMap<ChitchatId, NodeState>, own_id: &str, counters: &Counters) -> Peers {
-    let seen = live.iter().map(|(id, state)| Seen {
+fn show(shown: &watch::Sender<Arc<Peers>>, seen: Peers) {
+    shown.send_if_modified(|old| {
+        let changed = **old != seen;
+        if changed {
+            *old = Arc::new(seen);
+        }
+        changed
+    });
+}
+
+fn view(live: &BTreeMap<ChitchatId, NodeState>, own_id: &str, ring: &KeyRing, counters: &Counters) -> Peers {
+    // Others who know of no ban may speak of them still.
+    let seen = live.iter().filter(|(id, _)| !ring.bans(&id.node_id)).map(|(id, state)| Seen {
         id: &id.node_id,
         generation: id.generation_id,
         address: id.gossip_advertise_addr,

@@ -1,5 +1,7 @@
-//! Cluster keys: who holds one is a member. A file holds the current key, and the one before it during a rotation.
+//! Cluster keys: who holds one is a member. A file holds the current key, and the one before it during a rotation, and who
+//! is banned.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -9,6 +11,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use snow::resolvers::{CryptoResolver as _, DefaultResolver};
 
+use super::hello::is_id;
 use crate::error::{Error, Kind, Result};
 
 /// Bytes of a key.
@@ -16,7 +19,11 @@ const KEY_LEN: usize = 32;
 /// How many keys are good at once: the current one, and the one that is being replaced.
 pub const MAX_KEYS: usize = 2;
 /// No key file is longer.
-const MAX_FILE: u64 = 4096;
+const MAX_FILE: u64 = 16 * 1024;
+/// How many nodes may be banned at once; a cluster that bans more needs another key.
+const MAX_BANNED: usize = 100;
+/// What a line begins with that bans a node.
+const BAN: &str = "ban ";
 
 /// A secret that all members of a cluster share.
 #[derive(Clone, PartialEq, Eq)]
@@ -65,29 +72,63 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// The keys that are good now: the current one first. Never empty.
+/// The keys that are good now, the current one first and never none, and the nodes that are banned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyRing(Vec<ClusterKey>);
+pub struct KeyRing {
+    keys: Vec<ClusterKey>,
+    banned: BTreeSet<String>,
+}
 
 impl KeyRing {
     /// A ring of one key.
     pub fn of(key: ClusterKey) -> Self {
-        Self(vec![key])
+        Self { keys: vec![key], banned: BTreeSet::new() }
     }
 
     /// The key that is used first.
     pub fn current(&self) -> &ClusterKey {
-        &self.0[0]
+        &self.keys[0]
     }
 
     /// All keys, the current one first.
     pub fn keys(&self) -> &[ClusterKey] {
-        &self.0
+        &self.keys
     }
 
     /// The ring with `key` before all others; only [`MAX_KEYS`] stay.
     pub fn rotated(&self, key: ClusterKey) -> Self {
-        Self([key].into_iter().chain(self.0.iter().cloned()).take(MAX_KEYS).collect())
+        let keys = [key].into_iter().chain(self.keys.iter().cloned()).take(MAX_KEYS).collect();
+        Self { keys, banned: self.banned.clone() }
+    }
+
+    /// Whether the node of that id is kept out though it holds a key.
+    pub fn bans(&self, id: &str) -> bool {
+        self.banned.contains(id)
+    }
+
+    /// The nodes that are banned.
+    pub fn banned(&self) -> &BTreeSet<String> {
+        &self.banned
+    }
+
+    /// Bans the node of that id; false when it is banned already.
+    ///
+    /// # Errors
+    /// `Usage` when no node can have that id, `Limit` when too many are banned.
+    pub fn ban(&mut self, id: &str) -> Result<bool> {
+        if !is_id(id) {
+            return Err(Error::usage(format!("{id:?} cannot be the id of a node")));
+        }
+        if self.banned.len() >= MAX_BANNED && !self.bans(id) {
+            return Err(Error::new(Kind::Limit, format!("{MAX_BANNED} nodes are banned already"))
+                .hint("rotate the key twice, and give the new one to those that are left"));
+        }
+        Ok(self.banned.insert(id.into()))
+    }
+
+    /// Takes a ban back; false when there was none.
+    pub fn unban(&mut self, id: &str) -> bool {
+        self.banned.remove(id)
     }
 
     /// Writes a new key file for the owner alone.
@@ -123,8 +164,9 @@ impl KeyRing {
 
     fn write(&self, mut file: File) -> std::io::Result<()> {
         let mut text = String::from("# orx cluster keys, the current one first: keep them secret\n");
-        for key in &self.0 {
-            text.push_str(&hex(key.bytes()));
+        let keys = self.keys.iter().map(|key| hex(key.bytes()));
+        for line in keys.chain(self.banned.iter().map(|id| format!("{BAN}{id}"))) {
+            text.push_str(&line);
             text.push('\n');
         }
         file.write_all(text.as_bytes())?;
@@ -156,19 +198,26 @@ impl KeyRing {
         if text.len() as u64 > MAX_FILE {
             return Err(Error::usage("too long for a key file"));
         }
-        let mut keys = Vec::new();
+        let (mut keys, mut banned) = (Vec::new(), Vec::new());
         for (n, line) in text.lines().map(str::trim).enumerate() {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let bad = || Error::usage(format!("line {} is not a cluster key", n + 1));
-            keys.push(ClusterKey::parse(line).ok_or_else(bad)?);
+            match line.strip_prefix(BAN) {
+                Some(id) => banned.push(id.trim()),
+                None => {
+                    let bad = || Error::usage(format!("line {} is not a cluster key", n + 1));
+                    keys.push(ClusterKey::parse(line).ok_or_else(bad)?);
+                }
+            }
         }
-        match keys.len() {
-            0 => Err(Error::usage("holds no cluster key").hint("'orx cluster key FILE' makes one")),
-            1..=MAX_KEYS => Ok(Self(keys)),
-            n => Err(Error::usage(format!("holds {n} keys; at most {MAX_KEYS} are good at once"))),
-        }
+        let mut ring = match keys.len() {
+            0 => return Err(Error::usage("holds no cluster key").hint("'orx cluster key FILE' makes one")),
+            1..=MAX_KEYS => Self { keys, banned: BTreeSet::new() },
+            n => return Err(Error::usage(format!("holds {n} keys; at most {MAX_KEYS} are good at once"))),
+        };
+        banned.into_iter().try_for_each(|id| ring.ban(id).map(drop))?;
+        Ok(ring)
     }
 }
 
@@ -255,7 +304,9 @@ mod tests {
             good.replace(char::is_alphanumeric, "g"),
             "é".repeat(32),
             format!("{good}\n{good}\n{good}\n"),
-            format!("{good}\n{}", "#".repeat(5000)),
+            format!("{good}\n{}", "#".repeat(17_000)),
+            format!("{good}\nban a b\n"),
+            format!("{good}\nban\n"),
         ];
         for text in refused {
             assert_eq!(KeyRing::parse(&text).unwrap_err().kind(), Kind::Usage, "{text:?}");
@@ -269,6 +320,24 @@ mod tests {
     fn a_key_shows_only_its_fingerprint() {
         let key = ClusterKey([7; 32]);
         assert_eq!(key.fingerprint(), "4bb06f8e4e3a7715");
-        assert_eq!(format!("{:?}", KeyRing::of(key)), "KeyRing([ClusterKey(4bb06f8e4e3a7715)])");
+        let shown = format!("{:?}", KeyRing::of(key));
+        assert_eq!(shown, "KeyRing { keys: [ClusterKey(4bb06f8e4e3a7715)], banned: {} }");
+    }
+
+    #[test]
+    fn bans_are_kept_in_the_file_through_a_rotation_and_can_be_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let mut ring = KeyRing::of(key());
+        assert!(ring.ban("b").unwrap() && !ring.ban("b").unwrap());
+        assert_eq!(ring.ban("not an id").unwrap_err().kind(), Kind::Usage);
+        ring.rotated(key()).create(&path).unwrap();
+        let mut read = KeyRing::read(&path).unwrap();
+        assert!(read.bans("b") && !read.bans("a") && read.keys().len() == 2);
+        assert!(read.unban("b") && !read.unban("b"));
+        for n in 0..MAX_BANNED {
+            read.ban(&format!("node-{n}")).unwrap();
+        }
+        assert_eq!(read.ban("one-more").unwrap_err().kind(), Kind::Limit);
     }
 }

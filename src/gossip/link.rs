@@ -109,6 +109,10 @@ async fn introduce(
         let (id, address) = (&hello.id, hello.advertise);
         return Err(unwanted(Refusal::SameId, format_args!("{address} is called {id} too, as this node is")));
     }
+    if net.keys.borrow().bans(&hello.id) {
+        let (id, address) = (&hello.id, hello.advertise);
+        return Err(unwanted(Refusal::Banned, format_args!("{id} at {address} is banned")));
+    }
     Ok(Link { hello, key, stream, decoder, sealer, opener })
 }
 
@@ -158,7 +162,7 @@ impl Link {
         tokio::select! {
             () = read(reader, decoder, opener, &hello, net) => {}
             () = write(writer, sealer, waiting, net) => {}
-            _ = keys.wait_for(|ring| !ring.keys().contains(&key)) => {}
+            _ = keys.wait_for(|ring| !ring.keys().contains(&key) || ring.bans(&hello.id)) => {}
         }
         tracing::debug!(peer = %hello.id, address = %hello.advertise, "gossip: disconnected");
     }

@@ -12,13 +12,14 @@ use tokio::time::{sleep, timeout};
 
 use super::accept;
 use super::backoff::{chance, spread};
-use super::counters::Counters;
+use super::counters::{Counters, Refusal};
 use super::driver::{Driver, Identity, Wires};
 use super::hello::{Hello, MAX_ID, is_id, plain};
 use super::key::KeyRing;
 use super::net::Net;
 use super::peers::{Peers, Values, put};
 use super::seeds::Seeds;
+use super::token::Worthless;
 use super::transport::Tcp;
 use crate::error::{Error, Result};
 use crate::time::Clock;
@@ -116,7 +117,13 @@ impl Member {
             pace,
             transport: Tcp { net: net.clone(), inbox: Arc::new(Mutex::new(received)) },
             counters: net.counters.clone(),
-            wires: Wires { values: values.subscribe(), first_peers, live, stop: stop.subscribe() },
+            wires: Wires {
+                values: values.subscribe(),
+                first_peers,
+                live,
+                keys: net.keys.subscribe(),
+                stop: stop.subscribe(),
+            },
         };
         let handle = driver.start().await?;
         net.spawn(accept::run(net.clone(), listener));
@@ -165,6 +172,33 @@ impl Member {
     /// Takes other keys; connections made with one that is no longer good end.
     pub fn set_keys(&self, keys: KeyRing) {
         self.net.keys.send_replace(keys);
+    }
+
+    /// The keys that are good now, and who is banned.
+    pub fn keys(&self) -> KeyRing {
+        self.net.keys.borrow().clone()
+    }
+
+    /// The token by which this node is known to the node `to`.
+    ///
+    /// # Errors
+    /// When there is no way to compute it here.
+    pub fn token_for(&self, to: &str) -> Result<String> {
+        self.net.keys.borrow().token(&self.net.label, &self.net.me.id, to)
+    }
+
+    /// The id of the node that shows this one `token`; what is worth nothing is counted.
+    ///
+    /// # Errors
+    /// Why it is worth nothing.
+    pub fn node_of(&self, token: &str) -> Result<String, Worthless> {
+        let known = self.net.keys.borrow().node_of(&self.net.label, token, &self.net.me.id);
+        match &known {
+            Err(Worthless::Banned(id)) => self.counters().refuse(Refusal::Banned, format_args!("{id} is banned")),
+            Err(_) => self.counters().refuse(Refusal::WrongKey, "a node's token over HTTP is of another cluster key"),
+            Ok(_) => {}
+        }
+        known
     }
 
     /// How many connections are open.

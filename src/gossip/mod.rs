@@ -4,7 +4,7 @@
 //! its messages over TCP, sealed with the cluster key, and keeps out whoever does not hold it.
 //!
 //! - [`Member`] — start, stop, say something of oneself, watch the others
-//! - [`ClusterKey`], [`KeyRing`] — key files; `seal` — Noise; `frame`, `hello` — what is on the wire
+//! - [`ClusterKey`], [`KeyRing`] — key files; `token` — what nodes show each other elsewhere; `seal` — Noise; `frame`, `hello` — what is on the wire
 //! - `accept`, `dial`, `link` — connections; `routes` — which way to which peer; `guard` — what chitchat never gets to see
 //! - [`Counters`] — what was refused, said once a minute at most
 //!
@@ -29,6 +29,7 @@ mod seal;
 mod seeds;
 #[cfg(test)]
 mod shuffle_tests;
+mod token;
 mod transport;
 
 pub use self::counters::{Counters, Refusal, Traffic};
@@ -37,3 +38,4 @@ pub use self::key::{ClusterKey, KeyRing, MAX_KEYS};
 pub use self::member::{Config, Member, Pace};
 pub use self::peers::{MAX_KEY, MAX_VALUES, Peer, Peers, Value, Values};
 pub use self::seeds::Seeds;
+pub use self::token::{NODE_TOKEN, Worthless};

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::counters::{Counters, Refusal};
 use super::driver::{Driver, Identity, Wires};
+use super::key::{ClusterKey, KeyRing};
 use super::member::Pace;
 use super::net::Received;
 use super::peers::{Peers, Values};
@@ -143,7 +144,13 @@ impl Cluster {
             pace: Pace::default(),
             transport: self.sky.clone(),
             counters: Arc::<Counters>::default(),
-            wires: Wires { values: values.subscribe(), first_peers, live, stop: stop.subscribe() },
+            wires: Wires {
+                values: values.subscribe(),
+                first_peers,
+                live,
+                keys: watch::channel(KeyRing::of(ClusterKey::generate().unwrap())).1,
+                stop: stop.subscribe(),
+            },
         };
         let counters = driver.counters.clone();
         let handle = driver.start().await.unwrap();

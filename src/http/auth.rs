@@ -1,6 +1,7 @@
 //! Who may ask: host and origin against pages of strangers, tokens against everybody else.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,10 @@ use super::problem::{PROBLEM, Refusal};
 use super::{App, MAX_BODY, figures, problem};
 use crate::engine::Try;
 use crate::error::{Error, Kind, Result};
+use crate::gossip::Counters;
 use crate::job::Captured;
-use crate::ops::Caller;
 use crate::ops::tokens::{Authenticate, Token};
+use crate::ops::{Caller, Scopes, Takes};
 
 /// What may be asked without a token: whether the process lives.
 pub(super) const OPEN: [&str; 2] = ["/healthz", "/readyz"];
@@ -30,6 +32,27 @@ const BODY_LIMIT: Duration = Duration::from_secs(30);
 pub struct Policy {
     /// The names under which clients may ask for this coordinator, without ports; a loopback address always is one.
     pub hosts: BTreeSet<String>,
+    /// The other nodes of a cluster, where this one is in one.
+    pub nodes: Option<Nodes>,
+}
+
+/// Knows the nodes of a cluster by the tokens that they show.
+#[derive(Clone)]
+pub struct Nodes {
+    /// What the tokens of nodes begin with.
+    pub prefix: &'static str,
+    /// Whose token it is, or why it is worth nothing.
+    pub node_of: Arc<dyn Fn(&str) -> Result<String> + Send + Sync>,
+    /// Which jobs they may lease.
+    pub takes: Takes,
+    /// What gossip refused and what went by, for the metrics.
+    pub counters: Arc<Counters>,
+}
+
+impl fmt::Debug for Nodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Nodes({:?})", self.takes)
+    }
 }
 
 /// Who made a request.
@@ -115,6 +138,11 @@ async fn identify(app: &App, headers: &HeaderMap) -> Result<Identity, Refusal> {
     let Some(given) = headers.get(header::AUTHORIZATION) else { return Err(refuse("a token is needed")) };
     let secret = given.to_str().ok().and_then(|v| v.split_once(' '));
     let secret = secret.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, secret)| secret.trim());
+    if let (Some(nodes), Some(secret)) = (&app.policy.nodes, secret)
+        && secret.starts_with(nodes.prefix)
+    {
+        return nodes.identify(secret);
+    }
     let token: Token = match secret.map(str::parse) {
         Some(Ok(token)) => token,
         _ => return Err(refuse("this is no token")),
@@ -122,10 +150,25 @@ async fn identify(app: &App, headers: &HeaderMap) -> Result<Identity, Refusal> {
     let asking = Arc::new(Caller::local("coordinator"));
     let known = app.engine.call_as(asking, Authenticate::of(&token), Try::First).await?;
     let Some(token) = known else { return Err(refuse("the token is unknown, expired or revoked")) };
-    let actor = format!("token {}", token.name);
-    let schemas = app.engine.caller().schemas.clone();
-    let caller = Caller { actor, tenant: token.tenant, scopes: token.scopes, schemas };
+    let caller = Caller {
+        actor: format!("token {}", token.name),
+        tenant: token.tenant,
+        scopes: token.scopes,
+        schemas: app.engine.caller().schemas.clone(),
+        takes: Takes::All,
+    };
     Ok(Identity { token: token.id, caller: Arc::new(caller) })
+}
+
+impl Nodes {
+    /// A node works for all tenants, and may do nothing else.
+    fn identify(&self, secret: &str) -> Result<Identity, Refusal> {
+        let node = (self.node_of)(secret).map_err(|error| Refusal::with(StatusCode::UNAUTHORIZED, error))?;
+        let token = Uuid::new_v5(&Uuid::NAMESPACE_URL, node.as_bytes());
+        let actor = format!("node {node}");
+        let caller = Caller { scopes: Scopes::WORK, takes: self.takes, ..Caller::local(actor) };
+        Ok(Identity { token, caller: Arc::new(caller) })
+    }
 }
 
 impl Policy {
@@ -179,7 +222,7 @@ mod tests {
 
     #[test]
     fn only_names_of_this_coordinator_are_answered() {
-        let policy = Policy { hosts: ["queue.example".to_owned()].into() };
+        let policy = Policy { hosts: ["queue.example".to_owned()].into(), nodes: None };
         for ours in
             ["localhost", "LOCALHOST:7117", "127.0.0.1:7117", "[::1]:7117", "queue.example", "queue.example:443"]
         {

@@ -22,7 +22,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
 use tokio::sync::watch;
 
-pub use self::auth::Policy;
+pub use self::auth::{Nodes, Policy};
 use self::figures::Figures;
 pub use self::figures::Source;
 pub use self::openapi::openapi;

@@ -2,7 +2,8 @@
 
 use super::{
     Op, append_output, cancel, dead_letters, enqueue, events, jobs, lead, lease, metrics, nodes, output, policies,
-    prune, register, renew, retry, runs, say, schedules, select, settle, status, sweep, tokens, turn, why, workers,
+    prune, register, renew, retry, runs, say, schedules, select, settle, sharing, status, sweep, tokens, turn, why,
+    workers,
 };
 
 /// Something that is done with each Op, whatever its type.
@@ -64,6 +65,8 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<schedules::change::UpdateSchedule>();
     visitor.op::<select::Select>();
     visitor.op::<settle::Settle>();
+    visitor.op::<sharing::ListWaiting>();
+    visitor.op::<sharing::ShareQueue>();
     visitor.op::<status::Status>();
     visitor.op::<sweep::Sweep>();
     visitor.op::<sweep::SweepDue>();

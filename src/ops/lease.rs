@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::tenancy::check_worker;
 use super::transition::{By, Next, change, change_all};
-use super::{Access, Caller, Op, Scopes};
+use super::{Access, Caller, Op, Scopes, Takes};
 use crate::error::Result;
 use crate::job::lanes::{self, Lane, Offer};
 use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, LaneId, Number, Origin, Record, RunId, WorkerId};
@@ -187,9 +187,10 @@ impl Lease {
         slots: u32,
         only: Option<&[(Number, LaneId)]>,
     ) -> Result<Vec<(Lane, u32)>> {
-        if only.is_some_and(<[_]>::is_empty) {
+        if only.is_some_and(<[_]>::is_empty) || caller.takes == Takes::Nothing {
             return Ok(Vec::new());
         }
+        let unshared = if caller.takes == Takes::Shared { tx.unshared()? } else { Vec::new() };
         let mut fitting: Vec<Lane> = Vec::new();
         let mut skip = 0;
         while slots > 0 && skip < MAX_LANES {
@@ -197,7 +198,8 @@ impl Lease {
             skip += LANES;
             let last = page.len() < LANES;
             let mine = |lane: &Lane| caller.sees(&lane.tenant) && self.offer.serves_tenant(&lane.tenant);
-            fitting.extend(page.into_iter().filter(mine).filter(|lane| match only {
+            let shared = |lane: &Lane| !unshared.contains(&lane.queue);
+            fitting.extend(page.into_iter().filter(mine).filter(shared).filter(|lane| match only {
                 Some(only) => only.iter().any(|(_, id)| *id == lane.id),
                 None => self.offer.serves(&lane.queue, &lane.needs),
             }));

@@ -29,6 +29,7 @@ pub mod schedules;
 mod scopes;
 pub mod select;
 pub mod settle;
+pub mod sharing;
 pub mod status;
 pub mod sweep;
 mod tenancy;
@@ -72,12 +73,25 @@ pub struct Caller {
     pub scopes: Scopes,
     /// What payloads of handlers must look like, as far as this process knows.
     pub schemas: Schemas,
+    /// Which jobs it may lease.
+    pub takes: Takes,
+}
+
+/// Which jobs a caller may lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Those of all queues.
+    All,
+    /// Those of queues that are shared with other nodes.
+    Shared,
+    /// None any more; what it holds it may end.
+    Nothing,
 }
 
 impl Caller {
     /// Somebody who can open the store's files may do everything.
     pub fn local(actor: impl Into<String>) -> Self {
-        Self { actor: actor.into(), tenant: None, scopes: Scopes::ALL, schemas: Schemas::default() }
+        Self { actor: actor.into(), tenant: None, scopes: Scopes::ALL, schemas: Schemas::default(), takes: Takes::All }
     }
 }
 

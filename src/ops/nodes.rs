@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Result};
-use crate::store::{NewNode, Topics, Tx};
+use crate::store::{NewNode, PeerNode, Topics, Tx};
 use crate::time::{Span, Timestamp};
 
 /// Says that a coordinator is there.
@@ -80,6 +80,9 @@ pub struct NodeView {
     /// The machine's load over the last minute; none for a worker.
     pub load: Option<f64>,
     pub draining: bool,
+    /// The other nodes of its cluster, as it sees them.
+    #[serde(default)]
+    pub peers: Vec<PeerNode>,
 }
 
 /// What a node does.
@@ -122,6 +125,7 @@ impl Op for ListNodes {
                 heartbeat_at: node.heartbeat_at,
                 load: Some(node.load),
                 draining: node.draining,
+                peers: node.peers,
             }
         });
         let mut nodes: Vec<NodeView> = nodes.collect();
@@ -138,6 +142,7 @@ impl Op for ListNodes {
                 heartbeat_at: w.heartbeat_at,
                 load: None,
                 draining: w.state == crate::store::WorkerState::Draining,
+                peers: Vec::new(),
             }));
         }
         Ok(nodes)

@@ -19,6 +19,8 @@ use crate::error::{Error, Result};
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// How long an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// How long a sign of life may take.
+const GREET_LIMIT: Duration = Duration::from_secs(4);
 /// How long an unused connection is kept; shorter than the coordinator keeps it.
 const IDLE: Duration = Duration::from_secs(20);
 /// The longest answer that is read, in bytes.
@@ -131,6 +133,20 @@ impl Client {
         };
         match tokio::time::timeout(ANSWER_LIMIT, call).await {
             Ok(answer) => answer,
+            Err(_) => Err(self.failure(true, "does not answer")),
+        }
+    }
+
+    /// Looks whether a coordinator answers there at all, whoever asks.
+    ///
+    /// # Errors
+    /// A [`Failure`] when none does.
+    pub async fn greet(&self) -> Result<(), Failure> {
+        let head = self.send(Method::GET, "/healthz", &[], Bytes::new());
+        match tokio::time::timeout(GREET_LIMIT, head).await {
+            Ok(Ok(response)) if response.status() == StatusCode::OK => Ok(()),
+            Ok(Ok(response)) => Err(self.failure(true, &format!("answers {}", response.status()))),
+            Ok(Err(failure)) => Err(failure),
             Err(_) => Err(self.failure(true, "does not answer")),
         }
     }

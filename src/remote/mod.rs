@@ -98,6 +98,14 @@ impl Remote {
         }
     }
 
+    /// Looks whether the coordinator answers at all, once.
+    ///
+    /// # Errors
+    /// `Unavailable` when it does not.
+    pub async fn greet(&self) -> Result<()> {
+        self.client.greet().await.map_err(|failure| failure.error)
+    }
+
     /// Hears of changes from now on.
     pub fn subscribe(&self, topics: Topics) -> Subscription {
         let mut ears = self.ears.lock().unwrap_or_else(PoisonError::into_inner);

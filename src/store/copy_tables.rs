@@ -44,6 +44,7 @@ pub const TABLES: &[Table] = &[
         &[
             ("name", Text),
             ("paused", Bool),
+            ("shared", Bool),
             ("max_running", Int),
             ("max_queued", Int),
             ("per_minute", Int),

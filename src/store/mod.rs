@@ -9,6 +9,7 @@ mod counts;
 mod limit_rows;
 mod locks;
 mod migrate;
+mod peer_rows;
 pub mod postgres;
 mod roles;
 mod rows;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 pub use self::counts::tallies;
 pub use self::limit_rows::*;
 pub use self::migrate::Step;
+pub use self::peer_rows::*;
 pub use self::roles::{
     Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Ledger, Letters, Measures, Outputs, Policies, Prune, RunJobs,
     Runs, Schedules, Tokens,

@@ -84,6 +84,10 @@ pub trait Lanes {
 pub trait Policies {
     /// Stops or resumes handing out the jobs of `queue`.
     fn pause(&mut self, queue: &str, paused: bool) -> Result<()>;
+    /// Gives the jobs of `queue` to other nodes too, or keeps them.
+    fn share_queue(&mut self, queue: &str, shared: bool) -> Result<()>;
+    /// The queues whose jobs no other node gets.
+    fn unshared(&mut self) -> Result<Vec<String>>;
     /// Records what `queue` allows.
     fn limit_queue(&mut self, queue: &str, limits: &Limits) -> Result<()>;
     /// Every tenant, by name.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::limit_rows::Limits;
+use super::peer_rows::PeerNode;
 use crate::job::spec::Until;
 use crate::job::{
     Captured, EventKind, Fence, JobId, JobSpec, LaneId, Life, Number, Origin, ScheduleId, State, WorkerId,
@@ -79,6 +80,8 @@ pub struct QueueTotals {
     pub name: String,
     /// Whether it hands out jobs.
     pub paused: bool,
+    /// Whether other nodes of a cluster may run its jobs.
+    pub shared: bool,
     /// Limits; none where there is none.
     pub limits: Limits,
     /// Jobs by state, all states present.
@@ -333,6 +336,9 @@ pub struct NewNode {
     pub load: f64,
     /// It is about to end.
     pub draining: bool,
+    /// The nodes that it gossips with.
+    #[serde(default)]
+    pub peers: Vec<PeerNode>,
 }
 
 /// A coordinator as it is stored.
@@ -347,6 +353,7 @@ pub struct Node {
     pub version: String,
     pub load: f64,
     pub draining: bool,
+    pub peers: Vec<PeerNode>,
     pub started_at: Timestamp,
     pub heartbeat_at: Timestamp,
     /// Its heartbeat has ended.

@@ -18,6 +18,7 @@ mod resolve;
 mod results;
 pub mod secrets;
 mod shift;
+mod slots;
 pub mod socket;
 pub mod spawn;
 pub mod sweep;
@@ -36,6 +37,7 @@ use self::cgroup::Cgroups;
 pub use self::clone::limit_files;
 use self::secrets::Places;
 use self::shift::Worker;
+pub use self::slots::{Seat, SlotChanges, Slots};
 use self::socket::{Socket, Talkers};
 use self::spawn::Spawner;
 use crate::error::{Kind, Result};
@@ -144,6 +146,8 @@ pub(crate) struct Shared {
 pub const NOT_STARTED: &str = "cannot start";
 /// The longest pause between two tries to write to a store that cannot be written.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// How long a worker for another node takes to say good-bye.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 /// How long ending the leftovers of a dead worker may take.
 const SWEEP_LIMIT: Duration = Duration::from_secs(15);
 
@@ -193,6 +197,21 @@ pub(crate) fn chance() -> f64 {
 /// # Errors
 /// When it cannot register, or the queue answers with something that waiting does not mend.
 pub async fn run(queue: Queue, config: Config, clock: Arc<dyn Clock>, stop: watch::Receiver<Stop>) -> Result<()> {
+    let slots = Slots::new(config.slots);
+    run_at(slots.own(), queue, config, clock, stop).await
+}
+
+/// As [`run`], with a place at slots that other workers of this process share.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_at(
+    seat: Seat,
+    queue: Queue,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    stop: watch::Receiver<Stop>,
+) -> Result<()> {
     tree::become_subreaper()?;
     let cgroups = sweep_predecessor(&config).await?;
     let changes = queue.subscribe(Topics::WORK | Topics::CONTROL)?;
@@ -201,13 +220,18 @@ pub async fn run(queue: Queue, config: Config, clock: Arc<dyn Clock>, stop: watc
         .inspect_err(|e| warn!("jobs cannot talk to this worker: {e}"))
         .ok();
     let shared = Arc::new(Shared { queue, clock, spawner: Spawner::start()?, config, socket, talkers, cgroups });
-    let mut worker = Worker::new(shared, stop);
+    let mut worker = Worker::new(shared, seat, stop);
     worker.register().await?;
     let reaper = tokio::spawn(exit::keep_reaping());
     let result = worker.work(changes).await;
     reaper.abort();
     let gone = Deregister { worker: worker.config().id, name: worker.config().name.clone() };
-    let left = worker.shared.queue.call(gone).await;
+    let left = worker.shared.queue.call(gone);
+    let left = match worker.is_guest() {
+        // All is settled: what is left is to be polite to a home that may be gone.
+        true => tokio::time::timeout(GOODBYE_LIMIT, left).await.unwrap_or(Ok(())),
+        false => left.await,
+    };
     result.and(left)
 }
 

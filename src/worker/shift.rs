@@ -1,6 +1,7 @@
 //! The loop of a worker: one event at a time, and nothing in it waits for the store.
 
 mod renewal;
+mod turns;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -9,22 +10,19 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{Instrument as _, info, warn};
+use tracing::{info, warn};
 
-use super::attempt::{Attempt, Order};
-use super::socket::Talker;
-use super::{Config, Shared, Stop, chance, program};
-use crate::error::{Error, Kind, Result};
+use super::attempt::Order;
+use super::slots::Seat;
+use super::{Config, Shared, Stop, chance};
+use crate::error::{Error, Result};
 use crate::hub::Subscription;
 use crate::job::Fence;
-use crate::job::state::Ending;
-use crate::ops::lease::{Lease, LeaseReply, Leased};
 use crate::ops::register::{Register, Registered};
 use crate::ops::renew::RenewReply;
-use crate::ops::settle::{Report, Settled, Started};
-use crate::ops::turn::{Turn, TurnReply};
+use crate::ops::settle::{Report, Started};
+use crate::ops::turn::TurnReply;
 use crate::store::{CancelRequest, Topics};
-use crate::time::Span;
 
 /// How many orders an attempt may have waiting.
 const ORDERS: usize = 8;
@@ -104,12 +102,15 @@ pub(super) struct Worker {
     /// The store knows that it drains.
     told_drain: bool,
     interrupted: bool,
+    /// Its place at the slots of the process.
+    seat: Seat,
 }
 
 impl Worker {
-    pub(super) fn new(shared: Arc<Shared>, stop: watch::Receiver<Stop>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, seat: Seat, stop: watch::Receiver<Stop>) -> Self {
         Self {
             shared,
+            seat,
             stop,
             running: HashMap::new(),
             tasks: JoinSet::new(),
@@ -129,6 +130,10 @@ impl Worker {
             told_drain: false,
             interrupted: false,
         }
+    }
+
+    pub(super) fn is_guest(&self) -> bool {
+        self.seat.is_guest()
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -154,6 +159,10 @@ impl Worker {
         self.renew_at = Instant::now() + beat;
         loop {
             self.obey_stop();
+            if self.seat.is_called() {
+                self.dry = false;
+            }
+            self.seat.hope(self.hopes());
             self.turn();
             if self.is_finished() {
                 return Ok(());
@@ -178,6 +187,7 @@ impl Worker {
                         self.drain(); // nobody is left who could ask
                     }
                 }
+                () = self.seat.changed() => {}
                 () = tokio::time::sleep_until(wake_at) => {}
             }
             self.give_up_late_ones();
@@ -244,41 +254,14 @@ impl Worker {
             let limit = self.config().idle_timeout;
             limit.is_some_and(|t| self.idle_since.elapsed() >= t.duration())
         };
-        quiet && (self.draining.is_some() || (self.dry && !self.blind && (self.config().burst || idle())))
+        let blind = self.blind && self.seat.may_take();
+        let nothing = self.dry || !self.seat.may_take();
+        quiet && (self.draining.is_some() || (nothing && !blind && (self.config().burst || idle())))
     }
 
-    fn free_slots(&self) -> u32 {
-        let used = u32::try_from(self.running.len()).unwrap_or(u32::MAX);
-        self.config().slots.saturating_sub(used)
-    }
-
-    /// Reports what ended, and asks for jobs where there are free slots and hope; both share one commit.
-    fn turn(&mut self) {
-        let hope = !self.dry && self.draining.is_none() && !self.registering;
-        let slots = if hope { self.free_slots() } else { 0 };
-        if self.turning || (slots == 0 && self.ended.is_empty()) {
-            return;
-        }
-        self.turning = true;
-        let rest = self.ended.split_off(self.ended.len().min(MAX_REPORTS));
-        let reports = std::mem::replace(&mut self.ended, rest);
-        let settling: Vec<Fence> = reports.iter().map(|report| report.fence).collect();
-        self.settling.extend(settling.iter().map(|fence| (*fence, Instant::now())));
-        let config = self.config();
-        let lease = (slots > 0).then(|| Lease {
-            worker: config.id,
-            name: config.name.clone(),
-            offer: config.offer.clone(),
-            slots,
-            ttl: config.ttl,
-            only: config.only,
-        });
-        let asked = Asked { settling, slots, at: Instant::now() };
-        let shared = Arc::clone(&self.shared);
-        self.tasks.spawn(async move {
-            let reply = shared.turn(Turn { reports, lease }).await;
-            Back::Turned(asked, reply)
-        });
+    /// Whether it would take more jobs.
+    fn hopes(&self) -> bool {
+        !self.dry && self.draining.is_none() && !self.registering
     }
 
     fn take(&mut self, back: Back) -> Result<()> {
@@ -299,101 +282,5 @@ impl Worker {
             }
         }
         Ok(())
-    }
-
-    fn turned(&mut self, asked: Asked, reply: Result<TurnReply>) -> Result<()> {
-        self.turning = false;
-        self.settling.retain(|fence, _| !asked.settling.contains(fence));
-        let reply = match reply {
-            Ok(reply) => reply,
-            // Only to lease: settling waits until the store takes it.
-            Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
-                warn!("cannot lease: {e}");
-                self.blind = true;
-                self.dry = true; // until the next change or timer
-                self.ask_at = Some(Instant::now() + Duration::from_secs(1));
-                return Ok(());
-            }
-            Err(e) => return Err(e),
-        };
-        for (fence, settled) in asked.settling.iter().zip(&reply.settled) {
-            let span = self.spans.remove(fence);
-            if *settled == Settled::Stale {
-                span.unwrap_or_else(tracing::Span::none).in_scope(|| warn!("settled too late: the lease was lost"));
-            }
-        }
-        match reply.leased {
-            Some(leased) => self.leased(asked.slots, asked.at, leased),
-            // Removed as lost while this process was stopped: it registers again with the next heartbeat.
-            None if asked.slots > 0 => {
-                self.blind = true;
-                self.dry = true;
-                self.renew_at = Instant::now();
-            }
-            None => self.dry = false, // what was settled may have made room
-        }
-        Ok(())
-    }
-
-    fn leased(&mut self, asked: u32, at: Instant, reply: LeaseReply) {
-        self.dry = (reply.jobs.len() as u32) < asked;
-        // At once again: after a commit of unknown outcome the answer may be less than there is.
-        self.blind = reply.next_timer == Some(Span::ZERO);
-        // The millisecond more is for the store's clock, which counts whole ones.
-        self.ask_at = reply.next_timer.map(|after| Instant::now() + after.duration() + Duration::from_millis(1));
-        for job in reply.jobs {
-            // After a commit of unknown outcome the answer is all that we hold: also what runs or has ended here.
-            let fence = job.fence;
-            let ended = || self.ended.iter().any(|report| report.fence == fence);
-            if !self.running.contains_key(&fence) && !self.settling.contains_key(&fence) && !ended() {
-                self.start(job, at);
-            }
-        }
-    }
-
-    fn start(&mut self, job: Leased, leased_at: Instant) {
-        let slot = (1..).find(|n| self.running.values().all(|r| r.slot != *n)).unwrap_or(1);
-        let (orders, receiver) = mpsc::channel(ORDERS);
-        let started = Arc::new(OnceLock::new());
-        let span = tracing::info_span!("job", id = %job.id, number = job.fence.number, attempt = job.fence.attempt,
-            queue = %job.queue, trace = %job.captured.trace_id(job.id));
-        span.in_scope(|| info!("leased"));
-        let marker = program::marker(self.config(), job.fence);
-        let mask = Arc::new(OnceLock::new());
-        self.shared.talkers.add(&marker, Talker { fence: job.fence, orders: orders.clone(), mask: Arc::clone(&mask) });
-        self.running.insert(
-            job.fence,
-            Running {
-                span: span.clone(),
-                slot,
-                orders,
-                started: Arc::clone(&started),
-                told: false,
-                service: job.spec.is_service(),
-                grace: job.spec.kill_grace().duration(),
-                renewed: leased_at,
-                late: false,
-                cancelling: None,
-            },
-        );
-        let attempt = Attempt { shared: Arc::clone(&self.shared), job, slot, orders: receiver, started, mask };
-        self.tasks.spawn(async move { Back::Ended(attempt.run().await) }.instrument(span));
-    }
-
-    /// Frees the slot; the next turn reports it and asks for another job.
-    fn ended(&mut self, mut report: Report) {
-        let fence = report.fence;
-        self.shared.talkers.remove(&program::marker(self.config(), fence));
-        if let Some(job) = self.running.remove(&fence) {
-            let Ending { cause, exit_code, signal, .. } = &report.ending;
-            job.span.in_scope(|| info!(by = cause.as_str(), exit_code, signal, "ended"));
-            if job.told {
-                report.started = None;
-            }
-            self.spans.insert(fence, job.span);
-        }
-        self.idle_since = Instant::now();
-        self.dry = false; // a slot, and maybe room under a limit, is free
-        self.ended.push(report);
     }
 }

@@ -27,6 +27,7 @@ mod nth_client;
 mod nth_worker;
 mod outages;
 mod pace;
+mod peers;
 mod races;
 mod schedules;
 mod stopped;

@@ -5,9 +5,14 @@ use rustix::process::Signal;
 use crate::cli::support::*;
 
 /// A coordinator with this key file and these further options, and the address at which it gossips.
-fn coordinator(orx: &Orx, name: &str, key: &str, more: &[&str]) -> (Running, String) {
-    let options = ["coordinator", "--listen", "127.0.0.1:0", "--gossip-listen", "127.0.0.1:0", "--name", name];
-    let running = orx.spawn(&[&options[..], &["--cluster-key-file", key], more].concat());
+pub fn coordinator(orx: &Orx, name: &str, key: &str, more: &[&str]) -> (Running, String) {
+    let mut words = vec!["coordinator", "--name", name, "--cluster-key-file", key];
+    for option in ["--listen", "--gossip-listen"] {
+        if !more.contains(&option) {
+            words.extend([option, "127.0.0.1:0"]);
+        }
+    }
+    let running = orx.spawn(&[&words[..], more].concat());
     running.wait_stderr("ready");
     let log = running.stderr();
     let line = log.lines().find(|line| line.contains("gossips")).unwrap();

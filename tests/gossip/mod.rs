@@ -4,7 +4,9 @@ mod cluster;
 mod coordinators;
 mod figures;
 mod hostile;
+mod sharing;
 mod strangers;
+mod view;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

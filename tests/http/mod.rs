@@ -9,6 +9,6 @@ mod openapi;
 mod readme;
 mod routes;
 mod schema;
-mod support;
+pub mod support;
 mod systemd;
 mod traces;

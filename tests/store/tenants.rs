@@ -246,6 +246,8 @@ on_every_store! {
             ("select", json!({ "selectors": ["last"], "all": null }), Nothing),
             ("select", json!({ "selectors": [], "all": { "tenant": "acme" } }), Nothing),
             ("settle", json!({ "reports": [report(&fence)] }), Gone),
+            ("list_waiting", json!({}), Nothing),
+            ("share_queue", json!({ "queue": "acme-queue", "shared": false }), Denied),
             ("status", json!({}), Nothing),
             ("sweep", json!({ "epoch": 1, "reap": true, "jitter": 0.5 }), Denied),
             ("sweep_due", json!({}), Denied),

@@ -1,6 +1,7 @@
 //! Formats of data: a reply is data, and every command prints it through here.
 
 pub(super) mod junit;
+mod nodes;
 mod rows;
 pub(super) mod runs;
 mod schedules;
@@ -8,6 +9,7 @@ mod template;
 mod tokens;
 pub(super) mod words;
 
+pub(super) use self::nodes::Placed;
 pub(super) use self::schedules::{title, when};
 
 use std::io::{IsTerminal as _, Write as _};

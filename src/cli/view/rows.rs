@@ -7,7 +7,6 @@ use crate::job::state::reason;
 use crate::job::{Attempt, Event, Job, Outcome, State};
 use crate::ops::cancel::{CancelReply, Did};
 use crate::ops::dead_letters::DeadLetter;
-use crate::ops::nodes::{NodeView, Role};
 use crate::ops::retry::RetryReply;
 use crate::store::{Finding, LetterGroup, NamedLimit, QueueTotals, Tenant, Worker, WorkerState};
 use crate::time::Timestamp;
@@ -129,7 +128,8 @@ impl Row for QueueTotals {
             limit("payload", self.limits.max_payload),
         ];
         cells.push(Text::dim(limits.into_iter().flatten().collect::<Vec<_>>().join(", ")));
-        cells.push(Text::toned(if self.paused { "paused" } else { "" }, Tone::Waiting));
+        let marks = [self.paused.then_some("paused"), (!self.shared).then_some("not shared")];
+        cells.push(Text::toned(marks.into_iter().flatten().collect::<Vec<_>>().join(", "), Tone::Waiting));
         cells
     }
 }
@@ -198,33 +198,6 @@ impl Row for Worker {
             Text::new(some(labels, "")),
             Text::dim(self.pid.to_string()),
             Text::dim(relative(self.heartbeat_at, now)),
-            Text::dim(&self.version),
-        ]
-    }
-}
-
-impl Row for NodeView {
-    const HEADERS: &'static [&'static str] = &["NODE", "ROLE", "EPOCH", "AGE", "SEEN", "LOAD", "ADDRESS", "VERSION"];
-
-    fn id(&self) -> String {
-        self.id.to_string()
-    }
-
-    fn cells(&self, now: Timestamp) -> Vec<Text> {
-        let role = match self.role {
-            _ if self.draining => Text::toned("draining", Tone::Waiting),
-            Role::Leader => Text::toned("leader", Tone::Good),
-            Role::Follower => Text::new("follower"),
-        };
-        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
-        vec![
-            Text::new(&self.name),
-            role,
-            Text::new(or_none(self.epoch.map(|n| n.to_string()))),
-            Text::dim(took(Some(self.started_at), None, now)),
-            Text::dim(relative(self.heartbeat_at, now)),
-            Text::new(or_none(self.load.map(|n| format!("{n:.2}")))),
-            Text::new(or_none(self.address.clone())),
             Text::dim(&self.version),
         ]
     }

@@ -148,6 +148,7 @@ impl Fleet for PgTx<'_> {
                 self.now().0,
                 ttl.as_millis(),
                 self.expiry(ttl),
+                to_json(&node.peers)?,
             ],
         )?;
         Ok(draining.into_iter().next().unwrap_or_default())
@@ -166,6 +167,7 @@ impl Fleet for PgTx<'_> {
                     version: get(row, 5)?,
                     load: get(row, 6)?,
                     draining: get(row, 7)?,
+                    peers: json(&get::<String>(row, 11)?)?,
                     started_at: Timestamp(get(row, 8)?),
                     heartbeat_at: Timestamp(get(row, 9)?),
                     lost: get(row, 10)?,

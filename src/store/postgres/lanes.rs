@@ -227,6 +227,7 @@ fn totals(row: &Row) -> Result<QueueTotals> {
     Ok(QueueTotals {
         name: get(row, 0)?,
         paused: get(row, 1)?,
+        shared: get(row, 14)?,
         limits: limits(row, 2)?,
         counts,
         oldest_pending_at: None,

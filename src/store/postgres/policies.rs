@@ -14,6 +14,15 @@ impl Policies for PgTx<'_> {
         Ok(())
     }
 
+    fn share_queue(&mut self, queue: &str, shared: bool) -> Result<()> {
+        self.rows(sql!("queues_share"), values![queue.to_owned(), shared])?;
+        Ok(())
+    }
+
+    fn unshared(&mut self) -> Result<Vec<String>> {
+        self.rows(sql!("queues_unshared"), values![])?.iter().map(|row| get(row, 0)).collect()
+    }
+
     fn limit_queue(&mut self, queue: &str, l: &Limits) -> Result<()> {
         self.rows(sql!("queues_limit"), row(queue, l))?;
         Ok(())

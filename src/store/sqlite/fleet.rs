@@ -138,14 +138,15 @@ impl Fleet for SqliteTx<'_> {
             ttl.as_millis(),
             boot,
             expiry,
+            to_json(&node.peers)?,
         ];
         Ok(self.first(sql!("nodes_announce"), row, |r| r.get(0))?.unwrap_or_default())
     }
 
     fn nodes(&mut self) -> Result<Vec<Node>> {
         let boot = self.boot().clone();
-        self.all(sql!("nodes_list"), params![boot.boot, boot.ms], |r| {
-            Ok(Node {
+        let rows = self.all(sql!("nodes_list"), params![boot.boot, boot.ms], |r| {
+            let node = Node {
                 id: r.get::<_, Column<WorkerId>>(0)?.0.0,
                 name: r.get(1)?,
                 host: r.get(2)?,
@@ -154,11 +155,14 @@ impl Fleet for SqliteTx<'_> {
                 version: r.get(5)?,
                 load: r.get(6)?,
                 draining: r.get(7)?,
+                peers: Vec::new(),
                 started_at: r.get::<_, Column<Timestamp>>(8)?.0,
                 heartbeat_at: r.get::<_, Column<Timestamp>>(9)?.0,
                 lost: r.get(10)?,
-            })
-        })
+            };
+            Ok((node, r.get::<_, String>(11)?))
+        })?;
+        rows.into_iter().map(|(node, peers)| Ok(Node { peers: json(&peers)?, ..node })).collect()
     }
 
     fn drain_node(&mut self, id: Uuid) -> Result<()> {

@@ -127,5 +127,12 @@ fn totals(r: &Row) -> rusqlite::Result<QueueTotals> {
         .enumerate()
         .map(|(i, state)| Ok((state, r.get(6 + i)?)))
         .collect::<rusqlite::Result<_>>()?;
-    Ok(QueueTotals { name: r.get(0)?, paused: r.get(1)?, limits: limits(r, 2)?, counts, oldest_pending_at: None })
+    Ok(QueueTotals {
+        name: r.get(0)?,
+        paused: r.get(1)?,
+        shared: r.get(14)?,
+        limits: limits(r, 2)?,
+        counts,
+        oldest_pending_at: None,
+    })
 }

@@ -13,6 +13,15 @@ impl Policies for SqliteTx<'_> {
         Ok(())
     }
 
+    fn share_queue(&mut self, queue: &str, shared: bool) -> Result<()> {
+        self.execute(sql!("queues_share"), params![queue, shared])?;
+        Ok(())
+    }
+
+    fn unshared(&mut self) -> Result<Vec<String>> {
+        self.all(sql!("queues_unshared"), [], |r| r.get(0))
+    }
+
     fn limit_queue(&mut self, queue: &str, l: &Limits) -> Result<()> {
         let row = params![queue, l.max_running, l.max_queued, l.per_minute, l.max_payload];
         self.execute(sql!("queues_limit"), row)?;

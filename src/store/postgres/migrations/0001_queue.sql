@@ -24,6 +24,7 @@ $$;
 CREATE TABLE queues (
     name        text PRIMARY KEY,
     paused      boolean NOT NULL DEFAULT false,
+    shared      boolean NOT NULL DEFAULT true,
     max_running integer CHECK (max_running >= 0),
     max_queued  integer CHECK (max_queued >= 0),
     per_minute  integer CHECK (per_minute >= 0),
@@ -308,6 +309,7 @@ CREATE TABLE nodes (
     version      text NOT NULL,
     load         double precision NOT NULL,
     draining     boolean NOT NULL,
+    peers        text NOT NULL,
     started_at   bigint NOT NULL,
     heartbeat_at bigint NOT NULL,
     ttl          bigint NOT NULL,

@@ -32,6 +32,7 @@ CREATE INDEX lanes_turn ON lanes (served, id) WHERE pending > 0;
 CREATE TABLE queues (
     name        TEXT PRIMARY KEY,
     paused      INTEGER NOT NULL DEFAULT 0 CHECK (paused IN (0, 1)),
+    shared      INTEGER NOT NULL DEFAULT 1 CHECK (shared IN (0, 1)),
     max_running INTEGER,
     max_queued  INTEGER,
     per_minute  INTEGER,
@@ -276,6 +277,7 @@ CREATE TABLE nodes (
     version      TEXT NOT NULL,
     load         REAL NOT NULL,
     draining     INTEGER NOT NULL CHECK (draining IN (0, 1)),
+    peers        TEXT NOT NULL,
     started_at   INTEGER NOT NULL,
     heartbeat_at INTEGER NOT NULL,
     ttl          INTEGER NOT NULL,

@@ -1,0 +1,215 @@
+//! Helping other nodes: with slots to spare, this node leases their jobs as any remote worker does.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use super::choice::{Candidate, Rests};
+use super::claim_name;
+use super::neighbours::Neighbour;
+use crate::error::{Kind, Result};
+use crate::gossip::{Member, Refusal};
+use crate::job::WorkerId;
+use crate::job::lanes::Offer;
+use crate::queue::Queue;
+use crate::time::{Clock, Span};
+use crate::worker::{self, Config, Slots, Stop, chance};
+
+/// How long one node is helped before the choice is made anew.
+const TURN: Duration = Duration::from_secs(1);
+/// How long a worker for another node stays there without a job.
+const IDLE: Span = Span::from_secs(60);
+/// How much longer than their drain time workers for other nodes may take to end: a home may be unreachable.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// Other nodes' jobs, for slots that this node's own worker has no use for.
+pub(super) struct Helper {
+    /// This node among its peers.
+    pub(super) member: Arc<Member>,
+    /// The slots that it shares with its own worker.
+    pub(super) slots: Arc<Slots>,
+    /// What its own worker is like.
+    pub(super) config: Config,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// A worker for another node.
+struct Guest {
+    id: WorkerId,
+    url: String,
+    /// The fingerprint of the key that its token follows from.
+    key: String,
+    stop: watch::Sender<Stop>,
+}
+
+/// The workers for other nodes, by the ids of these.
+#[derive(Default)]
+struct Guests {
+    of: HashMap<String, Guest>,
+    nodes: HashMap<Id, String>,
+    tasks: JoinSet<Result<()>>,
+    rests: Rests,
+    /// Whose turn it is, since when, and the word by which it was chosen.
+    turn: Option<(String, Instant, u64)>,
+}
+
+impl Helper {
+    /// Helps until `stop` rises, and until what it runs then has ended.
+    pub(super) async fn help(
+        self,
+        mut neighbours: watch::Receiver<Arc<Vec<Neighbour>>>,
+        mut stop: watch::Receiver<Stop>,
+    ) {
+        let mut guests = Guests::default();
+        let mut changes = self.slots.changes();
+        while *stop.borrow_and_update() == Stop::Run {
+            let live = Arc::clone(&neighbours.borrow_and_update());
+            self.look(&mut guests, &live, &stop);
+            tokio::select! {
+                () = changes.changed() => {}
+                Ok(()) = neighbours.changed() => {}
+                Some(ended) = guests.tasks.join_next_with_id() => self.ended(&mut guests, ended),
+                changed = stop.changed() => {
+                    if changed.is_err() {
+                        break; // nobody is left who could ask
+                    }
+                }
+                () = sleep(TURN) => {}
+            }
+        }
+        let until = Instant::now() + self.config.drain_timeout.duration() + END_LIMIT;
+        loop {
+            let asked = *stop.borrow_and_update();
+            for guest in guests.of.values() {
+                guest.stop.send_replace(asked.max(Stop::Drain));
+            }
+            tokio::select! {
+                ended = guests.tasks.join_next_with_id() => match ended {
+                    Some(ended) => self.ended(&mut guests, ended),
+                    None => return,
+                },
+                Ok(()) = stop.changed() => {}
+                () = tokio::time::sleep_until(until) => {
+                    return warn!(workers = guests.of.len(), "workers for other nodes do not end and are given up");
+                }
+            }
+        }
+    }
+
+    /// Gives the turn to whoever may have work, when there are slots for it.
+    fn look(&self, guests: &mut Guests, live: &[Neighbour], stop: &watch::Receiver<Stop>) {
+        let now = Instant::now();
+        let done = self.slots.done();
+        if let (Some((id, something)), Some((node, _, version))) = (done, &guests.turn)
+            && guests.of.get(node).is_some_and(|guest| guest.id == id)
+        {
+            if !something {
+                let counters = self.member.counters();
+                counters.refuse(Refusal::NothingThere, format_args!("{node} said that jobs wait, and had none"));
+            }
+            guests.rests.rest(node, *version, something, now);
+            guests.turn = None;
+        }
+        self.let_go_of_changed(guests, live);
+        let is_over = guests.turn.as_ref().is_none_or(|(_, since, _)| now.duration_since(*since) >= TURN);
+        if !is_over || self.slots.spare() == 0 {
+            return;
+        }
+        let candidates: Vec<Candidate> = live.iter().filter_map(|node| self.candidate(node)).collect();
+        let Some(id) = guests.rests.choose(&candidates, [chance(), chance()], now) else { return };
+        let Some(node) = live.iter().find(|node| node.id == id) else { return };
+        match self.guest(guests, node, stop) {
+            Ok(guest) => {
+                self.slots.give_turn(guest);
+                guests.turn = Some((id, now, node.version));
+            }
+            Err(e) => {
+                warn!("cannot help {id}: {e}");
+                guests.rests.rest(&id, node.version, false, now);
+            }
+        }
+    }
+
+    fn candidate(&self, node: &Neighbour) -> Option<Candidate> {
+        if node.draining || node.url.is_none() {
+            return None;
+        }
+        let fits = |kind: &&crate::ops::sharing::Waiting| self.config.offer.serves(&kind.queue, &kind.needs);
+        let fitting = node.waiting.iter().filter(fits).map(|kind| u64::from(kind.pending)).sum();
+        Some(Candidate { id: node.id.clone(), fitting, version: node.version })
+    }
+
+    /// Has workers end that know a node under a former address or key: another is started when it is needed.
+    fn let_go_of_changed(&self, guests: &mut Guests, live: &[Neighbour]) {
+        let key = self.member.keys().current().fingerprint();
+        for node in live {
+            if let Some(guest) = guests.of.get(&node.id)
+                && (guest.key != key || node.url.as_ref().is_some_and(|url| *url != guest.url))
+            {
+                guest.stop.send_if_modified(|stop| std::mem::replace(stop, Stop::Drain) != Stop::Drain);
+            }
+        }
+        guests.rests.keep(|id| live.iter().any(|node| node.id == id));
+    }
+
+    /// The worker for `node`, started where there is none.
+    fn guest(&self, guests: &mut Guests, node: &Neighbour, stop: &watch::Receiver<Stop>) -> Result<WorkerId> {
+        if let Some(guest) = guests.of.get(&node.id) {
+            return Ok(guest.id);
+        }
+        let url = node.url.clone().unwrap_or_default();
+        let queue = Queue::connect(&url, Some(self.member.token_for(&node.id)?))?;
+        let name = claim_name(&queue, Some(&format!("peer-{}", self.member.id())))?;
+        let id = WorkerId(Uuid::now_v7());
+        let config = Config {
+            id,
+            name: name.name,
+            store_id: super::store_id(&queue.location()),
+            // A service would stay for ever.
+            offer: Offer { no_services: true, ..self.config.offer.clone() },
+            idle_timeout: Some(IDLE),
+            owns_name: true,
+            after_a_death: name.lock.after_a_death,
+            ..self.config.clone()
+        };
+        let seat = self.slots.guest(id);
+        let clock = Arc::clone(&self.clock);
+        let (stop, stopped) = watch::channel(*stop.borrow());
+        debug!(node = %node.id, %url, "helps");
+        let lock = name.lock;
+        let task = guests.tasks.spawn(async move {
+            queue.greet().await?;
+            let result = worker::run_at(seat, queue, config, clock, stopped).await;
+            drop(lock);
+            result
+        });
+        guests.nodes.insert(task.id(), node.id.clone());
+        let key = self.member.keys().current().fingerprint();
+        guests.of.insert(node.id.clone(), Guest { id, url, key, stop });
+        Ok(id)
+    }
+
+    fn ended(&self, guests: &mut Guests, ended: Result<(Id, Result<()>), JoinError>) {
+        let (task, result) = match ended {
+            Ok((task, result)) => (task, result.map_err(|e| (e.kind(), e.to_string()))),
+            Err(e) => (e.id(), Err((Kind::Failed, e.to_string()))),
+        };
+        let Some(node) = guests.nodes.remove(&task) else { return };
+        guests.of.remove(&node);
+        let version = guests.turn.take_if(|(id, ..)| *id == node).map(|(_, _, version)| version);
+        match result {
+            Ok(()) => info!(%node, "helps no more"),
+            Err((kind, why)) => {
+                let refusal = if kind == Kind::Unavailable { Refusal::BadAddress } else { Refusal::RefusedByPeer };
+                self.member.counters().refuse(refusal, format_args!("cannot help {node}: {why}"));
+                guests.rests.rest(&node, version.unwrap_or_default(), false, Instant::now());
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Tokens by which nodes know each other over HTTP: each follows from the cluster key, so nobody hands any out.
+
+use snow::params::HashChoice;
+use snow::resolvers::{CryptoResolver as _, DefaultResolver};
+use subtle::ConstantTimeEq as _;
+
+use super::hello::is_id;
+use super::key::{ClusterKey, KeyRing};
+use crate::error::{Error, Result};
+
+/// What a node's token begins with; other tokens begin with `orx_`.
+pub const NODE_TOKEN: &str = "orxnode_";
+/// What it is that is authenticated, so that the key makes nothing here that it makes elsewhere.
+const PURPOSE: &[u8] = b"orx node token 1\0";
+/// Bytes of a code.
+const CODE: usize = 32;
+
+/// Why a token is worth nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Worthless {
+    /// It does not look like one.
+    NoToken,
+    /// It was not made for this node from a key that is good.
+    Unknown,
+    /// It is of this node, which is banned.
+    Banned(String),
+}
+
+impl KeyRing {
+    /// The token by which the node `from` is known to the node `to`.
+    ///
+    /// # Errors
+    /// When there is no way to compute it here.
+    pub fn token(&self, label: &str, from: &str, to: &str) -> Result<String> {
+        let code = code(self.current(), label, from, to)?;
+        Ok(format!("{NODE_TOKEN}{from}_{}", code.iter().map(|b| format!("{b:02x}")).collect::<String>()))
+    }
+
+    /// The id of the node whose token it is, if it was made for the node `to` from any key that is good.
+    ///
+    /// # Errors
+    /// Why it is worth nothing.
+    pub fn node_of(&self, label: &str, token: &str, to: &str) -> Result<String, Worthless> {
+        let (from, given) =
+            token.strip_prefix(NODE_TOKEN).and_then(|rest| rest.rsplit_once('_')).ok_or(Worthless::NoToken)?;
+        if !is_id(from) || given.len() != 2 * CODE || !given.is_ascii() {
+            return Err(Worthless::NoToken);
+        }
+        let byte = |n: usize| u8::from_str_radix(&given[2 * n..2 * n + 2], 16);
+        let given: Vec<u8> = (0..CODE).map(byte).collect::<Result<_, _>>().map_err(|_| Worthless::NoToken)?;
+        let fits = |key: &ClusterKey| code(key, label, from, to).is_ok_and(|good| bool::from(good.ct_eq(&given)));
+        match self.keys().iter().any(fits) {
+            false => Err(Worthless::Unknown),
+            true if self.bans(from) => Err(Worthless::Banned(from.into())),
+            true => Ok(from.into()),
+        }
+    }
+}
+
+/// HMAC-BLAKE2s of who shows it to whom in which cluster; no part can hold a zero byte but the label, which comes last.
+fn code(key: &ClusterKey, label: &str, from: &str, to: &str) -> Result<[u8; CODE]> {
+    let hash = DefaultResolver.resolve_hash(&HashChoice::Blake2s);
+    let mut hash = hash.ok_or_else(|| Error::failed("there is no BLAKE2s here"))?;
+    let said = [PURPOSE, from.as_bytes(), b"\0", to.as_bytes(), b"\0", label.as_bytes()].concat();
+    let mut code = [0; CODE];
+    hash.hmac(key.bytes(), &said, &mut code);
+    Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring() -> KeyRing {
+        KeyRing::of(ClusterKey::generate().unwrap())
+    }
+
+    #[test]
+    fn a_token_says_who_shows_it_and_only_to_whom_it_was_made_for() {
+        let ring = ring();
+        let token = ring.token("test", "front_1", "back").unwrap();
+        assert!(token.starts_with("orxnode_front_1_"));
+        assert_eq!(ring.node_of("test", &token, "back"), Ok("front_1".into()));
+        assert_eq!(ring.node_of("test", &token, "other"), Err(Worthless::Unknown));
+        assert_eq!(ring.node_of("production", &token, "back"), Err(Worthless::Unknown));
+        assert_eq!(ring.node_of("test", &token.replace("front_1", "front_2"), "back"), Err(Worthless::Unknown));
+        assert_ne!(token, ring.token("test", "front_1", "front_1").unwrap());
+        let swapped = ring.token("test", "back", "front_1").unwrap();
+        assert_ne!(token.rsplit_once('_').unwrap().1, swapped.rsplit_once('_').unwrap().1);
+    }
+
+    #[test]
+    fn both_keys_are_good_during_a_rotation_and_the_dropped_one_is_not() {
+        let old = ring();
+        let new = old.rotated(ClusterKey::generate().unwrap());
+        let newest = new.rotated(ClusterKey::generate().unwrap());
+        let token = |ring: &KeyRing| ring.token("test", "a", "b").unwrap();
+        assert_eq!(new.node_of("test", &token(&old), "b"), Ok("a".into()));
+        assert_eq!(new.node_of("test", &token(&new), "b"), Ok("a".into()));
+        assert_eq!(newest.node_of("test", &token(&old), "b"), Err(Worthless::Unknown));
+    }
+
+    #[test]
+    fn a_banned_node_is_told_apart_from_a_stranger() {
+        let mut ring = ring();
+        let token = ring.token("test", "a", "b").unwrap();
+        ring.ban("a").unwrap();
+        assert_eq!(ring.node_of("test", &token, "b"), Err(Worthless::Banned("a".into())));
+        assert_eq!(
+            ring.node_of("test", &KeyRing::token(&self::ring(), "test", "a", "b").unwrap(), "b"),
+            Err(Worthless::Unknown)
+        );
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        let ring = ring();
+        let good = ring.token("test", "a", "b").unwrap();
+        let bad = [
+            "".to_owned(),
+            "orxnode_".into(),
+            "orxnode_a".into(),
+            "orxnode_a_".into(),
+            "orx_a_b".into(),
+            good[..good.len() - 1].into(),
+            format!("{good}0"),
+            good.replace("orxnode_a_", "orxnode__"),
+            format!("orxnode_a_{}", "é".repeat(32)),
+            format!("orxnode_a_{}", "g".repeat(64)),
+        ];
+        for token in bad {
+            assert_eq!(ring.node_of("test", &token, "b"), Err(Worthless::NoToken), "{token:?}");
+        }
+    }
+}
