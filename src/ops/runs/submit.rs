@@ -34,7 +34,7 @@ impl Op for SubmitRun {
     const ACCESS: Access = Access::Write;
 
     fn scopes(&self) -> Scopes {
-        scopes(&self.workflow)
+        scopes(&self.workflow, &self.captured)
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Started> {
@@ -55,17 +55,21 @@ impl Op for SubmitRun {
     }
 }
 
-/// Raw commands anywhere in it need their own scope.
-pub(in crate::ops) fn scopes(workflow: &Value) -> Scopes {
+/// Raw commands anywhere in it need their own scope, and so does what surrounds a handler.
+pub(in crate::ops) fn scopes(workflow: &Value, captured: &Captured) -> Scopes {
     fn has_command(value: &Value, hook: bool) -> bool {
         match value {
             Value::Array(_) => hook,
-            value => value.get("command").is_some(),
+            value => ["command", "env", "cwd"].iter().any(|key| value.get(key).is_some()),
         }
     }
     let tasks = ["task", "tasks"].iter().filter_map(|key| workflow.get(key)?.as_array()).flatten();
     let mut hooks = ["on_start", "on_complete", "defaults"].iter().filter_map(|key| workflow.get(key));
-    match tasks.into_iter().any(|task| has_command(task, false)) || hooks.any(|hook| has_command(hook, true)) {
+    let surroundings = captured.has_surroundings();
+    match surroundings
+        || tasks.into_iter().any(|task| has_command(task, false))
+        || hooks.any(|hook| has_command(hook, true))
+    {
         true => Scopes::SUBMIT.and(Scopes::EXEC),
         false => Scopes::SUBMIT,
     }
