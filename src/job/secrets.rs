@@ -10,11 +10,6 @@ impl JobSpec {
         !self.env_from_file.is_empty() || self.env.values().any(|value| secret_name(value).is_some())
     }
 
-    /// Whether submitting it needs the right to run commands: it is one, reads what is the worker's, or surrounds a handler.
-    pub fn needs_exec(&self) -> bool {
-        self.command.is_some() || self.has_secrets() || !self.env.is_empty() || self.cwd.is_some()
-    }
-
     /// Refuses variables that cannot be, and references that lead nowhere.
     pub(super) fn check_env(&self) -> Result<()> {
         if let Some(key) = self.env.keys().find(|k| k.is_empty() || k.contains(['=', '\0'])) {

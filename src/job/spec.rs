@@ -228,6 +228,15 @@ impl JobSpec {
         self.restart.is_some()
     }
 
+    /// Whether whoever submits it decides what is executed: by a command, or by what surrounds a handler, such as its PATH.
+    pub fn needs_exec(&self, captured: &Captured) -> bool {
+        self.command.is_some()
+            || self.has_secrets()
+            || !self.env.is_empty()
+            || self.cwd.is_some()
+            || captured.has_surroundings()
+    }
+
     /// What an idempotency key compares: the SHA-256 of the options as given (S13).
     pub fn fingerprint(&self) -> [u8; 32] {
         // Maps are ordered and absent options are left out, so equal specs have equal text.

@@ -48,7 +48,7 @@ impl Op for Enqueue {
     const ACCESS: Access = Access::Write;
 
     fn scopes(&self) -> Scopes {
-        match self.jobs.iter().any(runs_as_it_says) {
+        match self.jobs.iter().any(|job| job.spec.needs_exec(&job.captured)) {
             true => Scopes::SUBMIT.and(Scopes::EXEC),
             false => Scopes::SUBMIT,
         }
@@ -101,11 +101,6 @@ impl Enqueue {
             (None, _) => error.context(format_args!("entry {}", place + 1)),
         }
     }
-}
-
-/// Whether the caller decides what is executed: by a command, or by what surrounds a handler, such as its PATH.
-fn runs_as_it_says(job: &Submission) -> bool {
-    job.spec.needs_exec() || job.captured.has_surroundings()
 }
 
 /// Whether nothing that is stored has a say in what becomes of the job, but limits.

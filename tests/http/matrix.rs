@@ -69,6 +69,10 @@ fn a_command_needs_exec_and_a_handler_does_not() {
         let id = "01987654-0000-7000-8000-000000000001";
         let job = format!(r#"{{"jobs":[{{"id":"{id}","spec":{{"handler":"h","payload":1}},"captured":{captured}}}]}}"#);
         request(&orx, Some(&submit), "POST /api/v1/ops/enqueue", &[], &job).expect(403);
+        let run = format!(
+            r#"{{"id":"{id}","workflow":{{"name":"w","task":[{{"name":"t","handler":"h"}}]}},"captured":{captured}}}"#
+        );
+        request(&orx, Some(&submit), "POST /api/v1/ops/submit_run", &[], &run).expect(403);
     }
     assert_eq!(orx.states(), "pending pending");
 }

@@ -10,7 +10,6 @@ use super::super::admission::LaneCache;
 use super::super::{Access, Caller, Op, Scopes};
 use super::start::{self, NewRun, Started};
 use crate::error::Result;
-use crate::job::spec::secret_name;
 use crate::job::{Captured, RunId};
 use crate::store::Tx;
 
@@ -35,7 +34,7 @@ impl Op for SubmitRun {
     const ACCESS: Access = Access::Write;
 
     fn scopes(&self) -> Scopes {
-        scopes(&self.workflow)
+        scopes(&self.workflow, &self.captured)
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Started> {
@@ -56,22 +55,21 @@ impl Op for SubmitRun {
     }
 }
 
-/// Raw commands anywhere in it need their own scope, and so does what its jobs read of the worker's.
-pub(in crate::ops) fn scopes(workflow: &Value) -> Scopes {
+/// Raw commands anywhere in it need their own scope, and so does what surrounds a handler or is read for it.
+pub(in crate::ops) fn scopes(workflow: &Value, captured: &Captured) -> Scopes {
     fn has_command(value: &Value, hook: bool) -> bool {
         match value {
             Value::Array(_) => hook,
-            value => value.get("command").is_some() || reads_secrets(value),
+            value => ["command", "env", "env_from_file", "cwd"].iter().any(|key| value.get(key).is_some()),
         }
-    }
-    fn reads_secrets(value: &Value) -> bool {
-        let mut env = value.get("env").and_then(Value::as_object).into_iter().flat_map(|env| env.values());
-        let secret = env.any(|value| value.as_str().is_some_and(|value| secret_name(value).is_some()));
-        secret || value.get("env_from_file").is_some()
     }
     let tasks = ["task", "tasks"].iter().filter_map(|key| workflow.get(key)?.as_array()).flatten();
     let mut hooks = ["on_start", "on_complete", "defaults"].iter().filter_map(|key| workflow.get(key));
-    match tasks.into_iter().any(|task| has_command(task, false)) || hooks.any(|hook| has_command(hook, true)) {
+    let surroundings = captured.has_surroundings();
+    match surroundings
+        || tasks.into_iter().any(|task| has_command(task, false))
+        || hooks.any(|hook| has_command(hook, true))
+    {
         true => Scopes::SUBMIT.and(Scopes::EXEC),
         false => Scopes::SUBMIT,
     }

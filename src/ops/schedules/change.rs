@@ -34,7 +34,7 @@ impl Op for AddSchedule {
     const ACCESS: Access = Access::Write;
 
     fn scopes(&self) -> Scopes {
-        scopes_of(&self.definition.target)
+        scopes_of(&self.definition)
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<ScheduleView> {
@@ -120,7 +120,7 @@ impl Op for UpdateSchedule {
     const ACCESS: Access = Access::Write;
 
     fn scopes(&self) -> Scopes {
-        scopes_of(&self.definition.target)
+        scopes_of(&self.definition)
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<ScheduleView> {

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::runs::submit;
 use super::{Caller, Scopes};
 use crate::error::{Error, Kind, Result};
-use crate::job::{EventKind, Schedule, ScheduleId, Target};
+use crate::job::{Definition, EventKind, Schedule, ScheduleId, Target};
 use crate::store::{NewEvent, Topics, Tx};
 
 /// How a person names a schedule.
@@ -56,12 +56,12 @@ impl Named {
     }
 }
 
-/// What a caller needs to have `target` run.
-fn scopes_of(target: &Target) -> Scopes {
+/// What a caller needs to have it run.
+fn scopes_of(Definition { target, captured, .. }: &Definition) -> Scopes {
     match target {
-        Target::Job(spec) if !spec.needs_exec() => Scopes::SUBMIT,
+        Target::Job(spec) if !spec.needs_exec(captured) => Scopes::SUBMIT,
         Target::Job(_) => Scopes::SUBMIT.and(Scopes::EXEC),
-        Target::Workflow(given) => submit::scopes(given),
+        Target::Workflow(given) => submit::scopes(given, captured),
     }
 }
 
