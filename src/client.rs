@@ -65,7 +65,7 @@ use crate::time::{Clock as _, SystemClock};
 /// use orx::ops::jobs::ListJobs;
 /// let page = orx.call(ListJobs { limit: 10, ..ListJobs::default() }).await?;
 /// assert_eq!(page.jobs.len(), 1);
-/// # orx::error::Result::Ok(())
+/// # Ok::<_, orx::error::Error>(())
 /// # })?;
 /// # Ok(())
 /// # }
