@@ -2,7 +2,7 @@
 //!
 //! The rooms, and the one direction of imports (a room imports only what stands left of it):
 //!
-//! `error, time ← {job, gossip} ← store ← ops ← hub ← {engine, remote} ← queue ← {worker, http} ← daemon ← cli ← main`
+//! `error, time ← {job, gossip} ← store ← ops ← hub ← {engine, remote} ← queue ← {client, worker, http} ← daemon ← cli ← main`
 //!
 //! - `mutant` — bugs for the harness to catch, compiled into no release; below everything else
 //! - `schema` — schemas of types that write themselves; beside [`error`]
@@ -15,12 +15,14 @@
 //! - [`engine`] — runs Ops in transactions, many to one commit; wakes whoever waits
 //! - [`remote`] — the same Ops, sent to a coordinator
 //! - [`queue`] — the front door: `Queue::call`
+//! - [`client`] — the same for programs: [`Client`], typed and async
 //! - [`worker`] — leases, spawns, captures, renews, settles; knows only the queue
 //! - [`http`] — the coordinator's API: every Op is a route
 //! - [`daemon`] — workers and coordinators as processes: upkeep, signals, systemd
 //! - [`cli`] — one file per command; only it prints
 
 pub mod cli;
+pub mod client;
 pub mod daemon;
 pub mod engine;
 pub mod error;
@@ -36,3 +38,5 @@ mod schema;
 pub mod store;
 pub mod time;
 pub mod worker;
+
+pub use client::Client;

@@ -94,7 +94,7 @@ impl Proxy {
     }
 
     fn loses(&self) -> bool {
-        let lose = self.0.every > 0 && self.0.answers.fetch_add(1, Ordering::Relaxed) % self.0.every == 0;
+        let lose = self.0.every > 0 && self.0.answers.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.0.every);
         self.0.lost.fetch_add(usize::from(lose), Ordering::Relaxed);
         lose
     }

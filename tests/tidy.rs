@@ -14,7 +14,7 @@ const RANKS: &[&[&str]] = &[
     &["hub"],
     &["engine", "remote"],
     &["queue"],
-    &["worker", "http"],
+    &["client", "worker", "http"],
     &["daemon"],
     &["cli"],
 ];

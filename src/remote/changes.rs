@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
 
-use super::client::Client;
+use super::client::Wire;
 use crate::hub::Hub;
 use crate::store::Topics;
 
@@ -30,7 +30,7 @@ pub struct Change {
 
 /// The task that listens.
 pub(super) struct Listener {
-    pub(super) client: Arc<Client>,
+    pub(super) client: Arc<Wire>,
     pub(super) hub: Arc<Hub>,
 }
 

@@ -72,13 +72,13 @@ pub struct Failure {
 }
 
 /// Connections to one coordinator.
-pub struct Client {
+pub struct Wire {
     address: Address,
     authorization: Option<HeaderValue>,
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
-impl Client {
+impl Wire {
     /// A client of the coordinator at `address`; it connects when it is asked for something.
     ///
     /// # Errors

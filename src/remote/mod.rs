@@ -14,7 +14,7 @@ use tracing::debug;
 use uuid::Uuid;
 
 use self::changes::Listener;
-pub use self::client::{Address, Client, Failure};
+pub use self::client::{Address, Failure, Wire};
 use crate::error::{Error, Kind, Problem, Result};
 use crate::hub::{Hub, Subscription};
 use crate::ops::{Access, Op};
@@ -27,7 +27,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_
 
 /// A coordinator, and the tasks of this process that wait for what changes there.
 pub struct Remote {
-    client: Arc<Client>,
+    client: Arc<Wire>,
     hub: Arc<Hub>,
     ears: Mutex<Ears>,
 }
@@ -52,7 +52,7 @@ impl Remote {
     /// # Errors
     /// `Usage` when the URL or token cannot be one.
     pub fn new(url: &str, token: Option<String>) -> Result<Arc<Self>> {
-        let client = Arc::new(Client::new(url.parse()?, token)?);
+        let client = Arc::new(Wire::new(url.parse()?, token)?);
         Ok(Arc::new(Self { client, hub: Arc::new(Hub::new()), ears: Mutex::default() }))
     }
 

@@ -5,6 +5,7 @@ mod cancel;
 mod cluster;
 mod completion;
 mod config;
+mod contrib;
 mod copying;
 mod death;
 mod dependencies;

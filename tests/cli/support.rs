@@ -118,7 +118,12 @@ impl Orx {
 
     /// A command that is yet to be run.
     pub fn call(&self, args: &[&str]) -> Call {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_orx"));
+        self.program(env!("CARGO_BIN_EXE_orx"), args)
+    }
+
+    /// Another program that is yet to be run, as if from the same shell.
+    pub fn program(&self, program: &str, args: &[&str]) -> Call {
+        let mut command = Command::new(program);
         command.args(args).env_clear().env("HOME", self.home.path()).current_dir(self.home.path());
         command.env("PATH", std::env::var_os("PATH").unwrap());
         if let Some(server) = &self.server {

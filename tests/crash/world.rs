@@ -294,7 +294,9 @@ impl Drop for World {
         for pid in self.processes(|_| true) {
             let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL); // it may have ended
         }
-        self.front.take().map(|front| self.store = front.store.clone()); // its coordinator ends first
+        if let Some(front) = self.front.take() {
+            self.store.clone_from(&front.store); // its coordinator ends first
+        }
         let store = self.store.to_string_lossy();
         if std::thread::panicking() {
             if let Some(home) = self.home.take() {
