@@ -37,7 +37,8 @@ pub fn openapi(routes: &Routes) -> Value {
     for alias in aliases() {
         add(alias.path.into(), alias.method, of_alias(&alias, &mut schemas));
     }
-    let definitions = schemas.take_definitions(true);
+    let mut definitions = schemas.take_definitions(true);
+    paths.values().for_each(|methods| refuse_unknown(&methods["post"], &mut definitions));
     paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut).for_each(|operation| {
         give_examples(operation, &definitions);
     });
@@ -167,8 +168,9 @@ fn parameter(name: &str, mut schema: Value, required: bool) -> Value {
         }
         // What is larger than any number here is none.
         let largest = fields.get("format").and_then(Value::as_str).and_then(|format| match format {
-            "uint" | "uint64" | "int64" => Some(i64::MAX),
-            "uint32" => Some(i64::from(u32::MAX)),
+            "uint" | "uint64" => Some(u64::MAX),
+            "int64" => Some(i64::MAX.unsigned_abs()),
+            "uint32" => Some(u64::from(u32::MAX)),
             _ => None,
         });
         if let Some(largest) = largest {
@@ -183,6 +185,18 @@ fn parameter(name: &str, mut schema: Value, required: bool) -> Value {
     }
     parameter["schema"] = schema;
     parameter
+}
+
+/// Says of the body of an operation that fields which nobody knows are refused, as they are wherever a body is read.
+fn refuse_unknown(operation: &Value, definitions: &mut Map<String, Value>) {
+    let body = operation.pointer("/requestBody/content/application~1json/schema/$ref");
+    let name = body.and_then(Value::as_str).and_then(|place| place.rsplit('/').next());
+    let Some(body) = name.and_then(|name| definitions.get_mut(name)).and_then(Value::as_object_mut) else { return };
+    if body.get("type") == Some(&json!("object"))
+        && !["anyOf", "oneOf", "allOf", "$ref"].iter().any(|k| body.contains_key(*k))
+    {
+        body.insert("additionalProperties".into(), json!(false));
+    }
 }
 
 /// Gives bodies and answers an example where they have none.

@@ -15,7 +15,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
@@ -25,6 +25,8 @@ use crate::ops::exposition::Text;
 
 /// The most connections at once.
 const MAX_CONNECTIONS: usize = 10_000;
+/// Connections that wait to be accepted. Beyond it the kernel drops one, whose client tries again after a second.
+const BACKLOG: u32 = 4096;
 /// Files that are no connections.
 const SPARE_FILES: usize = 200;
 /// How long a client may take for a request's head; also how long a connection may be idle.
@@ -102,7 +104,7 @@ impl Server {
     /// `Usage` when others could reach it and it is not encrypted, `Unavailable` when the address cannot be had.
     pub async fn open(doors: Doors) -> Result<Self> {
         let tls = doors.lock()?;
-        let listener = TcpListener::bind(doors.listen).await;
+        let listener = listen(doors.listen);
         let listener =
             listener.map_err(|e| Error::unavailable(format!("cannot listen on {}", doors.listen)).source(e))?;
         Ok(Self::new(doors, listener, tls))
@@ -189,6 +191,13 @@ impl Server {
             warn!("some requests did not end in time");
         }
     }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?; // a coordinator that restarts does not wait for old connections
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// As many as there may be files, with some left for the store.
