@@ -206,7 +206,7 @@ impl Helper {
         match result {
             Ok(()) => info!(%node, "helps no more"),
             Err((kind, why)) => {
-                let refusal = if kind == Kind::Unavailable { Refusal::BadAddress } else { Refusal::RefusedByPeer };
+                let refusal = if kind == Kind::Unavailable { Refusal::Unreachable } else { Refusal::RefusedByPeer };
                 self.member.counters().refuse(refusal, format_args!("cannot help {node}: {why}"));
                 guests.rests.rest(&node, version.unwrap_or_default(), false, Instant::now());
             }
