@@ -19,7 +19,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use tokio::sync::watch;
 
-pub use self::auth::{NodeOf, Nodes, Policy};
+pub use self::auth::{Nodes, Policy};
 pub use self::openapi::openapi;
 pub use self::ops::Routes;
 use self::replies::Replies;
