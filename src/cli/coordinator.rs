@@ -74,7 +74,7 @@ pub(super) struct Coordinator {
     #[arg(long, value_name = "FILE", requires = "gossip_listen", help_heading = "Peers")]
     cluster_key_file: Option<PathBuf>,
 
-    /// Where peers reach its API, if that is not where it listens, such as https://front-1.example:7117
+    /// Where peers reach its API, if that is not where it listens
     #[arg(long, value_name = "URL", requires = "gossip_listen", help_heading = "Peers")]
     advertise: Option<String>,
 

@@ -23,8 +23,8 @@ use crate::worker::{self, Config, Slots, Stop, chance};
 
 /// How long one node is helped before the choice is made anew.
 const TURN: Duration = Duration::from_secs(1);
-/// How long a worker for another node stays there without a job.
-const IDLE: Span = Span::from_secs(60);
+/// How long a worker for another node stays there without a job: while it is there, `orx run` leaves jobs to it.
+const IDLE: Span = Span::from_secs(10);
 /// How much longer than their drain time workers for other nodes may take to end: a home may be unreachable.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
@@ -206,7 +206,7 @@ impl Helper {
         match result {
             Ok(()) => info!(%node, "helps no more"),
             Err((kind, why)) => {
-                let refusal = if kind == Kind::Unavailable { Refusal::BadAddress } else { Refusal::RefusedByPeer };
+                let refusal = if kind == Kind::Unavailable { Refusal::Unreachable } else { Refusal::RefusedByPeer };
                 self.member.counters().refuse(refusal, format_args!("cannot help {node}: {why}"));
                 guests.rests.rest(&node, version.unwrap_or_default(), false, Instant::now());
             }

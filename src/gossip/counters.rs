@@ -47,6 +47,8 @@ pub enum Refusal {
     Banned,
     /// A peer says that it is reached where nobody can reach it.
     BadAddress,
+    /// A peer's API does not answer where it says that it is.
+    Unreachable,
     /// A peer said that jobs wait for us, and there were none.
     NothingThere,
     /// A connection led back to this process.
@@ -59,7 +61,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, in the order of their definition.
-    pub const ALL: [Refusal; 21] = [
+    pub const ALL: [Refusal; 22] = [
         Refusal::TooManyConnections,
         Refusal::HandshakeTimedOut,
         Refusal::WrongKey,
@@ -77,6 +79,7 @@ impl Refusal {
         Refusal::SameId,
         Refusal::Banned,
         Refusal::BadAddress,
+        Refusal::Unreachable,
         Refusal::NothingThere,
         Refusal::OwnAddress,
         Refusal::Unresolved,
@@ -103,6 +106,7 @@ impl Refusal {
             Refusal::SameId => "same_id",
             Refusal::Banned => "banned",
             Refusal::BadAddress => "bad_address",
+            Refusal::Unreachable => "unreachable",
             Refusal::NothingThere => "nothing_there",
             Refusal::OwnAddress => "own_address",
             Refusal::Unresolved => "unresolved",

@@ -36,13 +36,16 @@ pub struct Policy {
     pub nodes: Option<Nodes>,
 }
 
+/// Whose token it is.
+pub type NodeOf = dyn Fn(&str) -> Result<String> + Send + Sync;
+
 /// Knows the nodes of a cluster by the tokens that they show.
 #[derive(Clone)]
 pub struct Nodes {
     /// What the tokens of nodes begin with.
     pub prefix: &'static str,
     /// Whose token it is, or why it is worth nothing.
-    pub node_of: Arc<dyn Fn(&str) -> Result<String> + Send + Sync>,
+    pub node_of: Arc<NodeOf>,
     /// Which jobs they may lease.
     pub takes: Takes,
     /// What gossip refused and what went by, for the metrics.

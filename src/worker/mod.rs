@@ -40,7 +40,7 @@ use self::shift::Worker;
 pub use self::slots::{Seat, SlotChanges, Slots};
 use self::socket::{Socket, Talkers};
 use self::spawn::Spawner;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::job::WorkerId;
 use crate::job::lanes::Offer;
 use crate::job::output::DEFAULT_OUTPUT_CAP;
@@ -169,11 +169,15 @@ impl Shared {
 }
 
 impl Shared {
-    /// One turn. What it settles is never given up; what it only leases is asked for once.
-    async fn turn(&self, op: Turn) -> Result<TurnReply> {
-        let reply = match op.reports.is_empty() {
-            true => self.queue.call(op.clone()).await,
-            false => self.persist(&op).await,
+    /// One turn. What it settles is never given up; what it only leases is asked for once, and no longer than `limit`.
+    async fn turn(&self, op: Turn, limit: Option<Duration>) -> Result<TurnReply> {
+        let reply = match (op.reports.is_empty(), limit) {
+            (true, None) => self.queue.call(op.clone()).await,
+            (true, Some(limit)) => match tokio::time::timeout(limit, self.queue.call(op.clone())).await {
+                Ok(reply) => reply,
+                Err(_) => Err(Error::unavailable(format!("{} does not answer in time", self.queue.location()))),
+            },
+            (false, _) => self.persist(&op).await,
         };
         match reply {
             // Not registered any more, so it gets nothing; what it reports is looked at all the same.
@@ -224,6 +228,9 @@ pub async fn run_at(
     worker.register().await?;
     let reaper = tokio::spawn(exit::keep_reaping());
     let result = worker.work(changes).await;
+    if result.is_err() {
+        worker.end_all().await; // this process may go on with other things
+    }
     reaper.abort();
     let gone = Deregister { worker: worker.config().id, name: worker.config().name.clone() };
     let left = worker.shared.queue.call(gone);

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::attempt::Order;
 use super::slots::Seat;
-use super::{Config, Shared, Stop, chance};
+use super::{Config, SWEEP_LIMIT, Shared, Stop, chance};
 use crate::error::{Error, Result};
 use crate::hub::Subscription;
 use crate::job::Fence;
@@ -240,6 +240,23 @@ impl Worker {
     /// Others must not count on a worker that drains.
     fn untold_drain(&self) -> bool {
         self.draining.is_some() && !self.told_drain && !self.running.is_empty()
+    }
+
+    /// Kills what runs still: nothing of it counts any more.
+    pub(super) async fn end_all(&mut self) {
+        self.tell_all(|_| true, &Order::Kill);
+        let ended = async {
+            while !self.running.is_empty() {
+                match self.tasks.join_next().await {
+                    Some(Ok(Back::Ended(report))) => self.ended(report),
+                    Some(_) => {}
+                    None => return,
+                }
+            }
+        };
+        if tokio::time::timeout(SWEEP_LIMIT, ended).await.is_err() {
+            warn!("some jobs do not end");
+        }
     }
 
     fn tell_all(&self, which: impl Fn(&Running) -> bool, order: &Order) {

@@ -40,7 +40,7 @@ fn totals_are_told_by_queue_and_state() {
     ");
     let status = orx.json(&["status"]);
     let queue = &status["queues"][1];
-    assert_eq!(keys(queue), sorted("name paused limits counts oldest_pending_at"));
+    assert_eq!(keys(queue), sorted("name paused shared limits counts oldest_pending_at"));
     assert_eq!(queue["counts"]["done"], 1);
     assert!(status["workers"].as_array().unwrap().is_empty() && status["leader"].is_object(), "{status}");
 }

@@ -173,12 +173,19 @@ fn a_home_that_is_killed_finds_its_jobs_and_their_ends_when_it_is_back() {
 #[test]
 fn a_banned_node_gets_no_jobs_and_is_seen_by_nobody() {
     let mut cluster = Cluster::start(&[&[], &["--slots", "2"]]);
+    // What it runs now ends with its right to run it, and so do the processes that ran away from it.
+    let script = "setsid sleep 60 & echo $! > away; echo $$ > pid; exec sleep 60";
+    cluster.homes[0].ok(&["enqueue", "--cwd", cluster.homes[0].path("").to_str().unwrap(), "--", "sh", "-c", script]);
+    let pids = ["pid", "away"].map(|file| cluster.homes[0].wait_pid(file));
     cluster.homes[0].run(&["cluster", "ban", "--file", &cluster.key, "b"]).expect(0, &["b is banned", "SIGHUP"]);
     cluster.running(0).signal(Signal::HUP);
     cluster.running(0).wait_stderr("a peer is gone peer=b");
+    eventually("its job to be ended", || pids.iter().all(|pid| !is_alive(*pid)));
+    eventually("the job to be back", || cluster.homes[0].state("1") == "pending");
+    cluster.homes[0].ok(&["cancel", "1"]);
     cluster.add(0, 2, &[], "0");
     cluster.running(0).wait_stderr("b at 127.0.0.1");
-    assert_eq!(cluster.homes[0].states(), "pending pending");
+    assert_eq!(cluster.homes[0].states(), "cancelled pending pending");
     cluster.homes[0].run(&["cluster", "unban", "--file", &cluster.key, "b"]).expect(0, &["banned no more"]);
     cluster.homes[0].run(&["cluster", "unban", "--file", &cluster.key, "b"]).expect(3, &["is not banned"]);
     cluster.running(0).signal(Signal::HUP);
@@ -245,4 +252,49 @@ fn an_address_that_peers_cannot_reach_is_refused_at_the_start() {
     run(&["--listen", "127.0.0.1:0", "--advertise", "http://0.0.0.0:7"]).expect(2, &["cannot reach", "--advertise"]);
     run(&["--listen", "0.0.0.0:0", "--insecure-no-tls"]).expect(2, &["cannot reach", "--advertise"]);
     run(&["--listen", "127.0.0.1:0", "--share", "some"]).expect(2, &["none, take, give, both"]);
+}
+
+/// What a node says of itself may be wrong: that costs nobody anything but a question.
+#[tokio::test]
+async fn a_peer_that_lies_takes_nobody_down() {
+    let lab = super::Lab::new();
+    let orx = Orx::file();
+    let key = orx.path("cluster.key");
+    lab.keys.create(&key).unwrap();
+    let (node, address) = coordinator(&orx, "b", key.to_str().unwrap(), &["--slots", "2"]);
+    let mut liars = Vec::new();
+    let nobody = super::free_address();
+    let many = r#"[{"queue":"default","pending":4000000000}]"#;
+    for (name, url, waiting) in [
+        ("far", format!("\"http://{nobody}\""), many),
+        ("nowhere", "\"http://0.0.0.0:1\"".into(), many),
+        ("odd", "7".into(), "{\"queue\":7}"),
+    ] {
+        let mut plan = lab.plan(name).peers([address.clone()]);
+        plan.config.label = "default".into();
+        plan.config.pace = orx::gossip::Pace::default();
+        let liar = plan.start().await;
+        for (key, value) in
+            [("url", url.as_str()), ("waiting", waiting), ("slots", "{\"total\":-1}"), ("load", "\"x\"")]
+        {
+            liar.set(key, value).unwrap();
+        }
+        liar.set("now", "\"2020-01-01T00:00:00Z\"").unwrap();
+        liars.push(liar);
+    }
+    // Elsewhere than the liars, who must go on meanwhile.
+    let rest = move || {
+        node.wait_stderr("cannot help far");
+        node.wait_stderr("nowhere says that its API is at");
+        // It runs its own jobs all the same, and shows what the others said as far as it makes sense.
+        orx.sh(&[], "exit 0");
+        orx.wait_state("1", "done");
+        eventually("all to be shown", || orx.json(&["nodes"])[0]["peers"].as_array().unwrap().len() == 3);
+        let peers = orx.json(&["nodes"])[0]["peers"].clone();
+        assert!(peers[0]["clock_skew"].as_f64().unwrap() < -86_400.0, "{peers}");
+        assert_eq!((&peers[1]["url"], &peers[2]["slots"]), (&serde_json::Value::Null, &0.into()), "{peers}");
+        assert_eq!(node.stderr().matches("cannot help far").count(), 1, "said once a minute at most");
+        node.stop().expect(0, &[]);
+    };
+    tokio::task::spawn_blocking(rest).await.unwrap();
 }

@@ -14,6 +14,7 @@ mod runs;
 mod schedule_runs;
 pub mod schedules;
 mod settling;
+mod sharing;
 mod sqlite;
 mod support;
 mod tenants;

@@ -19,13 +19,18 @@ use crate::worker::attempt::Attempt;
 use crate::worker::program;
 use crate::worker::socket::Talker;
 
+/// How long a guest may keep slots that it only asks jobs for.
+const GUEST_LIMIT: Duration = Duration::from_secs(2);
+
 impl Worker {
     /// Reports what ended, and asks for jobs where there are free slots and hope; both share one commit.
     pub(super) fn turn(&mut self) {
         if self.turning {
             return;
         }
-        let slots = if self.hopes() { self.seat.take() } else { 0 };
+        // A guest settles first: no slot of others waits for a home that does not answer.
+        let settles_only = self.seat.is_guest() && !self.ended.is_empty();
+        let slots = if self.hopes() && !settles_only { self.seat.take() } else { 0 };
         if slots == 0 && self.ended.is_empty() {
             return;
         }
@@ -45,8 +50,9 @@ impl Worker {
         });
         let asked = Asked { settling, slots, at: Instant::now() };
         let shared = Arc::clone(&self.shared);
+        let limit = self.seat.is_guest().then_some(GUEST_LIMIT);
         self.tasks.spawn(async move {
-            let reply = shared.turn(Turn { reports, lease }).await;
+            let reply = shared.turn(Turn { reports, lease }, limit).await;
             Back::Turned(asked, reply)
         });
     }
