@@ -4,6 +4,7 @@
 #![allow(rustdoc::broken_intra_doc_links)]
 
 mod audit;
+mod bench;
 mod bulk;
 mod cancel;
 mod cluster;
@@ -25,6 +26,7 @@ mod man;
 mod metrics;
 mod nodes;
 mod policies;
+mod retention;
 mod retry;
 mod run;
 mod run_workflow;
@@ -161,6 +163,7 @@ enum Command {
     Workflow(workflow::WorkflowCommand),
     Audit(audit::Audit),
     Db(db::Db),
+    Bench(bench::Bench),
     Metrics(metrics::Metrics),
     Doctor(doctor::Doctor),
     Progress(say::Progress),
@@ -198,6 +201,7 @@ impl Command {
             Command::Workflow(c) => c.run(context).await,
             Command::Audit(c) => c.run(context).await,
             Command::Db(c) => c.run(context).await,
+            Command::Bench(c) => c.run(context).await,
             Command::Metrics(c) => c.run(context).await,
             Command::Doctor(c) => c.run(context).await,
             Command::Progress(c) => c.run(context),

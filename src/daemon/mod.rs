@@ -2,6 +2,7 @@
 
 mod coordinator;
 mod peers;
+mod retention;
 mod ticker;
 mod upkeep;
 

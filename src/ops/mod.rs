@@ -21,6 +21,7 @@ pub mod policies;
 pub mod prune;
 pub mod register;
 pub mod renew;
+pub mod retention;
 pub mod retry;
 pub mod runs;
 pub mod say;

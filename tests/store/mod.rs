@@ -14,6 +14,7 @@ mod runs;
 mod schedule_runs;
 pub mod schedules;
 mod settling;
+mod soak;
 mod sqlite;
 mod support;
 mod tenants;
