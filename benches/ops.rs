@@ -1,7 +1,10 @@
 //! How many Ops a second: `cargo bench`. A store of its own in a temporary directory, `synchronous=FULL`; and one in a
 //! schema of its own on the PostgreSQL server that `ORX_BENCH_POSTGRES` names.
 //!
-//! Each row is the median of several rounds; the slowest and fastest stand beside it, because machines are noisy.
+//! Each row is the median of several rounds; the slowest and fastest stand beside it, because machines are noisy. First
+//! on an empty store, then after as many finished jobs as `ORX_BENCH_FINISHED` says, one number or several with commas
+//! (10000 by default; 1000000 takes minutes): they are made by whole lives through the Ops, with a line of output each,
+//! and the rows that they left are counted. `ORX_BENCH_SCHEDULES` is the number of schedules (10000).
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -9,22 +12,31 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use orx::job::lanes::Offer;
+use orx::job::output::{Chunk, Stream};
+use orx::job::plan::{CatchUp, Overlap};
 use orx::job::state::{Cause, Ending};
-use orx::job::{JobId, JobSpec, Submission, WorkerId};
+use orx::job::{Definition, JobId, JobSpec, ScheduleId, State, Submission, Target, WorkerId};
 use orx::ops::Caller;
 use orx::ops::enqueue::Enqueue;
+use orx::ops::events::{MAX_EVENTS, ReadEvents};
 use orx::ops::jobs::ListJobs;
 use orx::ops::lease::{Lease, Leased};
+use orx::ops::metrics::Measure;
+use orx::ops::output::ReadOutput;
 use orx::ops::register::Register;
+use orx::ops::schedules::change::AddSchedule;
+use orx::ops::schedules::tick::{NextTick, Tick};
 use orx::ops::settle::Report;
 use orx::ops::status::Status;
 use orx::ops::turn::Turn;
 use orx::queue::Queue;
-use orx::store::{Location, NewWorker};
-use orx::time::{Span, SystemClock};
+use orx::store::{Filter, Location, NewWorker};
+use orx::time::{Span, SystemClock, Timestamp};
 use uuid::Uuid;
 
 const ROUNDS: usize = 7;
+/// Jobs that live their lives at once.
+const LIVES: usize = 64;
 const TTL: Span = Span::from_secs(3600);
 
 #[tokio::main(flavor = "current_thread")]
@@ -45,8 +57,108 @@ async fn main() {
 
 async fn measure(location: &Location) {
     let queue = Queue::open(location, Caller::local("bench"), Arc::new(SystemClock)).unwrap();
+    assert_ne!(queue.durable().await.unwrap(), Some(false), "PRAGMA synchronous is not FULL");
     let worker = WorkerId(Uuid::now_v7());
     register(&queue, worker).await;
+    rows(&queue, worker).await;
+    for finished in finished() {
+        live(&queue, worker, finished).await;
+        rows(&queue, worker).await;
+    }
+    ticks(&queue).await;
+}
+
+/// How many finished jobs there are to be, ascending.
+fn finished() -> Vec<usize> {
+    let text = std::env::var("ORX_BENCH_FINISHED").unwrap_or_else(|_| "10000".into());
+    let mut counts: Vec<usize> = text.split(',').map(|n| n.trim().parse().unwrap()).collect();
+    counts.sort_unstable();
+    counts
+}
+
+/// Whole lives of jobs until so many are done: stored, leased, settled with output.
+async fn live(queue: &Queue, worker: WorkerId, finished: usize) {
+    let done = async || -> usize {
+        let queues = queue.call(Status {}).await.unwrap().queues;
+        queues.iter().map(|q| usize::try_from(q.counts[&State::Done]).unwrap()).sum()
+    };
+    let begun = Instant::now();
+    // What the rows before left pending first.
+    let mut pending: usize = {
+        let queues = queue.call(Status {}).await.unwrap().queues;
+        queues.iter().map(|q| usize::try_from(q.counts[&State::Pending]).unwrap()).sum()
+    };
+    let mut missing = finished.saturating_sub(done().await);
+    while missing > 0 {
+        if pending < LIVES {
+            queue.call(Enqueue { jobs: jobs(LIVES) }).await.unwrap();
+            pending += LIVES;
+        }
+        let held = turn(queue, worker, LIVES as u32, Vec::new()).await;
+        let reports = held.into_iter().map(report).collect();
+        queue.call(Turn { reports, lease: None }).await.unwrap();
+        (pending, missing) = (pending - LIVES, missing.saturating_sub(LIVES));
+    }
+    let mut trail = (0, 0);
+    loop {
+        let page = queue.call(ReadEvents { after: trail.0, limit: MAX_EVENTS }).await.unwrap();
+        let Some(last) = page.last() else { break };
+        trail = (last.seq, trail.1 + page.len());
+    }
+    let filter = Filter { states: vec![State::Done], ..Filter::default() };
+    let newest = queue.call(ListJobs { limit: 1, filter, ..ListJobs::default() }).await.unwrap();
+    let job = newest.jobs.first().unwrap();
+    let number = job.number;
+    let output = queue.call(ReadOutput { number, attempt: None, after: None }).await.unwrap();
+    assert_eq!((job.attempt, output.chunks.len()), (1, 1), "a finished job has an attempt and its output");
+    let bytes = queue.call(Measure {}).await.unwrap().store_bytes;
+    println!(
+        "\n{} finished jobs, {} events, an attempt and an output each, {} MiB (made in {:.0} s)",
+        done().await,
+        trail.1,
+        bytes >> 20,
+        begun.elapsed().as_secs_f64()
+    );
+}
+
+/// A round of the clock beside many schedules of which none is due.
+async fn ticks(queue: &Queue) {
+    let count: usize = std::env::var("ORX_BENCH_SCHEDULES").map_or(10_000, |n| n.parse().unwrap());
+    let adding = (0..count).map(|n| {
+        let queue = queue.clone();
+        tokio::spawn(async move {
+            let (id, name) = (ScheduleId(Uuid::now_v7()), format!("bench-{n}"));
+            queue.call(AddSchedule { id, name, definition: yearly() }).await.unwrap()
+        })
+    });
+    for added in adding.collect::<Vec<_>>() {
+        added.await.unwrap();
+    }
+    println!("\n{count} schedules");
+    row("tick, nothing is due", 100, async || {
+        for _ in 0..100 {
+            queue.call(NextTick {}).await.unwrap();
+            queue.call(Tick { epoch: None }).await.unwrap();
+        }
+    })
+    .await;
+}
+
+fn yearly() -> Definition {
+    let rule = serde_json::json!({
+        "kind": "cron", "expression": "0 0 1 1 *", "tz": "UTC", "created_at": "1970-01-01T00:00:00Z"
+    });
+    Definition {
+        rule: serde_json::from_value(rule).unwrap(),
+        overlap: Overlap::Allow,
+        catch_up: CatchUp::Last,
+        jitter: Span::ZERO,
+        target: Target::Job(serde_json::from_str(r#"{"command":["true"]}"#).unwrap()),
+        captured: Arc::default(),
+    }
+}
+
+async fn rows(queue: &Queue, worker: WorkerId) {
     for (batch, calls) in [(1, 300), (100, 30), (1000, 10)] {
         row(&format!("enqueue, {batch} a call"), batch * calls, async || {
             for _ in 0..calls {
@@ -59,10 +171,11 @@ async fn measure(location: &Location) {
         let mut held = Vec::new();
         row(&format!("settle and lease, {batch} a call"), batch * calls, async || {
             for _ in 0..calls {
-                held = turn(&queue, worker, batch as u32, std::mem::take(&mut held)).await;
+                held = turn(queue, worker, batch as u32, std::mem::take(&mut held)).await;
             }
         })
         .await;
+        queue.call(Turn { reports: held.into_iter().map(report).collect(), lease: None }).await.unwrap();
     }
     row("list, a page of 50", 100, async || {
         for _ in 0..100 {
@@ -120,17 +233,22 @@ async fn register(queue: &Queue, id: WorkerId) {
 /// Settles what is held and leases as many, as a worker does it.
 async fn turn(queue: &Queue, worker: WorkerId, slots: u32, held: Vec<Leased>) -> Vec<Leased> {
     let lease = Lease { worker, name: "bench".into(), offer: Offer::default(), slots, ttl: TTL, only: None };
-    let report = |job: Leased| Report {
-        fence: job.fence,
-        ending: Ending { cause: Cause::Itself, exit_code: Some(0), signal: None, error: None },
-        started: None,
-        ran: Span::from_secs(1),
-        output: Vec::new(),
-        jitter: 0.5,
-        in_run: false,
-    };
     let reports = held.into_iter().map(report).collect();
     let leased = queue.call(Turn { reports, lease: Some(lease) }).await.unwrap().leased.unwrap().jobs;
     assert_eq!(leased.len(), slots as usize);
     leased
+}
+
+fn report(job: Leased) -> Report {
+    let chunk =
+        Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes: b"a line of output\n".to_vec() };
+    Report {
+        fence: job.fence,
+        ending: Ending { cause: Cause::Itself, exit_code: Some(0), signal: None, error: None },
+        started: None,
+        ran: Span::from_secs(1),
+        output: vec![chunk],
+        jitter: 0.5,
+        in_run: false,
+    }
 }

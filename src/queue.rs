@@ -169,6 +169,17 @@ impl Queue {
         }
     }
 
+    /// Whether each commit reaches the disk before it is acknowledged; none where only a server knows.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be read.
+    pub async fn durable(&self) -> Result<Option<bool>> {
+        match self {
+            Self::Local(engine) => engine.durable().await,
+            Self::Remote(_) => Ok(None),
+        }
+    }
+
     /// Gives free space back to the file system.
     ///
     /// # Errors

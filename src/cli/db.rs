@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 
 use super::context::Context;
 use super::copy::Copy;
+use super::retention::Retention;
 use super::ui;
 use super::view::{Row, Text, Tone};
 use crate::error::{Kind, Result};
@@ -50,6 +51,7 @@ enum DbSubcommand {
         #[arg(short, long)]
         yes: bool,
     },
+    Retention(Retention),
     /// Copy the store to a new file while others go on using it, and check the copy
     #[command(after_help = "Example:\n  orx db backup orx-backup.db")]
     Backup {
@@ -82,6 +84,7 @@ impl Db {
                 Ok(ExitCode::FAILURE)
             }
             DbSubcommand::Prune { older_than, dead, yes } => prune(context, older_than, dead, yes).await,
+            DbSubcommand::Retention(retention) => retention.run(context).await,
             DbSubcommand::Backup { file } => {
                 context.queue()?.backup(file.clone()).await?;
                 ui::say(context, &format!("copied to {}, and checked", file.display()));
@@ -163,11 +166,11 @@ async fn prune_all(
         after = *last;
         // Output first: what is interrupted in between leaves a job without output, not output without a job.
         queue.call(DropOutput { numbers: numbers.clone() }).await?;
-        *count += queue.call(Prune { numbers, before, dead }).await?;
+        *count += queue.call(Prune { numbers, before, dead, epoch: None }).await?;
         bar.set_position(*count as u64);
     }
     loop {
-        match queue.call(PruneLedger { before }).await? {
+        match queue.call(PruneLedger { before, epoch: None }).await? {
             0 => return queue.shrink().await,
             n => *rows += n,
         }

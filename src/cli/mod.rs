@@ -4,6 +4,7 @@
 #![allow(rustdoc::broken_intra_doc_links)]
 
 mod audit;
+mod bench;
 mod bulk;
 mod cancel;
 mod cluster;
@@ -26,6 +27,7 @@ mod man;
 mod metrics;
 mod nodes;
 mod policies;
+mod retention;
 mod retry;
 mod run;
 mod run_workflow;
@@ -162,6 +164,7 @@ enum Command {
     Workflow(workflow::WorkflowCommand),
     Audit(audit::Audit),
     Db(db::Db),
+    Bench(bench::Bench),
     Metrics(metrics::Metrics),
     Doctor(doctor::Doctor),
     Progress(say::Progress),
@@ -199,6 +202,7 @@ impl Command {
             Command::Workflow(c) => c.run(context).await,
             Command::Audit(c) => c.run(context).await,
             Command::Db(c) => c.run(context).await,
+            Command::Bench(c) => c.run(context).await,
             Command::Metrics(c) => c.run(context).await,
             Command::Doctor(c) => c.run(context).await,
             Command::Progress(c) => c.run(context),

@@ -131,6 +131,11 @@ struct Limits {
 
 /// Bytes from 1, with k, M or G for powers of 1,024, or `none`, which is 0 inside.
 fn size(text: &str) -> Result<u32, String> {
+    u32::try_from(bytes(text)?).map_err(|_| format!("{text} is more than any payload may have"))
+}
+
+/// The same of more.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let (digits, unit) = match text.to_ascii_lowercase().trim_end_matches('b') {
         "none" => return Ok(0),
         other => match other.find(|c: char| !c.is_ascii_digit()) {
@@ -146,7 +151,7 @@ fn size(text: &str) -> Result<u32, String> {
         _ => 64,
     };
     let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(1u64.checked_shl(shift)?));
-    match bytes.and_then(|n| u32::try_from(n).ok()) {
+    match bytes {
         Some(n @ 1..) => Ok(n),
         _ => Err("use a size from 1 byte, such as 4096, 64k or 1M, or none".into()),
     }

@@ -6,6 +6,7 @@ mod files;
 mod neighbours;
 mod peer_figures;
 mod peers;
+mod retention;
 mod sharing;
 mod ticker;
 mod upkeep;

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::retention::keep_small;
 use super::ticker::keep_time;
 use crate::error::{Kind, Result};
 use crate::hub::Subscription;
@@ -92,10 +93,11 @@ async fn lead(
         debug!("no room is kept for a full disk: {e}");
     }
     // Apart from the rounds: a round may wait for a while, and no instant may.
-    let clock = stop.clone();
+    let (clock, broom) = (stop.clone(), stop.clone());
     let led = tokio::select! {
         led = keep_up(queue, epoch, gap, deaths, stop) => led,
         led = keep_time(queue, epoch, clock) => led,
+        led = keep_small(queue, epoch, broom) => led,
     };
     let _ = tokio::task::spawn_blocking(move || drop(claim)).await; // it may take a word to the server
     if *stop.borrow() {

@@ -192,6 +192,15 @@ impl Engine {
         tokio::task::spawn_blocking(move || store.ballast(keep)).await.map_err(|_| ended())?
     }
 
+    /// Whether each commit reaches the disk before it is acknowledged; none where only a server knows.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be read.
+    pub async fn durable(&self) -> Result<Option<bool>> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.durable()).await.map_err(|_| ended())?
+    }
+
     /// Gives free space back to the file system.
     ///
     /// # Errors

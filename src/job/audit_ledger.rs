@@ -87,6 +87,7 @@ impl Ledgers {
             let new = known.backfilled.insert(due);
             return (!new).then(|| format!("{due} was made up for twice"));
         }
+        known.versions.get(&version)?; // nor one of a version whose beginning was pruned
         let gap = known.turn(version);
         let before = known.recorded;
         known.recorded = before.max(until);

@@ -2,8 +2,8 @@
 
 use super::{
     Op, append_output, cancel, dead_letters, enqueue, events, jobs, lead, lease, metrics, nodes, output, policies,
-    prune, register, renew, retry, runs, say, schedules, select, settle, sharing, status, sweep, tokens, turn, why,
-    workers,
+    prune, register, renew, retention, retry, runs, say, schedules, select, settle, sharing, status, sweep, tokens,
+    turn, why, workers,
 };
 
 /// Something that is done with each Op, whatever its type.
@@ -45,6 +45,10 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<register::Deregister>();
     visitor.op::<register::Register>();
     visitor.op::<renew::Renew>();
+    visitor.op::<retention::GetRetention>();
+    visitor.op::<retention::FindAged>();
+    visitor.op::<retention::PruneEvents>();
+    visitor.op::<retention::SetRetention>();
     visitor.op::<retry::Retry>();
     visitor.op::<runs::cancel::CancelRun>();
     visitor.op::<runs::view::GetRun>();

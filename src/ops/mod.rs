@@ -22,6 +22,7 @@ pub mod policies;
 pub mod prune;
 pub mod register;
 pub mod renew;
+pub mod retention;
 pub mod retry;
 pub mod runs;
 pub mod say;

@@ -73,6 +73,17 @@ pub struct Prune {
     pub before: Timestamp,
     /// Also those with a dead letter.
     pub dead: bool,
+    /// The epoch of a leader that does so by itself; once another leads nothing is forgotten.
+    #[serde(default)]
+    pub epoch: Option<i64>,
+}
+
+/// Whether it was asked for by a leader that leads no more.
+pub(super) fn deposed(tx: &mut dyn Tx, epoch: Option<i64>) -> Result<bool> {
+    Ok(match epoch {
+        Some(epoch) => !tx.still_leads(epoch)?,
+        None => false,
+    })
 }
 
 impl Op for Prune {
@@ -87,6 +98,9 @@ impl Op for Prune {
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<usize> {
         let Some(first) = self.numbers.first() else { return Ok(0) };
+        if deposed(tx, self.epoch)? {
+            return Ok(0);
+        }
         let still = tx.prunable(first.saturating_sub(1), self.before, self.dead, self.numbers.len())?;
         let both: Vec<Number> = still.into_iter().filter(|n| self.numbers.binary_search(n).is_ok()).collect();
         let jobs = tx.load(&both)?;
@@ -109,6 +123,9 @@ impl Op for Prune {
 pub struct PruneLedger {
     /// Whose instants lie before this one.
     pub before: Timestamp,
+    /// The epoch of a leader that does so by itself; once another leads nothing is forgotten.
+    #[serde(default)]
+    pub epoch: Option<i64>,
 }
 
 impl Op for PruneLedger {
@@ -122,6 +139,9 @@ impl Op for PruneLedger {
     }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<usize> {
+        if deposed(tx, self.epoch)? {
+            return Ok(0);
+        }
         tx.prune_ledger(self.before, MAX_PRUNED)
     }
 

@@ -70,6 +70,7 @@ pub const TABLES: &[Table] = &[
             ("revoked_at", Int),
         ],
     ),
+    table("settings", &[("name", Text), ("value", Text)]),
     table("tallies", &[("name", Text), ("value", Int)]),
     table("submissions", &[("scope", Text), ("name", Text), ("at", Int), ("count", Int)]),
     table(

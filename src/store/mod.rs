@@ -253,6 +253,12 @@ pub trait Store: Send + Sync {
     /// `Unavailable` when it cannot be written.
     fn ballast(&self, keep: bool) -> Result<bool>;
 
+    /// Whether each commit reaches the disk before it is acknowledged; none where only a server knows.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be read.
+    fn durable(&self) -> Result<Option<bool>>;
+
     /// Gives free space back to the file system.
     ///
     /// # Errors

@@ -96,6 +96,10 @@ pub trait Policies {
     fn limit_tenant(&mut self, tenant: &str, limits: &Limits) -> Result<()>;
     /// Every named limit, by tenant and key.
     fn named_limits(&mut self) -> Result<Vec<NamedLimit>>;
+    /// What the store was told to do otherwise than it would.
+    fn setting(&mut self, name: &str) -> Result<Option<String>>;
+    /// Records that.
+    fn put_setting(&mut self, name: &str, value: &str) -> Result<()>;
     /// Records how many running jobs of `tenant` may share `key`.
     fn set_limit(&mut self, tenant: &str, key: &str, max: u32) -> Result<()>;
 }
@@ -296,6 +300,13 @@ pub trait Prune {
     /// Jobs above `after` that finished before `before` and may be forgotten, ascending, at most `limit`; those with a
     /// dead letter only if `dead`.
     fn prunable(&mut self, after: Number, before: Timestamp, dead: bool, limit: usize) -> Result<Vec<Number>>;
+    /// The next jobs above `after`, ascending, at most `limit`: when each was stored, and whether it finished before
+    /// `before` and may be forgotten. Looks at no others.
+    fn aged(&mut self, after: Number, before: Timestamp, limit: usize) -> Result<Vec<(Number, Timestamp, bool)>>;
+    /// Bytes that are in use, without those that were freed; none where the store cannot tell.
+    fn used(&mut self) -> Result<Option<i64>>;
+    /// Removes events.
+    fn drop_events(&mut self, seqs: &[i64]) -> Result<()>;
     /// Removes jobs with everything that belongs to them, and counts them as pruned.
     fn prune(&mut self, jobs: &[Record]) -> Result<()>;
     /// Removes rows of ledgers whose instants lie before `before` and that nothing follows from, at most `limit`; gives

@@ -15,6 +15,7 @@ mod schedule_runs;
 pub mod schedules;
 mod settling;
 mod sharing;
+mod soak;
 mod sqlite;
 mod support;
 mod tenants;

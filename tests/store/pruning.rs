@@ -13,7 +13,7 @@ async fn prune(f: &Fixture, dead: bool) -> Vec<i64> {
     let before = Timestamp(f.clock.now().0 + 1);
     let numbers = f.queue.call(Prunable { after: 0, before, dead }).await.unwrap();
     f.queue.call(DropOutput { numbers: numbers.clone() }).await.unwrap();
-    let count = f.queue.call(Prune { numbers: numbers.clone(), before, dead }).await.unwrap();
+    let count = f.queue.call(Prune { numbers: numbers.clone(), before, dead, epoch: None }).await.unwrap();
     assert_eq!(count, numbers.len());
     numbers
 }

@@ -398,9 +398,9 @@ on_every_store! {
         run(&w, "b", 0).await;
         let numbers = find().await.unwrap();
         assert_eq!(numbers.len(), 2);
-        f.queue.call(Prune { numbers: numbers[..1].to_vec(), before, dead: true }).await.unwrap();
+        f.queue.call(Prune { numbers: numbers[..1].to_vec(), before, dead: true, epoch: None }).await.unwrap();
         assert_eq!(flow.state().await, RunState::Done);
-        f.queue.call(Prune { numbers: numbers[1..].to_vec(), before, dead: true }).await.unwrap();
+        f.queue.call(Prune { numbers: numbers[1..].to_vec(), before, dead: true, epoch: None }).await.unwrap();
         let gone = f.queue.call(GetRun { run: RunName::Last, options: false }).await.unwrap_err();
         assert_eq!(gone.kind(), Kind::NotFound);
     }

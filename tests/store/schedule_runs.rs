@@ -292,7 +292,7 @@ on_every_store! {
         for _ in 0..3 {
             assert_eq!(f.minute().await, (2, 0));
         }
-        let prune = || async { f.queue.call(PruneLedger { before: f.clock.now() }).await.unwrap() };
+        let prune = || async { f.queue.call(PruneLedger { before: f.clock.now(), epoch: None }).await.unwrap() };
         assert_eq!(prune().await, 0, "nothing has ended");
         while !work(&w, 0).await.is_empty() {}
         f.clock.pass(Span::from_secs(1));

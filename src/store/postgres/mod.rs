@@ -295,6 +295,10 @@ impl Store for Postgres {
         Ok(false) // the server's disk is the server's business
     }
 
+    fn durable(&self) -> Result<Option<bool>> {
+        Ok(None) // the server's own affair
+    }
+
     fn shrink(&self) -> Result<()> {
         Ok(()) // autovacuum does
     }

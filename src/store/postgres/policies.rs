@@ -58,6 +58,15 @@ impl Policies for PgTx<'_> {
             .collect()
     }
 
+    fn setting(&mut self, name: &str) -> Result<Option<String>> {
+        Ok(self.column(sql!("settings_find"), values![name.to_owned()])?.pop())
+    }
+
+    fn put_setting(&mut self, name: &str, value: &str) -> Result<()> {
+        self.rows(sql!("settings_put"), values![name.to_owned(), value.to_owned()])?;
+        Ok(())
+    }
+
     fn set_limit(&mut self, tenant: &str, key: &str, max: u32) -> Result<()> {
         self.rows(sql!("limits_set"), values![tenant.to_owned(), key.to_owned(), column(max)])?;
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::conn::{Call, values};
 use super::sql;
-use super::tx::PgTx;
+use super::tx::{PgTx, get};
 use crate::error::Result;
 use crate::job::{Number, Record};
 use crate::store::Prune;
@@ -12,6 +12,22 @@ impl Prune for PgTx<'_> {
     fn prunable(&mut self, after: Number, before: Timestamp, dead: bool, limit: usize) -> Result<Vec<Number>> {
         self.flush()?;
         self.column(sql!("prune_find"), values![after, before.0, dead, limit as i64])
+    }
+
+    fn aged(&mut self, after: Number, before: Timestamp, limit: usize) -> Result<Vec<(Number, Timestamp, bool)>> {
+        self.flush()?;
+        let rows = self.rows(sql!("prune_aged"), values![after, before.0, limit as i64])?;
+        rows.iter().map(|row| Ok((get(row, 0)?, Timestamp(get(row, 1)?), get(row, 2)?))).collect()
+    }
+
+    fn used(&mut self) -> Result<Option<i64>> {
+        Ok(None) // what is deleted is neither given back nor told
+    }
+
+    fn drop_events(&mut self, seqs: &[i64]) -> Result<()> {
+        self.flush()?;
+        self.rows(sql!("events_drop"), values![seqs.to_vec()])?;
+        Ok(())
     }
 
     fn prune(&mut self, jobs: &[Record]) -> Result<()> {

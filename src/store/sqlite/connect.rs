@@ -20,6 +20,8 @@ const MIN_SQLITE: i32 = 3_053_002;
 const APPLICATION_ID: i32 = 0x006f_7278;
 /// How long a writer waits for another process.
 const BUSY_LIMIT: Duration = Duration::from_secs(30);
+/// What is kept of a log that one large transaction made longer, in bytes.
+const LOG_LIMIT: u32 = 64 << 20;
 const STATEMENTS: usize = 160;
 pub(super) const MIGRATIONS: [(&str, &str); SCHEMA as usize] =
     [("0001_queue", include_str!("migrations/0001_queue.sql"))];
@@ -76,7 +78,7 @@ fn prepare(conn: &Connection, path: &Path, location: &str) -> Result<()> {
 fn writer_pragmas(conn: &Connection, synchronous: &str) -> Result<()> {
     // No spilling, and checkpoints that are not too frequent: a transaction of 10,000 jobs would write its pages twice.
     conn.execute_batch(&format!(
-        "PRAGMA synchronous={synchronous}; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8000; PRAGMA cache_spill=0; PRAGMA wal_autocheckpoint=4000;"
+        "PRAGMA synchronous={synchronous}; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-8000; PRAGMA cache_spill=0; PRAGMA wal_autocheckpoint=4000; PRAGMA journal_size_limit={LOG_LIMIT};"
     ))?;
     Ok(())
 }

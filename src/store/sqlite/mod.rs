@@ -158,6 +158,9 @@ fn keep(pool: &Mutex<Vec<Connection>>, conn: Connection) {
 /// The most works that share one commit.
 const BATCH: usize = 256;
 
+/// `PRAGMA synchronous` as every store for files has it.
+const FULL: i64 = 2;
+
 impl Store for Sqlite {
     fn writers(&self) -> Writers {
         Writers { count: 1, batch: BATCH }
@@ -260,6 +263,11 @@ impl Store for Sqlite {
             (Some(path), false) => ballast::free(path),
             (None, _) => Ok(false),
         }
+    }
+
+    fn durable(&self) -> Result<Option<bool>> {
+        let level: i64 = lock(&self.writer).query_row("PRAGMA synchronous", [], |r| r.get(0))?;
+        Ok(Some(self.path.is_some() && level >= FULL))
     }
 
     fn shrink(&self) -> Result<()> {

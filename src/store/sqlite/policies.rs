@@ -48,6 +48,15 @@ impl Policies for SqliteTx<'_> {
         })
     }
 
+    fn setting(&mut self, name: &str) -> Result<Option<String>> {
+        self.first(sql!("settings_find"), [name], |r| r.get(0))
+    }
+
+    fn put_setting(&mut self, name: &str, value: &str) -> Result<()> {
+        self.execute(sql!("settings_put"), [name, value])?;
+        Ok(())
+    }
+
     fn set_limit(&mut self, tenant: &str, key: &str, max: u32) -> Result<()> {
         self.execute(sql!("limits_set"), params![tenant, key, max])?;
         Ok(())

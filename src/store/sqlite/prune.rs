@@ -14,6 +14,26 @@ impl Prune for SqliteTx<'_> {
         self.all(sql!("prune_find"), params![after, before.0, dead, limit as i64], |r| r.get(0))
     }
 
+    fn aged(&mut self, after: Number, before: Timestamp, limit: usize) -> Result<Vec<(Number, Timestamp, bool)>> {
+        self.all(sql!("prune_aged"), params![after, before.0, limit as i64], |r| {
+            Ok((r.get(0)?, Timestamp(r.get(1)?), r.get(2)?))
+        })
+    }
+
+    fn used(&mut self) -> Result<Option<i64>> {
+        let queue: i64 = self.first(sql!("size_used"), [], |r| r.get(0))?.unwrap_or_default();
+        let output: i64 = match self.reach {
+            Reach::Read(Some(output)) => output.query_row(sql!("size_used"), [], |r| r.get(0))?,
+            _ => 0,
+        };
+        Ok(Some(queue + output))
+    }
+
+    fn drop_events(&mut self, seqs: &[i64]) -> Result<()> {
+        self.execute(sql!("events_drop"), [to_json(&seqs)?])?;
+        Ok(())
+    }
+
     fn prune(&mut self, jobs: &[Record]) -> Result<()> {
         let numbers: Vec<Number> = jobs.iter().map(|job| job.number).collect();
         let list = to_json(&numbers)?;

@@ -298,6 +298,12 @@ CREATE TABLE tokens (
     revoked_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
+-- What was set of the whole, such as for how long finished jobs are kept.
+CREATE TABLE settings (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Groups of jobs made together; what a run was asked to do is in run_specs and never rewritten.
 -- What is counted are its tasks, not what runs when they have ended.
 CREATE TABLE runs (

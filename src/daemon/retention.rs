@@ -1,0 +1,119 @@
+//! Keeps a store small: whoever leads forgets what is older than was asked for, in bounded batches.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
+
+use crate::error::Result;
+use crate::ops::prune::{DropOutput, Prune, PruneLedger};
+use crate::ops::retention::{Aged, FindAged, GetRetention, Kept, PruneEvents, Retention};
+use crate::queue::Queue;
+use crate::store::Topics;
+use crate::time::Span;
+
+/// How often it is looked for old jobs: after a part of their age, within these bounds.
+const LOOKS: u32 = 20;
+const OFTEN: Duration = Duration::from_secs(1);
+const SELDOM: Duration = Duration::from_secs(3600);
+/// How often the size is looked at.
+const MEASURE: Duration = Duration::from_secs(60);
+/// How long others have the store for themselves after each batch.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Room of so many jobs is given back to the file system; less is used again soon.
+const GIVE_BACK: usize = 10_000;
+
+/// Forgets what is to be forgotten until `stop` becomes true.
+///
+/// # Errors
+/// When changes cannot be listened to.
+pub(super) async fn keep_small(queue: &Queue, epoch: i64, mut stop: watch::Receiver<bool>) -> Result<()> {
+    let mut changes = queue.subscribe(Topics::CONTROL)?;
+    while !*stop.borrow() {
+        let done = tokio::select! {
+            done = pass(queue, epoch) => done,
+            _ = stop.changed() => return Ok(()),
+        };
+        let kept = done.inspect_err(|e| warn!("old jobs are kept for now: {e}")).ok();
+        let until = Instant::now() + pause(kept);
+        // Until it is time, or something else is asked for.
+        while Instant::now() < until && !*stop.borrow() {
+            tokio::select! {
+                _ = changes.changed(Some(until)) => {}
+                _ = stop.changed() => {}
+            }
+            let now = queue.call(GetRetention {}).await.map(|kept| kept.retention);
+            if now.is_ok_and(|now| kept.is_some_and(|before| before != now)) {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How long nothing needs to be looked at.
+fn pause(kept: Option<Retention>) -> Duration {
+    let Some(Retention { done_older_than, max_size }) = kept else { return MEASURE };
+    let age = done_older_than.map_or(SELDOM, |age| (age.duration() / LOOKS).clamp(OFTEN, SELDOM));
+    if max_size.is_some() { age.min(MEASURE) } else { age }
+}
+
+/// Forgets what is too old, then what is too much.
+async fn pass(queue: &Queue, epoch: i64) -> Result<Retention> {
+    let Kept { retention, .. } = queue.call(GetRetention {}).await?;
+    let mut count = 0;
+    if let Some(age) = retention.done_older_than {
+        count += forget(queue, epoch, age, None).await?;
+        forget_history(queue, epoch, age).await?;
+    }
+    if let Some(size) = retention.max_size {
+        count += forget(queue, epoch, Span::ZERO, Some(size)).await?;
+    }
+    if count > 0 {
+        info!(epoch, jobs = count, "forgot finished jobs, as 'orx db retention' says");
+    }
+    if count >= GIVE_BACK {
+        queue.shrink().await?;
+    }
+    Ok(retention)
+}
+
+/// Forgets jobs that finished so long ago, the oldest first; with a `size`, only while more is used.
+async fn forget(queue: &Queue, epoch: i64, older_than: Span, size: Option<u64>) -> Result<usize> {
+    let (mut after, mut count) = (0, 0);
+    loop {
+        if let Some(size) = size {
+            let used = queue.call(GetRetention {}).await?.used;
+            if used.and_then(|used| u64::try_from(used).ok()).is_none_or(|used| used <= size) {
+                return Ok(count);
+            }
+        }
+        let Aged { numbers, before, next } = queue.call(FindAged { after, older_than }).await?;
+        if !numbers.is_empty() {
+            // Output first: what is interrupted in between leaves a job without output, not output without a job.
+            queue.call(DropOutput { numbers: numbers.clone() }).await?;
+            count += queue.call(Prune { numbers, before, dead: false, epoch: Some(epoch) }).await?;
+            sleep(PAUSE).await;
+        }
+        match next {
+            Some(next) => after = next,
+            None => return Ok(count),
+        }
+    }
+}
+
+/// Forgets old rows of ledgers, and old events that tell of no job.
+async fn forget_history(queue: &Queue, epoch: i64, age: Span) -> Result<()> {
+    let before = queue.call(FindAged { after: i64::MAX, older_than: age }).await?.before;
+    while queue.call(PruneLedger { before, epoch: Some(epoch) }).await? > 0 {
+        sleep(PAUSE).await;
+    }
+    let mut after = Some(0);
+    while let Some(place) = after {
+        after = queue.call(PruneEvents { after: place, before, epoch }).await?;
+        sleep(PAUSE).await;
+    }
+    debug!(epoch, "the trail and the ledgers begin at {before}");
+    Ok(())
+}

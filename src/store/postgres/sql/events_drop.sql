@@ -1,0 +1,1 @@
+DELETE FROM events WHERE seq = ANY($1::bigint[])
