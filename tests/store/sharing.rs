@@ -30,7 +30,7 @@ on_every_store! {
         let w = f.worker("peer-b", Offer::default()).await;
         let Queue::Local(engine) = &f.queue else { panic!("it is local") };
         let lease = |takes: Takes| {
-            let caller = Caller { actor: "node b".into(), tenant: None, scopes: Scopes::WORK, takes };
+            let caller = Caller { scopes: Scopes::WORK, takes, ..Caller::local("node b") };
             let offer = Offer { no_services: true, ..Offer::default() };
             let op = Lease { worker: w.id, name: "peer-b".into(), offer, slots: 9, ttl: Span::from_secs(15), only: None };
             async move {
