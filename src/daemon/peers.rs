@@ -120,7 +120,7 @@ impl Gossiping {
             return Err(Error::usage(format!("peers cannot reach this node's API at {url}"))
                 .hint("say where it is for them, with --advertise"));
         }
-        info!(address = %member.address(), %key, "gossips");
+        info!(address = %member.address(), listen = %member.listens_at(), %key, "gossips");
         introduce(&member, name, &url, started_at, worker.map(|(config, _)| &config.offer))?;
         let (draining, is_draining) = watch::channel(false);
         let ((shows, shown), (lists, live), (dies, deaths)) =

@@ -88,6 +88,7 @@ impl Config {
 /// A node of a cluster, for as long as this lives.
 pub struct Member {
     net: Arc<Net>,
+    listens_at: SocketAddr,
     values: watch::Sender<Values>,
     live: watch::Receiver<Arc<Peers>>,
     stop: watch::Sender<bool>,
@@ -104,7 +105,8 @@ impl Member {
         let listener = TcpListener::bind(config.listen).await;
         let listener = listener
             .map_err(|e| Error::unavailable(format!("cannot listen for gossip on {}", config.listen)).source(e))?;
-        let advertise = advertise(config.advertise, listener.local_addr()?)?;
+        let listens_at = listener.local_addr()?;
+        let advertise = advertise(config.advertise, listens_at)?;
         let Config { id, seeds, label, generation_file, pace, clock, .. } = config;
         let (inbox, received) = mpsc::channel(INBOX);
         let me = Hello::new(&id, advertise);
@@ -129,12 +131,17 @@ impl Member {
         net.spawn(accept::run(net.clone(), listener));
         net.spawn(look(net.clone(), seeds, found));
         let driver = tokio::spawn(driver.run(handle));
-        Ok(Self { net, values, live: shown, stop, driver })
+        Ok(Self { net, listens_at, values, live: shown, stop, driver })
     }
 
     /// Its id.
     pub fn id(&self) -> &str {
         &self.net.me.id
+    }
+
+    /// Where it listens, as the system says it.
+    pub fn listens_at(&self) -> SocketAddr {
+        self.listens_at
     }
 
     /// Where others reach it.

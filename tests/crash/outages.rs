@@ -34,7 +34,7 @@ enum Blow {
 
 #[test]
 fn c7_a_server_that_restarts_and_ends_sessions_loses_nothing() {
-    let (restarts, ended) = if full() { (50, 200) } else { (5, 20) };
+    let (restarts, ended) = if full() { (50, 200) } else { (3, 12) };
     let begun = Instant::now();
     // Commits take a while before they are written, so that a crash finds some under way.
     let server = Cluster::start(&["commit_delay = 20000", "commit_siblings = 0"]);

@@ -2,8 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::table::Table;
@@ -96,21 +96,26 @@ impl Cluster {
             let config = world.path(".config/orx");
             std::fs::create_dir_all(&config).unwrap();
             std::fs::write(config.join("config.toml"), format!("[worker]\nlease = \"{lease}\"\n")).unwrap();
-            let [api, gossip] = [free(), free()];
-            let doors = if apart { [door(api, &cut), door(gossip, &cut)] } else { [api, gossip] };
-            let words = [
-                "coordinator".to_owned(),
-                format!("--name={name}"),
-                "--slots=2".into(),
-                format!("--listen={api}"),
-                format!("--advertise=http://{}", doors[0]),
-                format!("--gossip-listen={gossip}"),
-                format!("--gossip-advertise={}", doors[1]),
-                format!("--cluster-key-file={}", key.display()),
-                format!("--peer={}", first.unwrap_or(doors[1])),
-            ];
-            first.get_or_insert(doors[1]);
-            nodes.push(world.spawn(&words.iter().map(String::as_str).collect::<Vec<_>>()));
+            let [api, gossip] = [Door::new(&cut), Door::new(&cut)];
+            let mut words: Vec<String> =
+                ["coordinator", "--slots=2", "--listen=127.0.0.1:0", "--gossip-listen=127.0.0.1:0"]
+                    .map(Into::into)
+                    .into();
+            words.extend([format!("--name={name}"), format!("--cluster-key-file={}", key.display())]);
+            if apart {
+                words.push(format!("--advertise=http://{}", api.address));
+                words.push(format!("--gossip-advertise={}", gossip.address));
+            }
+            words.extend(first.map(|first| format!("--peer={first}")));
+            let node = world.spawn(&words.iter().map(String::as_str).collect::<Vec<_>>());
+            eventually("a coordinator to be ready", LIMIT, || node.stderr().contains(" ready "));
+            let said = node.stderr();
+            let after = |word: &str| said.split(word).nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+            let own: SocketAddr = after(" listen=").parse().unwrap();
+            api.lead_to(after("url=http://").parse().unwrap());
+            first.get_or_insert(if apart { gossip.address } else { own });
+            gossip.lead_to(own);
+            nodes.push(node);
         }
         let knows = |node: &Process, name: &str| node.stderr().contains(&format!("a peer is there peer={name}"));
         eventually("all to know all", LIMIT, || {
@@ -142,25 +147,32 @@ impl Cluster {
     }
 }
 
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// A way to a place that is not known yet, through which nothing comes while `cut` is set.
+struct Door {
+    address: SocketAddr,
+    target: Arc<OnceLock<SocketAddr>>,
 }
 
-/// A way to `target` through which nothing comes while `cut` is set.
-fn door(target: SocketAddr, cut: &Arc<AtomicBool>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let cut = Arc::clone(cut);
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let Ok(other) = TcpStream::connect(target) else { continue };
-            for (from, to) in [(&stream, &other), (&other, &stream)] {
-                let (from, to, cut) = (from.try_clone().unwrap(), to.try_clone().unwrap(), Arc::clone(&cut));
-                std::thread::spawn(move || carry(from, to, &cut));
+impl Door {
+    fn new(cut: &Arc<AtomicBool>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, target) = (listener.local_addr().unwrap(), Arc::new(OnceLock::new()));
+        let (cut, place) = (Arc::clone(cut), Arc::clone(&target));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let Some(Ok(other)) = place.get().map(TcpStream::connect) else { continue };
+                for (from, to) in [(&stream, &other), (&other, &stream)] {
+                    let (from, to, cut) = (from.try_clone().unwrap(), to.try_clone().unwrap(), Arc::clone(&cut));
+                    std::thread::spawn(move || carry(from, to, &cut));
+                }
             }
-        }
-    });
-    address
+        });
+        Self { address, target }
+    }
+
+    fn lead_to(&self, target: SocketAddr) {
+        self.target.set(target).unwrap();
+    }
 }
 
 /// Carries bytes one way; while nothing comes through they wait, as they do for a network that is broken.
