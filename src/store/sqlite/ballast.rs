@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 const SIZE: u64 = 8 << 20;
 /// It is kept only where so many times its size is free.
 const SPARE: u64 = 16;
+/// What is given to whoever opens the store on a full disk, in bytes.
+const LOAN: u64 = 64 << 10;
 
 fn path_of(store: &Path) -> PathBuf {
     let mut name = store.as_os_str().to_owned();
@@ -48,6 +50,21 @@ pub(super) fn free(store: &Path) -> Result<bool> {
     let kept = file.metadata()?.len() > 0;
     file.set_len(0)?;
     Ok(kept)
+}
+
+/// Gives a little of the room where the disk is full: even who only reads needs an index of the log. Gives whether it did.
+pub(super) fn lend(store: &Path) -> Result<bool> {
+    if !path_of(store).exists() {
+        return Ok(false);
+    }
+    let file = open(store)?;
+    let kept = file.metadata()?.len();
+    let room = fstatvfs(&file).map_err(std::io::Error::from)?;
+    if kept == 0 || room.f_bavail.saturating_mul(room.f_frsize) >= LOAN {
+        return Ok(false);
+    }
+    file.set_len(kept.saturating_sub(LOAN))?;
+    Ok(true)
 }
 
 #[cfg(test)]

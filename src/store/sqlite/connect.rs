@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::sql;
+use super::{ballast, sql};
 use crate::error::{Error, Kind, Result};
 use crate::mutant::{Mutant, planted};
 use crate::store::migrate::{self, Plan, SCHEMA};
@@ -47,7 +47,10 @@ pub(super) fn check_library() -> Result<()> {
 
 /// Opens the queue's file for writing, making or migrating it where needed.
 pub(super) fn open_queue(path: &Path) -> Result<Connection> {
-    let conn = open_unfinished(path)?;
+    let conn = match open_unfinished(path) {
+        Err(e) if e.kind() == Kind::Unavailable && ballast::lend(path).unwrap_or_default() => open_unfinished(path)?,
+        opened => opened?,
+    };
     let unfinished = conn.prepare_cached(sql!("meta_find"))?.exists([copy::MARK])?;
     match unfinished {
         false => Ok(conn),
