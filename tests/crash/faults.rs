@@ -184,7 +184,7 @@ fn places(calls: u64, required: bool, mut chance: Chance) -> Vec<u64> {
         // A run makes not always as many.
         (true, _) => (1..=2 * calls + 10).collect(),
         (false, true) => vec![1, chance.between(2, calls.max(2))],
-        (false, false) => vec![1],
+        (false, false) => Vec::new(),
     }
 }
 
