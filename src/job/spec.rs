@@ -231,8 +231,8 @@ impl JobSpec {
     /// Whether whoever submits it decides what is executed: by a command, or by what surrounds a handler, such as its PATH.
     pub fn needs_exec(&self, captured: &Captured) -> bool {
         self.command.is_some()
-            || self.has_secrets()
             || !self.env.is_empty()
+            || !self.env_from_file.is_empty()
             || self.cwd.is_some()
             || captured.has_surroundings()
     }

@@ -269,18 +269,8 @@ impl Buffer {
 fn counts(counts: &mut Counts) -> Vec<Param> {
     let counts = counts.take();
     let lanes: Vec<i64> = counts.iter().map(|(lane, _)| *lane).collect();
-    let states = [
-        State::Blocked,
-        State::Scheduled,
-        State::Pending,
-        State::Running,
-        State::Done,
-        State::Failed,
-        State::Cancelled,
-        State::Skipped,
-    ];
     let mut columns = values![lanes];
-    for state in states {
+    for state in State::ALL {
         columns.push(Box::new(counts.iter().map(|(_, d)| d.of(state)).collect::<Vec<i64>>()));
     }
     columns.push(Box::new(counts.iter().map(|(_, d)| d.pruned()).collect::<Vec<i64>>()));
