@@ -10,10 +10,6 @@ use crate::error::Result;
 use crate::job::audit::Auditor;
 use crate::ops::events::{MAX_EVENTS, ReadEvents};
 
-/// Check from the audit trail what must always hold
-///
-/// No job twice at a time, no attempt counted by a worker that had lost it, no limit exceeded, nothing after an end…
-/// Exit code 1 and a line for each breach.
 #[derive(Args)]
 #[command(after_help = "Example:\n  orx audit && echo sound")]
 pub(super) struct Audit {}

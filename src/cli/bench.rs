@@ -29,10 +29,6 @@ const MAX_STARTS: usize = 200;
 /// How long one job may take to start before something is wrong.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// Measure this machine: how fast jobs are stored, started and run
-///
-/// It makes a store of its own beside the one in use, with the same durability, runs a worker as 'orx worker' does, and
-/// removes all of it. The jobs are 'true', so it shows what orx itself costs. Nothing else should run meanwhile.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -13,10 +13,6 @@ use crate::ops::cancel::{self, Did};
 use crate::store::CancelRequest;
 use crate::time::Span;
 
-/// Cancel jobs
-///
-/// One that waits is cancelled at once. One that runs is sent a signal, and SIGKILL after its grace;
-/// it is cancelled when it and all its processes have ended.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

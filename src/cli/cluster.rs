@@ -10,7 +10,6 @@ use super::ui;
 use crate::error::{Error, Result};
 use crate::gossip::{ClusterKey, KeyRing};
 
-/// Make the keys by which coordinators that gossip know each other
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

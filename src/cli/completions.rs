@@ -12,9 +12,6 @@ use crate::error::{Error, Result};
 /// The variable by which a shell asks.
 const VARIABLE: &str = "COMPLETE";
 
-/// Print the completion script of a shell
-///
-/// The script asks orx itself, so it knows the jobs, queues and labels of your store.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -102,7 +102,6 @@ impl Config {
     }
 }
 
-/// Show the settings in force
 #[derive(Args)]
 #[command(after_help = "Example:\n  orx config show")]
 pub(super) struct ConfigCommand {

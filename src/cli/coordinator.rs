@@ -13,12 +13,6 @@ use crate::error::Result;
 use crate::gossip::Seeds;
 use crate::http::{Doors, Policy, Tls};
 
-/// Serve a store over HTTP, and keep its clock: take back jobs of dead workers, start what is due
-///
-/// Clients and workers use it with --store http://HOST:7117 and a token ('orx token create').
-///
-/// Of all coordinators and workers on one store one leads and does this; the others take over when it ends. A worker
-/// leads too where no coordinator runs, so a coordinator is needed only where no worker lives for long.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -17,7 +17,6 @@ use crate::queue::Queue;
 use crate::store::{self, Step};
 use crate::time::{Span, Timestamp};
 
-/// Look after the store
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

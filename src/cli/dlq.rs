@@ -15,7 +15,6 @@ use crate::ops::jobs::{GetJobs, MAX_PAGE};
 use crate::ops::retry::Retry;
 use crate::store::{LetterFilter, Topics};
 
-/// The dead letters: jobs whose attempts are used up
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

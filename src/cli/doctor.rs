@@ -25,9 +25,6 @@ const NETWORK: [(i64, &str); 6] = [
 /// Less free room is worth a word, in bytes.
 const LITTLE_ROOM: u64 = 100 * 1024 * 1024;
 
-/// Look for what commonly goes wrong: the disk, the store, workers, the upkeep
-///
-/// Exit code 1 when something is wrong; a warning alone is no error.
 #[derive(Args)]
 #[command(after_help = "Example:\n  orx doctor")]
 pub(super) struct Doctor {}

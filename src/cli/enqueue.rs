@@ -13,13 +13,9 @@ use crate::job::JobSpec;
 use crate::ops::enqueue::{self, Enqueued};
 use crate::queue::Queue;
 
-/// Store a job for a worker to run
-///
-/// Prints the job's id. The program is started as given, without a shell; use sh -c '…' where you want one.
 #[derive(Args)]
 #[command(
     override_usage = "orx enqueue [OPTIONS] -- CMD [ARG]...\n       orx enqueue [OPTIONS] --each-line FILE -- CMD {}\n       orx enqueue [OPTIONS] --from FILE\n       orx enqueue [OPTIONS] --handler NAME [--payload JSON]",
-    visible_alias = "add",
     after_help = "\
 Examples:
   orx enqueue -- make test

@@ -12,7 +12,6 @@ use crate::job::{Event, EventKind};
 use crate::ops::events::{MAX_EVENTS, ReadEvents};
 use crate::store::Topics;
 
-/// Print the audit trail, one JSON object a line
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -16,17 +16,13 @@ use crate::ops::jobs::{ListJobs, MAX_PAGE, Page};
 use crate::store::{Filter, Topics};
 use crate::time::{Span, Timestamp};
 
-/// List jobs, newest first
 #[derive(Args)]
-#[command(
-    visible_alias = "ls",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   orx list --state failed --since 1d
   orx list --label team=web -o json
   orx list --format '{{number}} {{state}} {{worker}}'
-  orx list --watch"
-)]
+  orx list --watch")]
 pub(super) struct List {
     /// In these states (pending,running,…)
     #[arg(short, long, value_name = "STATES", value_delimiter = ',', value_parser = state)]

@@ -9,7 +9,6 @@ use super::view;
 use crate::error::Result;
 use crate::ops::metrics::{Measure, text};
 
-/// Print figures about the whole as Prometheus reads them, without a server
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -22,6 +22,7 @@ mod everywhere;
 mod exit;
 mod host;
 mod job_options;
+mod later;
 mod list;
 mod man;
 mod metrics;
@@ -50,6 +51,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::context::Context;
+use self::later::Later;
 use crate::error::{Error, Kind, Result};
 
 /// A durable job queue and orchestrator for the shell, systemd and CI.
@@ -140,82 +142,154 @@ enum ColorChoice {
 
 #[derive(Subcommand)]
 enum Command {
-    Enqueue(enqueue::Enqueue),
-    Run(run::Run),
-    Status(status::Status),
-    List(list::List),
-    Tail(tail::Tail),
-    Wait(wait::Wait),
-    Why(why::Why),
-    Cancel(cancel::Cancel),
-    Retry(retry::Retry),
-    Dlq(dlq::Dlq),
-    Worker(worker::Worker),
-    Workers(workers::Workers),
-    Coordinator(coordinator::Coordinator),
-    Nodes(nodes::Nodes),
-    Cluster(cluster::Cluster),
-    Schedule(schedule::Schedule),
-    Events(events::Events),
-    Queue(policies::Queue),
-    Tenant(policies::Tenant),
-    Limit(policies::Limit),
-    Token(token::Token),
-    Workflow(workflow::WorkflowCommand),
-    Audit(audit::Audit),
-    Db(db::Db),
-    Bench(bench::Bench),
-    Metrics(metrics::Metrics),
-    Doctor(doctor::Doctor),
-    Progress(say::Progress),
-    Heartbeat(say::Heartbeat),
-    Result(say::JobResult),
-    Config(config::ConfigCommand),
-    Completions(completions::Completions),
-    Man(man::Man),
+    /// Store a job for a worker to run
+    ///
+    /// Prints the job's id. The program is started as given, without a shell; use sh -c '…' where you want one.
+    #[command(visible_alias = "add")]
+    Enqueue(Later<enqueue::Enqueue>),
+    /// Run a job now: store it, print its output, exit with its code
+    ///
+    /// Where no live worker serves the queue, the job runs in this process, with all its retries.
+    /// Interrupt once to cancel it, twice to kill it.
+    Run(Later<run::Run>),
+    /// Show the whole at a glance, or all about some jobs
+    Status(Later<status::Status>),
+    /// List jobs, newest first
+    #[command(visible_alias = "ls")]
+    List(Later<list::List>),
+    /// Print a job's output
+    ///
+    /// Its standard output goes to standard output, its standard error to standard error.
+    #[command(visible_alias = "logs")]
+    Tail(Later<tail::Tail>),
+    /// Wait until jobs have ended
+    Wait(Later<wait::Wait>),
+    /// Say why a job does not run: every cause, and what would end it
+    ///
+    /// With --schedule: why a schedule does not fire.
+    Why(Later<why::Why>),
+    /// Cancel jobs
+    ///
+    /// One that waits is cancelled at once. One that runs is sent a signal, and SIGKILL after its grace;
+    /// it is cancelled when it and all its processes have ended.
+    Cancel(Later<cancel::Cancel>),
+    /// Run failed or cancelled jobs again
+    ///
+    /// Their attempts are counted anew and the history is kept. Jobs that were skipped because of them come back too.
+    Retry(Later<retry::Retry>),
+    /// The dead letters: jobs whose attempts are used up
+    Dlq(Later<dlq::Dlq>),
+    /// Run jobs until told to stop
+    ///
+    /// The first SIGTERM or SIGINT drains: no more jobs are taken, running ones may end within the drain
+    /// timeout and are then given back without counting against their attempts. The second gives them back at once.
+    Worker(Later<worker::Worker>),
+    /// Show the workers: who runs what
+    Workers(Later<workers::Workers>),
+    /// Serve a store over HTTP, and keep its clock: take back jobs of dead workers, start what is due
+    ///
+    /// Clients and workers use it with --store http://HOST:7117 and a token ('orx token create').
+    ///
+    /// Of all coordinators and workers on one store one leads and does this; the others take over when it ends. A worker
+    /// leads too where no coordinator runs, so a coordinator is needed only where no worker lives for long.
+    Coordinator(Later<coordinator::Coordinator>),
+    /// Show the coordinators, who leads, and the peers that they gossip with
+    Nodes(Later<nodes::Nodes>),
+    /// Make the keys by which coordinators that gossip know each other
+    Cluster(Later<cluster::Cluster>),
+    /// Run jobs again and again: at the times of a crontab line, at even distances, once
+    Schedule(Later<schedule::Schedule>),
+    /// Print the audit trail, one JSON object a line
+    Events(Later<events::Events>),
+    /// Show, pause and limit queues
+    Queue(Later<policies::Queue>),
+    /// Show and limit tenants
+    Tenant(Later<policies::Tenant>),
+    /// Show and change the limits that jobs share (--limit KEY=N)
+    Limit(Later<policies::Limit>),
+    /// Make, show and end tokens for a coordinator
+    ///
+    /// Who can open the store itself needs none: the first token is made there.
+    Token(Later<token::Token>),
+    /// Run many tasks that need each other
+    ///
+    /// A workflow is a TOML or JSON file; the store is its engine, so whoever submitted it may go.
+    Workflow(Later<workflow::WorkflowCommand>),
+    /// Check from the audit trail what must always hold
+    ///
+    /// No job twice at a time, no attempt counted by a worker that had lost it, no limit exceeded, nothing after an end…
+    /// Exit code 1 and a line for each breach.
+    Audit(Later<audit::Audit>),
+    /// Look after the store
+    Db(Later<db::Db>),
+    /// Measure this machine: how fast jobs are stored, started and run
+    ///
+    /// It makes a store of its own beside the one in use, with the same durability, runs a worker as 'orx worker' does, and
+    /// removes all of it. The jobs are 'true', so it shows what orx itself costs. Nothing else should run meanwhile.
+    Bench(Later<bench::Bench>),
+    /// Print figures about the whole as Prometheus reads them, without a server
+    Metrics(Later<metrics::Metrics>),
+    /// Look for what commonly goes wrong: the disk, the store, workers, the upkeep
+    ///
+    /// Exit code 1 when something is wrong; a warning alone is no error.
+    Doctor(Later<doctor::Doctor>),
+    /// Say how far this job is (from inside a job)
+    Progress(Later<say::Progress>),
+    /// Say that this job lives (from inside a job with --heartbeat-timeout)
+    Heartbeat(Later<say::Heartbeat>),
+    /// Hand over what this job made (from inside a job): JSON, or else text
+    Result(Later<say::JobResult>),
+    /// Show the settings in force
+    Config(Later<config::ConfigCommand>),
+    /// Print the completion script of a shell
+    ///
+    /// The script asks orx itself, so it knows the jobs, queues and labels of your store.
+    Completions(Later<completions::Completions>),
+    /// Print the manual page, or write all pages to a directory
+    Man(Later<man::Man>),
 }
 
 impl Command {
     async fn run(self, context: &Context) -> Result<ExitCode> {
         match self {
-            Command::Enqueue(c) => c.run(context).await,
-            Command::Run(c) => c.run(context).await,
-            Command::Status(c) => c.run(context).await,
-            Command::List(c) => c.run(context).await,
-            Command::Tail(c) => c.run(context).await,
-            Command::Wait(c) => c.run(context).await,
-            Command::Why(c) => c.run(context).await,
-            Command::Cancel(c) => c.run(context).await,
-            Command::Retry(c) => c.run(context).await,
-            Command::Dlq(c) => c.run(context).await,
-            Command::Worker(c) => c.run(context).await,
-            Command::Workers(c) => c.run(context).await,
-            Command::Coordinator(c) => c.run(context).await,
-            Command::Nodes(c) => c.run(context).await,
-            Command::Cluster(c) => c.run(context),
-            Command::Schedule(c) => c.run(context).await,
-            Command::Events(c) => c.run(context).await,
-            Command::Queue(c) => c.run(context).await,
-            Command::Tenant(c) => c.run(context).await,
-            Command::Limit(c) => c.run(context).await,
-            Command::Token(c) => c.run(context).await,
-            Command::Workflow(c) => c.run(context).await,
-            Command::Audit(c) => c.run(context).await,
-            Command::Db(c) => c.run(context).await,
-            Command::Bench(c) => c.run(context).await,
-            Command::Metrics(c) => c.run(context).await,
-            Command::Doctor(c) => c.run(context).await,
-            Command::Progress(c) => c.run(context),
-            Command::Heartbeat(c) => c.run(context),
-            Command::Result(c) => c.run(context),
-            Command::Config(c) => c.run(context),
-            Command::Completions(c) => c.run(context),
-            Command::Man(c) => c.run(context),
+            Command::Enqueue(c) => c.0.run(context).await,
+            Command::Run(c) => c.0.run(context).await,
+            Command::Status(c) => c.0.run(context).await,
+            Command::List(c) => c.0.run(context).await,
+            Command::Tail(c) => c.0.run(context).await,
+            Command::Wait(c) => c.0.run(context).await,
+            Command::Why(c) => c.0.run(context).await,
+            Command::Cancel(c) => c.0.run(context).await,
+            Command::Retry(c) => c.0.run(context).await,
+            Command::Dlq(c) => c.0.run(context).await,
+            Command::Worker(c) => c.0.run(context).await,
+            Command::Workers(c) => c.0.run(context).await,
+            Command::Coordinator(c) => c.0.run(context).await,
+            Command::Nodes(c) => c.0.run(context).await,
+            Command::Cluster(c) => c.0.run(context),
+            Command::Schedule(c) => c.0.run(context).await,
+            Command::Events(c) => c.0.run(context).await,
+            Command::Queue(c) => c.0.run(context).await,
+            Command::Tenant(c) => c.0.run(context).await,
+            Command::Limit(c) => c.0.run(context).await,
+            Command::Token(c) => c.0.run(context).await,
+            Command::Workflow(c) => c.0.run(context).await,
+            Command::Audit(c) => c.0.run(context).await,
+            Command::Db(c) => c.0.run(context).await,
+            Command::Bench(c) => c.0.run(context).await,
+            Command::Metrics(c) => c.0.run(context).await,
+            Command::Doctor(c) => c.0.run(context).await,
+            Command::Progress(c) => c.0.run(context),
+            Command::Heartbeat(c) => c.0.run(context),
+            Command::Result(c) => c.0.run(context),
+            Command::Config(c) => c.0.run(context),
+            Command::Completions(c) => c.0.run(context),
+            Command::Man(c) => c.0.run(context),
         }
     }
 
     fn prints_junit(&self) -> bool {
-        matches!(self, Command::Workflow(c) if c.prints_junit())
+        matches!(self, Command::Workflow(c) if c.0.prints_junit())
     }
 
     /// The exit code of orx's own errors: `run` keeps the small numbers for its job (S33).
@@ -227,7 +301,10 @@ impl Command {
 /// The whole program: reads the command line, runs the command, says what went wrong.
 pub fn run() -> ExitCode {
     completions::complete_and_exit();
-    let cli = match Cli::try_parse() {
+    // Help lists global options last only where they come last.
+    let help = std::env::args_os().any(|word| word == "-h" || word == "--help");
+    let parsed = if help { later::at_once(Cli::try_parse) } else { Cli::try_parse() };
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return ui::usage_error(&error),
     };
@@ -255,5 +332,5 @@ pub fn run() -> ExitCode {
 
 /// The command line as clap sees it, for man pages and completions.
 pub fn command() -> clap::Command {
-    Cli::command()
+    later::at_once(Cli::command)
 }

@@ -9,7 +9,6 @@ use super::{ui, view};
 use crate::error::Result;
 use crate::ops::nodes::{DrainNode, ListNodes};
 
-/// Show the coordinators, who leads, and the peers that they gossip with
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

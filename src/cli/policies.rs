@@ -9,7 +9,6 @@ use crate::error::{Error, Result};
 use crate::ops::policies::{LimitChange, ListPolicies, PauseQueue, SetLimit, SetQueue, SetTenant};
 use crate::ops::sharing::ShareQueue;
 
-/// Show, pause and limit queues
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -57,7 +56,6 @@ Examples:
     },
 }
 
-/// Show and limit tenants
 #[derive(Args)]
 #[command(after_help = "Example:\n  orx tenant set acme --max-running 10 --max-queued 1000")]
 pub(super) struct Tenant {
@@ -83,7 +81,6 @@ Examples:
     },
 }
 
-/// Show and change the limits that jobs share (--limit KEY=N)
 #[derive(Args)]
 #[command(after_help = "Example:\n  orx limit set db --max-running 2")]
 pub(super) struct Limit {

@@ -10,9 +10,6 @@ use crate::error::Result;
 use crate::job::State;
 use crate::ops::retry;
 
-/// Run failed or cancelled jobs again
-///
-/// Their attempts are counted anew and the history is kept. Jobs that were skipped because of them come back too.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

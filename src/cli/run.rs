@@ -22,10 +22,6 @@ pub(super) const OWN_ERROR: u8 = 125;
 /// Ended by SIGHUP, as a shell says it: the job lives on.
 const DETACHED: u8 = 128 + 1;
 
-/// Run a job now: store it, print its output, exit with its code
-///
-/// Where no live worker serves the queue, the job runs in this process, with all its retries.
-/// Interrupt once to cancel it, twice to kill it.
 #[derive(Args)]
 #[command(
     override_usage = "orx run [OPTIONS] -- CMD [ARG]...\n       orx run --workflow FILE",

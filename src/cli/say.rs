@@ -16,7 +16,6 @@ use crate::worker::socket::{Answer, Message};
 /// How long the worker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Say how far this job is (from inside a job)
 #[derive(Args)]
 #[command(after_help = "Example, inside a job:\n  orx progress 40 'compiling'")]
 pub(super) struct Progress {
@@ -28,14 +27,12 @@ pub(super) struct Progress {
     text: Option<String>,
 }
 
-/// Say that this job lives (from inside a job with --heartbeat-timeout)
 #[derive(Args)]
 #[command(after_help = "Example, inside a job:\n  while work; do orx heartbeat; done")]
 pub(super) struct Heartbeat {}
 
-/// Hand over what this job made (from inside a job): JSON, or else text
 #[derive(Args)]
-#[command(name = "result", after_help = "Example, inside a job:\n  ./measure | orx result -")]
+#[command(after_help = "Example, inside a job:\n  ./measure | orx result -")]
 pub(super) struct JobResult {
     /// A file, or - for standard input
     #[arg(value_name = "FILE")]

@@ -16,7 +16,6 @@ use crate::ops::jobs::GetJobs;
 use crate::ops::status::{self, StatusReply};
 use crate::time::{Span, Timestamp};
 
-/// Show the whole at a glance, or all about some jobs
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -17,18 +17,12 @@ use crate::ops::output::{OutputReply, ReadOutput};
 use crate::store::Topics;
 use crate::time::Timestamp;
 
-/// Print a job's output
-///
-/// Its standard output goes to standard output, its standard error to standard error.
 #[derive(Args)]
-#[command(
-    visible_alias = "logs",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   orx tail last
   orx tail -f 42            until it ends; attaches before it starts
-  orx tail -n 20 --stderr 42"
-)]
+  orx tail -n 20 --stderr 42")]
 pub(super) struct Tail {
     #[command(flatten)]
     job: Jobs,

@@ -22,9 +22,6 @@ use crate::time::Span;
 /// No file with a token is longer, in bytes.
 const MAX_TOKEN: u64 = 1024;
 
-/// Make, show and end tokens for a coordinator
-///
-/// Who can open the store itself needs none: the first token is made there.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

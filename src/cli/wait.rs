@@ -18,7 +18,6 @@ use crate::ops::jobs::GetJobs;
 use crate::store::Topics;
 use crate::time::Span;
 
-/// Wait until jobs have ended
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -13,9 +13,6 @@ use crate::error::Result;
 use crate::ops::schedules::Named;
 use crate::ops::why::{self, Cause, Explanation, WhySchedule};
 
-/// Say why a job does not run: every cause, and what would end it
-///
-/// With --schedule: why a schedule does not fire.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

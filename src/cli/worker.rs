@@ -20,10 +20,6 @@ use crate::time::Span;
 use crate::worker::Config;
 use crate::worker::secrets::Places;
 
-/// Run jobs until told to stop
-///
-/// The first SIGTERM or SIGINT drains: no more jobs are taken, running ones may end within the drain
-/// timeout and are then given back without counting against their attempts. The second gives them back at once.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -9,7 +9,6 @@ use super::ui;
 use crate::error::Result;
 use crate::ops::workers::{DrainWorker, ListWorkers};
 
-/// Show the workers: who runs what
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

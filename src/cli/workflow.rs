@@ -24,9 +24,6 @@ use crate::ops::runs::view::{GetRun, ListRuns, RunView};
 use crate::store::{CancelRequest, RunFilter};
 use crate::time::Span;
 
-/// Run many tasks that need each other
-///
-/// A workflow is a TOML or JSON file; the store is its engine, so whoever submitted it may go.
 #[derive(Args)]
 #[command(
     name = "workflow",

@@ -14,7 +14,6 @@ use super::context::Context;
 use crate::error::Result;
 use crate::ops::schedules::Named;
 
-/// Run jobs again and again: at the times of a crontab line, at even distances, once
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
