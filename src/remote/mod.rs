@@ -17,6 +17,7 @@ use self::changes::Listener;
 pub use self::client::{Address, Failure, Wire};
 use crate::error::{Error, Kind, Problem, Result};
 use crate::hub::{Hub, Subscription};
+use crate::json;
 use crate::ops::{Access, Op};
 use crate::store::Topics;
 
@@ -69,18 +70,20 @@ impl Remote {
     /// What the Op says; `Unavailable` when the coordinator was never reached, `Unknown` when a write was sent and
     /// never answered.
     pub async fn call<O: Op>(&self, op: O) -> Result<O::Reply> {
-        let body = serde_json::to_vec(&op).map_err(|e| Error::failed("the request cannot be written").source(e))?;
-        let body = Bytes::from(body);
-        let path = format!("/api/v1/ops/{}", O::NAME);
+        let body = json::to_vec(&op).map_err(|e| Error::failed("the request cannot be written").source(e))?;
+        let reply = self.ask(O::NAME, O::ACCESS, Bytes::from(body), &|| op.check()).await?;
+        json::from_slice(&reply).map_err(|e| Error::failed("the coordinator's answer is not understood").source(e))
+    }
+
+    /// The same of an Op whose type is not known any more; `check` names the command that tells whether it was done.
+    async fn ask(&self, name: &str, access: Access, body: Bytes, check: &(dyn Fn() -> String + Sync)) -> Result<Bytes> {
+        let path = format!("/api/v1/ops/{name}");
         let request = Uuid::now_v7();
         let (started, mut pause, mut sent) = (Instant::now(), PAUSES.0, false);
         loop {
-            let again = sent && O::ACCESS != Access::Read;
+            let again = sent && access != Access::Read;
             let failure = match self.client.post(&path, body.clone(), request, again).await {
-                Ok((StatusCode::OK, reply)) => {
-                    return serde_json::from_slice(&reply)
-                        .map_err(|e| Error::failed("the coordinator's answer is not understood").source(e));
-                }
+                Ok((StatusCode::OK, reply)) => return Ok(reply),
                 Ok((status, problem)) => match refusal(status, &problem) {
                     // A gateway, or a coordinator that is ending: another one may take it.
                     error if error.kind() == Kind::Unavailable => Failure { sent: false, error },
@@ -90,9 +93,13 @@ impl Remote {
             };
             sent |= failure.sent;
             if started.elapsed() + pause > PATIENCE {
-                return Err(given_up(&op, sent, failure.error));
+                return Err(match sent && access != Access::Read {
+                    true => Error::new(Kind::Unknown, format!("unknown, check with `{}`", check()))
+                        .source(failure.error.to_string()),
+                    false => failure.error,
+                });
             }
-            debug!("{} is tried again: {}", O::NAME, failure.error);
+            debug!("{name} is tried again: {}", failure.error);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
         }
@@ -131,12 +138,4 @@ fn refusal(status: StatusCode, body: &[u8]) -> Error {
         }
         _ => Error::failed(format!("the coordinator answers {status}")).hint("is it one of orx?"),
     })
-}
-
-/// What is so after the last try.
-fn given_up<O: Op>(op: &O, sent: bool, error: Error) -> Error {
-    match sent && O::ACCESS != Access::Read {
-        true => Error::new(Kind::Unknown, format!("unknown, check with `{}`", op.check())).source(error.to_string()),
-        false => error,
-    }
 }
