@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::error::Result;
@@ -37,11 +37,19 @@ pub(super) async fn keep_small(queue: &Queue, epoch: i64, mut stop: watch::Recei
         };
         let kept = done.inspect_err(|e| warn!("old jobs are kept for now: {e}")).ok();
         let until = Instant::now() + pause(kept);
-        // Until it is time, or something else is asked for.
+        // Until it is time, or something else is asked for: that is looked for now and then, whatever is asked in a crowd.
         while Instant::now() < until && !*stop.borrow() {
+            let heard = async {
+                if changes.changed(Some(until)).await != Topics::NONE {
+                    sleep_until(until.min(Instant::now() + OFTEN)).await;
+                }
+            };
             tokio::select! {
-                _ = changes.changed(Some(until)) => {}
-                _ = stop.changed() => {}
+                () = heard => {}
+                _ = stop.changed() => return Ok(()),
+            }
+            if Instant::now() >= until {
+                break;
             }
             let now = queue.call(GetRetention {}).await.map(|kept| kept.retention);
             if now.is_ok_and(|now| kept.is_some_and(|before| before != now)) {
