@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::error::Result;
+use crate::ops::metrics::Measure;
 use crate::ops::prune::{DropOutput, Prune, PruneLedger};
 use crate::ops::retention::{Aged, FindAged, GetRetention, Kept, PruneEvents, Retention};
 use crate::queue::Queue;
@@ -75,13 +76,16 @@ async fn pass(queue: &Queue, epoch: i64) -> Result<Retention> {
         count += forget(queue, epoch, age, None).await?;
         forget_history(queue, epoch, age).await?;
     }
+    let mut too_large = false;
     if let Some(size) = retention.max_size {
         count += forget(queue, epoch, Span::ZERO, Some(size)).await?;
+        let stored = queue.call(Measure {}).await?.store_bytes;
+        too_large = u64::try_from(stored).is_ok_and(|stored| stored > size);
     }
     if count > 0 {
         info!(epoch, jobs = count, "forgot finished jobs, as 'orx db retention' says");
     }
-    if count >= GIVE_BACK {
+    if count >= GIVE_BACK || too_large {
         queue.shrink().await?;
     }
     Ok(retention)
@@ -100,8 +104,10 @@ async fn forget(queue: &Queue, epoch: i64, older_than: Span, size: Option<u64>) 
         let Aged { numbers, before, next } = queue.call(FindAged { after, older_than }).await?;
         if !numbers.is_empty() {
             // Output first: what is interrupted in between leaves a job without output, not output without a job.
-            queue.call(DropOutput { numbers: numbers.clone() }).await?;
-            count += queue.call(Prune { numbers, before, dead: false, epoch: Some(epoch) }).await?;
+            let dead = false; // those stay
+            let epoch = Some(epoch);
+            queue.call(DropOutput { numbers: numbers.clone(), before, dead, epoch }).await?;
+            count += queue.call(Prune { numbers, before, dead, epoch }).await?;
             sleep(PAUSE).await;
         }
         match next {
