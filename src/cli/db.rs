@@ -164,7 +164,7 @@ async fn prune_all(
         let Some(last) = numbers.last() else { break };
         after = *last;
         // Output first: what is interrupted in between leaves a job without output, not output without a job.
-        queue.call(DropOutput { numbers: numbers.clone() }).await?;
+        queue.call(DropOutput { numbers: numbers.clone(), before, dead, epoch: None }).await?;
         *count += queue.call(Prune { numbers, before, dead, epoch: None }).await?;
         bar.set_position(*count as u64);
     }

@@ -26,7 +26,7 @@ pub use self::coordinator::{Coordinator, run_coordinator};
 pub use self::peers::{Gossip, Share};
 use crate::error::{Error, Result};
 use crate::queue::Queue;
-use crate::store::Ownership;
+use crate::store::{Ownership, Topics};
 use crate::time::Clock;
 use crate::worker::{self, Config, Stop};
 
@@ -134,6 +134,11 @@ impl Upkeep {
         deaths: watch::Receiver<Option<Instant>>,
     ) -> Self {
         let (stop, mut stopped) = watch::channel(false);
+        if !queue.is_remote() {
+            // All that this process will want to hear of at once, so that one thread listens.
+            let heard = queue.subscribe(Topics::WORK | Topics::CONTROL | Topics::SCHEDULES);
+            heard.map(drop).unwrap_or_else(|e| warn!("upkeep cannot listen: {e}"));
+        }
         let task = tokio::spawn(async move {
             if queue.is_remote() {
                 return; // its coordinator does it

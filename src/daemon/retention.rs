@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use crate::error::Result;
+use crate::ops::metrics::Measure;
 use crate::ops::prune::{DropOutput, Prune, PruneLedger};
 use crate::ops::retention::{Aged, FindAged, GetRetention, Kept, PruneEvents, Retention};
 use crate::queue::Queue;
@@ -37,11 +38,19 @@ pub(super) async fn keep_small(queue: &Queue, epoch: i64, mut stop: watch::Recei
         };
         let kept = done.inspect_err(|e| warn!("old jobs are kept for now: {e}")).ok();
         let until = Instant::now() + pause(kept);
-        // Until it is time, or something else is asked for.
+        // Until it is time, or something else is asked for: that is looked for now and then, whatever is asked in a crowd.
         while Instant::now() < until && !*stop.borrow() {
+            let heard = async {
+                if changes.changed(Some(until)).await != Topics::NONE {
+                    sleep_until(until.min(Instant::now() + OFTEN)).await;
+                }
+            };
             tokio::select! {
-                _ = changes.changed(Some(until)) => {}
-                _ = stop.changed() => {}
+                () = heard => {}
+                _ = stop.changed() => return Ok(()),
+            }
+            if Instant::now() >= until {
+                break;
             }
             let now = queue.call(GetRetention {}).await.map(|kept| kept.retention);
             if now.is_ok_and(|now| kept.is_some_and(|before| before != now)) {
@@ -67,13 +76,16 @@ async fn pass(queue: &Queue, epoch: i64) -> Result<Retention> {
         count += forget(queue, epoch, age, None).await?;
         forget_history(queue, epoch, age).await?;
     }
+    let mut too_large = false;
     if let Some(size) = retention.max_size {
         count += forget(queue, epoch, Span::ZERO, Some(size)).await?;
+        let stored = queue.call(Measure {}).await?.store_bytes;
+        too_large = u64::try_from(stored).is_ok_and(|stored| stored > size);
     }
     if count > 0 {
         info!(epoch, jobs = count, "forgot finished jobs, as 'orx db retention' says");
     }
-    if count >= GIVE_BACK {
+    if count >= GIVE_BACK || too_large {
         queue.shrink().await?;
     }
     Ok(retention)
@@ -92,8 +104,10 @@ async fn forget(queue: &Queue, epoch: i64, older_than: Span, size: Option<u64>) 
         let Aged { numbers, before, next } = queue.call(FindAged { after, older_than }).await?;
         if !numbers.is_empty() {
             // Output first: what is interrupted in between leaves a job without output, not output without a job.
-            queue.call(DropOutput { numbers: numbers.clone() }).await?;
-            count += queue.call(Prune { numbers, before, dead: false, epoch: Some(epoch) }).await?;
+            let dead = false; // those stay
+            let epoch = Some(epoch);
+            queue.call(DropOutput { numbers: numbers.clone(), before, dead, epoch }).await?;
+            count += queue.call(Prune { numbers, before, dead, epoch }).await?;
             sleep(PAUSE).await;
         }
         match next {

@@ -15,6 +15,8 @@ use crate::time::Span;
 
 /// How often it looks though nothing was said to be due: the wall clock may have been set.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it looks where there is no schedule that could be due.
+const SELDOM: Duration = Duration::from_secs(10);
 
 /// Fires what is due until another process leads or `stop` becomes true.
 ///
@@ -28,7 +30,7 @@ pub(super) async fn keep_time(queue: &Queue, epoch: i64, mut stop: watch::Receiv
             Ok(Ticked::Done { next, .. }) => next,
             Err(e) => {
                 warn!("schedules wait: {e}");
-                None
+                Some(Span::from_secs(1))
             }
         };
         sleep(next, &mut changes, &mut stop).await;
@@ -38,7 +40,7 @@ pub(super) async fn keep_time(queue: &Queue, epoch: i64, mut stop: watch::Receiv
 
 /// Until the next instant, a change of the schedules, or the next look.
 async fn sleep(next: Option<Span>, changes: &mut Subscription, stop: &mut watch::Receiver<bool>) {
-    let until = Instant::now() + next.map_or(LOOK, |span| span.duration().min(LOOK));
+    let until = Instant::now() + next.map_or(SELDOM, |span| span.duration().min(LOOK));
     tokio::select! {
         _ = changes.changed(Some(until)) => {}
         _ = stop.changed() => {}

@@ -11,15 +11,15 @@ use super::ticker::keep_time;
 use crate::error::{Kind, Result};
 use crate::hub::Subscription;
 use crate::ops::lead::{Lead, MayLead, Resign, Right};
-use crate::ops::sweep::{Sweep, SweepDue, Swept};
+use crate::ops::sweep::{Due, Sweep, SweepDue, Swept};
 use crate::queue::Queue;
 use crate::store::{Claim, Topics};
 use crate::worker::chance;
 
 /// How often the leader looks whether there is something to do, and the others whether there is a leader.
 const LOOK: Duration = Duration::from_secs(1);
-/// After how many looks the leader says that it lives, though there was nothing to do.
-const SAY: u32 = 5;
+/// How often the leader says that it lives, though there was nothing to do, and looks though nothing can be due.
+const SAY: Duration = Duration::from_secs(5);
 /// How long after a death of a peer leases are looked at more often: its leases end within that time.
 const CLOSELY: Duration = Duration::from_secs(20);
 /// And how much more often.
@@ -116,53 +116,67 @@ async fn keep_up(
     deaths: &watch::Receiver<Option<Instant>>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<()> {
-    let mut looks = 0;
+    let mut changes = queue.subscribe(Topics::WORK)?;
+    let (mut said, mut more) = (Instant::now(), false);
     while !*stop.borrow() {
         let closely = deaths.borrow().is_some_and(|at| at.elapsed() < CLOSELY);
-        looks += 1;
-        let say = looks % if closely { SAY * CLOSER } else { SAY } == 0;
+        let say = more || said.elapsed() >= SAY;
+        let mut quiet = false;
         match round(queue, epoch, say, gap).await {
-            Ok(Some(Swept::Deposed)) => {
+            Ok(Round { swept: Some(Swept::Deposed), .. }) => {
                 warn!("another process leads now");
                 return Ok(());
             }
-            Ok(Some(Swept::Done { more: true, .. })) => {
-                gap = false;
-                looks = SAY * CLOSER - 1; // the next round at once
-                continue;
+            Ok(Round { swept: Some(Swept::Done { more: again, .. }), due }) => {
+                (said, gap, more, quiet) = (Instant::now(), false, again, due.quiet);
+                if more {
+                    continue;
+                }
             }
-            Ok(Some(_)) => gap = false,
-            Ok(None) => {}
+            Ok(Round { swept: None, due }) => quiet = due.quiet,
             Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
                 gap = true;
                 warn!("upkeep waits: {e}");
             }
             Err(e) => return Err(e),
         }
+        let rest = async {
+            // What changes meanwhile is looked at as late as it is otherwise.
+            if !quiet || changes.changed(Some(said + SAY)).await != Topics::NONE {
+                tokio::time::sleep(if closely { LOOK / CLOSER } else { LOOK }).await;
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(if closely { LOOK / CLOSER } else { LOOK }) => {}
+            () = rest => {}
             _ = stop.changed() => {}
         }
     }
     Ok(())
 }
 
+/// What a round found, and did where something was to be done.
+struct Round {
+    due: Due,
+    swept: Option<Swept>,
+}
+
 /// One round, where something is to be done or it is time to say that the leader lives.
-async fn round(queue: &Queue, epoch: i64, say: bool, gap: bool) -> Result<Option<Swept>> {
+async fn round(queue: &Queue, epoch: i64, say: bool, gap: bool) -> Result<Round> {
     let due = queue.call(SweepDue {}).await?;
     if !say && !gap && !due.any() {
-        return Ok(None);
+        return Ok(Round { due, swept: None });
     }
     if due.expired && !gap {
         // Leases may have run out because nobody could write for a moment. A write that succeeds tells that it is over,
         // and who is alive renews now.
         let swept = sweep(queue, epoch, Sweep { reap: false, ..Sweep::of(epoch, chance()) }).await?;
         if swept == Swept::Deposed {
-            return Ok(Some(swept));
+            return Ok(Round { due, swept: Some(swept) });
         }
         tokio::time::sleep(PATIENCE).await;
     }
-    sweep(queue, epoch, Sweep { gap, ..Sweep::of(epoch, chance()) }).await.map(Some)
+    let swept = sweep(queue, epoch, Sweep { gap, ..Sweep::of(epoch, chance()) }).await?;
+    Ok(Round { due, swept: Some(swept) })
 }
 
 async fn sweep(queue: &Queue, epoch: i64, op: Sweep) -> Result<Swept> {

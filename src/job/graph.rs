@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 
 use super::JobSpec;
 use super::spec::Until;
-use super::workflow::{Flaw, Mode, ON_START, Place, Workflow};
+use super::workflow::{Flaw, Mode, ON_COMPLETE, ON_START, Place, Workflow};
 
 /// A job that a run is made of.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,13 @@ impl Planned {
 }
 
 impl Workflow {
+    /// All its jobs with the names of their tasks, hooks last.
+    pub fn jobs(&self) -> impl Iterator<Item = (&str, &JobSpec)> {
+        let hooks = [(ON_START, &self.on_start), (ON_COMPLETE, &self.on_complete)];
+        let hooks = hooks.into_iter().filter_map(|(name, spec)| Some((name, spec.as_ref()?)));
+        self.tasks.iter().map(|task| (task.name.as_str(), &task.spec)).chain(hooks)
+    }
+
     /// The places of the tasks, each after those that it needs, otherwise as in the file.
     ///
     /// # Errors

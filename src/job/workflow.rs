@@ -176,10 +176,8 @@ impl Workflow {
         let bad = |task: Option<usize>, name: &str, key: &str, why: &str| {
             flaw(task, key, format!("task {name}: {key} has no place in a schedule: {why}"))
         };
-        let tasks = self.tasks.iter().enumerate().map(|(i, task)| (Some(i), task.name.as_str(), &task.spec));
-        let hooks = [(ON_START, &self.on_start), (ON_COMPLETE, &self.on_complete)];
-        let hooks = hooks.into_iter().filter_map(|(name, spec)| Some((None, name, spec.as_ref()?)));
-        for (task, name, spec) in tasks.chain(hooks) {
+        for (i, (name, spec)) in self.jobs().enumerate() {
+            let task = Some(i).filter(|i| *i < self.tasks.len());
             if spec.at.is_some() {
                 return bad(task, name, "at", "that says when; delay starts it so much later");
             }

@@ -38,11 +38,21 @@ impl Op for Prunable {
     }
 }
 
-/// Removes what jobs wrote from the output store, before [`Prune`] forgets them.
+/// Removes what jobs wrote from the output store, before [`Prune`] forgets them; of those only that it would forget now.
+///
+/// The output store has a file and transactions of its own, so the jobs are looked at and not held: one that somebody
+/// retries at that very instant keeps its life and its new output, and loses what it wrote so long ago.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DropOutput {
-    /// The jobs.
+    /// The jobs, ascending.
     pub numbers: Vec<Number>,
+    /// Finished before this instant.
+    pub before: Timestamp,
+    /// Also those with a dead letter.
+    pub dead: bool,
+    /// The epoch of a leader that does so by itself; once another leads nothing is removed.
+    #[serde(default)]
+    pub epoch: Option<i64>,
 }
 
 impl Op for DropOutput {
@@ -56,7 +66,14 @@ impl Op for DropOutput {
     }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
-        tx.drop_output(&self.numbers)
+        // This transaction writes output only, so that it cannot say of the leader that it lives.
+        if let Some(epoch) = self.epoch
+            && tx.leader()?.is_none_or(|leader| leader.epoch != epoch)
+        {
+            return Ok(());
+        }
+        let still = still_prunable(tx, &self.numbers, self.before, self.dead)?;
+        if still.is_empty() { Ok(()) } else { tx.drop_output(&still) }
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {
@@ -86,6 +103,14 @@ pub(super) fn deposed(tx: &mut dyn Tx, epoch: Option<i64>) -> Result<bool> {
     })
 }
 
+/// Those of `numbers`, which ascend, that may be forgotten now.
+fn still_prunable(tx: &mut dyn Tx, numbers: &[Number], before: Timestamp, dead: bool) -> Result<Vec<Number>> {
+    let Some(first) = numbers.first() else { return Ok(Vec::new()) };
+    let mut still = tx.prunable(first.saturating_sub(1), before, dead, numbers.len())?;
+    still.retain(|number| numbers.binary_search(number).is_ok());
+    Ok(still)
+}
+
 impl Op for Prune {
     type Reply = usize;
     const NAME: &'static str = "prune";
@@ -97,13 +122,11 @@ impl Op for Prune {
     }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<usize> {
-        let Some(first) = self.numbers.first() else { return Ok(0) };
-        if deposed(tx, self.epoch)? {
+        if self.numbers.is_empty() || deposed(tx, self.epoch)? {
             return Ok(0);
         }
-        let still = tx.prunable(first.saturating_sub(1), self.before, self.dead, self.numbers.len())?;
-        let both: Vec<Number> = still.into_iter().filter(|n| self.numbers.binary_search(n).is_ok()).collect();
-        let jobs = tx.load(&both)?;
+        let still = still_prunable(tx, &self.numbers, self.before, self.dead)?;
+        let jobs = tx.load(&still)?;
         tx.prune(&jobs)?;
         tx.wake(Topics::JOBS);
         Ok(jobs.len())

@@ -65,6 +65,9 @@ pub struct Due {
     pub timers: bool,
     /// Leases or heartbeats have run out.
     pub expired: bool,
+    /// Nothing can come to be due until there is a new job.
+    #[serde(default)]
+    pub quiet: bool,
 }
 
 impl Due {
@@ -90,6 +93,7 @@ impl Op for SweepDue {
         Ok(Due {
             timers: tx.next_timer()?.is_some_and(|at| at <= now) || !tx.late_runs(1)?.is_empty(),
             expired: !tx.expired(1)?.is_empty() || tx.workers()?.iter().any(lost),
+            quiet: tx.is_quiet()?,
         })
     }
 }

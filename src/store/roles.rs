@@ -76,6 +76,10 @@ pub trait Lanes {
     fn submitted(&mut self, scope: &'static str, name: &str);
     /// What each queue holds; of one tenant: what it has in each queue that it uses.
     fn totals(&mut self, tenant: Option<&str>) -> Result<Vec<QueueTotals>>;
+    /// Whether there is no job that has not ended, where that costs next to nothing to find out; else no.
+    fn is_quiet(&mut self) -> Result<bool> {
+        Ok(false)
+    }
     /// One bounded round of adding up what others left to be counted.
     fn tidy(&mut self) -> Result<()>;
 }

@@ -146,8 +146,9 @@ pub(crate) struct Shared {
 pub const NOT_STARTED: &str = "cannot start";
 /// The longest pause between two tries to write to a store that cannot be written.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
-/// How long a worker for another node takes to say good-bye.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
+/// How long a worker takes to say good-bye; one for another node, or one whose store failed it, takes less.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(10);
+const SHORT_GOODBYE: Duration = Duration::from_secs(2);
 /// How long ending the leftovers of a dead worker may take.
 const SWEEP_LIMIT: Duration = Duration::from_secs(15);
 
@@ -214,7 +215,7 @@ pub async fn run_at(
     queue: Queue,
     config: Config,
     clock: Arc<dyn Clock>,
-    stop: watch::Receiver<Stop>,
+    mut stop: watch::Receiver<Stop>,
 ) -> Result<()> {
     tree::become_subreaper()?;
     let cgroups = sweep_predecessor(&config).await?;
@@ -224,8 +225,13 @@ pub async fn run_at(
         .inspect_err(|e| warn!("jobs cannot talk to this worker: {e}"))
         .ok();
     let shared = Arc::new(Shared { queue, clock, spawner: Spawner::start()?, config, socket, talkers, cgroups });
-    let mut worker = Worker::new(shared, seat, stop);
-    worker.register().await?;
+    let mut worker = Worker::new(shared, seat, stop.clone());
+    tokio::select! {
+        registered = worker.register() => registered?,
+        _ = stop.wait_for(|stop| *stop >= Stop::Drain) => {
+            return Err(Error::unavailable("the worker was stopped before it could register"));
+        }
+    }
     let reaper = tokio::spawn(exit::keep_reaping());
     let result = worker.work(changes).await;
     if result.is_err() {
@@ -233,12 +239,9 @@ pub async fn run_at(
     }
     reaper.abort();
     let gone = Deregister { worker: worker.config().id, name: worker.config().name.clone() };
-    let left = worker.shared.queue.call(gone);
-    let left = match worker.is_guest() {
-        // All is settled: what is left is to be polite to a home that may be gone.
-        true => tokio::time::timeout(GOODBYE_LIMIT, left).await.unwrap_or(Ok(())),
-        false => left.await,
-    };
+    // All is settled that can be: what is left is to be polite, and a store that is away forgets the worker by itself.
+    let limit = if worker.is_guest() || result.is_err() { SHORT_GOODBYE } else { GOODBYE_LIMIT };
+    let left = tokio::time::timeout(limit, worker.shared.queue.call(gone)).await.unwrap_or(Ok(()));
     result.and(left)
 }
 

@@ -1,5 +1,6 @@
 //! The loop of a worker: one event at a time, and nothing in it waits for the store.
 
+mod farewell;
 mod renewal;
 mod turns;
 
@@ -167,6 +168,9 @@ impl Worker {
             if self.is_finished() {
                 return Ok(());
             }
+            if self.gives_up_at().is_some_and(|at| at <= Instant::now()) {
+                return Err(self.given_up());
+            }
             let wake_at = match self.untold_drain() && self.renewing.is_none() {
                 true => Instant::now(),
                 false => self.wake_at(),
@@ -212,7 +216,7 @@ impl Worker {
         let late = late.min().filter(|_| !self.keeps_without_renewal());
         // While a renewal is under way, the next one waits for it.
         let renewal = Some(self.renew_at).filter(|_| self.renewing.is_none());
-        let all = [renewal, timer, idle, drained, late].into_iter().flatten();
+        let all = [renewal, timer, idle, drained, late, self.gives_up_at()].into_iter().flatten();
         all.fold(Instant::now() + self.config().ttl.duration(), Instant::min)
     }
 

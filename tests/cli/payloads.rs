@@ -29,6 +29,52 @@ fn a_payload_that_does_not_fit_is_refused_where_the_schema_is_known() {
 }
 
 #[test]
+fn schedules_and_workflows_are_refused_as_jobs_are() {
+    let orx = Orx::file();
+    let config = configured(&orx);
+    let call = |args: &[&str]| orx.run(&[&["--config", &config], args].concat());
+    let flaw = "payload does not fit the schema of handler report at /month";
+    let add = ["schedule", "add", "s", "--every", "1h", "--handler", "report", "--payload"];
+    call(&[&add[..], &[r#"{"month": 13}"#]].concat()).expect(2, &[flaw]);
+    let task = |month: u32| format!("[[task]]\nname = 't'\nhandler = 'report'\npayload = {{ month = {month} }}\n");
+    let good = orx.write("good.toml", format!("name = 'w'\n{}", task(12)));
+    let first = orx.write("first.toml", format!("name = 'w'\n{}", task(13)));
+    let hook = orx.write(
+        "hook.toml",
+        format!("name = 'w'\non_complete = {{ handler = 'report', payload = {{ month = 0.5 }} }}\n{}", task(1)),
+    );
+    let inherited = orx.write(
+        "inherited.toml",
+        "name = 'w'\ndefaults = { handler = 'report', payload = { month = 99 } }\n[[task]]\nname = 't'\n",
+    );
+    for (file, place) in [(&first, "task t: "), (&hook, "task on_complete: "), (&inherited, "task t: ")] {
+        let said = format!("{place}{flaw}");
+        call(&["workflow", "submit", file]).expect(2, &[&said]);
+        call(&["schedule", "add", "s", "--every", "1h", "--workflow", file]).expect(2, &[&said]);
+    }
+    call(&["run", "--workflow", &first]).expect(125, &[flaw]);
+    assert_eq!((orx.states(), orx.json(&["schedule", "list"])), (String::new(), serde_json::json!([])));
+
+    call(&[&add[..], &[r#"{"month": 12}"#]].concat()).expect(0, &[]);
+    call(&["schedule", "add", "w", "--every", "1h", "--workflow", &good]).expect(0, &[]);
+    for when in ["now", "next"] {
+        let update = |more: &[&str]| call(&[&["schedule", "update", "--apply", when], more].concat());
+        update(&["s", "--handler", "report", "--payload", r#"{"month": "May"}"#]).expect(2, &[flaw]);
+        update(&["w", "--workflow", &first]).expect(2, &[flaw]);
+    }
+    for name in ["s", "w"] {
+        assert_eq!(orx.json(&["schedule", "show", name])["version"], 1);
+    }
+
+    // What was stored before the schema said otherwise is refused when somebody asks for it to be run.
+    orx.write("conf/report.schema.json", SCHEMA.replace("12", "11"));
+    for name in ["s", "w"] {
+        call(&["schedule", "trigger", name]).expect(2, &[flaw]);
+    }
+    assert_eq!(orx.states(), "");
+}
+
+#[test]
 fn a_coordinator_with_the_schema_refuses_it_for_everybody() {
     let mut orx = Orx::file();
     let config = configured(&orx);

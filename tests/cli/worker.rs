@@ -154,3 +154,31 @@ fn every_job_runs_exactly_once_with_two_workers() {
     let who: BTreeSet<&str> = listed.as_array().unwrap().iter().map(|job| job["worker"].as_str().unwrap()).collect();
     assert_eq!(who, BTreeSet::from(["a", "b"]), "both had their share");
 }
+
+/// How often the threads of a process have gone to sleep.
+fn rests(worker: &Running) -> u64 {
+    let count = |status: String| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line.map_or(0, |n| n.trim().parse().unwrap())
+    };
+    let threads = std::fs::read_dir(format!("/proc/{}/task", worker.pid())).unwrap();
+    let statuses = threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("status")));
+    statuses.flatten().map(count).sum() // a thread may have ended meanwhile
+}
+
+/// Workers that hear each other's heartbeats must not answer them.
+#[test]
+fn idle_workers_come_to_rest() {
+    const WINDOW: Duration = Duration::from_secs(1);
+    let orx = Orx::file();
+    orx.sh(&[], "true");
+    let workers = [orx.worker(&["--name", "a"]), orx.worker(&["--name", "b"])];
+    orx.wait_state("1", "done");
+    eventually("both workers to rest", || {
+        let before: Vec<u64> = workers.iter().map(rests).collect();
+        std::thread::sleep(WINDOW); // what happens in it is measured
+        let woken: Vec<u64> = workers.iter().zip(before).map(|(worker, before)| rests(worker) - before).collect();
+        println!("woken in {WINDOW:?}: {woken:?}");
+        woken.iter().all(|n| *n <= 12)
+    });
+}

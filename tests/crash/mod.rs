@@ -30,6 +30,7 @@ mod pace;
 mod peers;
 mod races;
 mod schedules;
+mod soak;
 mod stopped;
 mod table;
 mod tenants;

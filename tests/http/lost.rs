@@ -49,6 +49,34 @@ fn an_outcome_of_the_time_without_coordinator_is_settled_when_it_is_back() {
 }
 
 #[test]
+fn a_worker_that_is_stopped_meanwhile_ends_and_names_what_is_not_stored() {
+    let (mut orx, worker, listen) = orphaned(&["--on-server-lost", "finish", "--name", "w"]);
+    orx.write("go", "");
+    eventually("the job to end", || orx.read("ran").ends_with("ended\n"));
+    worker.wait_stderr("ended by=");
+    worker
+        .stop()
+        .expect(6, &["unknown whether the outcome of this attempt is stored: job 1 attempt 1", "orx status 1"]);
+    orx.serve_at(&listen, &[]);
+    let _next = orx.worker(&["--name", "w"]);
+    orx.wait_state("1", "done");
+    let job = orx.job("1");
+    assert_eq!((&job["attempt"], &job["losses"], &job["failures"]), (&2.into(), &1.into(), &0.into()), "{job}");
+    assert_eq!(orx.read("ran"), "begun\nended\nbegun\nended\n");
+    orx.ok(&["audit"]);
+}
+
+#[test]
+fn a_worker_that_never_reached_its_coordinator_ends_when_it_is_asked_to() {
+    let orx = served();
+    let proxy = Proxy::start(&address(&orx), 0);
+    proxy.cut(true);
+    let worker = orx.spawn(&["-v", "--store", proxy.url(), "worker"]);
+    worker.wait_stderr("register is tried again");
+    worker.stop().expect(6, &["stopped before it could register"]);
+}
+
+#[test]
 fn jobs_that_are_to_stop_are_gone_before_another_worker_may_have_them() {
     let (mut orx, worker, listen) = orphaned(&[]);
     let pid = orx.wait_pid("pid");

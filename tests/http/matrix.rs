@@ -78,6 +78,87 @@ fn a_command_needs_exec_and_a_handler_does_not() {
 }
 
 #[test]
+fn a_schedule_or_workflow_is_no_way_around_exec() {
+    let orx = served();
+    let submit = token(&orx, &["--name", "s", "--scope", "submit"]);
+    let both = token(&orx, &["--name", "b", "--scope", "submit,exec"]);
+    let id = || uuid::Uuid::now_v7().to_string();
+    let rule = r#""rule":{"kind":"every","expression":"1h","tz":"UTC","created_at":"2026-01-01T00:00:00Z"},
+        "overlap":"skip","catch_up":"last","jitter":0"#;
+    let definition = |target: &str, captured: &str| format!(r#"{{{rule},"target":{target},"captured":{captured}}}"#);
+    let post =
+        |token: &str, op: &str, body: &str| request(&orx, Some(token), &format!("POST /api/v1/ops/{op}"), &[], body);
+    let add = |token: &str, name: &str, target: &str, captured: &str| {
+        let body = format!(r#"{{"id":"{}","name":"{name}","definition":{}}}"#, id(), definition(target, captured));
+        post(token, "add_schedule", &body)
+    };
+    let update = |token: &str, version: u32, target: &str, captured: &str| {
+        let definition = definition(target, captured);
+        let schedule = r#"{"name":"mine"}"#;
+        post(
+            token,
+            "update_schedule",
+            &format!(r#"{{"schedule":{schedule},"version":{version},"definition":{definition}}}"#),
+        )
+    };
+    let run = |token: &str, workflow: &str, captured: &str| {
+        post(token, "submit_run", &format!(r#"{{"id":"{}","workflow":{workflow},"captured":{captured}}}"#, id()))
+    };
+    let job = r#"{"job":{"handler":"h","payload":1}}"#;
+    add(&submit, "mine", job, "{}").expect(200);
+    let mut shut = 0;
+    let mut refused = |answer: Answer, what: &str| {
+        assert_eq!(answer.status, 403, "{what}: {answer:?}");
+        assert!(answer.json()["hint"].as_str().unwrap().ends_with("submit,exec"), "{what}: {answer:?}");
+        shut += 1;
+    };
+    let surroundings = [r#""env":{"PATH":"/tmp"}"#, r#""env_from_file":{"A":"/etc/passwd"}"#, r#""cwd":"/tmp""#];
+    let of_handler = surroundings.map(|more| format!(r#""handler":"h","payload":1,{more}"#));
+    let ways: Vec<&str> = of_handler.iter().map(String::as_str).chain([r#""command":["id"]"#]).collect();
+    for way in &ways {
+        let target = format!(r#"{{"job":{{{way}}}}}"#);
+        refused(add(&submit, "x", &target, "{}"), way);
+        refused(update(&submit, 1, &target, "{}"), way);
+        for workflow in [
+            format!(r#"{{"name":"w","task":[{{"name":"t","handler":"h"}},{{"name":"u",{way}}}]}}"#),
+            format!(r#"{{"name":"w","tasks":[{{"name":"u",{way}}}]}}"#),
+            format!(r#"{{"name":"w","defaults":{{{way}}},"task":[{{"name":"t"}}]}}"#),
+            format!(r#"{{"name":"w","on_start":{{{way}}},"task":[{{"name":"t","handler":"h"}}]}}"#),
+            format!(r#"{{"name":"w","on_complete":{{{way}}},"task":[{{"name":"t","handler":"h"}}]}}"#),
+        ] {
+            refused(run(&submit, &workflow, "{}"), &workflow);
+            refused(add(&submit, "x", &format!(r#"{{"workflow":{workflow}}}"#), "{}"), &workflow);
+            refused(update(&submit, 1, &format!(r#"{{"workflow":{workflow}}}"#), "{}"), &workflow);
+        }
+    }
+    let plain = r#"{"name":"w","task":[{"name":"t","handler":"h"}]}"#;
+    for hook in ["on_start", "on_complete"] {
+        let workflow = plain.replace(r#""task""#, &format!(r#""{hook}":["id"],"task""#));
+        refused(run(&submit, &workflow, "{}"), &workflow);
+        refused(add(&submit, "x", &format!(r#"{{"workflow":{workflow}}}"#), "{}"), &workflow);
+    }
+    let captured = [r#"{"env":{"LD_PRELOAD":"/tmp/x.so"}}"#, r#"{"cwd":"/tmp"}"#];
+    for around in captured {
+        for target in [job, &format!(r#"{{"workflow":{plain}}}"#)] {
+            refused(add(&submit, "x", target, around), around);
+            refused(update(&submit, 1, target, around), around);
+        }
+        refused(run(&submit, plain, around), around);
+    }
+    assert_eq!(shut, 4 * (2 + 5 * 3) + 2 * 2 + 2 * 5);
+    assert_eq!((orx.states(), orx.json(&["workflow", "list"])), (String::new(), serde_json::json!([])));
+    let schedules = orx.json(&["schedule", "list"]);
+    assert_eq!((schedules.as_array().unwrap().len(), &schedules[0]["version"]), (1, &1.into()), "{schedules}");
+
+    // The scope opens what it shut.
+    let command = r#"{"job":{"command":["id"],"env":{"A":"b"},"cwd":"/"}}"#;
+    add(&both, "theirs", command, captured[1]).expect(200);
+    update(&both, 1, command, captured[0]).expect(200);
+    run(&both, r#"{"name":"w","task":[{"name":"t","command":["id"]}]}"#, "{}").expect(200);
+    run(&submit, plain, "{}").expect(200);
+}
+
+#[test]
 fn a_token_that_is_revoked_or_expired_opens_nothing() {
     let orx = served();
     let (gone, old) =

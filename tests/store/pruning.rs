@@ -3,7 +3,9 @@ use orx::job::lanes::Offer;
 use orx::job::output::{Chunk, Stream};
 use orx::ops::append_output::AppendOutput;
 use orx::ops::events::ReadEvents;
+use orx::ops::output::ReadOutput;
 use orx::ops::prune::{DropOutput, Prunable, Prune};
+use orx::ops::retry::Retry;
 use orx::ops::status::Status;
 use orx::time::{Clock as _, Span, Timestamp};
 
@@ -12,13 +14,39 @@ use super::support::*;
 async fn prune(f: &Fixture, dead: bool) -> Vec<i64> {
     let before = Timestamp(f.clock.now().0 + 1);
     let numbers = f.queue.call(Prunable { after: 0, before, dead }).await.unwrap();
-    f.queue.call(DropOutput { numbers: numbers.clone() }).await.unwrap();
+    f.queue.call(DropOutput { numbers: numbers.clone(), before, dead, epoch: None }).await.unwrap();
     let count = f.queue.call(Prune { numbers: numbers.clone(), before, dead, epoch: None }).await.unwrap();
     assert_eq!(count, numbers.len());
     numbers
 }
 
 on_every_store! {
+    async fn output_goes_only_of_what_may_be_forgotten_and_for_who_leads(f: Fixture) {
+        let (number, again) = (f.add("").await, f.add("").await);
+        let w = f.worker("w", Offer::default()).await;
+        for _ in 0..2 {
+            let fence = w.take().await;
+            let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes: b"x".to_vec() };
+            f.queue.call(AppendOutput { fence, chunks: vec![chunk] }).await.unwrap();
+            w.exit(fence, i32::from(fence.number == again)).await;
+        }
+        f.sweep().await; // epoch 1 leads
+        f.clock.pass(Span::from_secs(60));
+        let before = f.clock.now();
+        // Somebody retries one after it was found, and another process leads after this one found them.
+        f.queue.call(Retry { numbers: vec![again], only: false }).await.unwrap();
+        let numbers = vec![number, again];
+        let drop = |epoch| f.queue.call(DropOutput { numbers: numbers.clone(), before, dead: true, epoch });
+        let chunks = async |number| {
+            let read = ReadOutput { number, attempt: Some(1), after: None };
+            f.queue.call(read).await.unwrap().chunks.len()
+        };
+        drop(Some(7)).await.unwrap();
+        assert_eq!((chunks(number).await, chunks(again).await), (1, 1), "of another epoch");
+        drop(Some(1)).await.unwrap();
+        assert_eq!((chunks(number).await, chunks(again).await), (0, 1), "a job that goes on keeps what it wrote");
+    }
+
     async fn s11_only_finished_jobs_that_nobody_waits_for_are_forgotten(f: Fixture) {
         let (a, b) = (f.add("").await, f.add("").await);
         let waits = f.add(&format!(r#""after":["{a}:ended",{b}]"#)).await;

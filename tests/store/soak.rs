@@ -150,6 +150,45 @@ async fn a_schema_keeps_few_rows_while_jobs_come_and_go() {
     assert!(second.0 as f64 <= first.0 as f64 * 1.6, "rows grow: {first:?} {second:?}");
 }
 
+/// Bytes of all files of a store.
+fn files(dir: &std::path::Path) -> u64 {
+    let files = std::fs::read_dir(dir).unwrap().flatten();
+    files
+        .filter(|file| !file.file_name().to_string_lossy().contains("ballast"))
+        .map(|f| f.metadata().unwrap().len())
+        .sum()
+}
+
+#[tokio::test]
+async fn the_oldest_jobs_go_while_a_store_is_larger_than_it_may_be() {
+    const MOST: u64 = 2 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let mut load = Load::start(dir.path().join("orx.db").to_str().unwrap()).await;
+    while load.bytes().await < MOST as i64 * 3 / 2 {
+        load.wave().await;
+    }
+    let upkeep = Upkeep::start(load.queue.clone(), "soak".into(), Duration::ZERO);
+    for round in 0..2 {
+        // To say something else makes it look at once.
+        let max_size = Some(MOST + round);
+        load.queue.call(SetRetention { retention: Retention { done_older_than: None, max_size } }).await.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while files(dir.path()) > MOST + (1 << 20) {
+            assert!(Instant::now() < deadline, "{} bytes are left, {} in use", files(dir.path()), load.bytes().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let jobs = load.queue.call(ListJobs { limit: 1, ..ListJobs::default() }).await.unwrap().jobs;
+        assert_eq!(jobs[0].number, load.made as i64, "the newest stays");
+        assert!(load.kept().await > 300, "no more go than must");
+        println!("{} of {} jobs in {} bytes", load.kept().await, load.made, files(dir.path()));
+        for _ in 0..5 {
+            load.wave().await;
+        }
+    }
+    upkeep.end().await;
+    assert_eq!(load.queue.check().await.unwrap(), []);
+}
+
 on_every_store! {
     async fn only_what_is_old_final_and_needed_by_nobody_is_forgotten_by_itself(f: Fixture) {
         let (a, b) = (f.add("").await, f.add("").await);

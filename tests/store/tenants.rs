@@ -206,7 +206,7 @@ on_every_store! {
             ("set_queue", json!({ "queue": "acme-queue", "change": limits }), Denied),
             ("set_tenant", json!({ "tenant": "acme", "change": limits }), Denied),
             ("set_tenant", json!({ "tenant": "bee", "change": limits }), Denied),
-            ("drop_output", json!({ "numbers": [dead] }), Denied),
+            ("drop_output", json!({ "numbers": [dead], "before": "2030-01-01T00:00:00Z", "dead": true }), Denied),
             ("prunable", json!({ "after": 0, "before": "2030-01-01T00:00:00Z", "dead": true }), Denied),
             ("prune_ledger", json!({ "before": "2030-01-01T00:00:00Z" }), Denied),
             ("get_retention", json!({}), Denied),

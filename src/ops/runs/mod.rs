@@ -10,7 +10,7 @@ pub mod view;
 pub(super) use self::cancel::cancel_run;
 pub(super) use self::follow::{follow, time_out};
 pub use self::start::Started;
-pub(super) use self::start::{NewRun, existing, start};
+pub(super) use self::start::{NewRun, check_payloads, existing, start};
 
 use uuid::Uuid;
 

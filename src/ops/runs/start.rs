@@ -105,6 +105,7 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, lanes: &mut LaneCa
     if !caller.sees(&workflow.tenant) {
         return Err(Error::new(Kind::Denied, format!("you may not submit for tenant {}", workflow.tenant)));
     }
+    new.captured.check()?;
     let before = new.behind.map(|id| tx.run(id)).transpose()?.flatten();
     let before = before.filter(|run| caller.sees(&run.tenant) && !run.life.state.is_terminal()).map(|run| run.seq);
     let limit = run_limit(tx, &workflow)?;
@@ -114,6 +115,10 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, lanes: &mut LaneCa
         if let Some(start) = new.not_before.filter(|_| job.is_first()) {
             job.spec.at = Some(job.spec.delay.take().map_or(start, |delay| start.plus(delay)));
         }
+    }
+    if new.actor.is_some() {
+        // The clock asks for nothing new: what it makes was looked at when the schedule was stored.
+        check_payloads(caller, &workflow)?;
     }
     let maker = Maker { new: &new, plan: &plan, held: before.is_some(), now: tx.now() };
     maker.limits(tx)?;
@@ -169,6 +174,15 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, lanes: &mut LaneCa
     }
     transition::resolve_dependants(tx, skipped)?;
     Ok(Started { id: run.id, name: run.name, state: run.life.state, jobs: plan.len(), existing: false })
+}
+
+/// Whether the payloads of all jobs fit, as far as their handlers' schemas are known here.
+///
+/// # Errors
+/// `Usage`, naming the task and the place in its payload.
+pub(in crate::ops) fn check_payloads(caller: &Caller, workflow: &Workflow) -> Result<()> {
+    let check = |(task, spec)| caller.schemas.check(spec).map_err(|e: Error| e.context(format_args!("task {task}")));
+    workflow.jobs().try_for_each(check)
 }
 
 /// The run of this id, if there is one.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::super::enqueue::make_limit;
-use super::super::{Access, Caller, Op, Scopes};
+use super::super::{Access, Caller, Op, Scopes, runs};
 use super::look::ScheduleView;
 use super::tick::bring_up_to_date;
 use super::{Named, changed, check_tenant, scopes_of};
@@ -55,6 +55,7 @@ impl Op for AddSchedule {
         let mut definition = self.definition.clone();
         definition.rule.created_at = now;
         let recurrence = definition.check()?;
+        check_payloads(caller, &definition)?;
         let recorded_until = Timestamp(now.0 - 1);
         let next = due_again(&recurrence, recorded_until)?;
         share_limit(tx, &definition)?;
@@ -140,6 +141,7 @@ impl Op for UpdateSchedule {
         let mut definition = self.definition.clone();
         definition.rule.created_at = now;
         definition.check()?;
+        check_payloads(caller, &definition)?;
         let same_rule = Rule { created_at: before.created_at, ..definition.rule.clone() } == before;
         // A rule that means nothing here any more must not keep it from being replaced.
         let mut schedule = match bring_up_to_date(tx, caller, schedule.clone()) {
@@ -193,10 +195,15 @@ fn due_again(recurrence: &Recurrence, at: Timestamp) -> Result<Timestamp> {
 fn share_limit(tx: &mut dyn Tx, definition: &Definition) -> Result<()> {
     match &definition.target {
         Target::Job(spec) => make_limit(tx, spec),
-        Target::Workflow(given) => {
-            let workflow = workflow::read(given)?;
-            let tasks = workflow.tasks.iter().map(|task| &task.spec);
-            tasks.chain(&workflow.on_start).chain(&workflow.on_complete).try_for_each(|spec| make_limit(tx, spec))
-        }
+        Target::Workflow(given) => workflow::read(given)?.jobs().try_for_each(|(_, spec)| make_limit(tx, spec)),
+    }
+}
+
+/// What fits no schema now would fit none at any instant.
+fn check_payloads(caller: &Caller, definition: &Definition) -> Result<()> {
+    definition.captured.check()?;
+    match &definition.target {
+        Target::Job(spec) => caller.schemas.check(spec),
+        Target::Workflow(given) => runs::check_payloads(caller, &workflow::read(given)?),
     }
 }

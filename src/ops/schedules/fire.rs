@@ -81,6 +81,9 @@ impl Firing {
     ) -> Result<Option<Place>> {
         let done = match self.spec() {
             Some(spec) => {
+                if actor.is_some() {
+                    caller.schemas.check(&spec)?; // somebody asks for it, and not the clock
+                }
                 lanes.admit(tx, &spec).map(|lane| Place::Job(Box::new(Admitted { firing: self, spec, lane })))
             }
             None => self.start_run(tx, caller, lanes, actor).map(|()| Place::Run(self.run)),

@@ -86,6 +86,11 @@ impl Lanes for SqliteTx<'_> {
         self.counts.submit(scope, name);
     }
 
+    fn is_quiet(&mut self) -> Result<bool> {
+        self.flush()?;
+        Ok(self.first(sql!("queues_quiet"), [], |r| r.get(0))?.unwrap_or_default())
+    }
+
     fn totals(&mut self, tenant: Option<&str>) -> Result<Vec<QueueTotals>> {
         self.flush()?;
         let mut queues = match tenant {

@@ -50,7 +50,7 @@ pub(crate) use sql;
 pub struct Sqlite {
     path: Option<PathBuf>,
     clock: Arc<dyn Clock>,
-    writer: Mutex<Connection>,
+    writer: Arc<Mutex<Connection>>,
     doubt: Doubt,
     readers: Mutex<Vec<Connection>>,
     output: Mutex<Option<Connection>>,
@@ -98,7 +98,7 @@ impl Sqlite {
         Self {
             path,
             clock,
-            writer: Mutex::new(writer),
+            writer: Arc::new(Mutex::new(writer)),
             doubt: Doubt::default(),
             readers: Mutex::default(),
             output: Mutex::new(output),
@@ -227,7 +227,7 @@ impl Store for Sqlite {
 
     fn listen(&self, topics: Topics, sink: Box<dyn Fn(Topics) + Send>) -> Result<Listening> {
         match &self.path {
-            Some(path) => wake::listen(path, topics, sink),
+            Some(path) => wake::listen(path, topics, Arc::downgrade(&self.writer), sink),
             None => Ok(Listening(Box::new(()))),
         }
     }

@@ -8,18 +8,20 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::connect;
 use crate::error::{Error, Result};
 use crate::store::{Listening, Topics};
 
 /// How long a lost datagram may go unnoticed.
-const SAFETY_POLL: Duration = Duration::from_secs(1);
+const SAFETY_POLL: Duration = Duration::from_secs(2);
+/// What a commit may have been about of which no datagram told. Not what is asked of a worker: it answers that with a
+/// heartbeat, which is such a commit too, so that two workers would never come to rest. It looks with its own.
+const SAFETY_TOPICS: Topics = Topics(Topics::ALL.0 & !Topics::CONTROL.0);
 
 fn directory(store: &Path) -> PathBuf {
     let mut path = store.as_os_str().to_owned();
@@ -72,8 +74,14 @@ fn wanted(name: &str) -> Option<Topics> {
     (pid != std::process::id()).then_some(Topics(topics))
 }
 
-/// Calls `sink` from a thread of its own whenever another process touched one of `topics`.
-pub(super) fn listen(store: &Path, topics: Topics, sink: Box<dyn Fn(Topics) + Send>) -> Result<Listening> {
+/// Calls `sink` from a thread of its own whenever another process touched one of `topics`; `writer` is the connection
+/// by which this one writes.
+pub(super) fn listen(
+    store: &Path,
+    topics: Topics,
+    writer: Weak<Mutex<Connection>>,
+    sink: Box<dyn Fn(Topics) + Send>,
+) -> Result<Listening> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let path = directory(store);
     let cannot = |e: std::io::Error| Error::unavailable(format!("cannot listen in {}", path.display())).source(e);
@@ -89,14 +97,14 @@ pub(super) fn listen(store: &Path, topics: Topics, sink: Box<dyn Fn(Topics) + Se
     let socket = UnixDatagram::bind(through(&dir, &name)).map_err(cannot)?;
     socket.set_read_timeout(Some(SAFETY_POLL)).map_err(cannot)?;
     let ended = Arc::new(AtomicBool::new(false));
-    let ear = Ear { socket, conn: connect::open_reader(store)?, topics, sink, ended: Arc::clone(&ended) };
+    let ear = Ear { socket, writer, topics, sink, ended: Arc::clone(&ended) };
     std::thread::Builder::new().name("orx-wake".into()).spawn(move || ear.listen()).map_err(cannot)?;
     Ok(Listening(Box::new(Guard { file, dir, name, ended })))
 }
 
 struct Ear {
     socket: UnixDatagram,
-    conn: Connection,
+    writer: Weak<Mutex<Connection>>,
     topics: Topics,
     sink: Box<dyn Fn(Topics) + Send>,
     ended: Arc<AtomicBool>,
@@ -112,18 +120,25 @@ impl Ear {
                 Ok(_) => {}
                 Err(_) => {
                     let now = self.data_version();
-                    if now != seen {
+                    if now.is_some() && now != seen {
                         seen = now;
-                        (self.sink)(self.topics);
+                        (self.sink)(self.topics & SAFETY_TOPICS);
                     }
                 }
             }
         }
     }
 
-    /// Changes with every commit of another connection.
+    /// Changes with every commit of another process: the connection that writes does not count its own. None while it
+    /// is in use.
     fn data_version(&self) -> Option<i64> {
-        self.conn.prepare_cached("PRAGMA data_version").and_then(|mut s| s.query_row([], |r| r.get(0))).ok()
+        let writer = self.writer.upgrade()?;
+        let conn = match writer.try_lock() {
+            Ok(conn) => conn,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        conn.prepare_cached("PRAGMA data_version").and_then(|mut s| s.query_row([], |r| r.get(0))).ok()
     }
 }
 
