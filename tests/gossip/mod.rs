@@ -7,6 +7,7 @@ mod hostile;
 mod sharing;
 mod strangers;
 mod view;
+mod workers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
