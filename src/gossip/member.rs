@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -19,6 +18,7 @@ use super::key::KeyRing;
 use super::net::Net;
 use super::peers::{Peers, Values, put};
 use super::seeds::Seeds;
+use super::socket::TcpListener;
 use super::token::Worthless;
 use super::transport::Tcp;
 use crate::error::{Error, Result};
