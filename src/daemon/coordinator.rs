@@ -11,13 +11,13 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::peers::{Gossip, Gossiping};
+use super::peers::{Gossip, Gossiping, Shown};
 use super::{Upkeep, files, host, load, notify, systemd};
 use crate::error::{Error, Result};
 use crate::http::{App, Doors, Policy, Routes, Server, Source};
 use crate::ops::nodes::{Announce, Retire};
 use crate::queue::Queue;
-use crate::store::{NewNode, PeerNode, Topics};
+use crate::store::{NewNode, Topics};
 use crate::time::{Clock, Span};
 use crate::worker::{self, Config, Slots, Stop};
 
@@ -83,7 +83,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     let watchdog = tokio::spawn(systemd(stopped));
     let (mut shown, deaths) = match &gossiping {
         Some(gossiping) => (gossiping.shown.clone(), gossiping.deaths.clone()),
-        None => (watch::channel(Vec::new()).1, watch::channel(None).1),
+        None => (watch::channel(Shown::default()).1, watch::channel(None).1),
     };
     let mut asked = announce(&queue, id, &name, &url, &mut shown).await;
     // Workers that come through this door could not renew while it was shut.
@@ -146,7 +146,8 @@ async fn open(doors: Doors) -> Result<Server> {
 }
 
 /// Says that the coordinator is there; true when it is asked to end.
-async fn announce(queue: &Queue, id: Uuid, name: &str, url: &str, shown: &mut watch::Receiver<Vec<PeerNode>>) -> bool {
+async fn announce(queue: &Queue, id: Uuid, name: &str, url: &str, shown: &mut watch::Receiver<Shown>) -> bool {
+    let Shown { peers, homes } = shown.borrow_and_update().clone();
     let node = NewNode {
         id,
         name: name.into(),
@@ -156,7 +157,8 @@ async fn announce(queue: &Queue, id: Uuid, name: &str, url: &str, shown: &mut wa
         version: env!("CARGO_PKG_VERSION").into(),
         load: load(),
         draining: false,
-        peers: shown.borrow_and_update().clone(),
+        peers,
+        homes,
     };
     let said = queue.call(Announce { node, ttl: TTL }).await;
     said.inspect_err(|e| warn!("cannot say that this coordinator is there: {e}")).unwrap_or_default()

@@ -1,8 +1,10 @@
 //! Workers and coordinators as processes: their names, the upkeep of the store, signals, systemd.
 
+mod aid;
 mod choice;
 mod coordinator;
 mod files;
+mod homes;
 mod neighbours;
 mod peer_figures;
 mod peers;
@@ -28,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::queue::Queue;
 use crate::store::{Ownership, Topics};
 use crate::time::Clock;
-use crate::worker::{self, Config, Stop};
+use crate::worker::{self, Config, Slots, Stop};
 
 /// How long the upkeep may take to end: one round that has begun, and letting go.
 const UPKEEP_LIMIT: Duration = Duration::from_secs(5);
@@ -102,7 +104,12 @@ pub async fn run_worker(queue: Queue, config: Config, clock: Arc<dyn Clock>) -> 
     let upkeep = Upkeep::start(queue.clone(), config.name.clone(), Duration::ZERO);
     let watchdog = tokio::spawn(systemd(stopped.clone()));
     info!(worker = %config.name, slots = config.slots, store = %queue.location(), "ready");
-    let result = worker::run(queue, config, clock, stopped).await;
+    let slots = Slots::new(config.slots);
+    let helping = aid::start(queue.clone(), &config, Arc::clone(&slots), Arc::clone(&clock), stopped.clone());
+    let result = worker::run_at(slots.own(), queue, config, clock, stopped).await;
+    if let Some(helping) = helping {
+        let _ = helping.await; // it ends with the own worker, and has a limit of its own
+    }
     signals.abort();
     upkeep.end().await;
     watchdog.abort();

@@ -10,8 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::gossip::{Counters, Peer, Peers, Refusal};
-use crate::ops::sharing::Waiting;
-use crate::store::{PeerNode, PeerState};
+use crate::store::{PeerNode, PeerState, Waiting};
 use crate::time::Timestamp;
 
 /// How long a node that is gone is shown.
@@ -126,10 +125,15 @@ impl Neighbour {
         }
     }
 
+    /// By how many milliseconds its wall clock is ahead of ours, more or less.
+    ///
+    /// A word is never early: the one that was on its way for the shortest time is the nearest to the truth.
+    pub(super) fn skew(&self) -> Option<i64> {
+        self.clock.iter().max().copied()
+    }
+
     fn view(&self) -> PeerNode {
         let pending = self.waiting.iter().map(|kind| u64::from(kind.pending)).sum();
-        // A word is never early: the one that was on its way for the shortest time is the nearest to the truth.
-        let skew = self.clock.iter().max().map(|ms| *ms as f64 / 1000.0);
         let state = match (self.gone, self.draining) {
             (Some(_), _) => PeerState::Gone,
             (None, true) => PeerState::Draining,
@@ -146,7 +150,7 @@ impl Neighbour {
             free: self.slots.free,
             pending,
             load: self.load,
-            clock_skew: skew,
+            clock_skew: self.skew().map(|ms| ms as f64 / 1000.0),
             key: self.key.clone(),
         }
     }

@@ -12,8 +12,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::homes::{Kinds, homes, kinds, lent};
 use super::load;
-use super::neighbours::{Neighbour, Neighbours, is_reachable};
+use super::neighbours::{Neighbours, is_reachable};
 use super::peer_figures;
 use super::sharing::Helper;
 use crate::error::{Error, Kind, Result};
@@ -22,9 +23,9 @@ use crate::http::{Nodes, Source};
 use crate::hub::Subscription;
 use crate::job::lanes::Offer;
 use crate::ops::Takes;
-use crate::ops::sharing::{ListWaiting, Waiting};
+use crate::ops::sharing::ListWaiting;
 use crate::queue::Queue;
-use crate::store::{PeerNode, Topics};
+use crate::store::{Home, PeerNode, Topics, Waiting};
 use crate::time::{Clock, Timestamp};
 use crate::worker::{Config, Slots, Stop};
 
@@ -32,6 +33,8 @@ use crate::worker::{Config, Slots, Stop};
 const SAY_EVERY: Duration = Duration::from_secs(2);
 /// How often at most it says what changed.
 const REST: Duration = Duration::from_millis(250);
+/// How often at most the store is told at once that other kinds of jobs wait elsewhere; it is told with each beat anyway.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How much of what it says may be about waiting jobs, in bytes.
 const MAX_WAITING: usize = 12 * 1024;
 
@@ -79,6 +82,15 @@ impl Share {
     }
 }
 
+/// What the store is told of other nodes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown {
+    /// All of them, for people.
+    pub(super) peers: Vec<PeerNode>,
+    /// Those that the store's workers may help.
+    pub(super) homes: Vec<Home>,
+}
+
 /// A coordinator among its peers.
 pub(super) struct Gossiping {
     member: Arc<Member>,
@@ -88,9 +100,10 @@ pub(super) struct Gossiping {
     task: JoinHandle<()>,
     helper: Option<JoinHandle<()>>,
     draining: watch::Sender<bool>,
-    live: watch::Receiver<Arc<Vec<Neighbour>>>,
-    /// All nodes for people; changes when one comes or goes.
-    pub(super) shown: watch::Receiver<Vec<PeerNode>>,
+    /// Those to help; nobody where this node does not take.
+    homes: watch::Receiver<Arc<Vec<Home>>>,
+    /// All nodes for people; changes when one comes or goes, or has other kinds of jobs.
+    pub(super) shown: watch::Receiver<Shown>,
     /// When a node was seen dead last.
     pub(super) deaths: watch::Receiver<Option<Instant>>,
 }
@@ -123,8 +136,8 @@ impl Gossiping {
         info!(address = %member.address(), listen = %member.listens_at(), %key, "gossips");
         introduce(&member, name, &url, started_at, worker.map(|(config, _)| &config.offer))?;
         let (draining, is_draining) = watch::channel(false);
-        let ((shows, shown), (lists, live), (dies, deaths)) =
-            (watch::channel(Vec::new()), watch::channel(Arc::default()), watch::channel(None));
+        let ((shows, shown), (lists, homes), (dies, deaths)) =
+            (watch::channel(Shown::default()), watch::channel(Arc::default()), watch::channel(None));
         let talk = Talk {
             changes: queue.subscribe(Topics::WORK)?,
             queue,
@@ -132,15 +145,17 @@ impl Gossiping {
             clock,
             slots: worker.map(|(_, slots)| Arc::clone(slots)),
             gives: share.gives(),
+            takes: share.takes(),
             draining: is_draining,
             neighbours: Neighbours::default(),
             known: Peers::new(),
+            told: (Instant::now(), Kinds::new()),
             shows,
             lists,
             dies,
         };
         let task = tokio::spawn(talk.go_on());
-        Ok(Self { member, key_file, share, url, task, helper: None, draining, live, shown, deaths })
+        Ok(Self { member, key_file, share, url, task, helper: None, draining, homes, shown, deaths })
     }
 
     /// Where others reach this node's API.
@@ -157,8 +172,9 @@ impl Gossiping {
         stop: watch::Receiver<Stop>,
     ) {
         if self.share.takes() {
-            let helper = Helper { member: Arc::clone(&self.member), slots, config, clock };
-            self.helper = Some(tokio::spawn(helper.help(self.live.clone(), stop)));
+            let counters = Arc::clone(self.member.counters());
+            let helper = Helper { suffix: String::new(), counters, slots, config, clock };
+            self.helper = Some(tokio::spawn(helper.help(self.homes.clone(), stop)));
         }
     }
 
@@ -173,6 +189,7 @@ impl Gossiping {
                     match why {
                         Worthless::NoToken => "this is no node's token".into(),
                         Worthless::Unknown => "the node's token is of another cluster key, label or node".into(),
+                        Worthless::Expired => "the token that a node lent its worker has ended".into(),
                         Worthless::Banned(id) => format!("node {id} is banned"),
                     },
                 )
@@ -253,12 +270,15 @@ struct Talk {
     /// The slots of its worker, where it has one.
     slots: Option<Arc<Slots>>,
     gives: bool,
+    takes: bool,
     draining: watch::Receiver<bool>,
     changes: Subscription,
     neighbours: Neighbours,
     known: Peers,
-    shows: watch::Sender<Vec<PeerNode>>,
-    lists: watch::Sender<Arc<Vec<Neighbour>>>,
+    /// What waits elsewhere, as the store was told last, and when.
+    told: (Instant, Kinds),
+    shows: watch::Sender<Shown>,
+    lists: watch::Sender<Arc<Vec<Home>>>,
     dies: watch::Sender<Option<Instant>>,
 }
 
@@ -320,11 +340,19 @@ impl Talk {
         if !gone.is_empty() {
             self.dies.send_replace(Some(Instant::now()));
         }
-        self.lists.send_replace(Arc::new(self.neighbours.live().cloned().collect()));
-        let shown = self.neighbours.view();
+        let mut shown = Shown { peers: self.neighbours.view(), homes: Vec::new() };
+        if self.takes {
+            self.lists.send_replace(Arc::new(homes(&self.member, self.neighbours.live())));
+            shown.homes = lent(&self.member, self.neighbours.live(), self.clock.now());
+        }
+        let kinds = kinds(&shown.homes);
+        let is_news = changed || (kinds != self.told.1 && self.told.0.elapsed() >= TELL_EVERY);
+        if is_news {
+            self.told = (Instant::now(), kinds);
+        }
         self.shows.send_if_modified(|old| {
             *old = shown;
-            changed
+            is_news
         });
     }
 }

@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use super::choice::{Candidate, Rests};
 use super::claim_name;
-use super::neighbours::Neighbour;
 use crate::error::{Kind, Result};
-use crate::gossip::{Member, Refusal};
+use crate::gossip::{Counters, Refusal};
 use crate::job::WorkerId;
 use crate::job::lanes::Offer;
 use crate::queue::Queue;
+use crate::store::{Home, Waiting};
 use crate::time::{Clock, Span};
 use crate::worker::{self, Config, Slots, Stop, chance};
 
@@ -28,13 +28,15 @@ const IDLE: Span = Span::from_secs(10);
 /// How much longer than their drain time workers for other nodes may take to end: a home may be unreachable.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
-/// Other nodes' jobs, for slots that this node's own worker has no use for.
+/// Other nodes' jobs, for slots that the own worker of this process has no use for.
 pub(super) struct Helper {
-    /// This node among its peers.
-    pub(super) member: Arc<Member>,
-    /// The slots that it shares with its own worker.
+    /// What this process is called after the name of its node, where it is not the node's coordinator.
+    pub(super) suffix: String,
+    /// What is refused.
+    pub(super) counters: Arc<Counters>,
+    /// The slots that it shares with the own worker.
     pub(super) slots: Arc<Slots>,
-    /// What its own worker is like.
+    /// What the own worker is like.
     pub(super) config: Config,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -43,8 +45,9 @@ pub(super) struct Helper {
 struct Guest {
     id: WorkerId,
     url: String,
-    /// The fingerprint of the key that its token follows from.
-    key: String,
+    /// Tokens are replaced while it works.
+    token: String,
+    queue: Queue,
     stop: watch::Sender<Stop>,
 }
 
@@ -60,20 +63,16 @@ struct Guests {
 }
 
 impl Helper {
-    /// Helps until `stop` rises, and until what it runs then has ended.
-    pub(super) async fn help(
-        self,
-        mut neighbours: watch::Receiver<Arc<Vec<Neighbour>>>,
-        mut stop: watch::Receiver<Stop>,
-    ) {
+    /// Helps until `stop` rises or the own worker begins to end, and until what it runs then has ended.
+    pub(super) async fn help(self, mut homes: watch::Receiver<Arc<Vec<Home>>>, mut stop: watch::Receiver<Stop>) {
         let mut guests = Guests::default();
         let mut changes = self.slots.changes();
-        while *stop.borrow_and_update() == Stop::Run {
-            let live = Arc::clone(&neighbours.borrow_and_update());
+        while *stop.borrow_and_update() == Stop::Run && !self.slots.is_closed() {
+            let live = Arc::clone(&homes.borrow_and_update());
             self.look(&mut guests, &live, &stop);
             tokio::select! {
                 () = changes.changed() => {}
-                Ok(()) = neighbours.changed() => {}
+                Ok(()) = homes.changed() => {}
                 Some(ended) = guests.tasks.join_next_with_id() => self.ended(&mut guests, ended),
                 changed = stop.changed() => {
                     if changed.is_err() {
@@ -95,6 +94,7 @@ impl Helper {
                     None => return,
                 },
                 Ok(()) = stop.changed() => {}
+                Ok(()) = homes.changed() => self.renew_tokens(&mut guests, &homes.borrow_and_update()),
                 () = tokio::time::sleep_until(until) => {
                     return warn!(workers = guests.of.len(), "workers for other nodes do not end and are given up");
                 }
@@ -103,69 +103,82 @@ impl Helper {
     }
 
     /// Gives the turn to whoever may have work, when there are slots for it.
-    fn look(&self, guests: &mut Guests, live: &[Neighbour], stop: &watch::Receiver<Stop>) {
+    fn look(&self, guests: &mut Guests, live: &[Home], stop: &watch::Receiver<Stop>) {
         let now = Instant::now();
         let done = self.slots.done();
         if let (Some((id, something)), Some((node, _, version))) = (done, &guests.turn)
             && guests.of.get(node).is_some_and(|guest| guest.id == id)
         {
             if !something {
-                let counters = self.member.counters();
-                counters.refuse(Refusal::NothingThere, format_args!("{node} said that jobs wait, and had none"));
+                let detail = format_args!("{node} said that jobs wait, and had none");
+                self.counters.refuse(Refusal::NothingThere, detail);
             }
             guests.rests.rest(node, *version, something, now);
             guests.turn = None;
         }
-        self.let_go_of_changed(guests, live);
+        self.renew_tokens(guests, live);
+        self.let_go_of_moved(guests, live);
         let is_over = guests.turn.as_ref().is_none_or(|(_, since, _)| now.duration_since(*since) >= TURN);
         if !is_over || self.slots.spare() == 0 {
             return;
         }
-        let candidates: Vec<Candidate> = live.iter().filter_map(|node| self.candidate(node)).collect();
+        let candidates: Vec<Candidate> = live.iter().map(|home| self.candidate(home)).collect();
         let Some(id) = guests.rests.choose(&candidates, [chance(), chance()], now) else { return };
-        let Some(node) = live.iter().find(|node| node.id == id) else { return };
-        match self.guest(guests, node, stop) {
+        let Some(home) = live.iter().find(|home| home.node == id) else { return };
+        match self.guest(guests, home, stop) {
             Ok(guest) => {
                 self.slots.give_turn(guest);
-                guests.turn = Some((id, now, node.version));
+                guests.turn = Some((id, now, home.version));
             }
             Err(e) => {
                 warn!("cannot help {id}: {e}");
-                guests.rests.rest(&id, node.version, false, now);
+                guests.rests.rest(&id, home.version, false, now);
             }
         }
     }
 
-    fn candidate(&self, node: &Neighbour) -> Option<Candidate> {
-        if node.draining || node.url.is_none() {
-            return None;
-        }
-        let fits = |kind: &&crate::ops::sharing::Waiting| self.config.offer.serves(&kind.queue, &kind.needs);
-        let fitting = node.waiting.iter().filter(fits).map(|kind| u64::from(kind.pending)).sum();
-        Some(Candidate { id: node.id.clone(), fitting, version: node.version })
+    fn candidate(&self, home: &Home) -> Candidate {
+        let fits = |kind: &&Waiting| self.config.offer.serves(&kind.queue, &kind.needs);
+        let fitting = home.waiting.iter().filter(fits).map(|kind| u64::from(kind.pending)).sum();
+        Candidate { id: home.node.clone(), fitting, version: home.version }
     }
 
-    /// Has workers end that know a node under a former address or key: another is started when it is needed.
-    fn let_go_of_changed(&self, guests: &mut Guests, live: &[Neighbour]) {
-        let key = self.member.keys().current().fingerprint();
-        for node in live {
-            if let Some(guest) = guests.of.get(&node.id)
-                && (guest.key != key || node.url.as_ref().is_some_and(|url| *url != guest.url))
+    /// Has the workers show the newest tokens: keys change, and tokens end.
+    fn renew_tokens(&self, guests: &mut Guests, live: &[Home]) {
+        for home in live {
+            if let Some(guest) = guests.of.get_mut(&home.node)
+                && guest.url == home.url
+                && guest.token != home.token
+                && let Queue::Remote(remote) = &guest.queue
+            {
+                match remote.set_token(&home.token) {
+                    Ok(()) => guest.token.clone_from(&home.token),
+                    Err(e) => warn!("the token for {} is none: {e}", home.node),
+                }
+            }
+        }
+    }
+
+    /// Has workers end that know a node under a former address: another is started when it is needed.
+    fn let_go_of_moved(&self, guests: &mut Guests, live: &[Home]) {
+        for home in live {
+            if let Some(guest) = guests.of.get(&home.node)
+                && home.url != guest.url
             {
                 guest.stop.send_if_modified(|stop| std::mem::replace(stop, Stop::Drain) != Stop::Drain);
             }
         }
-        guests.rests.keep(|id| live.iter().any(|node| node.id == id));
+        guests.rests.keep(|id| live.iter().any(|home| home.node == id));
     }
 
-    /// The worker for `node`, started where there is none.
-    fn guest(&self, guests: &mut Guests, node: &Neighbour, stop: &watch::Receiver<Stop>) -> Result<WorkerId> {
-        if let Some(guest) = guests.of.get(&node.id) {
+    /// The worker for `home`, started where there is none.
+    fn guest(&self, guests: &mut Guests, home: &Home, stop: &watch::Receiver<Stop>) -> Result<WorkerId> {
+        if let Some(guest) = guests.of.get(&home.node) {
             return Ok(guest.id);
         }
-        let url = node.url.clone().unwrap_or_default();
-        let queue = Queue::connect(&url, Some(self.member.token_for(&node.id)?))?;
-        let name = claim_name(&queue, Some(&format!("peer-{}", self.member.id())))?;
+        let Home { url, token, .. } = home.clone();
+        let queue = Queue::connect(&url, Some(token.clone()))?;
+        let name = claim_name(&queue, Some(&format!("peer-{}{}", home.helper, self.suffix)))?;
         let id = WorkerId(Uuid::now_v7());
         let config = Config {
             id,
@@ -181,17 +194,16 @@ impl Helper {
         let seat = self.slots.guest(id);
         let clock = Arc::clone(&self.clock);
         let (stop, stopped) = watch::channel(*stop.borrow());
-        debug!(node = %node.id, %url, "helps");
-        let lock = name.lock;
+        debug!(node = %home.node, %url, "helps");
+        let (lock, at) = (name.lock, queue.clone());
         let task = guests.tasks.spawn(async move {
-            queue.greet().await?;
-            let result = worker::run_at(seat, queue, config, clock, stopped).await;
+            at.greet().await?;
+            let result = worker::run_at(seat, at, config, clock, stopped).await;
             drop(lock);
             result
         });
-        guests.nodes.insert(task.id(), node.id.clone());
-        let key = self.member.keys().current().fingerprint();
-        guests.of.insert(node.id.clone(), Guest { id, url, key, stop });
+        guests.nodes.insert(task.id(), home.node.clone());
+        guests.of.insert(home.node.clone(), Guest { id, url, token, queue, stop });
         Ok(id)
     }
 
@@ -207,7 +219,7 @@ impl Helper {
             Ok(()) => info!(%node, "helps no more"),
             Err((kind, why)) => {
                 let refusal = if kind == Kind::Unavailable { Refusal::Unreachable } else { Refusal::RefusedByPeer };
-                self.member.counters().refuse(refusal, format_args!("cannot help {node}: {why}"));
+                self.counters.refuse(refusal, format_args!("cannot help {node}: {why}"));
                 guests.rests.rest(&node, version.unwrap_or_default(), false, Instant::now());
             }
         }

@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
@@ -14,6 +13,7 @@ use super::hello::plain;
 use super::link::{self, Failed, HANDSHAKE_LIMIT};
 use super::net::Net;
 use super::routes::QUEUE;
+use super::socket::{TcpListener, TcpStream};
 
 /// Open connections that others made.
 const MAX_INBOUND: usize = 512;

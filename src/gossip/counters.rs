@@ -45,6 +45,8 @@ pub enum Refusal {
     SameId,
     /// A node that is banned came, or was spoken of.
     Banned,
+    /// The token of a node's worker came after its end.
+    ExpiredToken,
     /// A peer says that it is reached where nobody can reach it.
     BadAddress,
     /// A peer's API does not answer where it says that it is.
@@ -61,7 +63,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, in the order of their definition.
-    pub const ALL: [Refusal; 22] = [
+    pub const ALL: [Refusal; 23] = [
         Refusal::TooManyConnections,
         Refusal::HandshakeTimedOut,
         Refusal::WrongKey,
@@ -78,6 +80,7 @@ impl Refusal {
         Refusal::Silent,
         Refusal::SameId,
         Refusal::Banned,
+        Refusal::ExpiredToken,
         Refusal::BadAddress,
         Refusal::Unreachable,
         Refusal::NothingThere,
@@ -105,6 +108,7 @@ impl Refusal {
             Refusal::Silent => "silent",
             Refusal::SameId => "same_id",
             Refusal::Banned => "banned",
+            Refusal::ExpiredToken => "expired_token",
             Refusal::BadAddress => "bad_address",
             Refusal::Unreachable => "unreachable",
             Refusal::NothingThere => "nothing_there",

@@ -1,9 +1,10 @@
 //! Looks at a message before chitchat does: what would make it grow without bound, or break it, stays outside.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chitchat::{ChitchatId, Deserializable as _};
+use tokio::time::Instant;
 
 use super::counters::Refusal;
 use super::hello::{is_id, plain};

@@ -2,13 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::counters::Refusal;
 use super::frame::{Decoder, FrameError, HEADER, MAX_FRAME, MAX_HANDSHAKE, framed, read_frame};
@@ -17,6 +15,7 @@ use super::key::ClusterKey;
 use super::net::{ALIVE, GOSSIP, HELLO, Net};
 use super::routes::Message;
 use super::seal::{self, Initiator, Opener, Sealer};
+use super::socket::{OwnedReadHalf, OwnedWriteHalf, TcpStream};
 
 /// How long a connection may take until the other side has shown the key and said who it is.
 pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
@@ -147,7 +146,7 @@ impl Link {
         queue: mpsc::Sender<Message>,
         waiting: &mut mpsc::Receiver<Message>,
     ) {
-        let Self { hello, key, mut stream, decoder, sealer, opener } = self;
+        let Self { hello, key, stream, decoder, sealer, opener } = self;
         let number = net.routes().enter(hello.clone(), dialled, queue, Instant::now());
         let Some(number) = number else {
             let (id, address) = (&hello.id, hello.advertise);
@@ -158,7 +157,7 @@ impl Link {
         net.counters.connected();
         tracing::debug!(peer = %hello.id, address = %hello.advertise, key = %key.fingerprint(), "gossip: connected");
         let mut keys = net.keys.subscribe();
-        let (reader, writer) = stream.split();
+        let (reader, writer) = stream.into_split();
         tokio::select! {
             () = read(reader, decoder, opener, &hello, net) => {}
             () = write(writer, sealer, waiting, net) => {}
@@ -168,7 +167,7 @@ impl Link {
     }
 }
 
-async fn read(mut stream: ReadHalf<'_>, mut decoder: Decoder, mut opener: Opener, hello: &Hello, net: &Net) {
+async fn read(mut stream: OwnedReadHalf, mut decoder: Decoder, mut opener: Opener, hello: &Hello, net: &Net) {
     let (id, address) = (&hello.id, hello.advertise);
     loop {
         let frame = match timeout(SILENCE_LIMIT, read_frame(&mut stream, &mut decoder, MAX_FRAME)).await {
@@ -193,7 +192,7 @@ async fn read(mut stream: ReadHalf<'_>, mut decoder: Decoder, mut opener: Opener
     }
 }
 
-async fn write(mut stream: WriteHalf<'_>, mut sealer: Sealer, waiting: &mut mpsc::Receiver<Message>, net: &Net) {
+async fn write(mut stream: OwnedWriteHalf, mut sealer: Sealer, waiting: &mut mpsc::Receiver<Message>, net: &Net) {
     loop {
         let message = match timeout(ALIVE_EVERY, waiting.recv()).await {
             Ok(Some(message)) => message,

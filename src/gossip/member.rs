@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -19,10 +18,11 @@ use super::key::KeyRing;
 use super::net::Net;
 use super::peers::{Peers, Values, put};
 use super::seeds::Seeds;
+use super::socket::TcpListener;
 use super::token::Worthless;
 use super::transport::Tcp;
 use crate::error::{Error, Result};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 /// Messages that were received and wait for chitchat; more are dropped.
 const INBOX: usize = 256;
@@ -89,6 +89,7 @@ impl Config {
 pub struct Member {
     net: Arc<Net>,
     listens_at: SocketAddr,
+    clock: Arc<dyn Clock>,
     values: watch::Sender<Values>,
     live: watch::Receiver<Arc<Peers>>,
     stop: watch::Sender<bool>,
@@ -115,7 +116,7 @@ impl Member {
             (watch::Sender::default(), watch::channel(Arc::default()), watch::Sender::new(false));
         let (found, first_peers) = mpsc::channel(1);
         let driver = Driver {
-            identity: Identity { id, advertise, label, generation_file, clock },
+            identity: Identity { id, advertise, label, generation_file, clock: clock.clone() },
             pace,
             transport: Tcp { net: net.clone(), inbox: Arc::new(Mutex::new(received)) },
             counters: net.counters.clone(),
@@ -131,7 +132,7 @@ impl Member {
         net.spawn(accept::run(net.clone(), listener));
         net.spawn(look(net.clone(), seeds, found));
         let driver = tokio::spawn(driver.run(handle));
-        Ok(Self { net, listens_at, values, live: shown, stop, driver })
+        Ok(Self { net, listens_at, clock, values, live: shown, stop, driver })
     }
 
     /// Its id.
@@ -194,14 +195,26 @@ impl Member {
         self.net.keys.borrow().token(&self.net.label, &self.net.me.id, to)
     }
 
+    /// As [`Member::token_for`], for a process of this node that is not to hold the key: good before `until`, by the clock of
+    /// the node `to`.
+    ///
+    /// # Errors
+    /// When there is no way to compute it here.
+    pub fn token_until(&self, to: &str, until: Timestamp) -> Result<String> {
+        self.net.keys.borrow().token_until(&self.net.label, &self.net.me.id, to, until)
+    }
+
     /// The id of the node that shows this one `token`; what is worth nothing is counted.
     ///
     /// # Errors
     /// Why it is worth nothing.
     pub fn node_of(&self, token: &str) -> Result<String, Worthless> {
-        let known = self.net.keys.borrow().node_of(&self.net.label, token, &self.net.me.id);
+        let known = self.net.keys.borrow().node_of(&self.net.label, token, &self.net.me.id, self.clock.now());
         match &known {
             Err(Worthless::Banned(id)) => self.counters().refuse(Refusal::Banned, format_args!("{id} is banned")),
+            Err(Worthless::Expired) => {
+                self.counters().refuse(Refusal::ExpiredToken, "the token of a node's worker is over")
+            }
             Err(_) => self.counters().refuse(Refusal::WrongKey, "a node's token over HTTP is of another cluster key"),
             Ok(_) => {}
         }

@@ -29,6 +29,9 @@ mod seal;
 mod seeds;
 #[cfg(test)]
 mod shuffle_tests;
+#[cfg(test)]
+mod sim_tests;
+mod socket;
 mod token;
 mod transport;
 

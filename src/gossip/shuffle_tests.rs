@@ -274,6 +274,7 @@ async fn gossip_that_breaks_is_started_again_under_a_new_generation() {
 /// Figures for the documents, and bounds that they must keep.
 #[tokio::test(start_paused = true)]
 async fn how_fast_news_and_deaths_spread_and_what_it_costs() {
+    let mut rates = Vec::new();
     for nodes in [3, 10, 50] {
         let mut cluster = Cluster::new(5, nodes, Weather { lost: 0, doubled: 0, max_delay_ms: 5 }).await;
         let all: Vec<usize> = (0..nodes).collect();
@@ -306,5 +307,12 @@ async fn how_fast_news_and_deaths_spread_and_what_it_costs() {
         assert!(joined < Duration::from_secs(20) && spread < Duration::from_secs(10));
         assert!(p99 < Duration::from_secs(20), "{p99:?}");
         assert!(rate < 60_000, "{rate}");
+        rates.push((nodes, rate));
+    }
+    for pair in rates.windows(2) {
+        let [(few, before), (many, after)] = pair else { unreachable!() };
+        let growth = after.saturating_sub(*before) / (*many - *few) as u64;
+        println!("{few} to {many} nodes: each costs each of the others {growth} bytes/s more");
+        assert!(growth < 2_000, "{growth}");
     }
 }

@@ -69,6 +69,7 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<schedules::change::UpdateSchedule>();
     visitor.op::<select::Select>();
     visitor.op::<settle::Settle>();
+    visitor.op::<sharing::ListHomes>();
     visitor.op::<sharing::ListWaiting>();
     visitor.op::<sharing::ShareQueue>();
     visitor.op::<status::Status>();

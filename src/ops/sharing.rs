@@ -6,11 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Access, Caller, Op, Scopes};
+use super::{Access, Caller, Op, Scopes, Takes};
 use crate::error::Result;
 use crate::job::EventKind;
 use crate::job::lanes::{Lane, Needs};
-use crate::store::{NewEvent, Topics, Tx};
+use crate::store::{Home, NewEvent, Topics, Tx, Waiting};
 
 /// Gives the jobs of a queue to other nodes too, or keeps them here.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -51,22 +51,6 @@ impl Op for ShareQueue {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ListWaiting {}
 
-/// Jobs of one queue that need the same and may be leased now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Waiting {
-    /// Their queue.
-    pub queue: String,
-    /// What they need of a worker.
-    #[serde(default, skip_serializing_if = "is_nothing")]
-    pub needs: Needs,
-    /// How many there are; not counted further than a thousand in a lane.
-    pub pending: u32,
-}
-
-fn is_nothing(needs: &Needs) -> bool {
-    *needs == Needs::default()
-}
-
 /// How many kinds are named.
 const MAX_KINDS: usize = 50;
 /// How many lanes are looked at.
@@ -87,6 +71,31 @@ impl Op for ListWaiting {
         let unshared = tx.unshared()?;
         let lanes = tx.lanes(0, MAX_LANES, MAX_COUNTED)?.into_iter();
         Ok(kinds(lanes.filter(|lane| caller.sees(&lane.tenant) && !unshared.contains(&lane.queue))))
+    }
+}
+
+/// The nodes whose jobs a worker of this store may run, with the tokens for that, as its coordinators say.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ListHomes {}
+
+impl Op for ListHomes {
+    type Reply = Vec<Home>;
+    const NAME: &'static str = "list_homes";
+    const ACCESS: Access = Access::Read;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::WORK
+    }
+
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        // The tokens are good for jobs of all tenants, and a node that was let in by one must not go on to the next.
+        if caller.tenant.is_some() || caller.takes != Takes::All {
+            return Ok(Vec::new());
+        }
+        let nodes = tx.nodes()?.into_iter().filter(|node| !node.lost && !node.draining);
+        // Two coordinators of one store know the same nodes.
+        let homes = nodes.flat_map(|node| node.homes).map(|home| (home.node.clone(), home));
+        Ok(homes.collect::<BTreeMap<_, _>>().into_values().collect())
     }
 }
 

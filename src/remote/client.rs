@@ -1,6 +1,7 @@
 //! Requests to a coordinator.
 
 use std::str::FromStr;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -74,7 +75,7 @@ pub struct Failure {
 /// Connections to one coordinator.
 pub struct Wire {
     address: Address,
-    authorization: Option<HeaderValue>,
+    authorization: RwLock<Option<HeaderValue>>,
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
@@ -84,12 +85,7 @@ impl Wire {
     /// # Errors
     /// `Usage` when the token cannot be one, `Failed` when the machine has no certificates to trust.
     pub fn new(address: Address, token: Option<String>) -> Result<Self> {
-        let authorization = token.map(|token| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-                .map_err(|_| Error::usage("the token has characters that no token has"))?;
-            value.set_sensitive(true);
-            Ok::<_, Error>(value)
-        });
+        let authorization = token.map(|token| bearer(&token)).transpose()?;
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
@@ -100,12 +96,22 @@ impl Wire {
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .build(https.enable_http1().wrap_connector(http));
-        Ok(Self { address, authorization: authorization.transpose()?, pool })
+        Ok(Self { address, authorization: RwLock::new(authorization), pool })
     }
 
     /// Where the coordinator is.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Shows `token` from now on.
+    ///
+    /// # Errors
+    /// `Usage` when it cannot be one.
+    pub fn set_token(&self, token: &str) -> Result<()> {
+        let value = bearer(token)?;
+        *self.authorization.write().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        Ok(())
     }
 
     /// Posts JSON under the id `request`; `again`: it may have been done before.
@@ -174,8 +180,9 @@ impl Wire {
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        if let Some(authorization) = &self.authorization {
-            request = request.header(AUTHORIZATION, authorization.clone());
+        let authorization = self.authorization.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
         }
         let request = request.body(Full::new(body));
         let request = request.map_err(|e| self.failure(false, "cannot be asked this").caused_by(e.to_string()))?;
@@ -189,6 +196,13 @@ impl Wire {
         let error = Error::unavailable(format!("the coordinator at {} {what}", self.address.url));
         Failure { sent, error: error.hint("is 'orx coordinator' running there?") }
     }
+}
+
+fn bearer(token: &str) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+        .map_err(|_| Error::usage("the token has characters that no token has"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 impl Failure {

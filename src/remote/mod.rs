@@ -62,6 +62,14 @@ impl Remote {
         self.client.address().url()
     }
 
+    /// Shows `token` from now on.
+    ///
+    /// # Errors
+    /// `Usage` when it cannot be one.
+    pub fn set_token(&self, token: &str) -> Result<()> {
+        self.client.set_token(token)
+    }
+
     /// Has the coordinator run an Op.
     ///
     /// An answer that got lost is asked for again under the same request id, so nothing is done twice.

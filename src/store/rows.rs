@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::limit_rows::Limits;
-use super::peer_rows::PeerNode;
+use super::peer_rows::{Home, PeerNode};
 use crate::job::spec::Until;
 use crate::job::{
     Captured, EventKind, Fence, JobId, JobSpec, LaneId, Life, Number, Origin, ScheduleId, State, WorkerId,
@@ -339,6 +339,9 @@ pub struct NewNode {
     /// The nodes that it gossips with.
     #[serde(default)]
     pub peers: Vec<PeerNode>,
+    /// Those of them whose jobs the workers of this store may run.
+    #[serde(default)]
+    pub homes: Vec<Home>,
 }
 
 /// A coordinator as it is stored.
@@ -354,6 +357,7 @@ pub struct Node {
     pub load: f64,
     pub draining: bool,
     pub peers: Vec<PeerNode>,
+    pub homes: Vec<Home>,
     pub started_at: Timestamp,
     pub heartbeat_at: Timestamp,
     /// Its heartbeat has ended.

@@ -237,6 +237,7 @@ impl Worker {
         if self.draining.is_none() {
             info!(running = self.running.len(), "draining");
             self.draining = Some(Instant::now() + self.config().drain_timeout.duration());
+            self.seat.close();
             self.tell_all(|job| job.service, &Order::Interrupt);
         }
     }

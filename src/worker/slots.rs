@@ -19,6 +19,8 @@ struct State {
     used: u32,
     /// The process's own worker may find work, so nobody else gets a slot.
     wanted: bool,
+    /// The process's own worker has begun to end, or has ended: nobody takes slots any more.
+    closed: bool,
     /// The only guest that may take slots now.
     turn: Option<Turn>,
     turns: u64,
@@ -55,7 +57,12 @@ impl Slots {
     /// Those that are free and that the process's own worker has no use for.
     pub fn spare(&self) -> u32 {
         let state = *self.state.borrow();
-        if state.wanted { 0 } else { self.total.saturating_sub(state.used) }
+        if state.wanted || state.closed { 0 } else { self.total.saturating_sub(state.used) }
+    }
+
+    /// Whether the process's own worker takes no more, so that its guests are to end too.
+    pub fn is_closed(&self) -> bool {
+        self.state.borrow().closed
     }
 
     /// Hears of all that changes.
@@ -139,7 +146,7 @@ impl Seat {
     pub(super) fn take(&mut self) -> u32 {
         let mut taken = 0;
         self.slots.state.send_if_modified(|state| {
-            if self.guest.is_some() && (state.wanted || !self.has_turn(state)) {
+            if self.guest.is_some() && (state.wanted || state.closed || !self.has_turn(state)) {
                 return false;
             }
             taken = self.slots.total.saturating_sub(state.used);
@@ -183,6 +190,13 @@ impl Seat {
         });
     }
 
+    /// Takes no more. With the process's own worker its guests end.
+    pub(super) fn close(&self) {
+        if self.guest.is_none() {
+            self.slots.state.send_if_modified(|state| !std::mem::replace(&mut state.closed, true));
+        }
+    }
+
     /// Whether a turn has begun that it had not heard of: others know of work for it.
     pub(super) fn is_called(&mut self) -> bool {
         let turn = self.slots.state.borrow().turn;
@@ -200,6 +214,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.give_back(self.held);
+        self.close();
     }
 }
 
@@ -225,6 +240,23 @@ mod tests {
         guest.filled(3, 2);
         own.hope(true);
         assert_eq!((guest.take(), own.take()), (0, 1));
+    }
+
+    #[test]
+    fn nobody_takes_more_when_the_own_worker_begins_to_end() {
+        let slots = Slots::new(4);
+        let (own, mut guest) = (slots.own(), slots.guest(id(1)));
+        own.hope(false);
+        slots.give_turn(id(1));
+        assert_eq!(guest.take(), 4);
+        guest.filled(4, 2);
+        guest.close(); // is for guests no more than their own end
+        assert_eq!((slots.is_closed(), slots.spare()), (false, 2));
+        own.close();
+        assert_eq!((slots.is_closed(), slots.spare(), guest.take()), (true, 0, 0));
+        let other = Slots::new(1);
+        drop(other.own());
+        assert!(other.is_closed(), "it has failed");
     }
 
     #[test]

@@ -4,9 +4,11 @@ mod cluster;
 mod coordinators;
 mod figures;
 mod hostile;
+mod namespaces;
 mod sharing;
 mod strangers;
 mod view;
+mod workers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -8,8 +8,8 @@ use super::coordinators::coordinator;
 use crate::cli::support::*;
 
 /// Coordinators that gossip with the first of them, each with a store of its own.
-struct Cluster {
-    homes: Vec<Orx>,
+pub struct Cluster {
+    pub homes: Vec<Orx>,
     nodes: Vec<Option<Running>>,
     key: String,
     first: String,
@@ -21,7 +21,7 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 
 impl Cluster {
     /// Starts one for each of `options`, and waits until all know all. Leases are short.
-    fn start(options: &[&[&str]]) -> Self {
+    pub fn start(options: &[&[&str]]) -> Self {
         Self::start_with(options, &format!("[worker]\nlease = \"{LEASE}ms\"\n"))
     }
 
@@ -55,6 +55,12 @@ impl Cluster {
         node
     }
 
+    /// Where the API of node `n` is.
+    pub fn url(&self, n: usize) -> String {
+        let said = self.running(n).stderr();
+        said.split("url=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
+    }
+
     fn running(&self, n: usize) -> &Running {
         self.nodes[n].as_ref().unwrap()
     }
@@ -84,7 +90,7 @@ impl Cluster {
     }
 
     /// Nothing at any home contradicts what must hold.
-    fn audit(&self) {
+    pub fn audit(&self) {
         for home in &self.homes {
             home.ok(&["audit"]);
             home.ok(&["db", "check"]);
@@ -198,6 +204,7 @@ fn a_banned_node_gets_no_jobs_and_is_seen_by_nobody() {
 fn a_node_may_work_and_nothing_else_with_a_token_that_was_made_for_this_home() {
     use crate::http::support::request;
     use orx::gossip::KeyRing;
+    use orx::time::{Clock as _, SystemClock, Timestamp};
 
     let mut orx = Orx::file();
     let key = orx.path("cluster.key");
@@ -214,6 +221,18 @@ fn a_node_may_work_and_nothing_else_with_a_token_that_was_made_for_this_home() {
         |token: &str, op: &str, body: &str| request(&orx, Some(token), &format!("POST /api/v1/ops/{op}"), &[], body);
     post(&good, "lease", lease).expect(200);
     post(&old, "lease", lease).expect(200);
+    // What a node lends its workers is good for a while, and leads no further.
+    let until = |span: i64| {
+        let until = Timestamp(SystemClock.now().0 + span);
+        ring.token_until("default", "helper", "home", until).unwrap()
+    };
+    let lent = until(60_000);
+    post(&lent, "lease", lease).expect(200);
+    for token in [&good, &lent] {
+        assert_eq!(post(token, "list_homes", "{}").expect(200).json(), serde_json::json!([]));
+        post(token, "status", "{}").expect(403);
+    }
+    post(&until(-1), "lease", lease).expect(401);
     for (op, body) in [
         ("status", "{}"),
         ("list_nodes", "{}"),

@@ -3,12 +3,12 @@ use std::sync::Arc;
 use orx::engine::Try;
 use orx::job::lanes::Offer;
 use orx::ops::lease::Lease;
-use orx::ops::nodes::{Announce, ListNodes};
+use orx::ops::nodes::{Announce, DrainNode, ListNodes, Retire};
 use orx::ops::policies::ListPolicies;
-use orx::ops::sharing::{ListWaiting, ShareQueue};
+use orx::ops::sharing::{ListHomes, ListWaiting, ShareQueue};
 use orx::ops::{Caller, Scopes, Takes};
 use orx::queue::Queue;
-use orx::store::{NewNode, PeerNode, PeerState};
+use orx::store::{Home, NewNode, PeerNode, PeerState, Waiting};
 use orx::time::{Span, Timestamp};
 use uuid::Uuid;
 
@@ -70,11 +70,67 @@ on_every_store! {
             load: 0.0,
             draining: false,
             peers: Vec::new(),
+            homes: Vec::new(),
         };
         for peers in [vec![], vec![peer.clone()], vec![PeerNode { state: PeerState::Gone, ..peer }]] {
             node.peers.clone_from(&peers);
             f.queue.call(Announce { node: node.clone(), ttl: Span::from_secs(15) }).await.unwrap();
             assert_eq!(f.queue.call(ListNodes {}).await.unwrap()[0].peers, peers);
         }
+    }
+
+    async fn who_needs_help_is_told_to_workers_of_all_tenants_and_to_no_other_node(f: Fixture) {
+        let waiting = vec![Waiting { queue: "q".into(), needs: Default::default(), pending: 3 }];
+        let home = |node: &str, token: &str| Home {
+            node: node.into(),
+            helper: "a".into(),
+            url: "http://10.0.0.2:7117".into(),
+            token: token.into(),
+            waiting: waiting.clone(),
+            version: 7,
+        };
+        let node = |name: &str, homes: Vec<Home>| NewNode {
+            id: Uuid::now_v7(),
+            name: name.into(),
+            host: "here".into(),
+            pid: 1,
+            address: None,
+            version: "1".into(),
+            load: 0.0,
+            draining: false,
+            peers: Vec::new(),
+            homes,
+        };
+        let ttl = Span::from_secs(15);
+        let mut first = node("a", vec![home("b", "old"), home("c", "c")]);
+        f.queue.call(Announce { node: first.clone(), ttl }).await.unwrap();
+        first.homes[0].token = "new".into();
+        f.queue.call(Announce { node: first.clone(), ttl }).await.unwrap();
+        let told = || async { f.queue.call(ListHomes {}).await.unwrap() };
+        assert_eq!(told().await, first.homes);
+        assert!(!format!("{:?}", told().await).contains("new"), "a token is not for logs");
+        let shown = serde_json::to_string(&f.queue.call(ListNodes {}).await.unwrap()).unwrap();
+        assert!(!shown.contains("new"), "{shown}");
+        // Two coordinators of one store know the same nodes, each for itself.
+        let second = node("a-2", vec![home("c", "c"), home("d", "d")]);
+        f.queue.call(Announce { node: second.clone(), ttl }).await.unwrap();
+        assert_eq!(told().await.iter().map(|home| home.node.as_str()).collect::<Vec<_>>(), ["b", "c", "d"]);
+
+        let Queue::Local(engine) = &f.queue else { panic!("it is local") };
+        let ask = |caller: Caller| engine.call_as(Arc::new(caller), ListHomes {}, Try::First);
+        let works = |tenant: Option<&str>, takes| Caller {
+            tenant: tenant.map(str::to_owned),
+            scopes: Scopes::WORK,
+            takes,
+            ..Caller::local("w")
+        };
+        assert_eq!(ask(works(None, Takes::All)).await.unwrap().len(), 3);
+        for caller in [works(Some("t"), Takes::All), works(None, Takes::Shared), works(None, Takes::Nothing)] {
+            assert!(ask(caller).await.unwrap().is_empty());
+        }
+        // What a coordinator said ends with it.
+        f.queue.call(Retire { id: first.id }).await.unwrap();
+        f.queue.call(DrainNode { node: "a-2".into() }).await.unwrap();
+        assert!(told().await.is_empty());
     }
 }

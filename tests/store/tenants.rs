@@ -250,6 +250,7 @@ on_every_store! {
             ("select", json!({ "selectors": ["last"], "all": null }), Nothing),
             ("select", json!({ "selectors": [], "all": { "tenant": "acme" } }), Nothing),
             ("settle", json!({ "reports": [report(&fence)] }), Gone),
+            ("list_homes", json!({}), Nothing),
             ("list_waiting", json!({}), Nothing),
             ("share_queue", json!({ "queue": "acme-queue", "shared": false }), Denied),
             ("status", json!({}), Nothing),

@@ -149,6 +149,7 @@ impl Fleet for PgTx<'_> {
                 ttl.as_millis(),
                 self.expiry(ttl),
                 to_json(&node.peers)?,
+                to_json(&node.homes)?,
             ],
         )?;
         Ok(draining.into_iter().next().unwrap_or_default())
@@ -168,6 +169,7 @@ impl Fleet for PgTx<'_> {
                     load: get(row, 6)?,
                     draining: get(row, 7)?,
                     peers: json(&get::<String>(row, 11)?)?,
+                    homes: json(&get::<String>(row, 12)?)?,
                     started_at: Timestamp(get(row, 8)?),
                     heartbeat_at: Timestamp(get(row, 9)?),
                     lost: get(row, 10)?,

@@ -139,6 +139,7 @@ impl Fleet for SqliteTx<'_> {
             boot,
             expiry,
             to_json(&node.peers)?,
+            to_json(&node.homes)?,
         ];
         Ok(self.first(sql!("nodes_announce"), row, |r| r.get(0))?.unwrap_or_default())
     }
@@ -156,13 +157,16 @@ impl Fleet for SqliteTx<'_> {
                 load: r.get(6)?,
                 draining: r.get(7)?,
                 peers: Vec::new(),
+                homes: Vec::new(),
                 started_at: r.get::<_, Column<Timestamp>>(8)?.0,
                 heartbeat_at: r.get::<_, Column<Timestamp>>(9)?.0,
                 lost: r.get(10)?,
             };
-            Ok((node, r.get::<_, String>(11)?))
+            Ok((node, r.get::<_, String>(11)?, r.get::<_, String>(12)?))
         })?;
-        rows.into_iter().map(|(node, peers)| Ok(Node { peers: json(&peers)?, ..node })).collect()
+        rows.into_iter()
+            .map(|(node, peers, homes)| Ok(Node { peers: json(&peers)?, homes: json(&homes)?, ..node }))
+            .collect()
     }
 
     fn drain_node(&mut self, id: Uuid) -> Result<()> {

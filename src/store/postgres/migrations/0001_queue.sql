@@ -310,6 +310,7 @@ CREATE TABLE nodes (
     load         double precision NOT NULL,
     draining     boolean NOT NULL,
     peers        text NOT NULL,
+    homes        text NOT NULL,
     started_at   bigint NOT NULL,
     heartbeat_at bigint NOT NULL,
     ttl          bigint NOT NULL,

@@ -278,6 +278,7 @@ CREATE TABLE nodes (
     load         REAL NOT NULL,
     draining     INTEGER NOT NULL CHECK (draining IN (0, 1)),
     peers        TEXT NOT NULL,
+    homes        TEXT NOT NULL,
     started_at   INTEGER NOT NULL,
     heartbeat_at INTEGER NOT NULL,
     ttl          INTEGER NOT NULL,
