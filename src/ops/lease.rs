@@ -133,7 +133,7 @@ impl Lease {
     pub(super) fn foresee(&self, tx: &mut dyn Tx, ending: &[Fence]) -> Result<()> {
         let slots = self.slots.min(MAX_LEASE);
         let lanes = (slots > 0 && self.only.is_none()).then_some((LANES, slots));
-        tx.foresee(&Foresight { ending: ending.to_vec(), lanes })
+        tx.foresee(&Foresight { ending: ending.to_vec(), lanes, worker: Some(self.worker) })
     }
 
     /// Leases jobs; after [`Lease::foresee`].

@@ -53,6 +53,8 @@ pub struct Foresight {
     pub ending: Vec<Fence>,
     /// The first lanes after that: at most so many, with pending jobs up to so many.
     pub lanes: Option<(usize, u32)>,
+    /// Who will lease.
+    pub worker: Option<WorkerId>,
 }
 
 /// Which jobs to list.

@@ -1,5 +1,7 @@
 //! Writes of one transaction that answer nothing, until they are sent in one breath.
 
+mod turn;
+
 use std::collections::{BTreeSet, HashSet};
 
 use uuid::Uuid;
@@ -9,7 +11,7 @@ use super::sql;
 use super::tx::{int, text};
 use crate::job::output::{Chunk, Stream};
 use crate::job::{Attempt, Fence, LaneId, Number, Outcome, State, WorkerId};
-use crate::store::counts::Counts;
+use crate::store::counts::{Counts, Delta};
 use crate::store::{Change, RATE_WINDOW};
 use crate::time::Timestamp;
 
@@ -226,19 +228,17 @@ impl Buffer {
 
     /// The statements that write all this, in an order that they can have.
     pub(super) fn take(&mut self, now: Timestamp) -> Vec<Call> {
+        if self.is_one_turn() {
+            return self.take_one_turn(now);
+        }
         let mut calls = Vec::new();
         let is_plain = self.changes_nothing();
-        let e = std::mem::take(&mut self.events);
-        let (told, counted) = (!e.kinds.is_empty(), self.counts.has_lanes());
-        let mut columns = values![now.0, e.kinds, e.numbers, e.attempts, e.workers, e.actors, e.states, e.data];
-        let counts = counts(&mut self.counts);
+        let (told, counted) = (!self.events.kinds.is_empty(), self.counts.has_lanes());
+        let mut columns = self.take_events(now);
+        let counts = counts(&self.counts.take());
         calls.extend(tallies(&mut self.counts));
         calls.extend(submissions(&mut self.counts, now));
-        let o = std::mem::take(&mut self.outputs);
-        if !o.numbers.is_empty() {
-            let columns = values![o.numbers, o.attempts, o.seqs, o.streams, o.times, o.gaps, o.bytes];
-            calls.push(Call::new(sql!("output_put"), columns));
-        }
+        calls.extend(std::mem::take(&mut self.outputs).call());
         if is_plain {
             calls.extend(told.then(|| Call::new(sql!("events_append"), columns)));
             calls.extend(counted.then(|| Call::new(sql!("counts_add"), counts)));
@@ -263,11 +263,26 @@ impl Buffer {
         calls.push(Call::new(sql!("jobs_change"), columns));
         calls
     }
+
+    /// The columns of events, and when they happen.
+    fn take_events(&mut self, now: Timestamp) -> Vec<Param> {
+        let e = std::mem::take(&mut self.events);
+        values![now.0, e.kinds, e.numbers, e.attempts, e.workers, e.actors, e.states, e.data]
+    }
+}
+
+impl Outputs {
+    /// What stores them, if there are any.
+    fn call(self) -> Option<Call> {
+        let o = self;
+        let is_empty = o.numbers.is_empty();
+        let columns = values![o.numbers, o.attempts, o.seqs, o.streams, o.times, o.gaps, o.bytes];
+        (!is_empty).then(|| Call::new(sql!("output_put"), columns))
+    }
 }
 
 /// The columns of what is to be counted.
-fn counts(counts: &mut Counts) -> Vec<Param> {
-    let counts = counts.take();
+fn counts(counts: &[(LaneId, Delta)]) -> Vec<Param> {
     let lanes: Vec<i64> = counts.iter().map(|(lane, _)| *lane).collect();
     let mut columns = values![lanes];
     for state in State::ALL {

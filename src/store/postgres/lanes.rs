@@ -93,6 +93,9 @@ impl Lanes for PgTx<'_> {
             if self.buffer.has_moved(lane) {
                 self.flush()?;
             }
+            if let Some(numbers) = self.take_foreseen(lane, limit)? {
+                return Ok(numbers);
+            }
             let rows = self.rows(sql!("lanes_pending_lock"), values![lane, limit as i64])?;
             return self.keep_locked(&rows);
         }
@@ -201,18 +204,25 @@ impl Lanes for PgTx<'_> {
     }
 }
 
+/// The lane in a row of lanes_turn.sql.
 pub(super) fn lane(row: &Row) -> Result<Lane> {
-    let key: String = get(row, 3)?;
+    let lane = unlimited_lane(row, 0)?;
+    Ok(Lane { queue_room: room(row, 6)?, tenant_room: room(row, 7)?, key_room: room(row, 8)?, ..lane })
+}
+
+/// The lane in the columns from `at` on, which has no limit.
+pub(super) fn unlimited_lane(row: &Row, at: usize) -> Result<Lane> {
+    let key: String = get(row, at + 3)?;
     Ok(Lane {
-        id: get(row, 0)?,
-        queue: get(row, 1)?,
-        tenant: get(row, 2)?,
+        id: get(row, at)?,
+        queue: get(row, at + 1)?,
+        tenant: get(row, at + 2)?,
         limit_key: (!key.is_empty()).then_some(key),
-        needs: Needs::of_key(&get::<String>(row, 4)?),
-        pending: u32::try_from(get::<i64>(row, 5)?).unwrap_or_default(),
-        queue_room: room(row, 6)?,
-        tenant_room: room(row, 7)?,
-        key_room: room(row, 8)?,
+        needs: Needs::of_key(&get::<String>(row, at + 4)?),
+        pending: u32::try_from(get::<i64>(row, at + 5)?).unwrap_or_default(),
+        queue_room: None,
+        tenant_room: None,
+        key_room: None,
     })
 }
 

@@ -42,6 +42,7 @@ use std::time::{Duration, Instant};
 use self::conn::Conn;
 pub(super) use self::copying::Copying;
 use self::fault::Fault;
+use self::foreseen::Habits;
 pub use self::place::Place;
 pub(super) use self::place::shown;
 use self::pool::Pool;
@@ -56,7 +57,7 @@ use crate::time::Clock;
 /// The text of a statement: one file each, so that it can be read, explained and tested by itself.
 macro_rules! sql {
     ($name:literal) => {
-        include_str!(concat!("sql/", $name, ".sql"))
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/postgres/sql/", $name, ".sql"))
     };
 }
 pub(crate) use sql;
@@ -78,6 +79,7 @@ pub struct Postgres {
     side: Arc<Side>,
     own: wake::Own,
     watch: Mutex<Watch>,
+    habits: Mutex<Habits>,
 }
 
 impl Postgres {
@@ -98,7 +100,9 @@ impl Postgres {
         maintain::migrate(&mut conn, place)?;
         maintain::refuse_unfinished(&mut conn, place)?;
         pool.give(conn);
-        Ok(Self { place: place.clone(), clock, side: Side::new(Arc::clone(&pool)), pool, own, watch: Mutex::default() })
+        let side = Side::new(Arc::clone(&pool));
+        let (watch, habits) = (Mutex::default(), Mutex::default());
+        Ok(Self { place: place.clone(), clock, side, pool, own, watch, habits })
     }
 
     /// The steps of the schema, and which of them it has; makes none.
@@ -154,7 +158,7 @@ impl Postgres {
 
     /// One try. An error: nothing was stored.
     fn attempt(&self, conn: &mut Conn, mode: Mode, work: &mut dyn Work) -> Result<Written, (Fault, Error)> {
-        let mut tx = PgTx::new(conn, mode, &*self.clock, &self.watch);
+        let mut tx = PgTx::new(conn, mode, &*self.clock, &self.watch, &self.habits);
         let ran = work.run(&mut tx);
         // Whatever the work made of a statement that failed, its transaction is no more.
         let ran = match (ran, tx.fault()) {

@@ -13,7 +13,7 @@ use tokio_postgres::types::FromSqlOwned;
 use super::buffer::Buffer;
 use super::conn::{Call, Conn, Failure, Param, values};
 use super::fault::Fault;
-use super::foreseen::Foreseen;
+use super::foreseen::{Foreseen, Habits};
 use super::sql;
 use super::watch::{Moment, Watch};
 use crate::error::{Error, Kind, Result};
@@ -38,6 +38,7 @@ pub(super) struct PgTx<'c> {
     pub(super) mode: Mode,
     clock: &'c dyn Clock,
     watch: &'c Mutex<Watch>,
+    pub(super) habits: &'c Mutex<Habits>,
     pub(super) buffer: Buffer,
     /// What happened to runs and is to be looked at yet.
     pub(super) moved: MovedRuns,
@@ -69,12 +70,19 @@ struct Begun {
 
 impl<'c> PgTx<'c> {
     /// A transaction that begins with its first statement, in the same breath.
-    pub(super) fn new(conn: &'c mut Conn, mode: Mode, clock: &'c dyn Clock, watch: &'c Mutex<Watch>) -> Self {
+    pub(super) fn new(
+        conn: &'c mut Conn,
+        mode: Mode,
+        clock: &'c dyn Clock,
+        watch: &'c Mutex<Watch>,
+        habits: &'c Mutex<Habits>,
+    ) -> Self {
         Self {
             conn: RefCell::new(conn),
             mode,
             clock,
             watch,
+            habits,
             buffer: Buffer::default(),
             moved: MovedRuns::default(),
             unneeded: HashSet::new(),
@@ -95,6 +103,7 @@ impl<'c> PgTx<'c> {
     /// # Errors
     /// As [`Conn::commit`]; of one that has an id, [`Fault::Gone`] leaves open whether it was committed.
     pub(super) fn commit(&mut self, notice: impl FnOnce(Topics) -> String) -> Result<(), Failure> {
+        self.confess();
         let gathered = self.gather();
         if self.begun.get().is_none() && gathered.is_empty() {
             return Ok(());

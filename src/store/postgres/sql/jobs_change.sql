@@ -35,8 +35,8 @@ WITH told AS (
     RETURNING j.number
 ), turned AS (
     UPDATE lane_turns SET served = nextval('turns')
-    WHERE lane IN (SELECT lane FROM lane_turns WHERE lane = ANY($40::bigint[]) ORDER BY lane
-                   FOR NO KEY UPDATE SKIP LOCKED)
+    WHERE lane = ANY($40::bigint[])
+      AND pg_try_advisory_xact_lock((hashtext(current_schema())::bigint << 32) | (lane & 4294967295))
 ), counted AS (
     INSERT INTO lane_deltas
     SELECT * FROM unnest($41::bigint[], $42::bigint[], $43::bigint[], $44::bigint[], $45::bigint[], $46::bigint[],
