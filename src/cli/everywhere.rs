@@ -47,8 +47,41 @@ struct Node {
 pub(super) struct Answers<T> {
     /// By node.
     pub(super) given: Vec<(String, T)>,
-    /// Those that gave none.
-    silent: Vec<String>,
+    silent: Silent,
+}
+
+/// The nodes that gave no answer.
+#[derive(Default)]
+struct Silent {
+    names: Vec<String>,
+    /// Some of them know nobody by the token that they were shown.
+    denied: bool,
+}
+
+impl Silent {
+    /// Says why a node gives no answer.
+    fn note(&mut self, context: &Context, name: &str, why: &Error) {
+        ui::say(context, &format!("node {name} does not answer: {why}"));
+        self.names.push(name.to_owned());
+        self.denied |= why.kind() == Kind::Denied;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// What cannot be answered without them.
+    fn error(&self, hint: &str) -> Error {
+        let what = ui::count(self.names.len() as u64, "node");
+        let hint = match self.denied {
+            true => format!(
+                "{hint}; every node must know your token: 'orx token create --from FILE' on the machine of each, and it in \
+                 ORX_TOKEN here"
+            ),
+            false => hint.into(),
+        };
+        Error::unavailable(format!("{what} did not answer: {}", self.names.join(", "))).hint(hint)
+    }
 }
 
 impl EverywhereOrPart {
@@ -66,15 +99,9 @@ impl EverywhereOrPart {
     pub(super) fn check<T>(&self, answers: &Answers<T>) -> Result<()> {
         match answers.silent.is_empty() || self.partial {
             true => Ok(()),
-            false => Err(silence(&answers.silent)),
+            false => Err(answers.silent.error("--partial is content with the rest")),
         }
     }
-}
-
-fn silence(silent: &[String]) -> Error {
-    let what = ui::count(silent.len() as u64, "node");
-    Error::unavailable(format!("{what} did not answer: {}", silent.join(", ")))
-        .hint("--partial is content with the rest")
 }
 
 /// Asks all live nodes at once; says which of them did not answer.
@@ -84,14 +111,11 @@ pub(super) async fn ask<O: Op + Clone>(context: &Context, op: O) -> Result<Answe
         let op = op.clone();
         async move { (node.name, limited(node.queue, op).await) }
     });
-    let mut answers = Answers { given: Vec::new(), silent: Vec::new() };
+    let mut answers = Answers { given: Vec::new(), silent: Silent::default() };
     for (name, result) in join_all(calls).await {
         match result {
             Ok(reply) => answers.given.push((name, reply)),
-            Err(e) => {
-                ui::say(context, &format!("node {name} does not answer: {e}"));
-                answers.silent.push(name);
-            }
+            Err(e) => answers.silent.note(context, &name, &e),
         }
     }
     Ok(answers)
@@ -150,15 +174,12 @@ impl Everywhere {
                 Err(e) => Err(e.copy()),
             }
         });
-        let (mut homes, mut silent, mut missing) = (Vec::new(), Vec::new(), None);
+        let (mut homes, mut silent, mut missing) = (Vec::new(), Silent::default(), None);
         for (node, found) in nodes.iter().zip(join_all(asked).await) {
             match found {
                 Ok(_) => homes.push(node),
                 Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Usage) => missing = missing.or(Some(e)),
-                Err(e) => {
-                    ui::say(context, &format!("node {} does not answer: {e}", node.name));
-                    silent.push(node.name.clone());
-                }
+                Err(e) => silent.note(context, &node.name, &e),
             }
         }
         match (homes.as_slice(), missing) {
@@ -166,7 +187,7 @@ impl Everywhere {
             ([], Some(missing)) if silent.is_empty() => {
                 Err(missing.hint("all jobs that are named must be at one node of the cluster"))
             }
-            ([], _) => Err(silence(&silent).hint("no other node has these jobs")),
+            ([], _) => Err(silent.error("no other node has these jobs")),
             (several, _) => {
                 let names: Vec<&str> = several.iter().map(|node| node.name.as_str()).collect();
                 Err(Error::usage(format!("there are such jobs at {}", names.join(" and ")))

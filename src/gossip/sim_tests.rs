@@ -7,12 +7,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
+use turmoil::net::TcpStream;
 use turmoil::{Builder, Sim};
 
 use super::counters::Refusal;
+use super::frame::{Decoder, MAX_FRAME, framed, read_frame};
+use super::hello::Hello;
 use super::key::{ClusterKey, KeyRing};
 use super::member::{Config, Member, Pace};
+use super::net::HELLO;
 use super::peers::Peers;
+use super::seal::Initiator;
 use super::seeds::Seeds;
 use crate::time::{BootTime, Clock, Timestamp};
 
@@ -56,13 +62,13 @@ fn with_chance<T: Send + 'static>(seed: u64, story: impl FnOnce() -> T + Send + 
     told.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// The simulation's clock.
-struct SimClock;
+/// The wall clock of a member, which is so many days ahead.
+struct SimClock(i64);
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
         let since = turmoil::sim_elapsed().unwrap_or_default();
-        Timestamp(1_700_000_000_000 + since.as_millis() as i64)
+        Timestamp(1_700_000_000_000 + self.0 * 86_400_000 + since.as_millis() as i64)
     }
 
     fn boot(&self) -> BootTime {
@@ -81,11 +87,12 @@ struct Book {
 struct Cluster {
     sim: Sim<'static>,
     book: Rc<RefCell<Book>>,
+    keys: KeyRing,
     _dir: tempfile::TempDir,
 }
 
 impl Cluster {
-    /// So many members, all told of the first; each talks over links of up to `latency`.
+    /// So many members, all told of the first, each a day ahead of the one before; links delay by up to `latency`.
     fn new(seed: u64, count: usize, latency: Duration) -> Self {
         let mut sim = Builder::new()
             .rng_seed(seed)
@@ -97,7 +104,7 @@ impl Cluster {
             .build();
         let (book, dir) = (Rc::<RefCell<Book>>::default(), tempfile::tempdir().unwrap());
         let keys = KeyRing::of(ClusterKey::generate().unwrap());
-        for name in (0..count).map(name) {
+        for (day, name) in (0..).zip((0..count).map(name)) {
             let (host, book, keys, path) = (name.clone(), Rc::clone(&book), keys.clone(), dir.path().to_owned());
             sim.host(name, move || {
                 let (name, book, keys) = (host.clone(), Rc::clone(&book), keys.clone());
@@ -111,7 +118,7 @@ impl Cluster {
                         label: "simulated".into(),
                         generation_file,
                         pace: Pace::default(),
-                        clock: Arc::new(SimClock),
+                        clock: Arc::new(SimClock(day)),
                     };
                     let member = Member::start(config, keys).await?;
                     let mut peers = member.peers();
@@ -125,7 +132,7 @@ impl Cluster {
                 }
             });
         }
-        Self { sim, book, _dir: dir }
+        Self { sim, book, keys, _dir: dir }
     }
 
     /// Runs until all of `nodes` see what they should, and gives how long that took.
@@ -285,7 +292,7 @@ fn a_slow_node_stays_and_slows_nobody_else() {
         for n in 0..3 {
             cluster.sim.set_link_latency(name(n), name(3), Duration::from_millis(900));
         }
-        cluster.pass(Duration::from_secs(30));
+        cluster.pass(Duration::from_secs(12));
         cluster.say(0, "fast");
         let fast = cluster.hear(&[1, 2], 0, "fast");
         assert!(fast < Duration::from_secs(3), "{fast:?}");
@@ -295,6 +302,47 @@ fn a_slow_node_stays_and_slows_nobody_else() {
         let seen = cluster.book.borrow().trace.clone();
         let last: Vec<&str> = seen.lines().rev().take(3).collect();
         assert!(last.iter().all(|line| line.matches('@').count() == 3), "nobody was given up: {last:?}");
+    });
+}
+
+/// Connects to the first member as a process that says `hello` and then `message`, and listens on.
+async fn speak(key: ClusterKey, hello: String, message: Vec<u8>) -> turmoil::Result {
+    let mut stream = TcpStream::connect(("n0", PORT)).await?;
+    let (initiator, first) = Initiator::begin(&key, "simulated")?;
+    stream.write_all(&framed(&first)).await?;
+    let mut decoder = Decoder::default();
+    let answer = read_frame(&mut stream, &mut decoder, MAX_FRAME).await?;
+    let (mut sealer, _) = initiator.end(&answer).map_err(|_| "the answer is not sealed")?;
+    for message in [[&[HELLO], hello.as_bytes()].concat(), message] {
+        stream.write_all(&framed(&sealer.seal(&message)?)).await?;
+    }
+    while read_frame(&mut stream, &mut decoder, MAX_FRAME).await.is_ok() {}
+    Ok(())
+}
+
+#[test]
+fn a_newer_version_is_refused_where_it_understands_us_no_more_and_its_news_are_passed_over() {
+    with_chance(19, || {
+        let mut cluster = Cluster::new(19, 2, LATENCY);
+        cluster.sees_all(&[0, 1], 2);
+        let connections = |cluster: &Cluster| cluster.book.borrow().members["n0"].connections();
+        let (key, before) = (cluster.keys.current().clone(), connections(&cluster));
+        let hello = |name: &str, oldest: u16| {
+            let hello = Hello::new(name, ([192, 168, 9, 9], PORT).into());
+            let hello = String::from_utf8(hello.encode()).unwrap();
+            hello.replacen("{", "{\"more\":[1],", 1).replace("\"oldest\":1", &format!("\"oldest\":{oldest}"))
+        };
+        cluster.sim.client("newer", speak(key.clone(), hello("newer", 2), Vec::new()));
+        cluster.sim.client("new", speak(key, hello("new", 1), b"\x4dnews".to_vec()));
+        while cluster.refused(0, Refusal::NewerProtocol) == 0 || connections(&cluster) == before {
+            assert!(cluster.sim.elapsed() < Duration::from_secs(60));
+            cluster.sim.step().unwrap();
+        }
+        cluster.pass(Duration::from_secs(5));
+        assert_eq!((connections(&cluster), cluster.refused(0, Refusal::NewerProtocol)), (before + 1, 1));
+        assert_eq!(cluster.refused(0, Refusal::Malformed) + cluster.refused(0, Refusal::BadHello), 0);
+        cluster.say(0, "on");
+        cluster.hear(&[1], 0, "on");
     });
 }
 

@@ -4,6 +4,7 @@ mod cluster;
 mod coordinators;
 mod figures;
 mod hostile;
+mod metrics;
 mod namespaces;
 mod sharing;
 mod strangers;

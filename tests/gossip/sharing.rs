@@ -10,7 +10,7 @@ use crate::cli::support::*;
 /// Coordinators that gossip with the first of them, each with a store of its own.
 pub struct Cluster {
     pub homes: Vec<Orx>,
-    nodes: Vec<Option<Running>>,
+    pub nodes: Vec<Option<Running>>,
     key: String,
     first: String,
 }

@@ -72,6 +72,10 @@ fn one_command_shows_and_ends_the_jobs_of_all_nodes() {
     first.wait_stderr("a peer is there peer=c");
     eventually("c to be shown", || json(&["nodes"])[0]["peers"].as_array().unwrap().len() == 2);
     ask(&["list", "--cluster"]).expect(6, &["node c does not answer", "1 node did not answer: c", "--partial"]);
+    // What is to be done about it is said, whether the token is unknown there or there is none.
+    ask(&["list", "--cluster"]).expect(6, &["c does not answer: the token is unknown", "orx token create --from FILE"]);
+    let none = a.run(&["status", "--cluster"]);
+    none.expect(6, &["b does not answer: a token is needed", "2 nodes did not answer: b, c", "ORX_TOKEN"]);
     ask(&["list", "--cluster", "--partial"]).expect(0, &["node c does not answer"]);
     ask(&["status", "--cluster", "--partial"]).expect(0, &["node c does not answer"]);
     ask(&["status", "--cluster", &there]).expect(0, &["node c does not answer"]);

@@ -72,3 +72,36 @@ fn workers_on_the_store_of_a_coordinator_and_behind_it_run_the_jobs_of_its_peers
     }
     cluster.audit();
 }
+
+#[test]
+fn jobs_of_a_helping_worker_that_dies_move_and_those_of_one_whose_coordinator_dies_go_on() {
+    let mut cluster = Cluster::start(&[&[], &["--share", "take"]]);
+    let (token, url) = (cluster.homes[1].ok(&["token", "create", "--name", "w", "--scope", "work"]), cluster.url(1));
+    let options = ["worker", "--slots", "1", "--name"];
+    let near = cluster.homes[1].call(&[&options[..], &["near"]].concat()).spawn();
+    let far = cluster.homes[1].call(&[&options[..], &["far", "--store", &url]].concat());
+    let far = far.env("ORX_TOKEN", token.trim()).spawn();
+    let jobs = ["go", "go"].map(|file| waits(&cluster.homes[0], file, &[]));
+    assert_eq!(who(&cluster.homes[0], 2).len(), 2);
+    near.kill();
+    let a = &cluster.homes[0];
+    eventually("its job to be back", || a.states().contains("pending"));
+    a.write("go", "");
+    let losses = jobs.map(|job| {
+        a.wait_state(&job, "done");
+        a.job(&job)["losses"].as_u64().unwrap()
+    });
+    assert_eq!(losses.iter().sum::<u64>(), 1);
+
+    let last = waits(a, "end", &[]);
+    who(a, 4);
+    cluster.nodes[1].take().unwrap().kill();
+    // Later than its lease lasts without a renewal: the worker goes on, and its end is told at home.
+    eventually("the node to be seen gone", || a.json(&["nodes"])[0]["peers"][0]["state"] == "gone");
+    a.write("end", "");
+    a.wait_state(&last, "done");
+    let job = a.job(&last);
+    assert_eq!((&job["worker"], &job["losses"]), (&"peer-b.far".into(), &0.into()), "{job}");
+    drop(far);
+    a.ok(&["audit"]);
+}

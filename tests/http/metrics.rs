@@ -9,10 +9,10 @@ type Labels = BTreeMap<String, String>;
 
 /// Every family of a text with its samples, in the order of the text.
 #[derive(Debug, Default)]
-struct Families(BTreeMap<String, Family>);
+pub struct Families(BTreeMap<String, Family>);
 
 #[derive(Debug)]
-struct Family {
+pub struct Family {
     kind: String,
     samples: Vec<(String, Labels, f64)>,
 }
@@ -114,7 +114,7 @@ fn check_histogram(family: &Family) {
 
 impl Families {
     /// The sum of the samples with these labels.
-    fn sum(&self, name: &str, with: &[(&str, &str)]) -> f64 {
+    pub fn sum(&self, name: &str, with: &[(&str, &str)]) -> f64 {
         let base =
             ["_count", "_sum"].iter().find_map(|s| name.strip_suffix(s)).filter(|base| self.0.contains_key(*base));
         let (family, suffix) = base.map_or((name, ""), |base| (base, &name[base.len()..]));
@@ -127,7 +127,7 @@ impl Families {
 }
 
 /// The figures of the coordinator.
-fn figures(orx: &Orx) -> Families {
+pub fn figures(orx: &Orx) -> Families {
     let answer = ask(orx, "GET /metrics", "").expect(200);
     assert!(answer.head.contains("content-type: text/plain; version=0.0.4"), "{}", answer.head);
     parse(&answer.body)

@@ -4,7 +4,7 @@ mod faults;
 mod hostile;
 mod lost;
 mod matrix;
-mod metrics;
+pub mod metrics;
 mod openapi;
 mod readme;
 mod routes;
