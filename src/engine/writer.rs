@@ -172,10 +172,11 @@ impl Writer {
     fn commit(&self, batch: &mut [Box<dyn Pending>]) {
         match self.write(batch) {
             Written::Committed(topics) => {
-                self.tell(topics);
+                self.poke(topics);
                 for slot in batch.iter_mut() {
                     slot.answer();
                 }
+                self.tell(topics);
             }
             Written::Refused => batch.iter_mut().for_each(|slot| slot.answer()),
             Written::Nothing(error) => {
@@ -193,10 +194,16 @@ impl Writer {
         }
     }
 
-    /// Wakes whoever waits, before the answer: the process may end with the answer, and nobody would be woken.
-    fn tell(&self, topics: Topics) {
+    /// Wakes other processes, before the answer: this one may end with the answer, and nobody would be woken.
+    fn poke(&self, topics: Topics) {
         if topics != Topics::NONE {
             self.store.poke(topics);
+        }
+    }
+
+    /// Wakes tasks of this process, after the answer: whoever waits for that has more to do than they.
+    fn tell(&self, topics: Topics) {
+        if topics != Topics::NONE {
             self.hub.tell(topics);
         }
     }
@@ -222,8 +229,9 @@ impl Writer {
                     Written::Nothing(_) | Written::Unknown(_) => None,
                 };
                 if let Some(topics) = found {
-                    self.tell(topics);
+                    self.poke(topics);
                     slot.answer_found(error);
+                    self.tell(topics);
                     break;
                 }
                 if failed == REREADS {

@@ -1,5 +1,6 @@
 //! Reads what a program writes until it has ended and its pipes are empty, or held open by somebody else.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
@@ -13,7 +14,7 @@ use crate::job::output::Stream;
 pub const DEFAULT_DRAIN: Duration = Duration::from_secs(2);
 
 /// The capacity of a pipe, in bytes: what one read can get.
-const BUFFER: usize = 64 * 1024;
+const CAPACITY: usize = 64 * 1024;
 /// Reads of one pipe before other tasks have their turn.
 const READS_PER_TURN: usize = 4;
 /// Reads of each pipe after the time is up, for what was written before: enough for the largest pipe an unprivileged
@@ -38,11 +39,8 @@ pub async fn pump(
     drain: Duration,
     mut take: impl FnMut(Stream, &[u8]),
 ) -> io::Result<Pumped> {
-    let mut pipes = Pipes {
-        stdout: Some(Receiver::from_owned_fd(stdout)?),
-        stderr: Some(Receiver::from_owned_fd(stderr)?),
-        buffer: vec![0; BUFFER],
-    };
+    let mut pipes =
+        Pipes { stdout: Some(Receiver::from_owned_fd(stdout)?), stderr: Some(Receiver::from_owned_fd(stderr)?) };
     let mut time_is_up = pin!(async {
         leader_ended.await;
         tokio::time::sleep(drain).await;
@@ -59,10 +57,18 @@ pub async fn pump(
     Ok(Pumped { cut: false })
 }
 
+thread_local! {
+    /// One for all pipes of a thread, as it is used between two waits only: a job that prints nothing costs no memory.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; CAPACITY]);
+}
+
+fn with_buffer<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
+    BUFFER.with_borrow_mut(|buffer| read(buffer))
+}
+
 struct Pipes {
     stdout: Option<Receiver>,
     stderr: Option<Receiver>,
-    buffer: Vec<u8>,
 }
 
 impl Pipes {
@@ -85,9 +91,16 @@ impl Pipes {
             let Some(open) = pipe.as_ref() else {
                 return Ok(());
             };
-            match open.try_read(&mut self.buffer) {
-                Ok(0) => *pipe = None,
-                Ok(length) => take(stream, self.buffer.get(..length).unwrap_or_default()),
+            let ended: io::Result<bool> = with_buffer(|buffer| {
+                let length = open.try_read(buffer)?;
+                if length > 0 {
+                    take(stream, buffer.get(..length).unwrap_or_default());
+                }
+                Ok(length == 0)
+            });
+            match ended {
+                Ok(true) => *pipe = None,
+                Ok(false) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -102,7 +115,7 @@ impl Pipes {
         for (stream, pipe) in [(Stream::Stdout, self.stdout.take()), (Stream::Stderr, self.stderr.take())] {
             let Some(pipe) = pipe else { continue };
             let pipe = pipe.into_nonblocking_fd()?;
-            cut |= !read_directly(&pipe, &mut self.buffer, |bytes| take(stream, bytes))?;
+            cut |= !with_buffer(|buffer| read_directly(&pipe, buffer, |bytes| take(stream, bytes)))?;
         }
         Ok(Pumped { cut })
     }

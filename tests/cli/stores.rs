@@ -20,6 +20,17 @@ fn a_place_that_cannot_be_written_is_6_with_a_hint() {
 }
 
 #[test]
+fn commands_that_come_and_go_leave_a_log_that_is_soon_read() {
+    let orx = Orx::file();
+    for _ in 0..60 {
+        orx.ok(&["enqueue", "--", "true"]);
+    }
+    let log = std::fs::metadata(orx.store().with_extension("db-wal")).unwrap().len();
+    assert!(log < 320 * 4120, "each of them reads {log} bytes");
+    assert_eq!(orx.states().split(' ').count(), 60);
+}
+
+#[test]
 fn a_file_that_is_no_store_is_1_with_a_hint_and_is_left_alone() {
     let orx = Orx::new();
     let text = "this is no database, but long enough to be looked at\n".repeat(200);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{ballast, sql};
+use super::{ballast, sql, wake};
 use crate::error::{Error, Kind, Result};
 use crate::mutant::{Mutant, planted};
 use crate::store::migrate::{self, Plan, SCHEMA};
@@ -22,6 +22,8 @@ const APPLICATION_ID: i32 = 0x006f_7278;
 const BUSY_LIMIT: Duration = Duration::from_secs(30);
 /// What is kept of a log that one large transaction made longer, in bytes.
 const LOG_LIMIT: u32 = 64 << 20;
+/// How many pages of a log nobody else has open are read by each that opens it, before one writes them to the file.
+const SHORT_LOG: i64 = 256;
 const STATEMENTS: usize = 160;
 pub(super) const MIGRATIONS: [(&str, &str); SCHEMA as usize] =
     [("0001_queue", include_str!("migrations/0001_queue.sql"))];
@@ -53,7 +55,11 @@ pub(super) fn open_queue(path: &Path) -> Result<Connection> {
     };
     let unfinished = conn.prepare_cached(sql!("meta_find"))?.exists([copy::MARK])?;
     match unfinished {
-        false => Ok(conn),
+        false => {
+            // A disk that is full, or fails, is told of by whoever writes.
+            let _ = shorten_log(&conn, path);
+            Ok(conn)
+        }
         true => Err(copy::unfinished(&path.display().to_string())),
     }
 }
@@ -76,6 +82,18 @@ fn prepare(conn: &Connection, path: &Path, location: &str) -> Result<()> {
         migrate_queue(conn, location)?;
     }
     writer_pragmas(conn, "FULL")
+}
+
+/// Empties a long log that commands left which came and went: without anybody who has it open, each of them reads it all.
+fn shorten_log(conn: &Connection, path: &Path) -> Result<()> {
+    if wake::has_listeners(path) {
+        return Ok(()); // who lives for long looks after it, and keeps what it read
+    }
+    let pages: i64 = conn.query_row("PRAGMA wal_checkpoint(NOOP)", [], |r| r.get(1))?;
+    if pages > SHORT_LOG {
+        conn.execute_batch("PRAGMA wal_checkpoint(PASSIVE)")?;
+    }
+    Ok(())
 }
 
 fn writer_pragmas(conn: &Connection, synchronous: &str) -> Result<()> {

@@ -34,6 +34,11 @@ fn through(dir: &File, name: &str) -> String {
     format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())
 }
 
+/// Whether somebody listens, or did until it died.
+pub(super) fn has_listeners(store: &Path) -> bool {
+    std::fs::read_dir(directory(store)).is_ok_and(|mut entries| entries.next().is_some())
+}
+
 /// Tells every listener that wants one of `topics`.
 pub(super) fn poke(store: &Path, topics: Topics) {
     let path = directory(store);
