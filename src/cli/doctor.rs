@@ -85,6 +85,11 @@ impl Doctor {
                 say("store", Level::Error, format!("{} ({} in all; see orx db check)", f.message, findings.len()))
             }
         }
+        match queue.durable().await? {
+            Some(true) => say("durability", Level::Ok, "a commit is acknowledged when it is on the disk".into()),
+            Some(false) => say("durability", Level::Error, "a commit is acknowledged before it is on the disk".into()),
+            None => {} // only its server knows
+        }
         fleet(&mut say, &queue.call(Status {}).await?);
         finish(context, &lines)
     }

@@ -94,6 +94,8 @@ pub(super) struct Worker {
     nobody_writes: bool,
     /// Whether the last lease left nothing to take.
     dry: bool,
+    /// Work was announced since the turn under way was asked for: its answer may be older.
+    announced: bool,
     /// The last lease said less than there may be, so nobody knows whether there is anything to take.
     blind: bool,
     /// When it is worth asking for work though nothing happens.
@@ -124,6 +126,7 @@ impl Worker {
             renew_at: Instant::now(),
             nobody_writes: false,
             dry: false,
+            announced: false,
             blind: false,
             ask_at: None,
             idle_since: Instant::now(),
@@ -161,7 +164,7 @@ impl Worker {
         loop {
             self.obey_stop();
             if self.seat.is_called() {
-                self.dry = false;
+                self.hear(Topics::WORK);
             }
             self.seat.hope(self.hopes());
             self.turn();
@@ -180,12 +183,7 @@ impl Worker {
                     let back = back.map_err(|e| Error::failed("a task of the worker failed").source(e))?;
                     self.take(back)?;
                 }
-                topics = changes.changed(None) => {
-                    self.dry &= !topics.meets(Topics::WORK);
-                    if topics.meets(Topics::CONTROL) {
-                        self.renew_at = Instant::now(); // asks what is wanted of us
-                    }
-                }
+                topics = changes.changed(None) => self.hear(topics),
                 changed = self.stop.changed() => {
                     if changed.is_err() {
                         self.drain(); // nobody is left who could ask
@@ -203,6 +201,16 @@ impl Worker {
                 self.ask_at = None;
                 self.dry = false;
             }
+        }
+    }
+
+    /// Something changed in the store.
+    fn hear(&mut self, topics: Topics) {
+        if topics.meets(Topics::WORK) {
+            (self.dry, self.announced) = (false, true);
+        }
+        if topics.meets(Topics::CONTROL) {
+            self.renew_at = Instant::now(); // asks what is wanted of us
         }
     }
 

@@ -34,7 +34,7 @@ impl Worker {
         if slots == 0 && self.ended.is_empty() {
             return;
         }
-        self.turning = true;
+        (self.turning, self.announced) = (true, false);
         let rest = self.ended.split_off(self.ended.len().min(MAX_REPORTS));
         let reports = std::mem::replace(&mut self.ended, rest);
         let settling: Vec<Fence> = reports.iter().map(|report| report.fence).collect();
@@ -100,7 +100,7 @@ impl Worker {
     }
 
     fn leased(&mut self, asked: u32, at: Instant, reply: LeaseReply) {
-        self.dry = (reply.jobs.len() as u32) < asked;
+        self.dry = (reply.jobs.len() as u32) < asked && !self.announced;
         // At once again: after a commit of unknown outcome the answer may be less than there is.
         self.blind = reply.next_timer == Some(Span::ZERO);
         // The millisecond more is for the store's clock, which counts whole ones.
@@ -160,5 +160,78 @@ impl Worker {
         self.idle_since = Instant::now();
         self.dry = false; // a slot, and maybe room under a limit, is free
         self.ended.push(report);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::job::WorkerId;
+    use crate::job::lanes::Offer;
+    use crate::job::schemas::Schemas;
+    use crate::ops::Caller;
+    use crate::queue::Queue;
+    use crate::store::{Location, Topics};
+    use crate::time::SystemClock;
+    use crate::worker::secrets::Places;
+    use crate::worker::socket::Talkers;
+    use crate::worker::spawn::Spawner;
+    use crate::worker::{Config, Shared, Slots, Stop};
+
+    fn worker() -> Worker {
+        let config = Config {
+            id: WorkerId(uuid::Uuid::now_v7()),
+            name: "w".into(),
+            host: "h".into(),
+            store_id: "s".into(),
+            offer: Offer::default(),
+            slots: 2,
+            ttl: Config::DEFAULT_TTL,
+            drain_timeout: Config::DEFAULT_DRAIN,
+            max_output: Config::DEFAULT_OUTPUT,
+            handlers: BTreeMap::new(),
+            schemas: Schemas::default(),
+            secrets: Places::default(),
+            burst: false,
+            idle_timeout: None,
+            finish_when_lost: false,
+            only: None,
+            owns_name: false,
+            after_a_death: false,
+        };
+        let clock = Arc::new(SystemClock);
+        let shared = Shared {
+            queue: Queue::open(&Location::Memory, Caller::local("test"), clock.clone()).unwrap(),
+            clock,
+            spawner: Spawner::start().unwrap(),
+            config,
+            socket: None,
+            talkers: Talkers::default(),
+            cgroups: None,
+        };
+        Worker::new(Arc::new(shared), Slots::new(2).own(), watch::channel(Stop::Run).1)
+    }
+
+    #[tokio::test]
+    async fn work_that_is_announced_during_a_turn_is_asked_for_after_it() {
+        let nothing =
+            || TurnReply { settled: Vec::new(), leased: Some(LeaseReply { jobs: Vec::new(), next_timer: None }) };
+        let asked = || Asked { settling: Vec::new(), slots: 2, at: Instant::now() };
+        let mut worker = worker();
+        worker.turn();
+        worker.turned(asked(), Ok(nothing())).unwrap();
+        assert!(!worker.hopes(), "there was nothing, and nothing was heard of since");
+        worker.hear(Topics::WORK);
+        worker.turn();
+        worker.hear(Topics::WORK); // stored after the lease looked, and heard of before its answer
+        worker.turned(asked(), Ok(nothing())).unwrap();
+        assert!(worker.hopes(), "what was announced would wait for the next look");
+        worker.turn();
+        worker.turned(asked(), Ok(nothing())).unwrap();
+        assert!(!worker.hopes());
     }
 }
