@@ -183,6 +183,9 @@ enum Command {
     ///
     /// The first SIGTERM or SIGINT drains: no more jobs are taken, running ones may end within the drain
     /// timeout and are then given back without counting against their attempts. The second gives them back at once.
+    ///
+    /// Where a coordinator of its store gossips with peers and takes their jobs (--share), so does the worker, for slots that its
+    /// own store has no use for; not with --burst or --idle-timeout.
     Worker(Later<worker::Worker>),
     /// Show the workers: who runs what
     Workers(Later<workers::Workers>),

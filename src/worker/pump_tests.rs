@@ -76,7 +76,6 @@ async fn what_was_written_before_the_time_was_up_is_kept() {
     let mut pipes = Pipes {
         stdout: Some(Receiver::from_owned_fd(attempt.child.stdout.try_clone().unwrap()).unwrap()),
         stderr: Some(Receiver::from_owned_fd(attempt.child.stderr.try_clone().unwrap()).unwrap()),
-        buffer: vec![0; BUFFER],
     };
     let mut length = 0;
     let pumped = pipes.read_last(&mut |_, bytes: &[u8]| length += bytes.len());
@@ -108,7 +107,7 @@ async fn a_pipe_that_is_never_empty_lets_other_tasks_run() {
     assert!(!pumping.await.unwrap().cut);
     other.abort();
     assert_eq!(length, 2 * BYTES);
-    let expected = (2 * BYTES / BUFFER / READS_PER_TURN - 1) as u64;
+    let expected = (2 * BYTES / CAPACITY / READS_PER_TURN - 1) as u64;
     assert!(turns_before_the_last >= expected, "{turns_before_the_last} of {expected}");
 }
 
