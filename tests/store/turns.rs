@@ -44,7 +44,7 @@ on_every_store! {
         let (a, b, c) = (f.add("").await, f.add("").await, f.add("").await);
         let w = f.worker("w", Offer::default()).await;
         let first = w.take().await;
-        let second = next(&f, &w, first, 0).await.fence;
+        let second = next(f, &w, first, 0).await.fence;
         assert_eq!((second.number, second.attempt), (b, 1));
         assert_eq!(f.states(&[a, b, c]).await, "done running pending");
         assert_eq!(f.story(a).await, "enqueued→pending leased→running settled→done");
@@ -65,7 +65,7 @@ on_every_store! {
         let w = f.worker("w", Offer::default()).await;
         let first = w.take().await;
         assert_eq!(first.number, a);
-        assert_eq!(next(&f, &w, first, 1).await.fence.number, b);
+        assert_eq!(next(f, &w, first, 1).await.fence.number, b);
         assert_eq!(f.states(&[a, b]).await, "scheduled running");
         assert_eq!(f.job(a).await.failures, 1);
     }
@@ -76,13 +76,13 @@ on_every_store! {
             f.add("").await;
         }
         let first = w.take().await;
-        let mut fence = next(&f, &w, first, 0).await.fence; // used to the one lane by now
+        let mut fence = next(f, &w, first, 0).await.fence; // used to the one lane by now
         for _ in 0..3 {
             f.add(r#""queue":"other""#).await;
         }
         let mut queues = Vec::new();
         for _ in 0..4 {
-            let job = next(&f, &w, fence, 0).await;
+            let job = next(f, &w, fence, 0).await;
             (fence, queues) = (job.fence, [queues, vec![job.queue]].concat());
         }
         assert!(queues.windows(2).all(|two| two[0] != two[1]), "{queues:?}");
@@ -92,7 +92,7 @@ on_every_store! {
         let w = f.worker("w", Offer::default()).await;
         let numbers = [f.add("").await, f.add("").await, f.add("").await, f.add("").await];
         let first = w.take().await;
-        let second = next(&f, &w, first, 0).await.fence;
+        let second = next(f, &w, first, 0).await.fence;
         f.queue.call(PauseQueue { queue: "default".into(), paused: true }).await.unwrap();
         let reply = turn(f, w.id, second, 0).await.unwrap();
         assert!(reply.leased.unwrap().jobs.is_empty(), "the queue is paused");
