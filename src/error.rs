@@ -74,6 +74,7 @@ pub struct Error {
     hint: Option<String>,
     retry_after: Option<Duration>,
     for_everyone: bool,
+    lasting: bool,
     source: Option<Source>,
 }
 
@@ -83,7 +84,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` that says `message` (lower case, no full stop).
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, retry_after: None, for_everyone: false, source: None }
+        let message = message.into();
+        Self { kind, message, hint: None, retry_after: None, for_everyone: false, lasting: false, source: None }
     }
 
     /// The input was not understood.
@@ -134,6 +136,17 @@ impl Error {
         self.for_everyone
     }
 
+    /// It stays so until a person does something about it: who has nothing to lose tries no more.
+    pub fn lasting(mut self) -> Self {
+        self.lasting = true;
+        self
+    }
+
+    /// Whether trying again is of no use.
+    pub fn is_lasting(&self) -> bool {
+        self.lasting
+    }
+
     /// Adds the error beneath.
     pub fn source(mut self, source: impl Into<Source>) -> Self {
         self.source = Some(source.into());
@@ -180,6 +193,7 @@ impl Error {
             hint: self.hint.clone(),
             retry_after: self.retry_after,
             for_everyone: self.for_everyone,
+            lasting: self.lasting,
             source: None,
         }
     }

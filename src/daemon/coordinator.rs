@@ -85,7 +85,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
         Some(gossiping) => (gossiping.shown.clone(), gossiping.deaths.clone()),
         None => (watch::channel(Shown::default()).1, watch::channel(None).1),
     };
-    let mut asked = announce(&queue, id, &name, &url, &mut shown).await;
+    let mut asked = announce(&queue, id, &name, &url, &mut shown).await?;
     // Workers that come through this door could not renew while it was shut.
     let upkeep = Upkeep::start_with(queue.clone(), name.clone(), Duration::ZERO, true, deaths);
     let (stop_worker, worker_stopped) = watch::channel(Stop::Run);
@@ -108,7 +108,11 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
             Ok(()) = shown.changed() => false,
             _ = changes.changed(Some(tokio::time::Instant::now() + BEAT)) => false,
         };
-        asked = wanted || announce(&queue, id, &name, &url, &mut shown).await;
+        asked = wanted
+            || announce(&queue, id, &name, &url, &mut shown).await.unwrap_or_else(|e| {
+                warn!("cannot say that this coordinator is there: {e}");
+                false
+            });
     }
     info!("ending");
     gossiping.iter().for_each(Gossiping::drain);
@@ -145,8 +149,8 @@ async fn open(doors: Doors) -> Result<Server> {
     }
 }
 
-/// Says that the coordinator is there; true when it is asked to end.
-async fn announce(queue: &Queue, id: Uuid, name: &str, url: &str, shown: &mut watch::Receiver<Shown>) -> bool {
+/// Says that the coordinator is there; true when it is asked to end. An error: it never can.
+async fn announce(queue: &Queue, id: Uuid, name: &str, url: &str, shown: &mut watch::Receiver<Shown>) -> Result<bool> {
     let Shown { peers, homes } = shown.borrow_and_update().clone();
     let node = NewNode {
         id,
@@ -160,6 +164,11 @@ async fn announce(queue: &Queue, id: Uuid, name: &str, url: &str, shown: &mut wa
         peers,
         homes,
     };
-    let said = queue.call(Announce { node, ttl: TTL }).await;
-    said.inspect_err(|e| warn!("cannot say that this coordinator is there: {e}")).unwrap_or_default()
+    match queue.call(Announce { node, ttl: TTL }).await {
+        Err(e) if !e.is_lasting() => {
+            warn!("cannot say that this coordinator is there: {e}");
+            Ok(false)
+        }
+        said => said,
+    }
 }

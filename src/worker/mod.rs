@@ -155,10 +155,19 @@ const SWEEP_LIMIT: Duration = Duration::from_secs(15);
 impl Shared {
     /// Calls an Op until the store takes it: a full disk or a lock must lose no outcome.
     async fn persist<O: Op + Clone>(&self, op: &O) -> Result<O::Reply> {
+        self.call_until(op, |_| false).await
+    }
+
+    /// The same, but ends with an error that lasts: there is nothing to lose yet.
+    async fn begin<O: Op + Clone>(&self, op: &O) -> Result<O::Reply> {
+        self.call_until(op, Error::is_lasting).await
+    }
+
+    async fn call_until<O: Op + Clone>(&self, op: &O, ends: impl Fn(&Error) -> bool) -> Result<O::Reply> {
         let mut pause = Duration::from_millis(50);
         loop {
             match self.queue.call(op.clone()).await {
-                Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
+                Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) && !ends(&e) => {
                     warn!("{} waits: {e}", O::NAME);
                     tokio::time::sleep(pause.mul_f64(0.5 + chance() / 2.0)).await;
                     pause = (pause * 2).min(MAX_PAUSE);

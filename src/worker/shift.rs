@@ -150,7 +150,7 @@ impl Worker {
     }
 
     pub(super) async fn register(&self) -> Result<()> {
-        let registered = self.shared.persist(&self.registration(self.config().owns_name)).await?;
+        let registered = self.shared.begin(&self.registration(self.config().owns_name)).await?;
         if !registered.taken_back.is_empty() {
             info!(jobs = ?registered.taken_back, "took back the jobs of a dead worker of this name");
         }

@@ -229,7 +229,26 @@ fn a_worker_role_does_everything_but_migrate_and_a_reader_looks() {
         run(&reader, args)
             .expect(6, &["PostgreSQL refused us: permission denied", "hint: the README names the rights"]);
     }
+    // Those that would try again and again where a server is away, too.
+    let refused = ["PostgreSQL refused us: permission denied", "hint: the README names the rights"];
+    run(&reader, &["worker"]).expect(6, &refused);
+    run(&reader, &["coordinator", "--listen", "127.0.0.1:0"]).expect(6, &refused);
+    run(&reader, &["run", "--", "true"]).expect(125, &refused);
     assert_eq!(run(&owner, &["list", "-o", "id"]).stdout(), jobs);
     make_roles(cluster.url()); // again, on what is there
     run(&owner, &["db", "check"]).expect(0, &["is sound"]);
+}
+
+#[test]
+fn a_row_that_contradicts_itself_is_found() {
+    let orx = Orx::file();
+    let store = crate::server::schema();
+    orx.run(&["--store", &store, "enqueue", "--", "true"]).expect(0, &[]);
+    orx.run(&["--store", &store, "db", "check"]).expect(0, &["is sound"]);
+    crate::server::sql(&store, "UPDATE jobs SET finished_at = 1");
+    let found = orx.run(&["--store", &store, "db", "check"]);
+    crate::server::drop_schema(&store);
+    assert_eq!(found.code, Some(1), "{found}");
+    let line = "jobs and attempts agree with themselves  job 1 is pending, which its row contradicts";
+    assert!(found.stdout().contains(line), "{found}");
 }

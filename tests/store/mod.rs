@@ -19,4 +19,5 @@ mod soak;
 mod sqlite;
 mod support;
 mod tenants;
+mod turns;
 mod why;

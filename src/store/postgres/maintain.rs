@@ -11,7 +11,8 @@ use crate::store::{Finding, copy};
 pub(super) const STEPS: [(&str, &str); SCHEMA as usize] = [("0001_queue", include_str!("migrations/0001_queue.sql"))];
 
 /// What must always hold of the rows, and a statement that finds what breaks it.
-const CHECKS: [(&str, &str); 11] = [
+const CHECKS: [(&str, &str); 12] = [
+    ("jobs and attempts agree with themselves", sql!("check_rows")),
     ("lanes with pending jobs are active", sql!("check_lanes")),
     ("lanes count their jobs by state", sql!("check_totals")),
     ("limits hold", sql!("check_limits")),
