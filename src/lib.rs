@@ -30,7 +30,6 @@ pub mod gossip;
 pub mod http;
 pub mod hub;
 pub mod job;
-mod json;
 mod mutant;
 pub mod ops;
 pub mod queue;

@@ -21,7 +21,6 @@ use super::auth::Identity;
 use super::problem::Refusal;
 use crate::engine::Try;
 use crate::error::{Error, Kind, Result};
-use crate::json;
 use crate::ops::catalog::{self, Visitor};
 use crate::ops::tokens::Denied;
 use crate::ops::{Access, Op, Scopes};
@@ -81,7 +80,7 @@ fn prepare<O: Op>(identity: &Identity, body: &[u8]) -> Result<Prepared, Refusal>
     Ok(Prepared::Call(Box::new(move |app, attempt| {
         async move {
             let reply = app.engine.call_as(caller, op, attempt).await?;
-            let reply = json::to_vec(&reply).map_err(|e| Error::failed("the answer cannot be written").source(e));
+            let reply = serde_json::to_vec(&reply).map_err(|e| Error::failed("the answer cannot be written").source(e));
             Ok(Bytes::from(reply?))
         }
         .map(|result: Result<Bytes>| result.map_err(Arc::new))
@@ -98,13 +97,11 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
         unknown.get_or_insert_with(|| path.to_string());
     };
     let tracked = serde_path_to_error::Deserializer::new(&mut reader, &mut track);
-    let value = json::from(serde_ignored::Deserializer::new(tracked, &mut note)).map_err(|e: serde_json::Error| {
-        match serde_json::from_slice::<serde::de::IgnoredAny>(body) {
-            Ok(_) => {
-                let path = track.path().to_string();
-                Refusal::field(path.clone(), Error::usage(format!("{path}: {e}")))
-            }
-            Err(e) => Refusal::malformed(format!("the body is no JSON: {e}")),
+    let value = T::deserialize(serde_ignored::Deserializer::new(tracked, &mut note)).map_err(|e| {
+        let path = track.path().to_string();
+        match e.classify() {
+            serde_json::error::Category::Data => Refusal::field(path.clone(), Error::usage(format!("{path}: {e}"))),
+            _ => Refusal::malformed(format!("the body is no JSON: {e}")),
         }
     })?;
     reader.end().map_err(|e| Refusal::malformed(format!("the body is no JSON: {e}")))?;

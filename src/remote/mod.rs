@@ -17,7 +17,6 @@ use self::changes::Listener;
 pub use self::client::{Address, Failure, Wire};
 use crate::error::{Error, Kind, Problem, Result};
 use crate::hub::{Hub, Subscription};
-use crate::json;
 use crate::ops::{Access, Op};
 use crate::store::Topics;
 
@@ -78,9 +77,10 @@ impl Remote {
     /// What the Op says; `Unavailable` when the coordinator was never reached, `Unknown` when a write was sent and
     /// never answered.
     pub async fn call<O: Op>(&self, op: O) -> Result<O::Reply> {
-        let body = json::to_vec(&op).map_err(|e| Error::failed("the request cannot be written").source(e))?;
+        let body = serde_json::to_vec(&op).map_err(|e| Error::failed("the request cannot be written").source(e))?;
         let reply = self.ask(O::NAME, O::ACCESS, Bytes::from(body), &|| op.check()).await?;
-        json::from_slice(&reply).map_err(|e| Error::failed("the coordinator's answer is not understood").source(e))
+        serde_json::from_slice(&reply)
+            .map_err(|e| Error::failed("the coordinator's answer is not understood").source(e))
     }
 
     /// The same of an Op whose type is not known any more; `check` names the command that tells whether it was done.

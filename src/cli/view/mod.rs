@@ -275,8 +275,7 @@ fn width() -> Option<u16> {
 }
 
 fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
-    let text = crate::json::to_vec(&value).map_err(|e| Error::failed("cannot be printed as JSON").source(e))?;
-    String::from_utf8(text).map_err(|e| Error::failed("cannot be printed as JSON").source(e))
+    serde_json::to_string(value).map_err(|e| Error::failed("cannot be printed as JSON").source(e))
 }
 
 /// One line on standard output.
