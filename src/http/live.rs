@@ -21,7 +21,7 @@ use super::auth::Identity;
 use super::figures::{Reader, Stream};
 use super::ops::allow;
 use super::problem::Refusal;
-use crate::engine::Try;
+use super::trail::Line;
 use crate::error::{Error, Kind, Result};
 use crate::job::{Event, EventKind, Number};
 use crate::ops::Scopes;
@@ -31,10 +31,8 @@ use crate::store::Topics;
 
 /// How often a quiet stream says that it lives.
 const BEAT: Duration = Duration::from_secs(5);
-/// Events of one read.
-const BATCH: usize = 256;
-/// Pieces that wait for a slow reader.
-const WAITING: usize = 16;
+/// Pieces that wait for a slow reader, of some hundred events at most.
+const WAITING: usize = 1;
 /// How long a reader may take for one piece before it is cut off; it can come back with the last id it has.
 const SLOW: Duration = Duration::from_secs(30);
 
@@ -96,7 +94,7 @@ impl Selection {
 
 /// What a stream of events sends.
 enum Piece {
-    Event(Box<Event>),
+    Lines(Vec<Arc<Line>>),
     /// Nothing happened for a while.
     Beat,
 }
@@ -118,13 +116,14 @@ pub(super) async fn events(
     let reader = Reader::new(&app, Stream::Sse);
     let body = stream::unfold((pieces, reader), |(mut pieces, reader)| async move {
         let text = match pieces.recv().await? {
-            Piece::Event(event) => {
-                let data = serde_json::to_string(&event).unwrap_or_default();
-                format!("id: {}\nevent: {}\ndata: {data}\n\n", event.seq, event.kind)
-            }
-            Piece::Beat => ":\n\n".to_owned(),
+            Piece::Lines(lines) => match &lines[..] {
+                [line] => line.sse(),
+                // One write is cheaper than many.
+                lines => lines.iter().map(|line| line.sse()).collect::<Vec<_>>().concat().into(),
+            },
+            Piece::Beat => Bytes::from_static(b":\n\n"),
         };
-        Some((Ok::<_, Infallible>(Bytes::from(text)), (pieces, reader)))
+        Some((Ok::<_, Infallible>(text), (pieces, reader)))
     });
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(body)).into_response())
 }
@@ -146,10 +145,10 @@ pub(super) async fn socket(
 
 async fn send_all(app: &App, mut socket: WebSocket, mut pieces: mpsc::Receiver<Piece>) {
     loop {
-        let message = tokio::select! {
+        let messages = tokio::select! {
             piece = pieces.recv() => match piece {
-                Some(Piece::Event(event)) => Message::Text(serde_json::to_string(&event).unwrap_or_default().into()),
-                Some(Piece::Beat) => Message::Ping(Bytes::new()),
+                Some(Piece::Lines(lines)) => lines.iter().filter_map(|line| text(line)).collect(),
+                Some(Piece::Beat) => vec![Message::Ping(Bytes::new())],
                 None => break,
             },
             // What clients say is read, so that pings are answered and an end is seen.
@@ -158,13 +157,19 @@ async fn send_all(app: &App, mut socket: WebSocket, mut pieces: mpsc::Receiver<P
                 Some(Ok(_)) => continue,
             },
         };
-        match tokio::time::timeout(SLOW, socket.send(message)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
-            Err(_) => return app.figures.cut_off(),
+        for message in messages {
+            match tokio::time::timeout(SLOW, socket.send(message)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => return app.figures.cut_off(),
+            }
         }
     }
     let _ = socket.send(Message::Close(None)).await; // it may be gone
+}
+
+fn text(line: &Line) -> Option<Message> {
+    line.json().try_into().ok().map(Message::Text) // JSON is always text
 }
 
 /// Events after a place, for as long as the reader keeps up. The writer never waits for it.
@@ -176,33 +181,37 @@ fn feed(
 ) -> Result<mpsc::Receiver<Piece>, Refusal> {
     allow(&ReadEvents { after, limit: 1 }, identity)?;
     let (sender, receiver) = mpsc::channel(WAITING);
-    let (app, identity) = (Arc::clone(app), identity.clone());
+    let (app, trail) = (Arc::clone(app), app.trails.of(&app.engine, &identity.caller));
     let mut changes = app.engine.subscribe(Topics::ALL)?;
     let mut stop = app.stop.clone();
     tokio::spawn(async move {
         let mut after = after;
-        let mut last_said = Instant::now();
+        let mut woken = Instant::now();
+        let mut last_said = woken;
         loop {
-            let op = ReadEvents { after, limit: BATCH };
-            let Ok(events) = app.engine.call_as(Arc::clone(&identity.caller), op, Try::First).await else { return };
-            let more = !events.is_empty();
-            after = events.last().map_or(after, |event| event.seq);
-            for event in events.into_iter().filter(|event| selection.wants(event)) {
-                last_said = Instant::now();
-                if !hand_over(&app, &sender, Piece::Event(Box::new(event))).await {
-                    return;
+            let Ok(lines) = trail.after(after, woken).await else { return };
+            if let Some(last) = lines.last() {
+                after = last.event.seq;
+                let wanted: Vec<_> = lines.into_iter().filter(|line| selection.wants(&line.event)).collect();
+                if !wanted.is_empty() {
+                    last_said = Instant::now();
+                    if !hand_over(&app, &sender, Piece::Lines(wanted)).await {
+                        return;
+                    }
                 }
-            }
-            if more {
                 continue;
             }
-            let changed = tokio::select! {
-                changed = changes.changed(Some(last_said + BEAT)) => changed,
-                () = sender.closed() => return,
-                _ = stop.wait_for(|stop| *stop) => return,
-            };
-            if changed == Topics::NONE {
-                last_said = Instant::now();
+            loop {
+                let changed = tokio::select! {
+                    changed = changes.changed(Some(last_said + BEAT)) => changed,
+                    () = sender.closed() => return,
+                    _ = stop.wait_for(|stop| *stop) => return,
+                };
+                woken = Instant::now();
+                if changed != Topics::NONE {
+                    break;
+                }
+                last_said = woken;
                 if !hand_over(&app, &sender, Piece::Beat).await {
                     return;
                 }

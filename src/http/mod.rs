@@ -13,6 +13,7 @@ mod problem;
 mod replies;
 mod rest;
 mod serve;
+mod trail;
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -29,6 +30,7 @@ pub use self::openapi::openapi;
 pub use self::ops::Routes;
 use self::replies::Replies;
 pub use self::serve::{Doors, Server, Tls};
+use self::trail::Trails;
 use crate::engine::Engine;
 use crate::time::Clock;
 
@@ -43,6 +45,7 @@ pub struct App {
     routes: Routes,
     replies: Replies,
     figures: Figures,
+    trails: Trails,
     /// When a refusal was put on record last.
     denied: Mutex<Option<Instant>>,
     /// Streams end when it becomes true.
@@ -61,7 +64,17 @@ impl App {
         stop: watch::Receiver<bool>,
     ) -> Arc<Self> {
         let (figures, replies) = (Figures::new(clock.now(), sources), Replies::default());
-        Arc::new(Self { engine, clock, policy, routes, replies, figures, denied: Mutex::default(), stop })
+        Arc::new(Self {
+            engine,
+            clock,
+            policy,
+            routes,
+            replies,
+            figures,
+            trails: Trails::default(),
+            denied: Mutex::default(),
+            stop,
+        })
     }
 
     /// All routes.

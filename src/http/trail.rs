@@ -1,0 +1,208 @@
+//! The end of the audit trail, read and written down once for all who follow it.
+//!
+//! A thousand readers that each asked the store after each commit would leave it no time for anything else.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use axum::body::Bytes;
+use tokio::time::Instant;
+
+use crate::engine::{Engine, Try};
+use crate::error::Result;
+use crate::job::Event;
+use crate::ops::Caller;
+use crate::ops::events::ReadEvents;
+
+/// Events of one read.
+const BATCH: usize = 256;
+/// Events that are kept for readers that are a little behind.
+const KEPT: usize = 4096;
+
+/// An event as it is sent.
+pub(super) struct Line {
+    pub(super) event: Event,
+    text: Bytes,
+    json: Range<usize>,
+}
+
+impl Line {
+    fn new(event: Event) -> Arc<Self> {
+        let mut text = format!("id: {}\nevent: {}\ndata: ", event.seq, event.kind);
+        let start = text.len();
+        text.push_str(&serde_json::to_string(&event).unwrap_or_default());
+        let json = start..text.len();
+        text.push_str("\n\n");
+        Arc::new(Self { event, text: text.into(), json })
+    }
+
+    /// As a server-sent event.
+    pub(super) fn sse(&self) -> Bytes {
+        self.text.clone()
+    }
+
+    /// As JSON.
+    pub(super) fn json(&self) -> Bytes {
+        self.text.slice(self.json.clone())
+    }
+}
+
+/// The ends of the trail that somebody follows: those of one tenant see less of it than others.
+#[derive(Default)]
+pub(super) struct Trails(Mutex<HashMap<Option<String>, Weak<Trail>>>);
+
+impl Trails {
+    /// The trail as `caller` may see it.
+    pub(super) fn of(&self, engine: &Arc<Engine>, caller: &Arc<Caller>) -> Arc<Trail> {
+        let mut trails = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(trail) = trails.get(&caller.tenant).and_then(Weak::upgrade) {
+            return trail;
+        }
+        trails.retain(|_, trail| trail.strong_count() > 0);
+        let trail = Arc::new(Trail {
+            engine: Arc::clone(engine),
+            caller: Arc::clone(caller),
+            end: tokio::sync::Mutex::default(),
+        });
+        trails.insert(caller.tenant.clone(), Arc::downgrade(&trail));
+        trail
+    }
+}
+
+/// The end of the trail.
+pub(super) struct Trail {
+    engine: Arc<Engine>,
+    caller: Arc<Caller>,
+    end: tokio::sync::Mutex<End>,
+}
+
+/// All events after `floor` up to the last one that was read.
+#[derive(Default)]
+struct End {
+    floor: i64,
+    lines: VecDeque<Arc<Line>>,
+    /// When a reading began that found nothing after them.
+    looked_at: Option<Instant>,
+}
+
+impl End {
+    fn last(&self) -> i64 {
+        self.lines.back().map_or(self.floor, |line| line.event.seq)
+    }
+
+    /// Those that are kept after a place; none if that lies before or behind all of them.
+    fn kept(&self, after: i64) -> Option<Vec<Arc<Line>>> {
+        let known = after >= self.floor && after < self.last();
+        known.then(|| {
+            let seen = self.lines.partition_point(|line| line.event.seq <= after);
+            self.lines.range(seen..).take(BATCH).cloned().collect()
+        })
+    }
+
+    /// Goes on with what was read after a place.
+    fn follow(&mut self, after: i64, lines: &[Arc<Line>]) {
+        if after != self.last() {
+            self.lines.clear(); // a reader is ahead of all others: those catch up by themselves
+            self.floor = after;
+        }
+        self.lines.extend(lines.iter().cloned());
+        while self.lines.len() > KEPT {
+            self.floor = self.lines.pop_front().map_or(self.floor, |line| line.event.seq);
+        }
+    }
+}
+
+impl Trail {
+    /// Some events after a place, oldest first; nothing only where there was none at `since`.
+    ///
+    /// # Errors
+    /// When the trail cannot be read.
+    pub(super) async fn after(&self, after: i64, since: Instant) -> Result<Vec<Arc<Line>>> {
+        let mut end = self.end.lock().await;
+        if let Some(lines) = end.kept(after) {
+            return Ok(lines);
+        }
+        if after < end.last() {
+            drop(end);
+            return self.read(after).await;
+        }
+        if after == end.last() && end.looked_at.is_some_and(|at| at >= since) {
+            return Ok(Vec::new());
+        }
+        let looked_at = Instant::now();
+        let lines = self.read(after).await?;
+        if !lines.is_empty() {
+            end.follow(after, &lines);
+            end.looked_at = None;
+        } else if after == end.last() {
+            end.looked_at = Some(looked_at);
+        }
+        Ok(lines)
+    }
+
+    async fn read(&self, after: i64) -> Result<Vec<Arc<Line>>> {
+        let op = ReadEvents { after, limit: BATCH };
+        let events = self.engine.call_as(Arc::clone(&self.caller), op, Try::First).await?;
+        Ok(events.into_iter().map(Line::new).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::EventKind;
+    use crate::time::Timestamp;
+
+    fn line(seq: i64) -> Arc<Line> {
+        let (at, data) = (Timestamp(0), serde_json::Value::Null);
+        let kind = EventKind::Hidden;
+        Line::new(Event { seq, at, kind, job_id: None, number: None, attempt: None, worker: None, actor: None, data })
+    }
+
+    fn lines(places: impl IntoIterator<Item = i64>) -> Vec<Arc<Line>> {
+        places.into_iter().map(line).collect()
+    }
+
+    fn places(lines: Option<Vec<Arc<Line>>>) -> Option<Vec<i64>> {
+        lines.map(|lines| lines.iter().map(|line| line.event.seq).collect())
+    }
+
+    #[test]
+    fn what_was_read_is_there_for_others_but_for_those_who_are_too_far_behind_or_ahead() {
+        let mut end = End::default();
+        assert_eq!(places(end.kept(0)), None);
+        end.follow(0, &lines([3, 4, 7]));
+        assert_eq!(places(end.kept(0)), Some(vec![3, 4, 7]));
+        assert_eq!(places(end.kept(3)), Some(vec![4, 7]));
+        assert_eq!(places(end.kept(5)), Some(vec![7]), "a place between two");
+        assert_eq!(places(end.kept(7)), None, "nobody knows what is after it");
+        assert_eq!(places(end.kept(9)), None);
+        end.follow(7, &lines([8]));
+        assert_eq!(places(end.kept(4)), Some(vec![7, 8]));
+        end.follow(100, &lines([101]));
+        assert_eq!(places(end.kept(7)), None, "there may be others between");
+        assert_eq!(places(end.kept(100)), Some(vec![101]));
+    }
+
+    #[test]
+    fn so_many_are_kept_and_no_more() {
+        let mut end = End::default();
+        let most = i64::try_from(KEPT).unwrap();
+        for seq in 1..=most + 10 {
+            end.follow(seq - 1, &lines([seq]));
+        }
+        assert_eq!(end.lines.len(), KEPT);
+        assert_eq!(places(end.kept(9)), None);
+        assert_eq!(end.kept(10).unwrap().len(), BATCH);
+    }
+
+    #[test]
+    fn an_event_is_written_once_for_both_ways_of_sending_it() {
+        let line = line(5);
+        let (sse, json) = (line.sse(), line.json());
+        let (sse, json) = (std::str::from_utf8(&sse).unwrap(), std::str::from_utf8(&json).unwrap());
+        assert_eq!(sse, format!("id: 5\nevent: hidden\ndata: {json}\n\n"));
+        assert_eq!(serde_json::from_str::<serde_json::Value>(json).unwrap()["seq"], 5);
+    }
+}
