@@ -6,6 +6,7 @@ mod coordinator;
 mod files;
 mod homes;
 mod neighbours;
+mod offering;
 mod peer_figures;
 mod peers;
 mod retention;

@@ -13,17 +13,17 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::homes::{Kinds, homes, kinds, lent};
-use super::load;
 use super::neighbours::{Neighbours, is_reachable};
-use super::peer_figures;
 use super::sharing::Helper;
+use super::{load, offering, peer_figures};
 use crate::error::{Error, Kind, Result};
 use crate::gossip::{self, KeyRing, Member, NODE_TOKEN, Pace, Peers, Seeds, Worthless};
 use crate::http::{Nodes, Source};
 use crate::hub::Subscription;
-use crate::job::lanes::Offer;
+use crate::job::WorkerId;
 use crate::ops::Takes;
 use crate::ops::sharing::ListWaiting;
+use crate::ops::workers::ListWorkers;
 use crate::queue::Queue;
 use crate::store::{Home, PeerNode, Topics, Waiting};
 use crate::time::{Clock, Timestamp};
@@ -134,7 +134,7 @@ impl Gossiping {
                 .hint("say where it is for them, with --advertise"));
         }
         info!(address = %member.address(), listen = %member.listens_at(), %key, "gossips");
-        introduce(&member, name, &url, started_at, worker.map(|(config, _)| &config.offer))?;
+        introduce(&member, name, &url, started_at)?;
         let (draining, is_draining) = watch::channel(false);
         let ((shows, shown), (lists, homes), (dies, deaths)) =
             (watch::channel(Shown::default()), watch::channel(Arc::default()), watch::channel(None));
@@ -143,7 +143,7 @@ impl Gossiping {
             queue,
             member: Arc::clone(&member),
             clock,
-            slots: worker.map(|(_, slots)| Arc::clone(slots)),
+            own: worker.map(|(config, slots)| (config.id, Arc::clone(slots))),
             gives: share.gives(),
             takes: share.takes(),
             draining: is_draining,
@@ -242,7 +242,7 @@ impl Gossiping {
     }
 }
 
-fn introduce(member: &Member, name: &str, url: &str, started_at: Timestamp, offer: Option<&Offer>) -> Result<()> {
+fn introduce(member: &Member, name: &str, url: &str, started_at: Timestamp) -> Result<()> {
     let said = [
         ("name", json!(name)),
         ("url", json!(url)),
@@ -251,7 +251,6 @@ fn introduce(member: &Member, name: &str, url: &str, started_at: Timestamp, offe
         ("started_at", json!(started_at)),
         ("draining", json!(false)),
         ("key", json!(member.keys().current().fingerprint())),
-        ("offer", json!(offer)),
     ];
     said.into_iter().try_for_each(|(key, value)| member.set(key, value.to_string()))
 }
@@ -267,8 +266,8 @@ struct Talk {
     queue: Queue,
     member: Arc<Member>,
     clock: Arc<dyn Clock>,
-    /// The slots of its worker, where it has one.
-    slots: Option<Arc<Slots>>,
+    /// Its worker, where it has one, and the slots of that.
+    own: Option<(WorkerId, Arc<Slots>)>,
     gives: bool,
     takes: bool,
     draining: watch::Receiver<bool>,
@@ -286,7 +285,7 @@ impl Talk {
     /// Says how it is and hears who is there, until it is aborted.
     async fn go_on(mut self) {
         let mut live = self.member.peers();
-        let mut slots = self.slots.as_ref().map(|slots| slots.changes());
+        let mut slots = self.own.as_ref().map(|(_, slots)| slots.changes());
         let (mut last, mut stirred) = (Instant::now(), true);
         self.say_all().await;
         loop {
@@ -323,13 +322,23 @@ impl Talk {
             Ok(waiting) => say(member, "waiting", &json!(fitting(waiting))),
             Err(e) => warn!("cannot tell peers what waits: {e}"),
         }
-        if let Some(slots) = &self.slots
-            && !*self.draining.borrow()
-        {
-            say(member, "slots", &json!({ "total": slots.total(), "free": slots.spare() }));
+        if !*self.draining.borrow() {
+            self.say_slots().await;
         }
         say(member, "load", &json!(load()));
         say(member, "now", &json!(self.clock.now()));
+    }
+
+    async fn say_slots(&self) {
+        match self.queue.call(ListWorkers {}).await {
+            Ok(workers) => {
+                let mine = offering::own_workers(&workers, &self.known.keys().collect::<Vec<_>>());
+                let own = self.own.as_ref().map(|(id, slots)| (*id, &**slots));
+                say(&self.member, "slots", &json!(offering::slots(own, &mine)));
+                say(&self.member, "offers", &json!(offering::offers(&mine)));
+            }
+            Err(e) => warn!("cannot tell peers of the workers: {e}"),
+        }
     }
 
     fn hear(&mut self, now: Peers) {

@@ -179,7 +179,7 @@ impl Seat {
     }
 
     /// Says whether it may find work. A guest that does not loses its turn.
-    pub(super) fn hope(&self, hopes: bool) {
+    pub(crate) fn hope(&self, hopes: bool) {
         self.slots.state.send_if_modified(|state| match self.guest {
             None => std::mem::replace(&mut state.wanted, hopes) != hopes,
             Some(_) if !hopes && self.has_turn(state) => {

@@ -35,6 +35,12 @@ fn workers_on_the_store_of_a_coordinator_and_behind_it_run_the_jobs_of_its_peers
     // Each has one slot, so both are needed.
     let jobs = ["go", "go"].map(|file| waits(a, file, &[]));
     assert_eq!(who(a, 2), ["peer-b.far", "peer-b.near"].map(String::from).into());
+    // Peers are told of the slots of both.
+    eventually("the slots of b's workers to be shown at a", || {
+        let nodes = a.json(&["nodes"]);
+        let peers = nodes[0]["peers"].as_array().unwrap();
+        peers.iter().any(|peer| peer["name"] == "b" && peer["slots"] == 2)
+    });
 
     // A worker's own jobs come first: what waits at its home does not give way to what waits elsewhere.
     let next = waits(a, "go", &[]);
