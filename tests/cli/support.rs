@@ -20,12 +20,14 @@ const LIMIT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// An empty home with a store at the default place; with `ORX_TEST_STORE=postgres` in a schema of its own, with
-/// `ORX_TEST_STORE=http` behind a coordinator.
+/// `ORX_TEST_STORE=http` or `http-postgres` behind a coordinator.
 pub struct Orx {
     home: TempDir,
     server: Option<String>,
     token: Option<String>,
     coordinator: Option<Running>,
+    /// The store behind the coordinator, unless it is the file.
+    behind: Option<String>,
 }
 
 impl Orx {
@@ -34,6 +36,11 @@ impl Orx {
         match std::env::var("ORX_TEST_STORE").as_deref() {
             Ok("postgres") => orx.server = Some(server::schema()),
             Ok("http") => orx.serve(),
+            Ok("http-postgres") => {
+                orx.server = Some(server::schema());
+                orx.behind.clone_from(&orx.server);
+                orx.serve();
+            }
             _ => {}
         }
         orx
@@ -48,7 +55,7 @@ impl Orx {
 
     /// Starts a coordinator of the store of this home.
     pub fn serve_at(&mut self, listen: &str, args: &[&str]) {
-        let store = self.store().to_str().unwrap().to_owned();
+        let store = self.served_store();
         let words = [&["--store", &store, "coordinator", "--listen", listen], args].concat();
         let coordinator = self.spawn(&words);
         let mut url = None;
@@ -81,7 +88,13 @@ impl Orx {
             server: None,
             token: None,
             coordinator: None,
+            behind: None,
         }
+    }
+
+    /// The store itself, behind a coordinator.
+    fn served_store(&self) -> String {
+        self.behind.clone().unwrap_or_else(|| self.store().to_str().unwrap().to_owned())
     }
 
     /// A place in the home, which is also where commands run.
@@ -154,7 +167,7 @@ impl Orx {
 
     /// Checks the store itself, also behind a coordinator.
     pub fn check(&self) -> Output {
-        let store = if self.token.is_some() { self.store().to_str().unwrap().to_owned() } else { self.url() };
+        let store = if self.token.is_some() { self.served_store() } else { self.url() };
         self.run(&["--store", &store, "db", "check"])
     }
 

@@ -85,6 +85,10 @@ impl Workers {
         for name in ["orx.db", "orx.db-wal"] {
             std::fs::copy(folder(&self.full).join(name), folder(world).join(name)).unwrap();
         }
+        // Where somebody listens, who opens the store does not write a long log back.
+        let ears = folder(world).join("orx.db-wake");
+        std::fs::create_dir(&ears).unwrap();
+        std::fs::write(ears.join("somebody"), "").unwrap();
         // While it is open, the client is not the last one, who would write the log back.
         let conn = Connection::open(world.path(STORE)).unwrap();
         conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
