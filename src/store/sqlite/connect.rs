@@ -112,7 +112,9 @@ pub(super) fn open_output(path: &Path) -> Result<Connection> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     if version(&conn)? == 0 {
         let _lock = locks::wait(path, "migrate", BUSY_LIMIT)?;
-        create(&conn, &[OUTPUT_SCHEMA], 1)?;
+        if version(&conn)? == 0 {
+            create(&conn, &[OUTPUT_SCHEMA], 1)?; // no other process was faster
+        }
     }
     writer_pragmas(&conn, "NORMAL")?;
     Ok(conn)
@@ -273,7 +275,9 @@ impl From<rusqlite::Error> for Error {
             Some(ErrorCode::DiskFull) => {
                 unavailable("the disk is full").hint("make room; nothing that was acknowledged is lost")
             }
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => unavailable("the store is busy"),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
+                unavailable("the store is busy")
+            }
             Some(ErrorCode::ReadOnly) => unavailable("the store cannot be written"),
             Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => unavailable("the store cannot be opened"),
             Some(ErrorCode::SystemIoFailure) => unavailable("the disk failed to read or write"),
@@ -285,5 +289,29 @@ impl From<rusqlite::Error> for Error {
             _ => Error::failed("a statement failed"),
         };
         it.source(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn the_first_output_of_several_at_once_makes_the_file_once() {
+        for _ in 0..10 {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("orx.db-output");
+            let start = Barrier::new(4);
+            let open = || {
+                start.wait();
+                open_output(&path).map(drop)
+            };
+            std::thread::scope(|scope| {
+                let all = [(); 4].map(|()| scope.spawn(open));
+                all.into_iter().for_each(|one| one.join().unwrap().unwrap());
+            });
+        }
     }
 }
