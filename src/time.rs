@@ -96,12 +96,11 @@ pub fn system_zone() -> String {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(Duration);
 
-/// The longest length of time that is accepted: a hundred years.
-const MAX_SPAN: Duration = Duration::from_secs(100 * 366 * 86_400);
-
 impl Span {
     /// No time at all.
     pub const ZERO: Span = Span(Duration::ZERO);
+    /// The longest that is accepted: a hundred years.
+    pub const MAX: Span = Span(Duration::from_secs(100 * 366 * 86_400));
 
     /// A number of whole seconds.
     pub const fn from_secs(secs: u64) -> Self {
@@ -130,7 +129,7 @@ impl Span {
 
     fn from_secs_f64(secs: f64) -> Result<Self, String> {
         match Duration::try_from_secs_f64(secs) {
-            Ok(d) if d <= MAX_SPAN => Ok(Self(d)),
+            Ok(d) if d <= Self::MAX.0 => Ok(Self(d)),
             _ => Err(format!("{secs} is not a number of seconds in range")),
         }
     }
@@ -148,7 +147,7 @@ impl FromStr for Span {
         let span: jiff::Span = text.parse().map_err(|_| bad())?;
         let exact = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| bad())?;
         match Duration::try_from(exact) {
-            Ok(d) if d <= MAX_SPAN => Ok(Self(d)),
+            Ok(d) if d <= Self::MAX.0 => Ok(Self(d)),
             _ => Err(bad()),
         }
     }

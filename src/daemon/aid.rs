@@ -57,7 +57,9 @@ async fn ask(queue: Queue, slots: Arc<Slots>, tell: watch::Sender<Arc<Vec<Home>>
             Ok(Err(e)) => debug!("cannot ask who needs help: {e}"),
             Err(_) => debug!("nobody says in time who needs help"),
         }
-        sleep(OFTEN).await;
+        if !tell.borrow().is_empty() {
+            sleep(OFTEN).await;
+        }
         while Instant::now() < next && (tell.borrow().is_empty() || slots.spare() == 0) {
             tokio::select! {
                 () = changes.changed() => {}

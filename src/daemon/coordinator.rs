@@ -16,6 +16,7 @@ use super::{Upkeep, files, host, load, notify, systemd};
 use crate::error::{Error, Result};
 use crate::http::{App, Doors, Policy, Routes, Server, Source};
 use crate::ops::nodes::{Announce, Retire};
+use crate::ops::sweep::LastSign;
 use crate::queue::Queue;
 use crate::store::{NewNode, Topics};
 use crate::time::{Clock, Span};
@@ -57,6 +58,8 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     let mut int = signal(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
     files::raise_limit();
+    // Workers that come through this door could not renew while it was shut: since the last sign of anybody, at most.
+    let away = queue.call(LastSign {}).await.unwrap_or_default().unwrap_or(Span::MAX);
     let server = Arc::new(open(doors).await?);
     let url = server.url();
     let worker = worker.map(|config| (Slots::new(config.slots), config));
@@ -86,8 +89,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
         None => (watch::channel(Shown::default()).1, watch::channel(None).1),
     };
     let mut asked = announce(&queue, id, &name, &url, &mut shown).await?;
-    // Workers that come through this door could not renew while it was shut.
-    let upkeep = Upkeep::start_with(queue.clone(), name.clone(), Duration::ZERO, true, deaths);
+    let upkeep = Upkeep::start_with(queue.clone(), name.clone(), Duration::ZERO, Some(away), deaths);
     let (stop_worker, worker_stopped) = watch::channel(Stop::Run);
     let working = worker.map(|(slots, config)| {
         if let Some(gossiping) = &mut gossiping {

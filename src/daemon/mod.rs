@@ -30,7 +30,7 @@ pub use self::peers::{Gossip, Share};
 use crate::error::{Error, Result};
 use crate::queue::Queue;
 use crate::store::{Ownership, Topics};
-use crate::time::Clock;
+use crate::time::{Clock, Span};
 use crate::worker::{self, Config, Slots, Stop};
 
 /// How long the upkeep may take to end: one round that has begun, and letting go.
@@ -128,17 +128,17 @@ pub struct Upkeep {
 impl Upkeep {
     /// Leads the store of `queue` under `name` whenever nobody else does, from `after` on.
     pub fn start(queue: Queue, name: String, after: Duration) -> Self {
-        Self::start_with(queue, name, after, false, watch::channel(None).1)
+        Self::start_with(queue, name, after, None, watch::channel(None).1)
     }
 
     /// As [`Upkeep::start`]; after the instants of `deaths` leases are looked at more often.
     ///
-    /// After a `gap` in which holders of leases could not reach the store, they are given their time anew (S2).
+    /// Holders of leases are given the time back for which they were `away` from the store (S2).
     fn start_with(
         queue: Queue,
         name: String,
         after: Duration,
-        gap: bool,
+        away: Option<Span>,
         deaths: watch::Receiver<Option<Instant>>,
     ) -> Self {
         let (stop, mut stopped) = watch::channel(false);
@@ -152,7 +152,7 @@ impl Upkeep {
                 return; // its coordinator does it
             }
             tokio::select! {
-                () = tokio::time::sleep(after) => upkeep::upkeep(queue, name, gap, deaths, stopped).await,
+                () = tokio::time::sleep(after) => upkeep::upkeep(queue, name, away, deaths, stopped).await,
                 _ = stopped.changed() => {}
             }
         });

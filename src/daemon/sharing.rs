@@ -79,7 +79,8 @@ impl Helper {
                         break; // nobody is left who could ask
                     }
                 }
-                () = sleep(TURN) => {}
+                // Where there is nobody to help nothing comes to its time.
+                () = sleep(TURN), if !live.is_empty() || !guests.of.is_empty() => {}
             }
         }
         let until = Instant::now() + self.config.drain_timeout.duration() + END_LIMIT;

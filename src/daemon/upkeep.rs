@@ -14,6 +14,7 @@ use crate::ops::lead::{Lead, MayLead, Resign, Right};
 use crate::ops::sweep::{Due, Sweep, SweepDue, Swept};
 use crate::queue::Queue;
 use crate::store::{Claim, Topics};
+use crate::time::Span;
 use crate::worker::chance;
 
 /// How often the leader looks whether there is something to do, and the others whether there is a leader.
@@ -31,21 +32,21 @@ const RESIGN_LIMIT: Duration = Duration::from_secs(2);
 
 /// Does the upkeep whenever this process leads, and takes over when nobody does; lets go when `stop` becomes true.
 ///
-/// `gap`: holders of leases could not reach the store until now. After the instants of `deaths` it looks more often at
+/// `away`: so long holders of leases could not reach the store until now. After the instants of `deaths` it looks more often at
 /// leases, which end no sooner by that.
 pub async fn upkeep(
     queue: Queue,
     name: String,
-    mut gap: bool,
+    mut away: Option<Span>,
     deaths: watch::Receiver<Option<Instant>>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut changes = queue.subscribe(Topics::CONTROL).inspect_err(|e| warn!("upkeep cannot listen: {e}")).ok();
     while !*stop.borrow() {
-        match lead(&queue, &name, gap, &deaths, &mut stop).await {
-            Ok(()) => gap = false,
+        match lead(&queue, &name, away, &deaths, &mut stop).await {
+            Ok(()) => away = None,
             Err(e) if e.kind() == Kind::Unavailable => {
-                gap = true;
+                away = Some(Span::MAX);
                 warn!("upkeep waits: {e}");
             }
             Err(e) => warn!("upkeep failed: {e}"),
@@ -70,11 +71,11 @@ async fn change(changes: &mut Option<Subscription>) {
 
 /// Leads for as long as it may; returns at once when another process does.
 ///
-/// After a `gap` in which the store could not be written, leases are given their time anew.
+/// Leases are given the time back for which their holders were `away`.
 async fn lead(
     queue: &Queue,
     name: &str,
-    gap: bool,
+    away: Option<Span>,
     deaths: &watch::Receiver<Option<Instant>>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<()> {
@@ -95,7 +96,7 @@ async fn lead(
     // Apart from the rounds: a round may wait for a while, and no instant may.
     let (clock, broom) = (stop.clone(), stop.clone());
     let led = tokio::select! {
-        led = keep_up(queue, epoch, gap, deaths, stop) => led,
+        led = keep_up(queue, epoch, away, deaths, stop) => led,
         led = keep_time(queue, epoch, clock) => led,
         led = keep_small(queue, epoch, broom) => led,
     };
@@ -112,7 +113,7 @@ async fn lead(
 async fn keep_up(
     queue: &Queue,
     epoch: i64,
-    mut gap: bool,
+    mut away: Option<Span>,
     deaths: &watch::Receiver<Option<Instant>>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<()> {
@@ -122,20 +123,20 @@ async fn keep_up(
         let closely = deaths.borrow().is_some_and(|at| at.elapsed() < CLOSELY);
         let say = more || said.elapsed() >= SAY;
         let mut quiet = false;
-        match round(queue, epoch, say, gap).await {
+        match round(queue, epoch, say, away).await {
             Ok(Round { swept: Some(Swept::Deposed), .. }) => {
                 warn!("another process leads now");
                 return Ok(());
             }
             Ok(Round { swept: Some(Swept::Done { more: again, .. }), due }) => {
-                (said, gap, more, quiet) = (Instant::now(), false, again, due.quiet);
+                (said, away, more, quiet) = (Instant::now(), None, again, due.quiet);
                 if more {
                     continue;
                 }
             }
             Ok(Round { swept: None, due }) => quiet = due.quiet,
             Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
-                gap = true;
+                away = Some(Span::MAX);
                 warn!("upkeep waits: {e}");
             }
             Err(e) => return Err(e),
@@ -161,12 +162,12 @@ struct Round {
 }
 
 /// One round, where something is to be done or it is time to say that the leader lives.
-async fn round(queue: &Queue, epoch: i64, say: bool, gap: bool) -> Result<Round> {
+async fn round(queue: &Queue, epoch: i64, say: bool, away: Option<Span>) -> Result<Round> {
     let due = queue.call(SweepDue {}).await?;
-    if !say && !gap && !due.any() {
+    if !say && away.is_none() && !due.any() {
         return Ok(Round { due, swept: None });
     }
-    if due.expired && !gap {
+    if due.expired && away.is_none() {
         // Leases may have run out because nobody could write for a moment. A write that succeeds tells that it is over,
         // and who is alive renews now.
         let swept = sweep(queue, epoch, Sweep { reap: false, ..Sweep::of(epoch, chance()) }).await?;
@@ -175,7 +176,7 @@ async fn round(queue: &Queue, epoch: i64, say: bool, gap: bool) -> Result<Round>
         }
         tokio::time::sleep(PATIENCE).await;
     }
-    let swept = sweep(queue, epoch, Sweep { gap, ..Sweep::of(epoch, chance()) }).await?;
+    let swept = sweep(queue, epoch, Sweep { away, ..Sweep::of(epoch, chance()) }).await?;
     Ok(Round { due, swept: Some(swept) })
 }
 

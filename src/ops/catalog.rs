@@ -75,6 +75,7 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<status::Status>();
     visitor.op::<sweep::Sweep>();
     visitor.op::<sweep::SweepDue>();
+    visitor.op::<sweep::LastSign>();
     visitor.op::<tokens::CreateToken>();
     visitor.op::<tokens::ListTokens>();
     visitor.op::<tokens::RevokeToken>();

@@ -18,9 +18,9 @@ use crate::time::{Span, Timestamp};
 pub struct Sweep {
     /// The caller's epoch; an older one does nothing.
     pub epoch: i64,
-    /// The store could not be written for a while.
+    /// For how long holders of leases could not reach the store: they get that time back.
     #[serde(default)]
-    pub gap: bool,
+    pub away: Option<Span>,
     /// Expired leases and dead workers are taken back too.
     pub reap: bool,
     /// Chance in 0..1, for waits of jobs that are taken back.
@@ -30,7 +30,7 @@ pub struct Sweep {
 impl Sweep {
     /// A whole round.
     pub fn of(epoch: i64, jitter: f64) -> Self {
-        Self { epoch, gap: false, reap: true, jitter }
+        Self { epoch, away: None, reap: true, jitter }
     }
 }
 
@@ -53,6 +53,28 @@ pub enum Swept {
 
 /// A silence of the leader that is longer means that the store could not be written.
 const GAP: Span = Span::from_secs(15);
+
+/// How long whoever was about to renew has for it once it can again.
+const PATIENCE: Span = Span::from_secs(1);
+
+/// How long ago somebody last got or renewed a lease, or said that it lives; none: nobody has.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct LastSign {}
+
+impl Op for LastSign {
+    type Reply = Option<Span>;
+    const NAME: &'static str = "last_sign";
+    const ACCESS: Access = Access::Read;
+    const SHARED: bool = true;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::ADMIN
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Span>> {
+        tx.last_sign()
+    }
+}
 
 /// Whether a round of upkeep has anything to do.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -118,10 +140,12 @@ impl Op for Sweep {
         if !tx.still_leads(self.epoch)? && !planted(Mutant::NoEpoch) {
             return Ok(Swept::Deposed);
         }
-        let gap = self.gap || before.is_some_and(|l| l.age.is_some_and(|age| age > GAP));
-        if gap && !planted(Mutant::NoForgiveness) {
+        let silent = before.is_some_and(|l| l.age.is_some_and(|age| age > GAP)).then_some(Span::MAX);
+        if let Some(away) = self.away.or(silent)
+            && !planted(Mutant::NoForgiveness)
+        {
             // Nobody could write: the holders could not renew either, and get the time that they lost (S2).
-            tx.forgive()?;
+            tx.forgive(away, PATIENCE)?;
         }
         let expired = if self.reap { tx.expired(MAX_REAPED)? } else { Vec::new() };
         let reaped = lose(tx, &expired, "its lease expired", self.jitter)?;

@@ -128,8 +128,11 @@ pub trait Leases {
     fn held(&mut self, fences: &[Fence]) -> Result<Vec<Option<Lease>>>;
     /// Makes them last `ttl` from now.
     fn extend(&mut self, fences: &[Fence], ttl: Span) -> Result<()>;
-    /// Makes every lease and every heartbeat last its own time from now on.
-    fn forgive(&mut self) -> Result<()>;
+    /// How long ago the last sign of life was stored: a lease, a renewal or a heartbeat. None: there is none.
+    fn last_sign(&mut self) -> Result<Option<Span>>;
+    /// Gives every lease and every heartbeat the time back for which holders were `away`, up to its own time from now;
+    /// and `patience` at least to those that had not run out before.
+    fn forgive(&mut self, away: Span, patience: Span) -> Result<()>;
     /// Ends them.
     fn release(&mut self, fences: &[Fence]) -> Result<()>;
     /// Leases that ran out, at most `limit`.

@@ -7,7 +7,7 @@ use orx::ops::lead::{Lead, Right};
 use orx::ops::lease::{Lease, LeaseReply};
 use orx::ops::renew::{Renew, Renewed};
 use orx::ops::settle::Settled;
-use orx::ops::sweep::Swept;
+use orx::ops::sweep::{LastSign, Swept};
 use orx::ops::{Caller, Op};
 use orx::store::{Location, Tx, Work, WorkerState, open};
 use orx::time::Span;
@@ -172,6 +172,44 @@ on_every_store! {
         f.sweep().await;
         assert_eq!(w.exit(fence, 0).await, Settled::Accepted(State::Done));
         assert_eq!(f.story(number).await, "enqueued→pending leased→running settled→done");
+    }
+
+    async fn s2_only_the_time_away_is_given_back(f: Fixture) {
+        f.add("").await;
+        f.add("").await;
+        let (dead, live) = (f.worker("dead", Offer::default()).await, f.worker("live", Offer::default()).await);
+        let (lost, kept) = (dead.take().await, live.take().await);
+        // A coordinator that dies again and again: a dead worker's jobs move all the same, and no other's.
+        let mut up = Span::ZERO;
+        loop {
+            f.clock.pass(Span::from_secs(1));
+            up = Span::from_millis(up.as_millis() + 1000);
+            live.renew(kept).await;
+            f.clock.pass(Span::from_secs(20));
+            let away = f.queue.call(LastSign {}).await.unwrap();
+            assert_eq!(away, Some(Span::from_secs(20)));
+            match f.sweep_after(away).await {
+                Swept::Done { reaped, .. } if reaped.is_empty() => assert!(up < TTL, "never"),
+                Swept::Done { reaped, .. } => break assert_eq!(reaped, [lost.number]),
+                Swept::Deposed => panic!("deposed"),
+            }
+        }
+        assert_eq!(up, TTL);
+        assert_eq!(live.exit(kept, 0).await, Settled::Accepted(State::Done));
+    }
+
+    async fn s2_who_was_about_to_renew_gets_a_moment_for_it(f: Fixture) {
+        f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        let fence = w.take().await;
+        f.clock.pass(Span::from_millis(TTL.as_millis() - 1));
+        let other = f.worker("other", Offer::default()).await; // the last sign of anybody
+        f.clock.pass(Span::from_millis(500));
+        f.sweep_after(f.queue.call(LastSign {}).await.unwrap()).await;
+        f.clock.pass(Span::from_millis(900));
+        f.sweep().await;
+        assert_eq!(w.exit(fence, 0).await, Settled::Accepted(State::Done));
+        drop(other);
     }
 }
 

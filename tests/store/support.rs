@@ -14,6 +14,7 @@ use orx::ops::jobs::GetJobs;
 use orx::ops::lead::{Lead, Right};
 use orx::ops::lease::{Lease, Leased};
 use orx::ops::register::Register;
+use orx::ops::renew::Renew;
 use orx::ops::settle::{Report, Settle, Settled};
 use orx::ops::sweep::{Sweep, Swept};
 use orx::queue::Queue;
@@ -190,12 +191,17 @@ impl Fixture {
 
     /// One round of upkeep.
     pub async fn sweep(&self) -> Swept {
+        self.sweep_after(None).await
+    }
+
+    /// The same after a time in which holders of leases could not reach the store.
+    pub async fn sweep_after(&self, away: Option<Span>) -> Swept {
         if self.epoch.load(Ordering::SeqCst) == 0 {
             let epoch = self.queue.call(Lead { name: "leader".into(), right: Right::Lock }).await.unwrap().unwrap();
             self.epoch.store(epoch, Ordering::SeqCst);
         }
         let epoch = self.epoch.load(Ordering::SeqCst);
-        self.queue.call(Sweep::of(epoch, 0.5)).await.unwrap()
+        self.queue.call(Sweep { away, ..Sweep::of(epoch, 0.5) }).await.unwrap()
     }
 
     pub async fn worker(&self, name: &str, offer: Offer) -> TestWorker<'_> {
@@ -247,6 +253,13 @@ impl TestWorker<'_> {
 
     pub async fn lease_numbers(&self, slots: u32) -> Vec<Number> {
         self.lease(slots).await.iter().map(|j| j.fence.number).collect()
+    }
+
+    /// Renews one lease, and says that it lives.
+    pub async fn renew(&self, fence: Fence) {
+        let (worker, name, fences) = (self.id, self.name.clone(), vec![fence]);
+        let op = Renew { worker, name, ttl: TTL, fences, draining: false, started: vec![] };
+        self.fixture.queue.call(op).await.unwrap();
     }
 
     /// Leases exactly one job.

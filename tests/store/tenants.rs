@@ -256,6 +256,7 @@ on_every_store! {
             ("status", json!({}), Nothing),
             ("sweep", json!({ "epoch": 1, "reap": true, "jitter": 0.5 }), Denied),
             ("sweep_due", json!({}), Denied),
+            ("last_sign", json!({}), Denied),
             ("create_token", token(Uuid::now_v7(), Some("acme")), Denied),
             ("create_token", token(Uuid::now_v7(), None), Denied),
             ("list_tokens", json!({}), Nothing),

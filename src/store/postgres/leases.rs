@@ -67,10 +67,18 @@ impl Leases for PgTx<'_> {
         Ok(())
     }
 
-    fn forgive(&mut self) -> Result<()> {
+    fn last_sign(&mut self) -> Result<Option<Span>> {
+        if self.clock_is_in_doubt() {
+            return Ok(None);
+        }
+        let at: Option<i64> = self.column(sql!("last_sign"), values![])?.into_iter().next().flatten();
+        Ok(at.map(|at| Span::from_millis(self.now().0.saturating_sub(at))))
+    }
+
+    fn forgive(&mut self, away: Span, patience: Span) -> Result<()> {
         self.flush()?;
         let now = self.now().0;
-        let call = |sql| Call::new(sql, values![now]);
+        let call = |sql| Call::new(sql, values![now, away.as_millis(), patience.as_millis()]);
         self.run(&[call(sql!("leases_forgive")), call(sql!("workers_forgive")), call(sql!("nodes_forgive"))])?;
         Ok(())
     }

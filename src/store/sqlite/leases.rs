@@ -37,11 +37,18 @@ impl Leases for SqliteTx<'_> {
         Ok(())
     }
 
-    fn forgive(&mut self) -> Result<()> {
+    fn last_sign(&mut self) -> Result<Option<Span>> {
         let boot = self.boot().clone();
-        self.execute(sql!("leases_forgive"), params![boot.boot, boot.ms])?;
-        self.execute(sql!("workers_forgive"), params![boot.boot, boot.ms])?;
-        self.execute(sql!("nodes_forgive"), params![boot.boot, boot.ms])?;
+        let at: Option<i64> = self.first(sql!("last_sign"), params![boot.boot], |r| r.get(0))?.flatten();
+        Ok(at.map(|at| Span::from_millis(boot.ms.saturating_sub(at))))
+    }
+
+    fn forgive(&mut self, away: Span, patience: Span) -> Result<()> {
+        let boot = self.boot().clone();
+        let times = params![boot.boot, boot.ms, away.as_millis(), patience.as_millis()];
+        self.execute(sql!("leases_forgive"), times)?;
+        self.execute(sql!("workers_forgive"), times)?;
+        self.execute(sql!("nodes_forgive"), times)?;
         Ok(())
     }
 
