@@ -132,16 +132,18 @@ fn admit<'a>(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &'a S
 fn store_plain(caller: &Caller, tx: &mut dyn Tx, jobs: Vec<Admitted>, replies: &mut Vec<Enqueued>) -> Result<()> {
     let new: Vec<NewJob> = jobs.iter().map(Admitted::new_job).collect();
     let numbers = tx.insert(&new)?;
+    let mut events = Vec::with_capacity(jobs.len());
     for (Admitted { job, life, .. }, number) in jobs.iter().zip(numbers) {
         replies.push(match number {
             Some(number) => {
-                follow_up(caller, tx, job, number, life, &[])?;
+                events.push(event(caller, job, number, life, &[])?);
+                tx.wake(wanted(life));
                 stored(job, number, life)
             }
             None => already(tx, job)?,
         });
     }
-    Ok(())
+    tx.append(&events)
 }
 
 fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submission) -> Result<Enqueued> {
@@ -241,16 +243,31 @@ fn follow_up(
     if life.state.is_terminal() {
         transition::release(tx, number, spec)?; // skipped at once
     }
-    tx.append(&[NewEvent {
+    tx.append(&[event(caller, job, number, life, &edges)?])?;
+    tx.wake(wanted(life));
+    Ok(())
+}
+
+fn event<'a>(
+    caller: &'a Caller,
+    job: &Submission,
+    number: Number,
+    life: &Life,
+    edges: &[Edge],
+) -> Result<NewEvent<'a>> {
+    Ok(NewEvent {
         number: Some(number),
         actor: Some(&caller.actor),
         state: Some(life.state),
-        data: told(spec, life, &edges, &job.origin)?,
+        data: told(&job.spec, life, edges, &job.origin)?,
         ..NewEvent::of(EventKind::Enqueued)
-    }])?;
+    })
+}
+
+/// Who is to hear of a new job.
+fn wanted(life: &Life) -> Topics {
     let waits = matches!(life.state, State::Pending | State::Scheduled);
-    tx.wake(if waits { Topics::WORK | Topics::JOBS } else { Topics::JOBS });
-    Ok(())
+    if waits { Topics::WORK | Topics::JOBS } else { Topics::JOBS }
 }
 
 /// What an auditor must know of a job, where it differs from the defaults.

@@ -39,6 +39,24 @@ on_every_store! {
         assert_eq!((first.number, first.existing, again.number, again.existing), (1, false, 1, true));
     }
 
+    async fn ids_that_are_there_already_are_found_among_many_new_ones(f: Fixture) {
+        let jobs: Vec<_> = (0..70).map(|n| submission(&command(&format!(r#""priority":{n}"#)))).collect();
+        let old = [3, 40, 41].map(|i: usize| jobs[i].clone()).to_vec();
+        f.queue.call(Enqueue { jobs: old }).await.unwrap();
+        let mut all = jobs.clone();
+        all.insert(20, jobs[18].clone()); // a new one twice
+        let stored = f.queue.call(Enqueue { jobs: all.clone() }).await.unwrap();
+        let existing: Vec<usize> = (0..all.len()).filter(|i| stored[*i].existing).collect();
+        assert_eq!(existing, [3, 20, 41, 42]);
+        for (job, stored) in all.iter().zip(&stored) {
+            let found = f.job(stored.number).await;
+            assert_eq!((stored.id, found.id, found.priority), (job.id, job.id, job.spec.priority()));
+        }
+        let new: Vec<_> = stored.iter().filter(|job| !job.existing).map(|job| job.number).collect();
+        assert!(new.is_sorted() && new.len() == 67, "numbers are an order: {new:?}");
+        assert!(f.audit().await.is_empty());
+    }
+
     async fn s12_a_name_is_for_one_unfinished_job(f: Fixture) {
         let first = f.add(r#""name":"n""#).await;
         let taken = f.enqueue(&command(r#""name":"n""#)).await.unwrap_err();

@@ -5,6 +5,7 @@ use serde_json::{Value, json as value};
 
 use super::sql;
 use super::tx::{Column, SqliteTx, json, time, to_json};
+use super::wide::{both, maybe};
 use crate::error::Result;
 use crate::job::view::{Progress, Said};
 use crate::job::{Attempt, Event, EventKind, JobId, Number, Outcome, State};
@@ -60,25 +61,25 @@ impl History for SqliteTx<'_> {
 
     fn append(&mut self, events: &[NewEvent]) -> Result<()> {
         let now = self.now().0;
+        let mut rows = Vec::with_capacity(events.len());
         for e in events {
             self.counts.event(e);
             let data = match &e.data {
                 Value::Null => None,
                 data => Some(to_json(data)?),
             };
-            self.execute(
-                sql!("events_append"),
-                params![
-                    now,
-                    e.kind.as_str(),
-                    e.number,
-                    e.attempt,
-                    e.worker,
-                    e.actor,
-                    e.state.map(State::as_str),
-                    data,
-                ],
-            )?;
+            rows.push([
+                now.into(),
+                e.kind.as_str().into(),
+                maybe(e.number),
+                maybe(e.attempt),
+                maybe(e.worker),
+                maybe(e.actor),
+                maybe(e.state.map(State::as_str)),
+                maybe(data),
+            ]);
+        }
+        if self.insert_rows(&both!(sql!("events_append")), &rows)? > 0 {
             self.last_seq = self.queue.last_insert_rowid();
         }
         Ok(())

@@ -1,11 +1,14 @@
 //! Jobs: rows and their lives.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use rusqlite::types::ToSqlOutput;
 use rusqlite::{Row, ToSql, params};
 
 use super::sql;
 use super::tx::{Column, SqliteTx, json, time, to_json};
+use super::wide::{self, both, maybe};
 use crate::error::{Error, Kind, Result};
 use crate::job::{Captured, JobId, Life, Number, Record, Selector, State};
 use crate::store::{Change, Filter, Jobs, NewJob, Tx as _};
@@ -13,7 +16,17 @@ use crate::time::Timestamp;
 
 impl Jobs for SqliteTx<'_> {
     fn insert(&mut self, jobs: &[NewJob]) -> Result<Vec<Option<Number>>> {
-        jobs.iter().map(|job| self.insert_one(job)).collect()
+        let mut numbers = Vec::with_capacity(jobs.len());
+        for some in jobs.chunks(wide::ROWS) {
+            if some.len() == wide::ROWS {
+                numbers.extend(self.insert_many(some)?);
+                continue;
+            }
+            for job in some {
+                numbers.push(self.insert_one(job)?);
+            }
+        }
+        Ok(numbers)
     }
 
     fn load(&mut self, numbers: &[Number]) -> Result<Vec<Record>> {
@@ -147,40 +160,78 @@ fn states_fragment(states: &[State]) -> Option<String> {
 
 impl SqliteTx<'_> {
     fn insert_one(&mut self, job: &NewJob) -> Result<Option<Number>> {
-        let (life, spec) = (job.life, job.spec);
-        let created_at = self.now().0;
-        let stored = self.execute(
-            sql!("jobs_insert"),
-            params![
-                job.id.0.as_bytes().as_slice(),
-                job.lane,
-                life.state.as_str(),
-                spec.priority(),
-                created_at,
-                life.waiting,
-                life.due_at.map(|t| t.0),
-                life.deadline_at.map(|t| t.0),
-                life.finished_at.map(|t| t.0),
-                life.reason,
-                job.is_run_of.as_ref().map(|id| id.0.as_bytes().as_slice()),
-            ],
-        )?;
-        if stored == 0 {
+        let row = self.row(job);
+        if self.insert_rows(&both!(sql!("jobs_insert")), &[row])? == 0 {
             return Ok(None);
         }
         let number = self.queue.last_insert_rowid();
-        let captured = self.captured_json(job.captured)?;
-        let origin = (!job.origin.is_none()).then(|| to_json(job.origin)).transpose()?;
-        self.execute(sql!("specs_insert"), params![number, to_json(spec)?, captured, origin])?;
-        for (key, value) in &spec.label {
-            self.execute(sql!("labels_insert"), params![key, value, number])?;
-        }
-        self.counts.count(job.lane, None, life.state);
+        self.insert_rest(&[(number, job)])?;
         Ok(Some(number))
     }
-}
 
-impl SqliteTx<'_> {
+    /// As many as one statement takes.
+    fn insert_many(&mut self, jobs: &[NewJob]) -> Result<Vec<Option<Number>>> {
+        let last: Option<Number> = self.first(sql!("jobs_last"), [], number)?;
+        let rows: Vec<_> = jobs.iter().map(|job| self.row(job)).collect();
+        let inserted = self.insert_rows(&both!(sql!("jobs_insert")), &rows)?;
+        let numbers: Vec<Option<Number>> = match inserted == jobs.len() {
+            // One after the other.
+            true => {
+                (1..).take(inserted).map(|n| Some(self.queue.last_insert_rowid() - (inserted as Number) + n)).collect()
+            }
+            false => self.inserted(jobs, last.unwrap_or_default())?,
+        };
+        let new: Vec<(Number, &NewJob)> = numbers.iter().zip(jobs).filter_map(|(n, job)| Some(((*n)?, job))).collect();
+        self.insert_rest(&new)?;
+        Ok(numbers)
+    }
+
+    /// The numbers of those jobs that are not older than `last`, and none of an id that comes a second time.
+    fn inserted(&mut self, jobs: &[NewJob], last: Number) -> Result<Vec<Option<Number>>> {
+        let mut seen = HashSet::new();
+        let mut find = |job: &NewJob| {
+            let found = self.find(&Selector::Id(job.id), 1)?.pop();
+            Ok(found.filter(|n| *n > last && seen.insert(*n)))
+        };
+        jobs.iter().map(&mut find).collect()
+    }
+
+    fn row<'a>(&self, job: &'a NewJob) -> [ToSqlOutput<'a>; 11] {
+        let (life, spec) = (job.life, job.spec);
+        [
+            job.id.0.as_bytes().as_slice().into(),
+            job.lane.into(),
+            life.state.as_str().into(),
+            spec.priority().into(),
+            self.now().0.into(),
+            life.waiting.into(),
+            maybe(life.due_at.map(|t| t.0)),
+            maybe(life.deadline_at.map(|t| t.0)),
+            maybe(life.finished_at.map(|t| t.0)),
+            maybe(life.reason.as_deref()),
+            maybe(job.is_run_of.as_ref().map(|id| id.0.as_bytes().as_slice())),
+        ]
+    }
+
+    /// What of new jobs is not in their rows.
+    fn insert_rest(&mut self, jobs: &[(Number, &NewJob)]) -> Result<()> {
+        let captured: Vec<_> = jobs.iter().map(|(_, job)| self.captured_json(job.captured)).collect::<Result<_>>()?;
+        let mut rows = Vec::with_capacity(jobs.len());
+        for ((number, job), captured) in jobs.iter().zip(&captured) {
+            let origin = (!job.origin.is_none()).then(|| to_json(job.origin)).transpose()?;
+            let spec = to_json(job.spec)?;
+            rows.push([(*number).into(), spec.into(), maybe(captured.as_deref()), maybe(origin)]);
+        }
+        self.insert_rows(&both!(sql!("specs_insert")), &rows)?;
+        for (number, job) in jobs {
+            for (key, value) in &job.spec.label {
+                self.execute(sql!("labels_insert"), params![key, value, number])?;
+            }
+            self.counts.count(job.lane, None, job.life.state);
+        }
+        Ok(())
+    }
+
     /// The text of what surrounds a job; made once for jobs that share it.
     fn captured_json(&mut self, captured: &Arc<Captured>) -> Result<Option<Arc<str>>> {
         if let Some((last, text)) = &self.captured

@@ -23,6 +23,7 @@ mod schedules;
 mod tokens;
 mod tx;
 mod wake;
+mod wide;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

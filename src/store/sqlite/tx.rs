@@ -80,13 +80,13 @@ impl<'c> SqliteTx<'c> {
         self.broken
     }
 
-    fn note(&mut self, error: rusqlite::Error) -> Error {
+    pub(super) fn note(&mut self, error: rusqlite::Error) -> Error {
         use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
         self.broken |= matches!(error.sqlite_error_code(), Some(DiskFull | SystemIoFailure));
         error.into()
     }
 
-    fn statement(&self, sql: &str) -> rusqlite::Result<CachedStatement<'c>> {
+    pub(super) fn statement(&self, sql: &str) -> rusqlite::Result<CachedStatement<'c>> {
         self.queue.prepare_cached(sql)
     }
 
