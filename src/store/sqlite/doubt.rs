@@ -20,10 +20,15 @@ impl Doubt {
     /// Begins a writing transaction; after a failed commit one that takes its place.
     pub(super) fn begin(&self, conn: &Connection) -> Result<()> {
         connect::begin(conn)?;
-        if self.0.load(Ordering::Relaxed) {
+        if self.is_open() {
             connect::rewrite_version(conn).inspect_err(|_| roll_back(conn))?;
         }
         Ok(())
+    }
+
+    /// Whether something else has to be committed, whatever becomes of it.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 
     /// The commit came back.

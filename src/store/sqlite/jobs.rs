@@ -215,15 +215,11 @@ impl SqliteTx<'_> {
 
     /// What of new jobs is not in their rows.
     fn insert_rest(&mut self, jobs: &[(Number, &NewJob)]) -> Result<()> {
-        let captured: Vec<_> = jobs.iter().map(|(_, job)| self.captured_json(job.captured)).collect::<Result<_>>()?;
-        let mut rows = Vec::with_capacity(jobs.len());
-        for ((number, job), captured) in jobs.iter().zip(&captured) {
+        for (number, job) in jobs {
+            let captured = self.captured_json(job.captured)?;
             let origin = (!job.origin.is_none()).then(|| to_json(job.origin)).transpose()?;
             let spec = to_json(job.spec)?;
-            rows.push([(*number).into(), spec.into(), maybe(captured.as_deref()), maybe(origin)]);
-        }
-        self.insert_rows(&both!(sql!("specs_insert")), &rows)?;
-        for (number, job) in jobs {
+            self.execute(sql!("specs_insert"), params![number, spec, captured, origin])?;
             for (key, value) in &job.spec.label {
                 self.execute(sql!("labels_insert"), params![key, value, number])?;
             }

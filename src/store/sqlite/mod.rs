@@ -297,16 +297,20 @@ fn read_in(queue: &Connection, reach: Reach, clock: &dyn Clock, work: &mut dyn W
     result
 }
 
-/// Runs each work in a savepoint of its own inside the transaction that `conn` has begun.
+/// Runs each work in a savepoint of its own inside the transaction that `conn` has begun; the only one without.
 fn run_batch(conn: &Connection, doubt: &Doubt, mut tx: SqliteTx, batch: &mut [&mut dyn Work]) -> Written {
+    let alone = batch.len() == 1 && !doubt.is_open();
     let mut topics = Topics::NONE;
     for work in batch.iter_mut() {
-        let ran = savepoint(conn, &mut tx, *work);
+        let ran = if alone { run_alone(conn, &mut tx, *work) } else { savepoint(conn, &mut tx, *work) };
         match ran {
             Ok(touched) => topics = topics | touched,
-            Err(Gone(error)) => {
+            Err(ended) => {
                 roll_back(conn);
-                return Written::Nothing(error);
+                return match ended {
+                    Ended::Gone(error) => Written::Nothing(error),
+                    Ended::Refused => Written::Refused,
+                };
             }
         }
     }
@@ -319,21 +323,42 @@ fn run_batch(conn: &Connection, doubt: &Doubt, mut tx: SqliteTx, batch: &mut [&m
     }
 }
 
-/// The transaction is no more, whatever the work said.
-struct Gone(Error);
+/// Why the transaction ends without a commit.
+enum Ended {
+    /// It is no more, whatever the work said.
+    Gone(Error),
+    /// The only work in it failed.
+    Refused,
+}
 
-fn savepoint(conn: &Connection, tx: &mut SqliteTx, work: &mut dyn Work) -> Result<Topics, Gone> {
-    let run = |sql| conn.prepare_cached(sql).and_then(|mut s| s.execute([])).map_err(|e| Gone(e.into()));
+/// The transaction ends as the work does: a savepoint would copy each page that it touches.
+fn run_alone(conn: &Connection, tx: &mut SqliteTx, work: &mut dyn Work) -> Result<Topics, Ended> {
+    match work.run(tx) {
+        Ok(()) => flush(tx),
+        Err(error) if conn.is_autocommit() || tx.is_broken() => Err(Ended::Gone(error)),
+        Err(_) => Err(Ended::Refused),
+    }
+}
+
+/// Writes what a work left to be written; one that thinks it is done must not be told so where that fails.
+fn flush(tx: &mut SqliteTx) -> Result<Topics, Ended> {
+    tx.flush().map_err(Ended::Gone)?;
+    Ok(tx.take_topics())
+}
+
+fn savepoint(conn: &Connection, tx: &mut SqliteTx, work: &mut dyn Work) -> Result<Topics, Ended> {
+    let run = |sql| conn.prepare_cached(sql).and_then(|mut s| s.execute([])).map_err(|e| Ended::Gone(e.into()));
     run("SAVEPOINT work")?;
-    match work.run(tx).and_then(|()| tx.flush()) {
+    match work.run(tx) {
         Ok(()) => {
+            let topics = flush(tx)?;
             run("RELEASE work")?;
-            Ok(tx.take_topics())
+            Ok(topics)
         }
         Err(error) => {
             tx.forget();
             if conn.is_autocommit() || tx.is_broken() {
-                return Err(Gone(error));
+                return Err(Ended::Gone(error));
             }
             run("ROLLBACK TO work")?;
             run("RELEASE work")?;
