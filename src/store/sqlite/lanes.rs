@@ -30,7 +30,7 @@ impl Lanes for SqliteTx<'_> {
 
     fn lanes(&mut self, skip: usize, limit: usize, _most: u32) -> Result<Vec<Lane>> {
         self.flush()?;
-        self.all(sql!("lanes_turn"), params![skip as i64, limit as i64], |r| {
+        let lanes = self.all(sql!("lanes_turn"), params![skip as i64, limit as i64], |r| {
             let key: String = r.get(3)?;
             Ok(Lane {
                 id: r.get(0)?,
@@ -43,7 +43,9 @@ impl Lanes for SqliteTx<'_> {
                 tenant_room: r.get(7)?,
                 key_room: r.get(8)?,
             })
-        })
+        })?;
+        self.one_lane = skip == 0 && lanes.len() == 1;
+        Ok(lanes)
     }
 
     fn reserve(&mut self, _lanes: &mut [Lane]) -> Result<()> {
@@ -55,8 +57,13 @@ impl Lanes for SqliteTx<'_> {
     }
 
     fn served(&mut self, lanes: &[LaneId]) -> Result<()> {
-        for lane in lanes {
-            self.execute(sql!("lanes_served"), [lane])?;
+        if self.one_lane {
+            return Ok(()); // no other waits for its turn
+        }
+        // What was taken has its events, and their places only grow.
+        let at = self.last_seq;
+        for lane in lanes.iter().filter(|_| at > 0) {
+            self.execute(sql!("lanes_served"), params![lane, at])?;
         }
         Ok(())
     }

@@ -57,6 +57,7 @@ pub struct Sqlite {
     output: Mutex<Option<Connection>>,
     output_doubt: Doubt,
     output_readers: Mutex<Vec<Connection>>,
+    listeners: Mutex<wake::Listeners>,
 }
 
 /// How many idle read connections are kept.
@@ -105,6 +106,7 @@ impl Sqlite {
             output: Mutex::new(output),
             output_doubt: Doubt::default(),
             output_readers: Mutex::default(),
+            listeners: Mutex::default(),
         }
     }
 
@@ -222,7 +224,7 @@ impl Store for Sqlite {
 
     fn poke(&self, topics: Topics) {
         if let Some(path) = &self.path {
-            wake::poke(path, topics);
+            lock(&self.listeners).poke(path, topics);
         }
     }
 

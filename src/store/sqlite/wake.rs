@@ -5,12 +5,12 @@
 
 use std::fs::{DirBuilder, File};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, TryLockError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -19,6 +19,8 @@ use crate::store::{Listening, Topics};
 
 /// How long a lost datagram may go unnoticed.
 const SAFETY_POLL: Duration = Duration::from_secs(2);
+/// File systems tell changes apart that are further apart than this, and by far.
+const SAME_TIME: Duration = Duration::from_secs(3);
 /// What a commit may have been about of which no datagram told. Not what is asked of a worker: it answers that with a
 /// heartbeat, which is such a commit too, so that two workers would never come to rest. It looks with its own.
 const SAFETY_TOPICS: Topics = Topics(Topics::ALL.0 & !Topics::CONTROL.0);
@@ -39,28 +41,54 @@ pub(super) fn has_listeners(store: &Path) -> bool {
     std::fs::read_dir(directory(store)).is_ok_and(|mut entries| entries.next().is_some())
 }
 
-/// Tells every listener that wants one of `topics`.
-pub(super) fn poke(store: &Path, topics: Topics) {
-    let path = directory(store);
-    let Ok(entries) = std::fs::read_dir(&path) else {
-        return; // nobody has ever listened
-    };
+/// Those who listen, as far as they are known: a commit costs less than to read a directory.
+#[derive(Default)]
+pub(super) struct Listeners {
+    /// When the directory was changed last (seconds, nanoseconds), and since when we know that time.
+    changed: Option<((i64, i64), Instant)>,
+    /// Their names, where nobody can have come or gone since they were read.
+    names: Option<Vec<String>>,
+}
+
+impl Listeners {
+    /// Tells every listener that wants one of `topics`.
+    pub(super) fn poke(&mut self, store: &Path, topics: Topics) {
+        let path = directory(store);
+        let Ok(changed) = std::fs::metadata(&path).map(|dir| (dir.mtime(), dir.mtime_nsec())) else {
+            return; // nobody has ever listened
+        };
+        let since = match self.changed {
+            Some((at, since)) if at == changed => since,
+            _ => {
+                self.names = None;
+                self.changed.insert((changed, Instant::now())).1
+            }
+        };
+        if let Some(names) = &self.names {
+            return tell(&path, names, topics);
+        }
+        let long_ago = since.elapsed() > SAME_TIME;
+        let Ok(entries) = std::fs::read_dir(&path) else { return };
+        let names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        tell(&path, &names, topics);
+        self.names = long_ago.then_some(names);
+    }
+}
+
+fn tell(path: &Path, names: &[String], topics: Topics) {
     let mut sender = None;
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        let Some(wanted) = wanted(name) else { continue };
-        if !wanted.meets(topics) {
+    for name in names {
+        if !wanted(name).is_some_and(|wanted| wanted.meets(topics)) {
             continue;
         }
         if sender.is_none() {
-            sender = open_sender(&path);
+            sender = open_sender(path);
         }
         let Some((socket, dir)) = &sender else { return };
         if let Err(e) = socket.send_to(&[topics.0], through(dir, name))
             && e.kind() == std::io::ErrorKind::ConnectionRefused
         {
-            let _ = std::fs::remove_file(entry.path()); // its process is dead
+            let _ = std::fs::remove_file(path.join(name)); // its process is dead
         }
     }
 }
@@ -163,5 +191,40 @@ impl Drop for Guard {
             let _ = socket.send_to(&[0], through(&self.dir, &self.name)); // so that recv returns now
         }
         let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_begins_to_listen_later_is_told_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("orx.db");
+        let listen = |name: &str| {
+            let socket = UnixDatagram::bind(directory(&store).join(name)).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            move || socket.recv(&mut [0]).is_ok()
+        };
+        std::fs::create_dir(directory(&store)).unwrap();
+        let mut listeners = Listeners::default();
+        let mut poke = |long_ago: bool| {
+            if long_ago && let Some((_, since)) = &mut listeners.changed {
+                *since -= SAME_TIME * 2;
+            }
+            listeners.poke(&store, Topics::WORK);
+            listeners.names.as_ref().map(Vec::len)
+        };
+        let first = listen("255.1.0"); // of process 1, which is not this one
+        assert_eq!((poke(false), first()), (None, true), "another may come at the same time of the file system");
+        assert_eq!((poke(true), first()), (Some(1), true));
+        assert_eq!((poke(false), first()), (Some(1), true));
+        let second = listen("255.1.1");
+        assert_eq!((poke(false), first(), second()), (None, true, true));
+        assert_eq!((poke(true), first(), second()), (Some(2), true, true));
+        drop(second);
+        poke(false);
+        assert!(first() && !directory(&store).join("255.1.1").exists(), "its process is dead");
     }
 }

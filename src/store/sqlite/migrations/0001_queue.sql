@@ -23,6 +23,7 @@ CREATE TABLE lanes (
     failed    INTEGER NOT NULL DEFAULT 0 CHECK (failed >= 0),
     cancelled INTEGER NOT NULL DEFAULT 0 CHECK (cancelled >= 0),
     skipped   INTEGER NOT NULL DEFAULT 0 CHECK (skipped >= 0),
+    -- The place of the event by which it was served last.
     served    INTEGER NOT NULL DEFAULT 0,
     UNIQUE (queue, tenant, limit_key, needs)
 ) STRICT;

@@ -1,1 +1,1 @@
-UPDATE lanes SET served = (SELECT max(served) + 1 FROM lanes) WHERE id = ?1
+UPDATE lanes SET served = ?2 WHERE id = ?1
