@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use orx::error::Kind;
 use orx::ops::Caller;
+use orx::ops::lead::{Lead, Right};
 use orx::ops::status::Status;
 use orx::queue::Queue;
 use orx::store::Location;
@@ -69,6 +70,28 @@ fn many_threads_open_a_new_store_at_once() {
             scope.spawn(|| open(&path).unwrap());
         }
     });
+}
+
+#[tokio::test]
+async fn what_cannot_be_counted_is_not_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("orx.db");
+    let queue = open(&path).unwrap();
+    let enqueue = || orx::ops::enqueue::Enqueue { jobs: vec![submission(&command(""))] };
+    queue.call(enqueue()).await.unwrap();
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.execute("UPDATE lanes SET pending = ?1", [i64::MAX]).unwrap();
+    // Alone, and in one transaction with others.
+    let alone = queue.call(enqueue()).await.map(drop);
+    let (a, b, c) = tokio::join!(
+        queue.call(enqueue()),
+        queue.call(Lead { name: "x".into(), right: Right::Lock }),
+        queue.call(enqueue())
+    );
+    let jobs: i64 = conn.query_row("SELECT count(*) FROM jobs", [], |r| r.get(0)).unwrap();
+    let refused = [alone, a.map(drop), c.map(drop)].into_iter().filter(|result| result.is_err()).count();
+    assert_eq!((refused, jobs), (3, 1), "each that was not stored says so");
+    assert_eq!(b.unwrap(), Some(1));
 }
 
 #[tokio::test]
