@@ -230,7 +230,7 @@ pub async fn run_at(
     let cgroups = sweep_predecessor(&config).await?;
     let changes = queue.subscribe(Topics::WORK | Topics::CONTROL)?;
     let talkers = Talkers::default();
-    let socket = Socket::open(queue.clone(), talkers.clone())
+    let socket = Socket::open(queue.clone(), talkers.clone(), &config.store_id, &config.name)
         .inspect_err(|e| warn!("jobs cannot talk to this worker: {e}"))
         .ok();
     let shared = Arc::new(Shared { queue, clock, spawner: Spawner::start()?, config, socket, talkers, cgroups });

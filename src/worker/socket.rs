@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -95,10 +96,16 @@ pub(super) struct Socket {
 }
 
 impl Socket {
+    /// The socket of the worker `name` of a store; what a dead worker of this name left is removed.
+    ///
     /// # Errors
     /// When no directory or socket can be made.
-    pub(super) fn open(queue: Queue, talkers: Talkers) -> io::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("orx-").tempdir()?; // mode 0700
+    pub(super) fn open(queue: Queue, talkers: Talkers, store_id: &str, name: &str) -> io::Result<Self> {
+        let digest = Sha256::digest(format!("{store_id}.{name}"));
+        let owner: String = digest[..6].iter().map(|b| format!("{b:02x}")).collect();
+        let prefix = format!("orx-{owner}-");
+        remove_left(&prefix);
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir()?; // mode 0700
         let path = Self::path_in(dir.path());
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
@@ -112,6 +119,19 @@ impl Socket {
 
     fn path_in(dir: &Path) -> PathBuf {
         dir.join("socket")
+    }
+}
+
+/// Removes directories of ours that begin so: their owner cannot live, as its name is ours now.
+fn remove_left(prefix: &str) {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+    let uid = rustix::process::getuid().as_raw();
+    let left = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+    for entry in left {
+        // Of the entry itself: all may make links in there.
+        if entry.metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == uid) {
+            let _ = std::fs::remove_dir_all(entry.path()); // a few bytes that stay
+        }
     }
 }
 

@@ -63,6 +63,31 @@ fn s8_the_jobs_of_a_dead_worker_move_when_the_lease_is_over() {
 }
 
 #[test]
+fn workers_that_die_leave_no_more_than_one_directory_for_temporary_files() {
+    let orx = Orx::new();
+    let tmp = tempfile::tempdir().unwrap();
+    let names = || {
+        let entries = std::fs::read_dir(tmp.path()).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("orx-") && name.matches('-').count() == 2)
+    };
+    let worker = |name: &str| {
+        let worker = orx.call(&["worker", "--name", name]).env("TMPDIR", tmp.path()).spawn();
+        let runs = |w: &serde_json::Value| w["pid"] == worker.pid();
+        eventually("the worker to be there", || orx.json(&["workers"]).as_array().unwrap().iter().any(runs));
+        worker
+    };
+    let other = worker("other");
+    for _ in 0..3 {
+        worker("w").kill();
+    }
+    assert_eq!(names().count(), 2, "one of the living and one of the dead: {:?}", Vec::from_iter(names()));
+    other.stop();
+    assert_eq!(names().count(), 1);
+}
+
+#[test]
 fn s4_too_many_losses_are_poison() {
     let orx = Orx::new();
     orx.sh(&["--max-losses", "1"], "echo up >> starts; sleep 300");
