@@ -30,7 +30,7 @@ impl Lanes for SqliteTx<'_> {
 
     fn lanes(&mut self, skip: usize, limit: usize, _most: u32) -> Result<Vec<Lane>> {
         self.flush()?;
-        let lanes = self.all(sql!("lanes_turn"), params![skip as i64, limit as i64], |r| {
+        self.all(sql!("lanes_turn"), params![skip as i64, limit as i64], |r| {
             let key: String = r.get(3)?;
             Ok(Lane {
                 id: r.get(0)?,
@@ -43,9 +43,7 @@ impl Lanes for SqliteTx<'_> {
                 tenant_room: r.get(7)?,
                 key_room: r.get(8)?,
             })
-        })?;
-        self.one_lane = skip == 0 && lanes.len() == 1;
-        Ok(lanes)
+        })
     }
 
     fn reserve(&mut self, _lanes: &mut [Lane]) -> Result<()> {
@@ -57,9 +55,6 @@ impl Lanes for SqliteTx<'_> {
     }
 
     fn served(&mut self, lanes: &[LaneId]) -> Result<()> {
-        if self.one_lane {
-            return Ok(()); // no other waits for its turn
-        }
         // What was taken has its events, and their places only grow.
         let at = self.last_seq;
         for lane in lanes.iter().filter(|_| at > 0) {

@@ -31,8 +31,6 @@ pub(super) struct SqliteTx<'c> {
     pub(super) moved: MovedRuns,
     /// What surrounded the job stored last, and its text.
     pub(super) captured: Option<(Arc<Captured>, Option<Arc<str>>)>,
-    /// The lanes looked at last were one only.
-    pub(super) one_lane: bool,
     /// The place of the event appended last.
     pub(super) last_seq: i64,
     now: Timestamp,
@@ -49,7 +47,6 @@ impl<'c> SqliteTx<'c> {
             counts: Counts::default(),
             moved: MovedRuns::default(),
             captured: None,
-            one_lane: false,
             last_seq: 0,
             now: clock.now(),
             boot: clock.boot(),
