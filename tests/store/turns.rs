@@ -88,6 +88,18 @@ on_every_store! {
         assert!(queues.windows(2).all(|two| two[0] != two[1]), "{queues:?}");
     }
 
+    async fn the_lane_that_is_served_first_of_all_goes_behind_the_others(f: Fixture) {
+        let w = f.worker("w", Offer::default()).await;
+        for queue in ["a", "b", "a", "b"] {
+            f.add(&format!(r#""queue":"{queue}""#)).await;
+        }
+        let mut queues = Vec::new();
+        for _ in 0..4 {
+            queues.push(w.lease(1).await.remove(0).queue);
+        }
+        assert!(queues.windows(2).all(|two| two[0] != two[1]), "{queues:?}");
+    }
+
     async fn what_a_worker_took_before_gives_it_no_right_to_more(f: Fixture) {
         let w = f.worker("w", Offer::default()).await;
         let numbers = [f.add("").await, f.add("").await, f.add("").await, f.add("").await];
