@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::OutputFormat;
 use super::context::Context;
+use super::interrupt::until_interrupted;
 use super::view::line;
 use crate::error::{Error, Result};
 use crate::job::{Event, EventKind};
@@ -29,6 +30,13 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        match self.follow {
+            true => until_interrupted(self.print(context)).await,
+            false => self.print(context).await,
+        }
+    }
+
+    async fn print(&self, context: &Context) -> Result<ExitCode> {
         let view = context.view()?;
         // The trail is made for programs; a table only where it was asked for by name.
         let as_rows = context.globals.format.is_some() || context.globals.output == Some(OutputFormat::Table);
@@ -53,10 +61,7 @@ impl Events {
             if !self.follow {
                 return Ok(ExitCode::SUCCESS);
             }
-            tokio::select! {
-                _ = changes.changed(None) => {}
-                _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
-            }
+            changes.changed(None).await;
         }
     }
 }

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::everywhere::{self, EverywhereOrPart};
+use super::interrupt::until_interrupted;
 use super::view::Placed;
 use super::{ui, view};
 use crate::error::{Error, Result};
@@ -98,7 +99,7 @@ impl List {
             return self.everywhere(context, filter).await;
         }
         if self.watch {
-            return self.watch(context, filter).await;
+            return until_interrupted(self.watch(context, filter)).await;
         }
         let (jobs, next) = self.page(context, &filter).await?;
         context.view()?.rows(&jobs)?;
@@ -156,10 +157,7 @@ impl List {
             view::clear()?;
             context.view()?.rows(&jobs)?; // a new view each time: ages grow
             let tick = tokio::time::Instant::now() + Duration::from_secs(1);
-            tokio::select! {
-                _ = changes.changed(Some(tick)) => {}
-                _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
-            }
+            changes.changed(Some(tick)).await;
             // A busy queue changes more often than anybody can read.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -21,6 +21,7 @@ mod events;
 mod everywhere;
 mod exit;
 mod host;
+mod interrupt;
 mod job_options;
 mod later;
 mod list;

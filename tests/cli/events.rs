@@ -46,6 +46,36 @@ fn events_are_read_from_a_place_and_followed() {
     follow.wait().expect(0, &[]);
 }
 
+/// An interrupt that comes while it prints, and not while it waits for more, is none the less one.
+#[test]
+fn events_that_are_followed_end_at_an_interrupt_whenever_it_comes() {
+    let orx = Orx::file();
+    orx.add(&["--", "true"]);
+    let pipe = orx.path("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    let follow = format!("exec '{}' events -f > pipe", env!("CARGO_BIN_EXE_orx"));
+    let follow = orx.program("sh", &["-c", &follow]).spawn();
+    let mut printed = std::fs::File::open(&pipe).unwrap();
+    let caught = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", follow.pid())).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+        u64::from_str_radix(mask.trim(), 16).unwrap() & 1 << (Signal::INT.as_raw() - 1) != 0
+    };
+    eventually("interrupts to be caught", caught);
+    // More than a pipe holds, and nobody reads it.
+    let lines = "{\"command\":[\"true\"]}\n".repeat(1000);
+    orx.call(&["-q", "enqueue", "--from", "-"]).stdin(lines).run().expect(0, &[]);
+    eventually("the pipe to be full", || rustix::io::ioctl_fionread(&printed).unwrap() >= 60_000);
+    follow.signal(Signal::INT);
+    let read = std::thread::spawn(move || {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut printed, &mut text).map(|_| text)
+    });
+    follow.wait().expect(0, &[]);
+    let text = read.join().unwrap().unwrap();
+    assert!(text.ends_with('\n') && text.lines().count() > 1, "it ends with a whole line");
+}
+
 #[test]
 fn events_are_a_table_where_one_is_asked_for() {
     let orx = Orx::file();
