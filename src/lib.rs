@@ -5,6 +5,7 @@
 //! `error, time ← {job, gossip} ← store ← ops ← hub ← {engine, remote} ← queue ← {client, worker, http} ← daemon ← cli ← main`
 //!
 //! - `mutant` — bugs for the harness to catch, compiled into no release; below everything else
+//! - `hex` — bytes as digits; needs nothing
 //! - `schema` — schemas of types that write themselves; beside [`error`]
 //! - [`error`] — one error with a kind, a message and a hint; [`time`] — instants and the only clocks
 //! - [`job`] — the core: what a job is and what may happen to it; pure
@@ -27,6 +28,7 @@ pub mod daemon;
 pub mod engine;
 pub mod error;
 pub mod gossip;
+mod hex;
 pub mod http;
 pub mod hub;
 pub mod job;

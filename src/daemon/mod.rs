@@ -28,6 +28,7 @@ use tracing::{info, warn};
 pub use self::coordinator::{Coordinator, run_coordinator};
 pub use self::peers::{Gossip, Share};
 use crate::error::{Error, Result};
+use crate::hex::hex;
 use crate::queue::Queue;
 use crate::store::{Ownership, Topics};
 use crate::time::{Clock, Span};
@@ -92,7 +93,7 @@ fn load() -> f64 {
 
 /// A short text that tells the store at `location` from others on the machine.
 pub fn store_id(location: &str) -> String {
-    Sha256::digest(location.as_bytes())[..6].iter().map(|b| format!("{b:02x}")).collect()
+    hex(&Sha256::digest(location.as_bytes())[..6])
 }
 
 /// Runs a worker with the upkeep of its store until its work is done or a signal ends it.

@@ -1,13 +1,15 @@
-//! What the workers of a store have to offer, as peers are told.
+//! What peers are told of a store: the slots and offers of its workers, and what waits there.
 
 use serde::Serialize;
 
 use crate::job::WorkerId;
 use crate::job::lanes::Offer;
-use crate::store::{Worker, WorkerState};
+use crate::store::{Waiting, Worker, WorkerState};
 use crate::worker::Slots;
 
-/// As much of the offers as peers are told, in bytes: a node's words must fit into 16 KiB together.
+/// As much of what waits as peers are told, in bytes: a node's words must fit into 16 KiB together.
+const MAX_WAITING: usize = 12 * 1024;
+/// As much of the offers.
 const MAX_OFFERS: usize = 1536;
 
 /// Slots, as gossip has them.
@@ -34,17 +36,30 @@ pub(super) fn slots(own: Option<(WorkerId, &Slots)>, workers: &[&Worker]) -> Tol
 /// What they can run, each kind once.
 pub(super) fn offers(workers: &[&Worker]) -> Vec<Offer> {
     let mut offers: Vec<Offer> = Vec::new();
-    let mut room = MAX_OFFERS;
     for worker in workers {
         let (queues, labels, handlers) = (worker.queues.clone(), worker.labels.clone(), worker.handlers.clone());
         let offer = Offer { queues, labels, handlers, tenant: worker.tenant.clone(), ..Offer::default() };
-        let size = serde_json::to_vec(&offer).map_or(usize::MAX, |text| text.len() + 1);
-        if size <= room && !offers.contains(&offer) {
-            room -= size;
+        if !offers.contains(&offer) {
             offers.push(offer);
         }
     }
-    offers
+    fitting(offers, MAX_OFFERS)
+}
+
+/// What waits.
+pub(super) fn waiting(waiting: Vec<Waiting>) -> Vec<Waiting> {
+    fitting(waiting, MAX_WAITING)
+}
+
+/// Those that there is room for, in bytes.
+fn fitting<T: Serialize>(mut all: Vec<T>, mut room: usize) -> Vec<T> {
+    all.retain(|one| {
+        let size = serde_json::to_vec(one).map_or(usize::MAX, |text| text.len() + 1);
+        let fits = size <= room;
+        room -= if fits { size } else { 0 };
+        fits
+    });
+    all
 }
 
 /// Those that are of this store's own: not gone, not about to go, not a command that runs its own job, nobody's from
@@ -100,6 +115,16 @@ mod tests {
         assert_eq!(slots(Some((all[0].id, &own)), &mine), Told { total: 9, free: 7 }, "its own it knows best");
         let handlers: Vec<_> = offers(&mine).into_iter().map(|offer| offer.handlers).collect();
         assert_eq!(handlers, [["mail"], ["post"]]);
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_told_is_left_out_and_the_rest_told() {
+        let kind = |queue: String| Waiting { queue, needs: Default::default(), pending: 1 };
+        let long = "x".repeat(MAX_WAITING);
+        let told = waiting(vec![kind("a".into()), kind(long), kind("b".into())]);
+        assert_eq!(told.iter().map(|kind| kind.queue.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        let many = waiting((0..200).map(|n| kind(format!("{n:0200}"))).collect());
+        assert!(many.len() > 40 && serde_json::to_vec(&many).unwrap().len() <= MAX_WAITING + 1, "{}", many.len());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::ops::Takes;
 use crate::ops::sharing::ListWaiting;
 use crate::ops::workers::ListWorkers;
 use crate::queue::Queue;
-use crate::store::{Home, PeerNode, Topics, Waiting};
+use crate::store::{Home, PeerNode, Topics};
 use crate::time::{Clock, Timestamp};
 use crate::worker::{Config, Slots, Stop};
 
@@ -35,8 +35,6 @@ const SAY_EVERY: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_millis(250);
 /// How often at most the store is told at once that other kinds of jobs wait elsewhere; it is told with each beat anyway.
 const TELL_EVERY: Duration = Duration::from_secs(1);
-/// How much of what it says may be about waiting jobs, in bytes.
-const MAX_WAITING: usize = 12 * 1024;
 
 /// How a coordinator gossips.
 pub struct Gossip {
@@ -319,7 +317,7 @@ impl Talk {
             false => Ok(Vec::new()),
         };
         match waiting {
-            Ok(waiting) => say(member, "waiting", &json!(fitting(waiting))),
+            Ok(waiting) => say(member, "waiting", &json!(offering::waiting(waiting))),
             Err(e) => warn!("cannot tell peers what waits: {e}"),
         }
         if !*self.draining.borrow() {
@@ -366,18 +364,6 @@ impl Talk {
     }
 }
 
-/// As much of what waits as others can be told.
-fn fitting(mut waiting: Vec<Waiting>) -> Vec<Waiting> {
-    let mut room = MAX_WAITING;
-    waiting.retain(|kind| {
-        let size = serde_json::to_vec(kind).map_or(usize::MAX, |text| text.len() + 1);
-        let fits = size <= room;
-        room -= if fits { size } else { 0 };
-        fits
-    });
-    waiting
-}
-
 /// Tells the log who came and who is gone.
 fn report(before: &Peers, now: &Peers) {
     let ids: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
@@ -388,20 +374,5 @@ fn report(before: &Peers, now: &Peers) {
             (Some(_), None) => info!(peer = %id, "a peer is gone"),
             _ => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_too_long_to_be_told_is_left_out_and_the_rest_told() {
-        let kind = |queue: String| Waiting { queue, needs: Default::default(), pending: 1 };
-        let long = "x".repeat(MAX_WAITING);
-        let told = fitting(vec![kind("a".into()), kind(long), kind("b".into())]);
-        assert_eq!(told.iter().map(|kind| kind.queue.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-        let many = fitting((0..200).map(|n| kind(format!("{n:0200}"))).collect());
-        assert!(many.len() > 40 && serde_json::to_vec(&many).unwrap().len() <= MAX_WAITING + 1, "{}", many.len());
     }
 }

@@ -32,8 +32,8 @@ const RESIGN_LIMIT: Duration = Duration::from_secs(2);
 
 /// Does the upkeep whenever this process leads, and takes over when nobody does; lets go when `stop` becomes true.
 ///
-/// `away`: so long holders of leases could not reach the store until now. After the instants of `deaths` it looks more often at
-/// leases, which end no sooner by that.
+/// `away`: so long holders of leases could not reach the store until now. After the instants of `deaths` it looks more
+/// often at leases, which end no sooner by that.
 pub async fn upkeep(
     queue: Queue,
     name: String,

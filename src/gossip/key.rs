@@ -13,6 +13,7 @@ use snow::resolvers::{CryptoResolver as _, DefaultResolver};
 
 use super::hello::is_id;
 use crate::error::{Error, Kind, Result};
+use crate::hex::hex;
 
 /// Bytes of a key.
 const KEY_LEN: usize = 32;
@@ -66,10 +67,6 @@ impl fmt::Debug for ClusterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ClusterKey({})", self.fingerprint())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The keys that are good now, the current one first and never none, and the nodes that are banned.

@@ -7,6 +7,7 @@ use subtle::ConstantTimeEq as _;
 use super::hello::is_id;
 use super::key::{ClusterKey, KeyRing};
 use crate::error::{Error, Result};
+use crate::hex::hex;
 use crate::time::Timestamp;
 
 /// What a node's token begins with; other tokens begin with `orx_`.
@@ -76,10 +77,6 @@ impl KeyRing {
             true => Ok(from.into()),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// HMAC-BLAKE2s of who shows it to whom in which cluster, and until when; no part can hold a zero byte but the label, which

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Kind, Result};
+use crate::hex::hex;
 use crate::job::EventKind;
 use crate::store::{NewEvent, TokenRow, Tx};
 use crate::time::{Span, Timestamp};
@@ -39,7 +40,7 @@ impl Token {
 
     /// What the store may know of the secret.
     pub fn hash(&self) -> String {
-        Sha256::digest(self.secret).iter().map(|b| format!("{b:02x}")).collect()
+        hex(&Sha256::digest(self.secret))
     }
 
     /// The text that its owner keeps.

@@ -21,6 +21,7 @@ use tracing::warn;
 use super::attempt::Order;
 use super::mask::Mask;
 use crate::error::{Error, Kind, Result};
+use crate::hex::hex;
 use crate::job::Fence;
 use crate::ops::say::{Heard, Say};
 use crate::queue::Queue;
@@ -101,9 +102,7 @@ impl Socket {
     /// # Errors
     /// When no directory or socket can be made.
     pub(super) fn open(queue: Queue, talkers: Talkers, store_id: &str, name: &str) -> io::Result<Self> {
-        let digest = Sha256::digest(format!("{store_id}.{name}"));
-        let owner: String = digest[..6].iter().map(|b| format!("{b:02x}")).collect();
-        let prefix = format!("orx-{owner}-");
+        let prefix = format!("orx-{}-", hex(&Sha256::digest(format!("{store_id}.{name}"))[..6]));
         remove_left(&prefix);
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir()?; // mode 0700
         let path = Self::path_in(dir.path());

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
+use crate::hex::hex;
 use crate::store::{Ownership, locks};
 
 /// Owns `name` for the store at `location` until dropped; `None` when another process of this machine does.
 pub(in crate::store) fn own(location: &str, name: &str) -> Result<Option<Ownership>> {
-    let digest = Sha256::digest(location.as_bytes());
-    let store: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
+    let store = hex(&Sha256::digest(location.as_bytes())[..8]);
     locks::own(&directory()?.join(store), name)
 }
 

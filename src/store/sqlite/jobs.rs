@@ -18,13 +18,7 @@ impl Jobs for SqliteTx<'_> {
     fn insert(&mut self, jobs: &[NewJob]) -> Result<Vec<Option<Number>>> {
         let mut numbers = Vec::with_capacity(jobs.len());
         for some in jobs.chunks(wide::ROWS) {
-            if some.len() == wide::ROWS {
-                numbers.extend(self.insert_many(some)?);
-                continue;
-            }
-            for job in some {
-                numbers.push(self.insert_one(job)?);
-            }
+            numbers.extend(self.insert_some(some)?);
         }
         Ok(numbers)
     }
@@ -159,18 +153,8 @@ fn states_fragment(states: &[State]) -> Option<String> {
 }
 
 impl SqliteTx<'_> {
-    fn insert_one(&mut self, job: &NewJob) -> Result<Option<Number>> {
-        let row = self.row(job);
-        if self.insert_rows(&both!(sql!("jobs_insert")), &[row])? == 0 {
-            return Ok(None);
-        }
-        let number = self.queue.last_insert_rowid();
-        self.insert_rest(&[(number, job)])?;
-        Ok(Some(number))
-    }
-
     /// As many as one statement takes.
-    fn insert_many(&mut self, jobs: &[NewJob]) -> Result<Vec<Option<Number>>> {
+    fn insert_some(&mut self, jobs: &[NewJob]) -> Result<Vec<Option<Number>>> {
         let last: Option<Number> = self.first(sql!("jobs_last"), [], number)?;
         let rows: Vec<_> = jobs.iter().map(|job| self.row(job)).collect();
         let inserted = self.insert_rows(&both!(sql!("jobs_insert")), &rows)?;

@@ -1,5 +1,5 @@
-UPDATE workers SET boot = ?1, expires_boot = CASE
-    WHEN boot <> ?1 THEN ?2 + ttl
-    WHEN expires_boot <= ?2 - ?3 THEN min(expires_boot + ?3, ?2 + ttl)
-    ELSE max(min(expires_boot + ?3, ?2 + ttl), ?2 + min(ttl, ?4))
+UPDATE workers SET boot = ?1, expires_boot = CASE boot
+    WHEN ?1 THEN min(max(expires_boot + ?3, ?2 + ?4), ?2 + ttl)
+    ELSE ?2 + ttl
 END
+WHERE boot <> ?1 OR expires_boot + ?3 > ?2
