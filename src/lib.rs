@@ -5,7 +5,7 @@
 //! `error, time ← {job, gossip} ← store ← ops ← hub ← {engine, remote} ← queue ← {client, worker, http} ← daemon ← cli ← main`
 //!
 //! - `mutant` — bugs for the harness to catch, compiled into no release; below everything else
-//! - `hex` — bytes as digits; needs nothing
+//! - `hex` — bytes as digits; `beat` — one rhythm for what a process does now and then; they need nothing
 //! - `schema` — schemas of types that write themselves; beside [`error`]
 //! - [`error`] — one error with a kind, a message and a hint; [`time`] — instants and the only clocks
 //! - [`job`] — the core: what a job is and what may happen to it; pure
@@ -22,6 +22,7 @@
 //! - [`daemon`] — workers and coordinators as processes: upkeep, signals, systemd
 //! - [`cli`] — one file per command; only it prints
 
+mod beat;
 pub mod cli;
 pub mod client;
 pub mod daemon;

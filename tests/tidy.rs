@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from the bottom up; a room imports only from lines above its own. Rooms of one line do not import each other.
 const RANKS: &[&[&str]] = &[
-    &["mutant", "hex"],
+    &["mutant", "hex", "beat"],
     &["schema"],
     &["error", "time"],
     &["job", "gossip"],

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::sharing::Helper;
+use crate::beat::on_beat;
 use crate::ops::sharing::ListHomes;
 use crate::queue::Queue;
 use crate::store::Home;
@@ -18,7 +19,7 @@ use crate::worker::{Config, Slots, Stop};
 /// How often it is asked who needs help, while there are peers and slots for their jobs.
 const OFTEN: Duration = Duration::from_secs(1);
 /// And otherwise.
-const SELDOM: Duration = Duration::from_secs(5);
+const SELDOM: Duration = Duration::from_secs(10);
 /// How long an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
@@ -47,7 +48,7 @@ pub(super) fn start(
 async fn ask(queue: Queue, slots: Arc<Slots>, tell: watch::Sender<Arc<Vec<Home>>>) {
     let mut changes = slots.changes();
     loop {
-        let next = Instant::now() + SELDOM;
+        let next = on_beat(Instant::now() + SELDOM, SELDOM);
         match timeout(ANSWER_LIMIT, queue.call(ListHomes {})).await {
             Ok(Ok(homes)) => drop(tell.send_if_modified(|old| {
                 let changed = **old != homes;

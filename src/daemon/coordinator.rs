@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::peers::{Gossip, Gossiping, Shown};
 use super::{Upkeep, files, host, load, notify, systemd};
+use crate::beat::on_beat;
 use crate::error::{Error, Result};
 use crate::http::{App, Doors, Policy, Routes, Server, Source};
 use crate::ops::nodes::{Announce, Retire};
@@ -108,7 +109,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
                 false
             }
             Ok(()) = shown.changed() => false,
-            _ = changes.changed(Some(tokio::time::Instant::now() + BEAT)) => false,
+            _ = changes.changed(Some(on_beat(tokio::time::Instant::now() + BEAT, BEAT))) => false,
         };
         asked = wanted
             || announce(&queue, id, &name, &url, &mut shown).await.unwrap_or_else(|e| {

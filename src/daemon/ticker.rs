@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use crate::beat::on_beat;
 use crate::error::Result;
 use crate::hub::Subscription;
 use crate::ops::schedules::tick::{NextTick, Tick, Ticked};
@@ -40,7 +41,10 @@ pub(super) async fn keep_time(queue: &Queue, epoch: i64, mut stop: watch::Receiv
 
 /// Until the next instant, a change of the schedules, or the next look.
 async fn sleep(next: Option<Span>, changes: &mut Subscription, stop: &mut watch::Receiver<bool>) {
-    let until = Instant::now() + next.map_or(SELDOM, |span| span.duration().min(LOOK));
+    let until = match next {
+        Some(span) => Instant::now() + span.duration().min(LOOK),
+        None => on_beat(Instant::now() + SELDOM, SELDOM),
+    };
     tokio::select! {
         _ = changes.changed(Some(until)) => {}
         _ = stop.changed() => {}

@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 
 use super::retention::keep_small;
 use super::ticker::keep_time;
+use crate::beat::on_beat;
 use crate::error::{Kind, Result};
 use crate::hub::Subscription;
 use crate::ops::lead::{Lead, MayLead, Resign, Right};
@@ -118,23 +119,24 @@ async fn keep_up(
     stop: &mut watch::Receiver<bool>,
 ) -> Result<()> {
     let mut changes = queue.subscribe(Topics::WORK)?;
-    let (mut said, mut more) = (Instant::now(), false);
+    let (mut say_at, mut more) = (on_beat(Instant::now() + SAY, SAY), false);
     while !*stop.borrow() {
         let closely = deaths.borrow().is_some_and(|at| at.elapsed() < CLOSELY);
-        let say = more || said.elapsed() >= SAY;
+        let say = more || Instant::now() >= say_at;
         let mut quiet = false;
         match round(queue, epoch, say, away).await {
-            Ok(Round { swept: Some(Swept::Deposed), .. }) => {
+            Ok(Round::Swept(Swept::Deposed)) => {
                 warn!("another process leads now");
                 return Ok(());
             }
-            Ok(Round { swept: Some(Swept::Done { more: again, .. }), due }) => {
-                (said, away, more, quiet) = (Instant::now(), None, again, due.quiet);
+            Ok(Round::Swept(Swept::Done { more: again, due, .. })) => {
+                (away, more, quiet) = (None, again, due.quiet);
+                say_at = on_beat(Instant::now() + SAY, SAY);
                 if more {
                     continue;
                 }
             }
-            Ok(Round { swept: None, due }) => quiet = due.quiet,
+            Ok(Round::Nothing(due)) => quiet = due.quiet,
             Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
                 away = Some(Span::MAX);
                 warn!("upkeep waits: {e}");
@@ -143,7 +145,7 @@ async fn keep_up(
         }
         let rest = async {
             // What changes meanwhile is looked at as late as it is otherwise.
-            if !quiet || changes.changed(Some(said + SAY)).await != Topics::NONE {
+            if !quiet || changes.changed(Some(say_at)).await != Topics::NONE {
                 tokio::time::sleep(if closely { LOOK / CLOSER } else { LOOK }).await;
             }
         };
@@ -155,29 +157,32 @@ async fn keep_up(
     Ok(())
 }
 
-/// What a round found, and did where something was to be done.
-struct Round {
-    due: Due,
-    swept: Option<Swept>,
+/// What came of a round.
+enum Round {
+    /// Nothing was to be done.
+    Nothing(Due),
+    /// What was to be done was done.
+    Swept(Swept),
 }
 
 /// One round, where something is to be done or it is time to say that the leader lives.
 async fn round(queue: &Queue, epoch: i64, say: bool, away: Option<Span>) -> Result<Round> {
-    let due = queue.call(SweepDue {}).await?;
-    if !say && away.is_none() && !due.any() {
-        return Ok(Round { due, swept: None });
+    if !say && away.is_none() {
+        let due = queue.call(SweepDue {}).await?;
+        if !due.any() {
+            return Ok(Round::Nothing(due));
+        }
     }
-    if due.expired && away.is_none() {
+    let swept = sweep(queue, epoch, Sweep { away, reap: false, ..Sweep::of(epoch, chance()) }).await?;
+    if !matches!(swept, Swept::Done { due: Due { expired: true, .. }, .. }) {
+        return Ok(Round::Swept(swept));
+    }
+    if away.is_none() {
         // Leases may have run out because nobody could write for a moment. A write that succeeds tells that it is over,
         // and who is alive renews now.
-        let swept = sweep(queue, epoch, Sweep { reap: false, ..Sweep::of(epoch, chance()) }).await?;
-        if swept == Swept::Deposed {
-            return Ok(Round { due, swept: Some(swept) });
-        }
         tokio::time::sleep(PATIENCE).await;
     }
-    let swept = sweep(queue, epoch, Sweep { away, ..Sweep::of(epoch, chance()) }).await?;
-    Ok(Round { due, swept: Some(swept) })
+    sweep(queue, epoch, Sweep::of(epoch, chance())).await.map(Round::Swept)
 }
 
 async fn sweep(queue: &Queue, epoch: i64, op: Sweep) -> Result<Swept> {

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::job::{EventKind, Number};
 use crate::mutant::{Mutant, planted};
 use crate::store::{Topics, Tx, Worker, WorkerState};
-use crate::time::{Span, Timestamp};
+use crate::time::Span;
 
 /// One bounded round of upkeep by the leader of `epoch`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -46,8 +46,9 @@ pub enum Swept {
         reaped: Vec<Number>,
         /// Whether there is more to do at once.
         more: bool,
-        /// When it is worth looking again though nothing else happens.
-        next_timer: Option<Timestamp>,
+        /// What there is to do next.
+        #[serde(default)]
+        due: Due,
     },
 }
 
@@ -110,14 +111,18 @@ impl Op for SweepDue {
     }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Due> {
-        let now = tx.now();
-        let lost = |w: &Worker| w.state == WorkerState::Lost;
-        Ok(Due {
-            timers: tx.next_timer()?.is_some_and(|at| at <= now) || !tx.late_runs(1)?.is_empty(),
-            expired: !tx.expired(1)?.is_empty() || tx.workers()?.iter().any(lost),
-            quiet: tx.is_quiet()?,
-        })
+        due(tx)
     }
+}
+
+fn due(tx: &mut dyn Tx) -> Result<Due> {
+    let now = tx.now();
+    let lost = |w: &Worker| w.state == WorkerState::Lost;
+    Ok(Due {
+        timers: tx.next_timer()?.is_some_and(|at| at <= now) || !tx.late_runs(1)?.is_empty(),
+        expired: !tx.expired(1)?.is_empty() || tx.workers()?.iter().any(lost),
+        quiet: tx.is_quiet()?,
+    })
 }
 
 /// How many runs that take too long one round ends.
@@ -168,7 +173,7 @@ impl Op for Sweep {
         Ok(Swept::Done {
             more: expired.len() == MAX_REAPED || promoted == MAX_TIMERS || overdue == MAX_TIMERS,
             reaped,
-            next_timer: tx.next_timer()?,
+            due: due(tx)?,
         })
     }
 

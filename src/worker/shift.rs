@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::attempt::Order;
 use super::slots::Seat;
 use super::{Config, SWEEP_LIMIT, Shared, Stop, chance};
+use crate::beat::on_beat;
 use crate::error::{Error, Result};
 use crate::hub::Subscription;
 use crate::job::Fence;
@@ -160,7 +161,7 @@ impl Worker {
     /// The loop: one event at a time, nothing in it waits for the store.
     pub(super) async fn work(&mut self, mut changes: Subscription) -> Result<()> {
         let beat = self.config().ttl.third().duration();
-        self.renew_at = Instant::now() + beat;
+        self.renew_at = on_beat(Instant::now() + beat, beat);
         loop {
             self.obey_stop();
             if self.seat.is_called() {
@@ -195,7 +196,7 @@ impl Worker {
             self.give_up_late_ones();
             if (Instant::now() >= self.renew_at || self.untold_drain()) && self.renewing.is_none() {
                 self.renew();
-                self.renew_at = Instant::now() + beat;
+                self.renew_at = on_beat(Instant::now() + beat, beat);
             }
             if self.ask_at.is_some_and(|at| at <= Instant::now()) {
                 self.ask_at = None;

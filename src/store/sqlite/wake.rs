@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::store::{Listening, Topics};
 
 /// How long a lost datagram may go unnoticed.
-const SAFETY_POLL: Duration = Duration::from_secs(2);
+const SAFETY_POLL: Duration = Duration::from_secs(4);
 /// File systems tell changes apart that are further apart than this, and by far.
 const SAME_TIME: Duration = Duration::from_secs(3);
 /// What a commit may have been about of which no datagram told. Not what is asked of a worker: it answers that with a
