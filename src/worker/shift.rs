@@ -66,6 +66,8 @@ enum Back {
 
 /// A turn under way.
 struct Asked {
+    /// Rises: what a younger turn found is newer.
+    number: u64,
     /// The attempts that it settles.
     settling: Vec<Fence>,
     /// The jobs that it asks for.
@@ -80,10 +82,15 @@ pub(super) struct Worker {
     tasks: JoinSet<Back>,
     /// Attempts that ended and are to be settled with the next turn.
     ended: Vec<Report>,
-    /// There is one turn at a time: what ends meanwhile shares the next.
-    turning: bool,
+    /// The numbers of the turns under way.
+    turning: Vec<u64>,
+    /// The number of the last turn that was asked for, and of the youngest one whose answer came.
+    asked: u64,
+    answered: u64,
     /// Attempts that are being settled, and since when.
     settling: HashMap<Fence, Instant>,
+    /// Attempts that were settled, and the last turn then: an answer to it or an older one may still name them.
+    settled: HashMap<Fence, u64>,
     /// Of attempts that ended and are not settled yet, for the log.
     spans: HashMap<Fence, tracing::Span>,
     /// It is being registered again.
@@ -95,7 +102,7 @@ pub(super) struct Worker {
     nobody_writes: bool,
     /// Whether the last lease left nothing to take.
     dry: bool,
-    /// Work was announced since the turn under way was asked for: its answer may be older.
+    /// Work was announced since the last turn was asked for: its answer may be older.
     announced: bool,
     /// The last lease said less than there may be, so nobody knows whether there is anything to take.
     blind: bool,
@@ -119,9 +126,12 @@ impl Worker {
             running: HashMap::new(),
             tasks: JoinSet::new(),
             ended: Vec::new(),
-            turning: false,
+            turning: Vec::new(),
+            asked: 0,
+            answered: 0,
             registering: false,
             settling: HashMap::new(),
+            settled: HashMap::new(),
             spans: HashMap::new(),
             renewing: None,
             renew_at: Instant::now(),
@@ -280,7 +290,7 @@ impl Worker {
     }
 
     fn is_finished(&self) -> bool {
-        let quiet = self.running.is_empty() && !self.turning && self.ended.is_empty() && !self.registering;
+        let quiet = self.running.is_empty() && self.turning.is_empty() && self.ended.is_empty() && !self.registering;
         let idle = || {
             let limit = self.config().idle_timeout;
             limit.is_some_and(|t| self.idle_since.elapsed() >= t.duration())

@@ -58,7 +58,7 @@ impl Worker {
     /// Attempts that ended and cannot be settled: another worker must not run them again meanwhile.
     fn stuck(&self) -> impl Iterator<Item = Fence> {
         let patience = self.config().ttl.third().duration();
-        let waiting = self.ended.iter().map(|report| report.fence).filter(|_| self.turning);
+        let waiting = self.ended.iter().map(|report| report.fence).filter(|_| !self.turning.is_empty());
         let long = self.settling.iter().filter(move |(_, since)| since.elapsed() > patience);
         let long: Vec<Fence> = long.map(|(fence, _)| *fence).collect();
         let waiting: Vec<Fence> = if long.is_empty() { Vec::new() } else { waiting.collect() };
