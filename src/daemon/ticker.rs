@@ -17,7 +17,7 @@ use crate::time::Span;
 /// How often it looks though nothing was said to be due: the wall clock may have been set.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often it looks where there is no schedule that could be due.
-const SELDOM: Duration = Duration::from_secs(10);
+const SELDOM: Duration = Duration::from_secs(30);
 
 /// Fires what is due until another process leads or `stop` becomes true.
 ///

@@ -173,6 +173,8 @@ async fn round(queue: &Queue, epoch: i64, say: bool, away: Option<Span>) -> Resu
             return Ok(Round::Nothing(due));
         }
     }
+    // The heartbeat of this process's worker is due at the same moment: after it, they share a commit.
+    tokio::task::yield_now().await;
     let swept = sweep(queue, epoch, Sweep { away, reap: false, ..Sweep::of(epoch, chance()) }).await?;
     if !matches!(swept, Swept::Done { due: Due { expired: true, .. }, .. }) {
         return Ok(Round::Swept(swept));
