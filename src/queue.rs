@@ -61,6 +61,18 @@ impl Queue {
         }
     }
 
+    /// As [`Queue::call`], and an instant before which it was not done, however long it took to reach the store.
+    ///
+    /// # Errors
+    /// As [`Queue::call`].
+    pub async fn call_since<O: Op>(&self, op: O) -> Result<(Instant, O::Reply)> {
+        let now = Instant::now();
+        match self {
+            Self::Local(engine) => engine.call(op).await.map(|reply| (now, reply)),
+            Self::Remote(remote) => remote.call_since(op).await,
+        }
+    }
+
     /// Runs a reading Op again with each change of `topics` until its reply is `ready` (S25).
     ///
     /// Gives the last reply, ready or not, when `deadline` passes.

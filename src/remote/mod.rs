@@ -77,21 +77,40 @@ impl Remote {
     /// What the Op says; `Unavailable` when the coordinator was never reached, `Unknown` when a write was sent and
     /// never answered.
     pub async fn call<O: Op>(&self, op: O) -> Result<O::Reply> {
+        self.call_since(op).await.map(|(_, reply)| reply)
+    }
+
+    /// The same, and an instant before which it was not done.
+    ///
+    /// # Errors
+    /// As [`Remote::call`].
+    pub async fn call_since<O: Op>(&self, op: O) -> Result<(Instant, O::Reply)> {
         let body = serde_json::to_vec(&op).map_err(|e| Error::failed("the request cannot be written").source(e))?;
-        let reply = self.ask(O::NAME, O::ACCESS, Bytes::from(body), &|| op.check()).await?;
-        serde_json::from_slice(&reply)
-            .map_err(|e| Error::failed("the coordinator's answer is not understood").source(e))
+        let (since, reply) = self.ask(O::NAME, O::ACCESS, Bytes::from(body), &|| op.check()).await?;
+        let reply = serde_json::from_slice(&reply)
+            .map_err(|e| Error::failed("the coordinator's answer is not understood").source(e))?;
+        Ok((since, reply))
     }
 
     /// The same of an Op whose type is not known any more; `check` names the command that tells whether it was done.
-    async fn ask(&self, name: &str, access: Access, body: Bytes, check: &(dyn Fn() -> String + Sync)) -> Result<Bytes> {
+    ///
+    /// The instant is that of the first try that may have arrived.
+    async fn ask(
+        &self,
+        name: &str,
+        access: Access,
+        body: Bytes,
+        check: &(dyn Fn() -> String + Sync),
+    ) -> Result<(Instant, Bytes)> {
         let path = format!("/api/v1/ops/{name}");
         let request = Uuid::now_v7();
         let (started, mut pause, mut sent) = (Instant::now(), PAUSES.0, false);
+        let mut since = started;
         loop {
+            since = if sent { since } else { Instant::now() };
             let again = sent && access != Access::Read;
             let failure = match self.client.post(&path, body.clone(), request, again).await {
-                Ok((StatusCode::OK, reply)) => return Ok(reply),
+                Ok((StatusCode::OK, reply)) => return Ok((since, reply)),
                 Ok((status, problem)) => match refusal(status, &problem) {
                     // A gateway, or a coordinator that is ending: another one may take it.
                     error if error.kind() == Kind::Unavailable => Failure { sent: false, error },

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use self::cgroup::Cgroups;
@@ -155,18 +156,18 @@ const SWEEP_LIMIT: Duration = Duration::from_secs(15);
 impl Shared {
     /// Calls an Op until the store takes it: a full disk or a lock must lose no outcome.
     async fn persist<O: Op + Clone>(&self, op: &O) -> Result<O::Reply> {
-        self.call_until(op, |_| false).await
+        self.call_until(op, |_| false).await.map(|(_, reply)| reply)
     }
 
     /// The same, but ends with an error that lasts: there is nothing to lose yet.
     async fn begin<O: Op + Clone>(&self, op: &O) -> Result<O::Reply> {
-        self.call_until(op, Error::is_lasting).await
+        self.call_until(op, Error::is_lasting).await.map(|(_, reply)| reply)
     }
 
-    async fn call_until<O: Op + Clone>(&self, op: &O, ends: impl Fn(&Error) -> bool) -> Result<O::Reply> {
+    async fn call_until<O: Op + Clone>(&self, op: &O, ends: impl Fn(&Error) -> bool) -> Result<(Instant, O::Reply)> {
         let mut pause = Duration::from_millis(50);
         loop {
-            match self.queue.call(op.clone()).await {
+            match self.queue.call_since(op.clone()).await {
                 Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) && !ends(&e) => {
                     warn!("{} waits: {e}", O::NAME);
                     tokio::time::sleep(pause.mul_f64(0.5 + chance() / 2.0)).await;
@@ -179,23 +180,21 @@ impl Shared {
 }
 
 impl Shared {
-    /// One turn. What it settles is never given up; what it only leases is asked for once, and no longer than `limit`.
-    async fn turn(&self, op: Turn, limit: Option<Duration>) -> Result<TurnReply> {
-        let reply = match (op.reports.is_empty(), limit) {
-            (true, None) => self.queue.call(op.clone()).await,
-            (true, Some(limit)) => match tokio::time::timeout(limit, self.queue.call(op.clone())).await {
-                Ok(reply) => reply,
-                Err(_) => Err(Error::unavailable(format!("{} does not answer in time", self.queue.location()))),
-            },
-            (false, _) => self.persist(&op).await,
+    /// One turn. What it settles is never given up; what it only leases is asked for once.
+    ///
+    /// Gives also an instant before which nothing of it was done: the leases that it brings are younger.
+    async fn turn(&self, op: Turn) -> Result<(Instant, TurnReply)> {
+        let turned = match op.reports.is_empty() {
+            true => self.queue.call_since(op.clone()).await,
+            false => self.call_until(&op, |_| false).await,
         };
-        match reply {
+        match turned {
             // Not registered any more, so it gets nothing; what it reports is looked at all the same.
             Err(e) if e.kind() == Kind::Conflict => {
                 warn!("cannot lease: {e}");
-                self.persist(&Turn { lease: None, ..op }).await
+                self.call_until(&Turn { lease: None, ..op }, |_| false).await
             }
-            reply => reply,
+            turned => turned,
         }
     }
 }

@@ -57,22 +57,31 @@ enum Back {
     /// An attempt ended.
     Ended(Report),
     /// Attempts were settled, and jobs leased.
-    Turned(Asked, Result<TurnReply>),
+    Turned(Asked, Result<(Instant, TurnReply)>),
     /// The worker was registered again.
     Registered(Result<Registered>),
     /// Leases were renewed.
-    Renewed(Vec<Fence>, Result<RenewReply>),
+    Renewed(Vec<Fence>, Result<(Instant, RenewReply)>),
 }
 
-/// A turn under way.
+/// A turn, as it was asked for.
 struct Asked {
-    /// Rises: what a younger turn found is newer.
     number: u64,
     /// The attempts that it settles.
     settling: Vec<Fence>,
     /// The jobs that it asks for.
     slots: u32,
-    at: Instant,
+}
+
+/// A turn under way.
+struct UnderWay {
+    number: u64,
+    /// Another was under way at the same time: neither knows what the other took, or freed.
+    beside: bool,
+    /// The slots that it holds for what it asks for.
+    slots: u32,
+    /// When those are given back, though there is no answer yet.
+    gives_back_at: Option<Instant>,
 }
 
 pub(super) struct Worker {
@@ -82,11 +91,9 @@ pub(super) struct Worker {
     tasks: JoinSet<Back>,
     /// Attempts that ended and are to be settled with the next turn.
     ended: Vec<Report>,
-    /// The numbers of the turns under way.
-    turning: Vec<u64>,
-    /// The number of the last turn that was asked for, and of the youngest one whose answer came.
+    turning: Vec<UnderWay>,
+    /// The number of the last turn that was asked for.
     asked: u64,
-    answered: u64,
     /// Attempts that are being settled, and since when.
     settling: HashMap<Fence, Instant>,
     /// Attempts that were settled, and the last turn then: an answer to it or an older one may still name them.
@@ -95,8 +102,10 @@ pub(super) struct Worker {
     spans: HashMap<Fence, tracing::Span>,
     /// It is being registered again.
     registering: bool,
-    /// When the renewal under way was asked for.
-    renewing: Option<Instant>,
+    /// A renewal is under way.
+    renewing: bool,
+    /// The attempts of whose start it tells.
+    telling: Vec<Fence>,
     renew_at: Instant,
     /// The last renewal failed because nobody can write the store.
     nobody_writes: bool,
@@ -128,12 +137,12 @@ impl Worker {
             ended: Vec::new(),
             turning: Vec::new(),
             asked: 0,
-            answered: 0,
             registering: false,
             settling: HashMap::new(),
             settled: HashMap::new(),
             spans: HashMap::new(),
-            renewing: None,
+            renewing: false,
+            telling: Vec::new(),
             renew_at: Instant::now(),
             nobody_writes: false,
             dry: false,
@@ -185,7 +194,7 @@ impl Worker {
             if self.gives_up_at().is_some_and(|at| at <= Instant::now()) {
                 return Err(self.given_up());
             }
-            let wake_at = match self.untold_drain() && self.renewing.is_none() {
+            let wake_at = match self.untold_drain() && !self.renewing {
                 true => Instant::now(),
                 false => self.wake_at(),
             };
@@ -204,7 +213,8 @@ impl Worker {
                 () = tokio::time::sleep_until(wake_at) => {}
             }
             self.give_up_late_ones();
-            if (Instant::now() >= self.renew_at || self.untold_drain()) && self.renewing.is_none() {
+            self.give_up_slots();
+            if (Instant::now() >= self.renew_at || self.untold_drain()) && !self.renewing {
                 self.renew();
                 self.renew_at = on_beat(Instant::now() + beat, beat);
             }
@@ -229,13 +239,15 @@ impl Worker {
     fn wake_at(&self) -> Instant {
         let timer = self.ask_at.filter(|_| self.draining.is_none());
         let idle = self.config().idle_timeout.filter(|_| self.running.is_empty());
-        let idle = idle.map(|t| self.idle_since + t.duration());
+        // Once that has passed, it waits for something else.
+        let idle = idle.map(|t| self.idle_since + t.duration()).filter(|at| *at > Instant::now());
         let drained = self.draining.filter(|_| !self.interrupted);
         let late = self.running.values().filter(|job| !job.late).map(|job| self.give_up_at(job));
         let late = late.min().filter(|_| !self.keeps_without_renewal());
         // While a renewal is under way, the next one waits for it.
-        let renewal = Some(self.renew_at).filter(|_| self.renewing.is_none());
-        let all = [renewal, timer, idle, drained, late, self.gives_up_at()].into_iter().flatten();
+        let renewal = Some(self.renew_at).filter(|_| !self.renewing);
+        let unanswered = self.turning.iter().filter_map(|turn| turn.gives_back_at).min();
+        let all = [renewal, timer, idle, drained, late, unanswered, self.gives_up_at()].into_iter().flatten();
         all.fold(Instant::now() + self.config().ttl.duration(), Instant::min)
     }
 
@@ -318,8 +330,8 @@ impl Worker {
                 }
             }
             Back::Renewed(fences, reply) => {
-                let asked_at = self.renewing.take().unwrap_or_else(Instant::now);
-                self.renewed(&fences, asked_at, reply)?;
+                self.renewing = false;
+                self.renewed(&fences, reply)?;
             }
         }
         Ok(())

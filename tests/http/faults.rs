@@ -41,6 +41,29 @@ fn a_worker_keeps_its_jobs_while_the_coordinator_is_away() {
     orx.ok(&["audit"]);
 }
 
+/// Its lease is as young as the answer that brought it, however old the first try to ask is.
+#[test]
+fn a_job_that_is_leased_after_an_outage_is_not_given_up_at_once() {
+    let mut orx = served();
+    let listen = address(&orx);
+    orx.sh(&[], "echo $$ > pid; until [ -e go ]; do sleep 0.05; done");
+    let next = orx.sh(&[], "echo $$ > next; until [ -e on ]; do sleep 0.05; done");
+    let worker = orx.worker(&["--lease", "3s", "--slots", "1", "-vv"]);
+    orx.wait_pid("pid");
+    orx.coordinator().signal(Signal::KILL);
+    eventually("the coordinator to be gone", || !orx.coordinator().is_alive());
+    orx.write("go", "");
+    // The pauses rise from 0.02 to 1 s: longer than a lease in all, and shorter than it tries before it says so.
+    let tries = || worker.stderr().matches("turn is tried again").count();
+    eventually("a turn that is tried for longer than a lease", || tries() >= 8);
+    orx.serve_at(&listen, &[]);
+    orx.wait_pid("next");
+    orx.write("on", "");
+    orx.wait_state(&next, "done");
+    let job = orx.job(&next);
+    assert_eq!((&job["attempt"], &job["losses"]), (&1.into(), &0.into()));
+}
+
 #[test]
 fn a_coordinator_that_cannot_be_reached_is_6_with_a_hint() {
     let mut orx = served();

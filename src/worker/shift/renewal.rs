@@ -66,7 +66,7 @@ impl Worker {
     }
 
     pub(super) fn renew(&mut self) {
-        self.renewing = Some(Instant::now());
+        self.renewing = true;
         self.told_drain = self.draining.is_some();
         let config = self.config();
         let mut op = Renew {
@@ -83,21 +83,26 @@ impl Worker {
                 op.started.push((*fence, *started));
             }
         }
+        self.telling = op.started.iter().map(|(fence, _)| *fence).collect();
         let queue = self.shared.queue.clone();
         self.tasks.spawn(async move {
             let fences = op.fences.clone();
-            Back::Renewed(fences, queue.call(op).await)
+            Back::Renewed(fences, queue.call_since(op).await)
         });
     }
 
-    pub(super) fn renewed(&mut self, fences: &[Fence], asked_at: Instant, reply: Result<RenewReply>) -> Result<()> {
-        let reply = match reply {
-            Ok(reply) => reply,
+    pub(super) fn renewed(&mut self, fences: &[Fence], reply: Result<(Instant, RenewReply)>) -> Result<()> {
+        let (since, reply) = match reply {
+            Ok(renewed) => renewed,
             Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
                 warn!("cannot renew: {e}");
                 self.nobody_writes = e.is_for_everyone();
                 self.renew_at = self.renew_at.min(Instant::now() + RENEW_AGAIN);
-                self.running.values_mut().for_each(|job| job.told = false);
+                for fence in std::mem::take(&mut self.telling) {
+                    if let Some(job) = self.running.get_mut(&fence) {
+                        job.told = false;
+                    }
+                }
                 return Ok(());
             }
             Err(e) => return Err(e),
@@ -111,7 +116,7 @@ impl Worker {
         }
         for (fence, renewed) in fences.iter().zip(reply.leases) {
             let Some(job) = self.running.get_mut(fence) else { continue };
-            job.renewed = asked_at;
+            job.renewed = since;
             job.late &= !finish;
             match renewed {
                 Renewed::Held => {}

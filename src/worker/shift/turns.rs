@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{Instrument as _, info, warn};
 
-use super::{Asked, Back, MAX_REPORTS, ORDERS, Running, Worker};
+use super::{Asked, Back, MAX_REPORTS, ORDERS, Running, UnderWay, Worker};
 use crate::error::{Kind, Result};
 use crate::job::Fence;
 use crate::job::state::Ending;
@@ -15,7 +15,7 @@ use crate::ops::lease::{Lease, LeaseReply, Leased};
 use crate::ops::settle::{Report, Settled};
 use crate::ops::turn::{Turn, TurnReply};
 use crate::time::Span;
-use crate::worker::attempt::Attempt;
+use crate::worker::attempt::{Attempt, Order};
 use crate::worker::program;
 use crate::worker::socket::Talker;
 
@@ -39,7 +39,10 @@ impl Worker {
             return;
         }
         (self.asked, self.announced) = (self.asked + 1, false);
-        self.turning.push(self.asked);
+        let beside = !self.turning.is_empty();
+        self.turning.iter_mut().for_each(|turn| turn.beside = true);
+        let gives_back_at = (self.is_guest() && self.ended.is_empty()).then(|| Instant::now() + GUEST_LIMIT);
+        self.turning.push(UnderWay { number: self.asked, beside, slots, gives_back_at });
         let rest = self.ended.split_off(self.ended.len().min(MAX_REPORTS));
         let reports = std::mem::replace(&mut self.ended, rest);
         let settling: Vec<Fence> = reports.iter().map(|report| report.fence).collect();
@@ -53,12 +56,10 @@ impl Worker {
             ttl: config.ttl,
             only: config.only,
         });
-        let asked = Asked { number: self.asked, settling, slots, at: Instant::now() };
-        let shared = Arc::clone(&self.shared);
-        let limit = self.seat.is_guest().then_some(GUEST_LIMIT);
+        let (number, shared) = (self.asked, Arc::clone(&self.shared));
         self.tasks.spawn(async move {
-            let reply = shared.turn(Turn { reports, lease }, limit).await;
-            Back::Turned(asked, reply)
+            let reply = shared.turn(Turn { reports, lease }).await;
+            Back::Turned(Asked { number, settling, slots }, reply)
         });
     }
 
@@ -67,25 +68,39 @@ impl Worker {
     fn may_turn(&self) -> bool {
         let Some(oldest) = self.turning.first() else { return true };
         let alone = self.running.is_empty() && !self.ended.is_empty() && !self.is_guest();
-        alone && self.turning.len() < MAX_TURNS && self.asked - oldest < MAX_AHEAD
+        alone && self.turning.len() < MAX_TURNS && self.asked - oldest.number < MAX_AHEAD
     }
 
-    pub(super) fn turned(&mut self, asked: Asked, reply: Result<TurnReply>) -> Result<()> {
-        self.turning.retain(|number| *number != asked.number);
+    pub(super) fn turned(&mut self, asked: Asked, reply: Result<(Instant, TurnReply)>) -> Result<()> {
+        let Some(at) = self.turning.iter().position(|turn| turn.number == asked.number) else { return Ok(()) };
+        let turn = self.turning.remove(at);
         let before = self.running.len();
-        let result = self.understood(&asked, reply);
+        let result = self.understood(&asked, turn.beside, reply);
         self.settling.retain(|fence, _| !asked.settling.contains(fence));
         self.settled.extend(asked.settling.iter().map(|fence| (*fence, self.asked)));
-        let oldest = self.turning.first().copied().unwrap_or(u64::MAX);
+        let oldest = self.turning.first().map_or(u64::MAX, |turn| turn.number);
         self.settled.retain(|_, asked| *asked >= oldest);
         let started = u32::try_from(self.running.len() - before).unwrap_or(u32::MAX);
-        self.seat.filled(asked.slots, started);
+        self.seat.filled(turn.slots, started);
         result
     }
 
-    fn understood(&mut self, asked: &Asked, reply: Result<TurnReply>) -> Result<()> {
-        let reply = match reply {
-            Ok(reply) => reply,
+    /// A home that does not answer keeps no slots from others. What it has given all the same is begun when it says so:
+    /// nobody else could.
+    pub(super) fn give_up_slots(&mut self) {
+        for turn in &mut self.turning {
+            if turn.gives_back_at.is_some_and(|at| at <= Instant::now()) {
+                turn.gives_back_at = None;
+                warn!("{} does not answer in time", self.shared.queue.location());
+                self.seat.give_back(std::mem::take(&mut turn.slots));
+                (self.blind, self.dry) = (true, true);
+            }
+        }
+    }
+
+    fn understood(&mut self, asked: &Asked, beside: bool, reply: Result<(Instant, TurnReply)>) -> Result<()> {
+        let (since, reply) = match reply {
+            Ok(turned) => turned,
             // Only to lease: settling waits until the store takes it.
             Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
                 warn!("cannot lease: {e}");
@@ -103,30 +118,31 @@ impl Worker {
             }
         }
         match reply.leased {
-            Some(leased) => self.leased(asked, leased),
+            Some(leased) => self.leased(asked.slots, beside, since, leased),
             // Removed as lost while this process was stopped: it registers again with the next heartbeat.
             None if asked.slots > 0 => {
                 self.blind = true;
                 self.dry = true;
                 self.renew_at = Instant::now();
+                self.ask_at = Some(Instant::now() + Duration::from_secs(1)); // it may be registered by then
             }
             None => self.dry = false, // what was settled may have made room
         }
         Ok(())
     }
 
-    fn leased(&mut self, asked: &Asked, reply: LeaseReply) {
-        if asked.number > self.answered {
-            self.answered = asked.number;
-            self.dry = (reply.jobs.len() as u32) < asked.slots && !self.announced;
-            // At once again: after a commit of unknown outcome the answer may be less than there is.
-            self.blind = reply.next_timer == Some(Span::ZERO);
-            // The millisecond more is for the store's clock, which counts whole ones.
-            self.ask_at = reply.next_timer.map(|after| Instant::now() + after.duration() + Duration::from_millis(1));
-        }
+    /// `since`: the leases are younger.
+    fn leased(&mut self, asked: u32, beside: bool, since: Instant, reply: LeaseReply) {
+        // Only who was alone can say that there is no more.
+        self.dry = (reply.jobs.len() as u32) < asked && !self.announced && !beside;
+        // At once again: after a commit of unknown outcome the answer may be less than there is.
+        self.blind = reply.next_timer == Some(Span::ZERO) || (self.blind && beside);
+        // The millisecond more is for the store's clock, which counts whole ones.
+        let ask_at = reply.next_timer.map(|after| Instant::now() + after.duration() + Duration::from_millis(1));
+        self.ask_at = [ask_at, self.ask_at.filter(|_| beside)].into_iter().flatten().min();
         for job in reply.jobs {
             if !self.knows(job.fence) {
-                self.start(job, asked.at);
+                self.start(job, since);
             }
         }
     }
@@ -142,6 +158,7 @@ impl Worker {
     fn start(&mut self, job: Leased, leased_at: Instant) {
         let slot = (1..).find(|n| self.running.values().all(|r| r.slot != *n)).unwrap_or(1);
         let (orders, receiver) = mpsc::channel(ORDERS);
+        let service = job.spec.is_service();
         let started = Arc::new(OnceLock::new());
         let span = tracing::info_span!("job", id = %job.id, number = job.fence.number, attempt = job.fence.attempt,
             queue = %job.queue, trace = %job.captured.trace_id(job.id));
@@ -154,16 +171,19 @@ impl Worker {
             Running {
                 span: span.clone(),
                 slot,
-                orders,
+                orders: orders.clone(),
                 started: Arc::clone(&started),
                 told: false,
-                service: job.spec.is_service(),
+                service,
                 grace: job.spec.kill_grace().duration(),
                 renewed: leased_at,
                 late: false,
                 cancelling: None,
             },
         );
+        if self.interrupted || (self.draining.is_some() && service) {
+            let _ = orders.try_send(Order::Interrupt); // it is the first
+        }
         let attempt = Attempt { shared: Arc::clone(&self.shared), job, slot, orders: receiver, started, mask };
         self.tasks.spawn(async move { Back::Ended(attempt.run().await) }.instrument(span));
     }
@@ -245,18 +265,18 @@ mod tests {
     async fn work_that_is_announced_during_a_turn_is_asked_for_after_it() {
         let nothing =
             || TurnReply { settled: Vec::new(), leased: Some(LeaseReply { jobs: Vec::new(), next_timer: None }) };
-        let asked = |number| Asked { number, settling: Vec::new(), slots: 2, at: Instant::now() };
+        let asked = |number| Asked { number, settling: Vec::new(), slots: 2 };
         let mut worker = worker();
         worker.turn();
-        worker.turned(asked(1), Ok(nothing())).unwrap();
+        worker.turned(asked(1), Ok((Instant::now(), nothing()))).unwrap();
         assert!(!worker.hopes(), "there was nothing, and nothing was heard of since");
         worker.hear(Topics::WORK);
         worker.turn();
         worker.hear(Topics::WORK); // stored after the lease looked, and heard of before its answer
-        worker.turned(asked(2), Ok(nothing())).unwrap();
+        worker.turned(asked(2), Ok((Instant::now(), nothing()))).unwrap();
         assert!(worker.hopes(), "what was announced would wait for the next look");
         worker.turn();
-        worker.turned(asked(3), Ok(nothing())).unwrap();
+        worker.turned(asked(3), Ok((Instant::now(), nothing()))).unwrap();
         assert!(!worker.hopes());
     }
 
@@ -286,10 +306,21 @@ mod tests {
         let fences = [1, 2].map(|number| Fence { number, attempt: 1 });
         worker.turn();
         let lease = LeaseReply { jobs: fences.map(leased).into(), next_timer: None };
-        let asked = Asked { number: 1, settling: vec![], slots: 2, at: Instant::now() };
-        worker.turned(asked, Ok(TurnReply { settled: vec![], leased: Some(lease) })).unwrap();
+        let asked = Asked { number: 1, settling: vec![], slots: 2 };
+        worker.turned(asked, Ok((Instant::now(), TurnReply { settled: vec![], leased: Some(lease) }))).unwrap();
         assert_eq!(worker.running.len(), 2);
         fences
+    }
+
+    fn under_way(worker: &Worker) -> Vec<u64> {
+        worker.turning.iter().map(|turn| turn.number).collect()
+    }
+
+    fn answer(number: u64, settled: &[Fence], jobs: Vec<Leased>) -> (Asked, Result<(Instant, TurnReply)>) {
+        let asked = Asked { number, settling: settled.into(), slots: 1 };
+        let leased = Some(LeaseReply { jobs, next_timer: None });
+        let settled = settled.iter().map(|_| Settled::Accepted(State::Done)).collect();
+        (asked, Ok((Instant::now(), TurnReply { settled, leased })))
     }
 
     #[tokio::test]
@@ -299,43 +330,90 @@ mod tests {
         worker.ended(report(first));
         worker.turn();
         worker.turn();
-        assert_eq!((worker.turning.as_slice(), worker.ended.len()), ([2].as_slice(), 0), "nothing else to say");
+        assert_eq!((under_way(&worker), worker.ended.len()), (vec![2], 0), "nothing else to say");
         worker.ended(report(second));
         worker.turn();
-        assert_eq!(worker.turning, [2, 3], "nothing else could share it");
+        assert_eq!(under_way(&worker), [2, 3], "nothing else could share it");
         worker.ended(report(Fence { number: 3, attempt: 1 }));
         worker.turn();
-        assert_eq!((worker.turning.as_slice(), worker.ended.len()), ([2, 3].as_slice(), 1), "two at most");
+        assert_eq!((under_way(&worker), worker.ended.len()), (vec![2, 3], 1), "two at most");
     }
 
     #[tokio::test]
-    async fn an_older_turn_whose_answer_is_late_starts_nothing_again_and_tells_nothing_new() {
+    async fn a_turn_beside_another_starts_nothing_again_and_does_not_know_that_there_is_no_more() {
         let mut worker = worker();
         let [first, second] = two_jobs(&mut worker);
         worker.ended(report(first));
         worker.turn();
         worker.ended(report(second));
         worker.turn();
-        let answer = |number, settled: Fence, jobs: Vec<Leased>| {
-            let asked = Asked { number, settling: vec![settled], slots: 1, at: Instant::now() };
-            let leased = Some(LeaseReply { jobs, next_timer: None });
-            (asked, Ok(TurnReply { settled: vec![Settled::Accepted(State::Done)], leased }))
-        };
         let third = Fence { number: 3, attempt: 1 };
-        let (asked, reply) = answer(3, second, vec![leased(third)]);
+        let (asked, reply) = answer(3, &[second], vec![leased(third)]);
         worker.turned(asked, reply).unwrap();
-        assert!(worker.hopes() && worker.running.contains_key(&third), "it got what it asked for");
-        let (asked, reply) = answer(2, first, vec![]);
-        // Its commit was of unknown outcome, so it names whatever the store says that this worker holds.
-        let reply = reply.map(|reply| TurnReply {
-            leased: Some(LeaseReply { jobs: vec![leased(second)], next_timer: None }),
-            ..reply
-        });
+        assert!(worker.running.contains_key(&third), "it got what it asked for");
+        // The commit of the older one was of unknown outcome: it names all that the store says this worker holds.
+        let (asked, reply) = answer(2, &[first], vec![leased(second)]);
         worker.turned(asked, reply).unwrap();
         assert_eq!(worker.running.keys().collect::<Vec<_>>(), [&third], "the second job was settled already");
         assert!(worker.settled.is_empty(), "no answer can name them any more");
-        let (asked, reply) = answer(1, first, vec![]);
+        worker.turn(); // for the free slot
+        worker.ended(report(third));
+        worker.turn();
+        for (number, settled) in [(4, &[][..]), (5, &[third][..])] {
+            let (asked, reply) = answer(number, settled, vec![]);
+            worker.turned(asked, reply).unwrap();
+            assert!(worker.hopes(), "what one of them freed the other may have missed");
+        }
+        worker.turn();
+        let (asked, reply) = answer(6, &[], vec![]);
         worker.turned(asked, reply).unwrap();
-        assert!(worker.hopes(), "what an older turn did not find may be there by now");
+        assert!(!worker.hopes(), "alone it knows");
+    }
+
+    #[tokio::test]
+    async fn a_job_that_an_interrupted_worker_gets_all_the_same_is_interrupted_too() {
+        let mut worker = worker();
+        worker.turn();
+        (worker.draining, worker.interrupted) = (Some(Instant::now()), true);
+        let mut job = leased(Fence { number: 1, attempt: 1 });
+        job.spec.command = Some(["sleep", "300"].map(String::from).into());
+        let (asked, reply) = answer(1, &[], vec![job]);
+        worker.turned(asked, reply).unwrap();
+        let ended = async {
+            loop {
+                if let Some(Ok(Back::Ended(report))) = worker.tasks.join_next().await {
+                    return report.ending.cause;
+                }
+            }
+        };
+        let cause = tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap();
+        assert_eq!(cause, Cause::Drain);
+    }
+
+    #[tokio::test]
+    async fn a_home_that_does_not_answer_keeps_no_slots_and_what_it_gave_is_begun_later() {
+        let slots = Slots::new(2);
+        let own = slots.own();
+        own.hope(false);
+        let guest = WorkerId(uuid::Uuid::now_v7());
+        let mut worker = Worker { seat: slots.guest(guest), ..worker() };
+        slots.give_turn(guest);
+        worker.turn();
+        assert_eq!(slots.free(), 0);
+        worker.turning[0].gives_back_at = Some(Instant::now());
+        worker.give_up_slots();
+        assert_eq!((slots.free(), worker.hopes()), (2, false));
+        let (asked, reply) = answer(1, &[], vec![leased(Fence { number: 1, attempt: 1 })]);
+        worker.turned(asked, reply).unwrap();
+        assert_eq!((slots.free(), worker.running.len()), (1, 1), "nobody else could run it");
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_was_idle_for_long_enough_and_may_not_end_sleeps() {
+        let mut worker = worker();
+        worker.renew_at = Instant::now() + Duration::from_secs(60);
+        Arc::get_mut(&mut worker.shared).unwrap().config.idle_timeout = Some(Span::from_millis(1));
+        worker.idle_since = Instant::now() - Duration::from_secs(1);
+        assert!(worker.wake_at() > Instant::now() + Duration::from_secs(1));
     }
 }
