@@ -120,7 +120,7 @@ fn due(tx: &mut dyn Tx) -> Result<Due> {
     let lost = |w: &Worker| w.state == WorkerState::Lost;
     Ok(Due {
         timers: tx.next_timer()?.is_some_and(|at| at <= now) || !tx.late_runs(1)?.is_empty(),
-        expired: !tx.expired(1)?.is_empty() || tx.workers()?.iter().any(lost),
+        expired: !tx.expired(MAX_REAPED)?.is_empty() || tx.workers()?.iter().any(lost),
         quiet: tx.is_quiet()?,
     })
 }

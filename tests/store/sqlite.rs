@@ -3,11 +3,13 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use orx::error::Kind;
+use orx::job::lanes::Offer;
 use orx::ops::Caller;
 use orx::ops::lead::{Lead, Right};
+use orx::ops::policies::{LimitChange, SetQueue, SetTenant};
 use orx::ops::status::Status;
 use orx::queue::Queue;
-use orx::store::Location;
+use orx::store::{Location, Topics};
 
 use super::support::*;
 
@@ -138,5 +140,22 @@ async fn check_names_what_contradicts() {
         conn.execute_batch(&format!("BEGIN; {damage}; COMMIT")).unwrap();
         let found = queue.check().await.unwrap();
         assert!(found.iter().any(|f| f.check == check), "{damage}: {found:?}");
+    }
+}
+
+/// Another worker may wait for it, and may have heard of nothing since. (On PostgreSQL it asks again within a second.)
+#[tokio::test]
+async fn room_under_the_limit_of_a_queue_or_tenant_wakes_whoever_waits_for_it() {
+    let f = Fixture::memory();
+    let w = f.worker("w", Offer::default()).await;
+    let change = LimitChange { max_running: Some(1), ..LimitChange::default() };
+    f.queue.call(SetQueue { queue: "limited".into(), change: change.clone() }).await.unwrap();
+    f.queue.call(SetTenant { tenant: "limited".into(), change }).await.unwrap();
+    for (spec, wakes) in [(r#""queue":"limited""#, true), (r#""tenant":"limited""#, true), ("", false)] {
+        f.add(spec).await;
+        let job = w.lease(1).await.remove(0);
+        let mut changes = f.queue.subscribe(Topics::ALL).unwrap();
+        w.exit(job.fence, 0).await;
+        assert_eq!(changes.changed(None).await.meets(Topics::WORK), wakes, "{spec}");
     }
 }

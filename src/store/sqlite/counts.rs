@@ -7,7 +7,7 @@ use super::tx::SqliteTx;
 use crate::error::Result;
 use crate::job::{LaneId, State};
 use crate::store::counts::Delta;
-use crate::store::{RATE_WINDOW, Tx as _};
+use crate::store::{RATE_WINDOW, Topics, Tx as _};
 
 impl SqliteTx<'_> {
     /// Writes what was counted. Every reader of counters calls it first.
@@ -38,11 +38,14 @@ impl SqliteTx<'_> {
             params![lane, blocked, scheduled, pending, running, done, failed, cancelled, skipped],
         )?;
         let names = self.first(sql!("lanes_names"), [lane], |r| {
-            Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?))
+            Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?, r.get::<_, bool>(3)?))
         })?;
-        let Some((queue, tenant, key)) = names else {
+        let Some((queue, tenant, key, limited)) = names else {
             return Ok(()); // a lane is never removed while it has jobs
         };
+        if limited && running < 0 {
+            self.wake(Topics::WORK); // there may be room for a job that another worker waits for
+        }
         let pruned = delta.pruned();
         self.execute(
             sql!("queues_count"),
