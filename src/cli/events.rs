@@ -7,7 +7,7 @@ use clap::Args;
 use super::OutputFormat;
 use super::context::Context;
 use super::interrupt::until_interrupted;
-use super::view::line;
+use super::view::raw_aside;
 use crate::error::{Error, Result};
 use crate::job::{Event, EventKind};
 use crate::ops::events::{MAX_EVENTS, ReadEvents};
@@ -40,13 +40,6 @@ impl Events {
         let view = context.view()?;
         // The trail is made for programs; a table only where it was asked for by name.
         let as_rows = context.globals.format.is_some() || context.globals.output == Some(OutputFormat::Table);
-        let print = |events: &[Event]| match as_rows {
-            true => view.rows(events),
-            false => events.iter().try_for_each(|event| {
-                let text = serde_json::to_string(event).map_err(|e| Error::failed("cannot be printed").source(e))?;
-                line(&text)
-            }),
-        };
         let queue = context.queue()?;
         let mut changes = queue.subscribe(Topics::ALL)?;
         let mut after = self.from.saturating_sub(1);
@@ -55,7 +48,10 @@ impl Events {
             if let Some(last) = events.last() {
                 after = last.seq;
                 let seen: Vec<Event> = events.into_iter().filter(|e| e.kind != EventKind::Hidden).collect();
-                print(&seen)?;
+                match as_rows {
+                    true => view.rows(&seen)?,
+                    false => raw_aside(lines(&seen)?).await?,
+                }
                 continue;
             }
             if !self.follow {
@@ -64,4 +60,11 @@ impl Events {
             changes.changed(None).await;
         }
     }
+}
+
+/// A line for each.
+fn lines(events: &[Event]) -> Result<String> {
+    let line = |event| serde_json::to_string(event).map_err(|e| Error::failed("cannot be printed").source(e));
+    let lines: Result<Vec<String>> = events.iter().map(|event| line(event).map(|line| line + "\n")).collect();
+    Ok(lines?.concat())
 }

@@ -283,6 +283,12 @@ pub(super) fn line(text: &str) -> Result<()> {
     raw(format!("{text}\n").as_bytes())
 }
 
+/// Text on standard output from another thread: who reads no more must not keep an interrupt from being heard.
+pub(super) async fn raw_aside(text: String) -> Result<()> {
+    let printing = tokio::task::spawn_blocking(move || raw(text.as_bytes()));
+    printing.await.map_err(|e| Error::failed("printing failed").source(e))?
+}
+
 /// Bytes on standard output, as they are.
 pub(super) fn raw(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
