@@ -1,5 +1,5 @@
 //! How many Ops a second: `cargo bench`. A store of its own in a temporary directory, `synchronous=FULL`; and one in a
-//! schema of its own on the PostgreSQL server that `ORX_BENCH_POSTGRES` names.
+//! schema of its own on the PostgreSQL server that `ORX_BENCH_POSTGRES` names, beside that server's own `pgbench`.
 //!
 //! Each row is the median of several rounds; the slowest and fastest stand beside it, because machines are noisy. First
 //! on an empty store, then after as many finished jobs as `ORX_BENCH_FINISHED` says, one number or several with commas
@@ -8,6 +8,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -47,12 +49,51 @@ async fn main() {
     match std::env::var("ORX_BENCH_POSTGRES") {
         Ok(server) => {
             println!("\nPostgreSQL");
+            bare(&server);
             measure(&format!("{server}?schema=bench_{}", Uuid::now_v7().simple()).parse().unwrap()).await;
         }
         Err(_) => {
             println!("\nPostgreSQL: skipped, as ORX_BENCH_POSTGRES names no server (tests/postgres start --durable)")
         }
     }
+}
+
+/// What the server itself does: one client of `pgbench` that leases and settles a row of a bare table, a commit for each.
+fn bare(server: &str) {
+    let run = |tool: &str, args: &[&str]| {
+        let path = tools().map(|dir| dir.join(tool)).find(|path| path.exists())?;
+        let ran = Command::new(path).args(args).output().unwrap();
+        assert!(ran.status.success(), "{tool}: {}", String::from_utf8_lossy(&ran.stderr));
+        Some(String::from_utf8_lossy(&ran.stdout).into_owned())
+    };
+    let count = 2000 * ROUNDS;
+    let make = format!(
+        "DROP TABLE IF EXISTS orx_bare; CREATE TABLE orx_bare (number bigint PRIMARY KEY, state text NOT NULL);
+         CREATE INDEX ON orx_bare (number) WHERE state = 'pending';
+         INSERT INTO orx_bare SELECT n, 'pending' FROM generate_series(1, {count}) n; ANALYZE orx_bare"
+    );
+    let script = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&script, include_str!("bare.sql")).unwrap();
+    let script = script.path().to_str().unwrap();
+    if run("psql", &["-qc", &make, server]).is_none() {
+        return println!("pgbench: skipped, as psql and pgbench are not there");
+    }
+    let mut rates = Vec::new();
+    for _ in 0..ROUNDS {
+        let args = ["-n", "-M", "prepared", "-c", "1", "-t", "2000", "-f", script, server];
+        let Some(said) = run("pgbench", &args) else { return println!("pgbench: skipped, as it is not there") };
+        let rate = said.lines().find_map(|line| line.strip_prefix("tps = ")).unwrap();
+        rates.push(rate.split(' ').next().unwrap().parse().unwrap());
+    }
+    show("pgbench, a bare row", rates);
+    run("psql", &["-qc", "DROP TABLE orx_bare", server]);
+}
+
+/// Where the server's tools may be.
+fn tools() -> impl Iterator<Item = PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let packaged = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    std::env::split_paths(&path).collect::<Vec<_>>().into_iter().chain(packaged.map(|dir| dir.path().join("bin")))
 }
 
 async fn measure(location: &Location) {
@@ -199,6 +240,10 @@ async fn row(name: &str, count: usize, mut round: impl AsyncFnMut()) {
         round().await;
         rates.push(count as f64 / begun.elapsed().as_secs_f64());
     }
+    show(name, rates);
+}
+
+fn show(name: &str, mut rates: Vec<f64>) {
     rates.sort_by(f64::total_cmp);
     let (least, median, most) = (rates[0], rates[ROUNDS / 2], rates[ROUNDS - 1]);
     println!("{name:<28} {median:>10.0}/s   ({least:.0} to {most:.0})");
