@@ -103,6 +103,7 @@ impl Op for Lease {
         check_worker(caller, tx, self.worker)?;
         // All that the worker holds; it knows which of them it runs already.
         let fences: Vec<Fence> = tx.leases_of(self.worker)?.into_iter().map(|lease| lease.fence).collect();
+        tx.extend(&fences, self.ttl)?; // it takes them for as young as this answer
         let numbers: Vec<Number> = fences.iter().map(|fence| fence.number).collect();
         let jobs = tx.load(&numbers)?.into_iter().zip(fences);
         let mut jobs: Vec<Leased> = jobs.map(|(job, fence)| Leased::new(job, fence)).collect();

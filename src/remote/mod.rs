@@ -112,9 +112,10 @@ impl Remote {
             let failure = match self.client.post(&path, body.clone(), request, again).await {
                 Ok((StatusCode::OK, reply)) => return Ok((since, reply)),
                 Ok((status, problem)) => match refusal(status, &problem) {
-                    // A gateway, or a coordinator that is ending: another one may take it.
-                    error if error.kind() == Kind::Unavailable => Failure { sent: false, error },
-                    error => return Err(error),
+                    // A coordinator that is ending says that it did nothing: another one may take it. A gateway does not
+                    // know.
+                    (told, error) if error.kind() == Kind::Unavailable => Failure { sent: !told, error },
+                    (_, error) => return Err(error),
                 },
                 Err(failure) => failure,
             };
@@ -155,14 +156,15 @@ impl Remote {
     }
 }
 
-/// What an answer with an error status says.
-fn refusal(status: StatusCode, body: &[u8]) -> Error {
+/// What an answer with an error status says, and whether a coordinator says it.
+fn refusal(status: StatusCode, body: &[u8]) -> (bool, Error) {
     let told = serde_json::from_slice::<Problem>(body).ok().and_then(Problem::error);
-    told.unwrap_or_else(|| match status {
+    let guessed = || match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::new(Kind::Denied, "the coordinator refuses us"),
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
             Error::unavailable(format!("the coordinator answers {status}"))
         }
         _ => Error::failed(format!("the coordinator answers {status}")).hint("is it one of orx?"),
-    })
+    };
+    (told.is_some(), told.unwrap_or_else(guessed))
 }

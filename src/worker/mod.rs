@@ -192,6 +192,9 @@ impl Shared {
             // Not registered any more, so it gets nothing; what it reports is looked at all the same.
             Err(e) if e.kind() == Kind::Conflict => {
                 warn!("cannot lease: {e}");
+                if op.reports.is_empty() {
+                    return Ok((Instant::now(), TurnReply { settled: Vec::new(), leased: None }));
+                }
                 self.call_until(&Turn { lease: None, ..op }, |_| false).await
             }
             turned => turned,

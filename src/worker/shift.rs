@@ -80,8 +80,11 @@ struct UnderWay {
     beside: bool,
     /// The slots that it holds for what it asks for.
     slots: u32,
+    asked_at: Instant,
     /// When those are given back, though there is no answer yet.
     gives_back_at: Option<Instant>,
+    /// They were: nothing waits for it any more.
+    overdue: bool,
 }
 
 pub(super) struct Worker {
@@ -188,7 +191,8 @@ impl Worker {
             }
             self.seat.hope(self.hopes());
             self.turn();
-            if self.is_finished() {
+            let now = Instant::now();
+            if self.is_finished(now) {
                 return Ok(());
             }
             if self.gives_up_at().is_some_and(|at| at <= Instant::now()) {
@@ -196,7 +200,7 @@ impl Worker {
             }
             let wake_at = match self.untold_drain() && !self.renewing {
                 true => Instant::now(),
-                false => self.wake_at(),
+                false => self.wake_at(now),
             };
             tokio::select! {
                 Some(back) = self.tasks.join_next() => {
@@ -236,11 +240,11 @@ impl Worker {
     }
 
     /// When something is to be done though nothing happens.
-    fn wake_at(&self) -> Instant {
+    fn wake_at(&self, now: Instant) -> Instant {
         let timer = self.ask_at.filter(|_| self.draining.is_none());
         let idle = self.config().idle_timeout.filter(|_| self.running.is_empty());
         // Once that has passed, it waits for something else.
-        let idle = idle.map(|t| self.idle_since + t.duration()).filter(|at| *at > Instant::now());
+        let idle = idle.map(|t| self.idle_since + t.duration()).filter(|at| *at > now);
         let drained = self.draining.filter(|_| !self.interrupted);
         let late = self.running.values().filter(|job| !job.late).map(|job| self.give_up_at(job));
         let late = late.min().filter(|_| !self.keeps_without_renewal());
@@ -301,11 +305,12 @@ impl Worker {
         }
     }
 
-    fn is_finished(&self) -> bool {
-        let quiet = self.running.is_empty() && self.turning.is_empty() && self.ended.is_empty() && !self.registering;
+    fn is_finished(&self, now: Instant) -> bool {
+        let turned = self.turning.iter().all(|turn| turn.overdue);
+        let quiet = self.running.is_empty() && turned && self.ended.is_empty() && !self.registering;
         let idle = || {
             let limit = self.config().idle_timeout;
-            limit.is_some_and(|t| self.idle_since.elapsed() >= t.duration())
+            limit.is_some_and(|t| self.idle_since + t.duration() <= now)
         };
         let blind = self.blind && self.seat.may_take();
         let nothing = self.dry || !self.seat.may_take();
@@ -314,7 +319,7 @@ impl Worker {
 
     /// Whether it would take more jobs.
     fn hopes(&self) -> bool {
-        !self.dry && self.draining.is_none() && !self.registering
+        !self.dry && self.draining.is_none() && !self.registering && !self.turning.iter().any(|turn| turn.overdue)
     }
 
     fn take(&mut self, back: Back) -> Result<()> {

@@ -7,7 +7,7 @@ use super::tx::SqliteTx;
 use crate::error::Result;
 use crate::job::{LaneId, State};
 use crate::store::counts::Delta;
-use crate::store::{RATE_WINDOW, Topics, Tx as _};
+use crate::store::{RATE_WINDOW, Tx as _};
 
 impl SqliteTx<'_> {
     /// Writes what was counted. Every reader of counters calls it first.
@@ -43,8 +43,8 @@ impl SqliteTx<'_> {
         let Some((queue, tenant, key, limited)) = names else {
             return Ok(()); // a lane is never removed while it has jobs
         };
-        if limited && running < 0 {
-            self.wake(Topics::WORK); // there may be room for a job that another worker waits for
+        if limited && running != 0 {
+            *self.limited.entry(lane).or_default() += running;
         }
         let pruned = delta.pruned();
         self.execute(

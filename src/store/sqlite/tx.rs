@@ -1,5 +1,6 @@
 //! One transaction as an Op sees it, and the small conversions that all roles share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
@@ -7,7 +8,7 @@ use rusqlite::{CachedStatement, Connection, Params, Row};
 use uuid::Uuid;
 
 use crate::error::{Error, Kind, Result};
-use crate::job::{Captured, JobId, RunId, RunState, WorkerId};
+use crate::job::{Captured, JobId, LaneId, RunId, RunState, WorkerId};
 use crate::store::counts::Counts;
 use crate::store::{MovedRuns, Topics, Tx};
 use crate::time::{BootTime, Clock, Span, Timestamp};
@@ -31,6 +32,8 @@ pub(super) struct SqliteTx<'c> {
     pub(super) moved: MovedRuns,
     /// What surrounded the job stored last, and its text.
     pub(super) captured: Option<(Arc<Captured>, Option<Arc<str>>)>,
+    /// How many more jobs run in lanes whose queue or tenant has a limit.
+    pub(super) limited: BTreeMap<LaneId, i64>,
     /// The place of the event appended last.
     pub(super) last_seq: i64,
     now: Timestamp,
@@ -47,6 +50,7 @@ impl<'c> SqliteTx<'c> {
             counts: Counts::default(),
             moved: MovedRuns::default(),
             captured: None,
+            limited: BTreeMap::new(),
             last_seq: 0,
             now: clock.now(),
             boot: clock.boot(),
@@ -64,14 +68,17 @@ impl<'c> SqliteTx<'c> {
         self.boot.ms.saturating_add(ttl.as_millis())
     }
 
+    /// What the work has touched. Where fewer jobs run than before, there may be room for one that another worker waits for.
     pub(super) fn take_topics(&mut self) -> Topics {
-        std::mem::take(&mut self.topics)
+        let room = std::mem::take(&mut self.limited).into_values().any(|change| change < 0);
+        std::mem::take(&mut self.topics) | if room { Topics::WORK } else { Topics::NONE }
     }
 
     /// Drops what a failed work left behind.
     pub(super) fn forget(&mut self) {
         self.counts.clear();
         self.moved.clear();
+        self.limited.clear();
         self.topics = Topics::NONE;
     }
 

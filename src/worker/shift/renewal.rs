@@ -61,7 +61,8 @@ impl Worker {
         let waiting = self.ended.iter().map(|report| report.fence).filter(|_| !self.turning.is_empty());
         let long = self.settling.iter().filter(move |(_, since)| since.elapsed() > patience);
         let long: Vec<Fence> = long.map(|(fence, _)| *fence).collect();
-        let waiting: Vec<Fence> = if long.is_empty() { Vec::new() } else { waiting.collect() };
+        let slow = !long.is_empty() || self.turning.iter().any(|turn| turn.asked_at.elapsed() > patience);
+        let waiting: Vec<Fence> = if slow { waiting.collect() } else { Vec::new() };
         long.into_iter().chain(waiting)
     }
 

@@ -41,8 +41,9 @@ impl Worker {
         (self.asked, self.announced) = (self.asked + 1, false);
         let beside = !self.turning.is_empty();
         self.turning.iter_mut().for_each(|turn| turn.beside = true);
-        let gives_back_at = (self.is_guest() && self.ended.is_empty()).then(|| Instant::now() + GUEST_LIMIT);
-        self.turning.push(UnderWay { number: self.asked, beside, slots, gives_back_at });
+        let asked_at = Instant::now();
+        let gives_back_at = (self.is_guest() && self.ended.is_empty()).then(|| asked_at + GUEST_LIMIT);
+        self.turning.push(UnderWay { number: self.asked, beside, slots, asked_at, gives_back_at, overdue: false });
         let rest = self.ended.split_off(self.ended.len().min(MAX_REPORTS));
         let reports = std::mem::replace(&mut self.ended, rest);
         let settling: Vec<Fence> = reports.iter().map(|report| report.fence).collect();
@@ -64,11 +65,15 @@ impl Worker {
     }
 
     /// What ends during a turn shares the next one with whatever ends until then; where nothing runs any more that could,
-    /// it does not wait.
+    /// it does not wait. A guest waits, unless the turn under way is overdue.
     fn may_turn(&self) -> bool {
         let Some(oldest) = self.turning.first() else { return true };
-        let alone = self.running.is_empty() && !self.ended.is_empty() && !self.is_guest();
-        alone && self.turning.len() < MAX_TURNS && self.asked - oldest.number < MAX_AHEAD
+        let waits = match self.is_guest() {
+            true => !self.turning.iter().all(|turn| turn.overdue),
+            false => !self.running.is_empty(),
+        };
+        let room = self.turning.len() < MAX_TURNS && self.asked - oldest.number < MAX_AHEAD;
+        !waits && !self.ended.is_empty() && room
     }
 
     pub(super) fn turned(&mut self, asked: Asked, reply: Result<(Instant, TurnReply)>) -> Result<()> {
@@ -90,7 +95,7 @@ impl Worker {
     pub(super) fn give_up_slots(&mut self) {
         for turn in &mut self.turning {
             if turn.gives_back_at.is_some_and(|at| at <= Instant::now()) {
-                turn.gives_back_at = None;
+                (turn.gives_back_at, turn.overdue) = (None, true);
                 warn!("{} does not answer in time", self.shared.queue.location());
                 self.seat.give_back(std::mem::take(&mut turn.slots));
                 (self.blind, self.dry) = (true, true);
@@ -140,6 +145,9 @@ impl Worker {
         // The millisecond more is for the store's clock, which counts whole ones.
         let ask_at = reply.next_timer.map(|after| Instant::now() + after.duration() + Duration::from_millis(1));
         self.ask_at = [ask_at, self.ask_at.filter(|_| beside)].into_iter().flatten().min();
+        if !reply.jobs.is_empty() && since.elapsed() > self.config().ttl.third().duration() {
+            self.renew_at = Instant::now(); // the answer took its time
+        }
         for job in reply.jobs {
             if !self.knows(job.fence) {
                 self.start(job, since);
@@ -403,6 +411,9 @@ mod tests {
         worker.turning[0].gives_back_at = Some(Instant::now());
         worker.give_up_slots();
         assert_eq!((slots.free(), worker.hopes()), (2, false));
+        worker.ended(report(Fence { number: 7, attempt: 1 }));
+        worker.turn();
+        assert_eq!(under_way(&worker), [1, 2], "what ended does not wait for that answer");
         let (asked, reply) = answer(1, &[], vec![leased(Fence { number: 1, attempt: 1 })]);
         worker.turned(asked, reply).unwrap();
         assert_eq!((slots.free(), worker.running.len()), (1, 1), "nobody else could run it");
@@ -414,6 +425,6 @@ mod tests {
         worker.renew_at = Instant::now() + Duration::from_secs(60);
         Arc::get_mut(&mut worker.shared).unwrap().config.idle_timeout = Some(Span::from_millis(1));
         worker.idle_since = Instant::now() - Duration::from_secs(1);
-        assert!(worker.wake_at() > Instant::now() + Duration::from_secs(1));
+        assert!(worker.wake_at(Instant::now()) > Instant::now() + Duration::from_secs(1));
     }
 }
