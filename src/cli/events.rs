@@ -48,10 +48,7 @@ impl Events {
             if let Some(last) = events.last() {
                 after = last.seq;
                 let seen: Vec<Event> = events.into_iter().filter(|e| e.kind != EventKind::Hidden).collect();
-                match as_rows {
-                    true => view.rows(&seen)?,
-                    false => raw_aside(lines(&seen)?).await?,
-                }
+                raw_aside(if as_rows { view.text(&seen)? } else { lines(&seen)? }).await?;
                 continue;
             }
             if !self.follow {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::view::printed;
 use crate::error::Result;
 
 /// Runs `work` until it ends, or is interrupted (SIGINT, Ctrl-C): that is how it is meant to end, and no failure.
@@ -14,6 +15,9 @@ pub(super) async fn until_interrupted(work: impl Future<Output = Result<ExitCode
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
         done = work => done,
-        _ = interrupt.recv() => Ok(ExitCode::SUCCESS),
+        _ = interrupt.recv() => {
+            printed().await;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

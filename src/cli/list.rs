@@ -154,8 +154,8 @@ impl List {
         let mut changes = context.queue()?.subscribe(Topics::JOBS)?;
         loop {
             let (jobs, _) = self.page(context, &filter).await?;
-            view::clear()?;
-            context.view()?.rows(&jobs)?; // a new view each time: ages grow
+            let table = context.view()?.text(&jobs)?; // a new view each time: ages grow
+            view::raw_aside(view::CLEAR.to_owned() + &table).await?;
             let tick = tokio::time::Instant::now() + Duration::from_secs(1);
             changes.changed(Some(tick)).await;
             // A busy queue changes more often than anybody can read.

@@ -13,6 +13,8 @@ pub(super) use self::nodes::Placed;
 pub(super) use self::schedules::{title, when};
 
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row as TableRow, Table, presets};
 use serde::Serialize;
@@ -114,14 +116,18 @@ impl View {
 
     /// Many things.
     pub(super) fn rows<R: Row>(&self, rows: &[R]) -> Result<()> {
-        if let Some(template) = &self.template {
-            return rows.iter().try_for_each(|row| line(&template.render(row)?));
-        }
-        match self.format {
-            OutputFormat::Table | OutputFormat::Junit => self.table(rows),
-            OutputFormat::Json => line(&to_json(&rows)?),
-            OutputFormat::Ndjson => rows.iter().try_for_each(|row| line(&to_json(row)?)),
-            OutputFormat::Id => rows.iter().try_for_each(|row| line(&row.id())),
+        raw(self.text(rows)?.as_bytes())
+    }
+
+    /// What [`View::rows`] prints.
+    pub(super) fn text<R: Row>(&self, rows: &[R]) -> Result<String> {
+        let lines = |line: &dyn Fn(&R) -> Result<String>| rows.iter().map(|row| Ok(line(row)? + "\n")).collect();
+        match (&self.template, self.format) {
+            (Some(template), _) => lines(&|row| template.render(row)),
+            (None, OutputFormat::Table | OutputFormat::Junit) => Ok(self.table_text(rows)),
+            (None, OutputFormat::Json) => Ok(to_json(&rows)? + "\n"),
+            (None, OutputFormat::Ndjson) => lines(&|row| to_json(row)),
+            (None, OutputFormat::Id) => lines(&|row| Ok(row.id())),
         }
     }
 
@@ -170,8 +176,11 @@ impl View {
 
     /// A table that fits the terminal: what is too long is cut, not wrapped. Whole where no terminal is.
     pub(super) fn table<R: Row>(&self, rows: &[R]) -> Result<()> {
-        let cells = rows.iter().map(|row| row.cells(self.now)).collect();
-        self.grid(R::HEADERS, cells)
+        raw(self.table_text(rows).as_bytes())
+    }
+
+    fn table_text<R: Row>(&self, rows: &[R]) -> String {
+        self.grid(R::HEADERS, rows.iter().map(|row| row.cells(self.now)).collect())
     }
 
     /// As [`View::table`], without the columns in which every row says nothing or 0, so that it fits.
@@ -186,11 +195,11 @@ impl View {
             row.retain(|_| at.next().copied().unwrap_or(true));
         }
         let headers: Vec<&str> = R::HEADERS.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(h, _)| *h).collect();
-        self.grid(&headers, cells)
+        raw(self.grid(&headers, cells).as_bytes())
     }
 
     /// A table of texts.
-    fn grid(&self, headers: &[&str], rows: Vec<Vec<Text>>) -> Result<()> {
+    fn grid(&self, headers: &[&str], rows: Vec<Vec<Text>>) -> String {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_truncation_indicator("…");
         let arrangement = match self.terminal {
@@ -217,8 +226,7 @@ impl View {
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
         }
-        let lines: String = table.lines().map(|l| format!("{}\n", l.trim_end())).collect();
-        raw(lines.as_bytes())
+        table.lines().map(|l| format!("{}\n", l.trim_end())).collect()
     }
 
     fn cell(&self, Text { text, tone }: Text) -> Cell {
@@ -285,8 +293,26 @@ pub(super) fn line(text: &str) -> Result<()> {
 
 /// Text on standard output from another thread: who reads no more must not keep an interrupt from being heard.
 pub(super) async fn raw_aside(text: String) -> Result<()> {
-    let printing = tokio::task::spawn_blocking(move || raw(text.as_bytes()));
+    PRINTING.fetch_add(1, Ordering::Relaxed);
+    let printing = tokio::task::spawn_blocking(move || {
+        let printed = raw(text.as_bytes());
+        PRINTING.fetch_sub(1, Ordering::Relaxed);
+        printed
+    });
     printing.await.map_err(|e| Error::failed("printing failed").source(e))?
+}
+
+/// What other threads print now.
+static PRINTING: AtomicU32 = AtomicU32::new(0);
+/// How long whoever reads may take for it.
+const PRINT_LIMIT: Duration = Duration::from_millis(200);
+
+/// Waits a moment for what is printed now: nobody who reads on sees a part of a line.
+pub(super) async fn printed() {
+    let end = tokio::time::Instant::now() + PRINT_LIMIT;
+    while PRINTING.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Bytes on standard output, as they are.
@@ -302,6 +328,4 @@ pub(super) fn raw_err(bytes: &[u8]) -> Result<()> {
 }
 
 /// Clears the screen, for what is drawn again and again.
-pub(super) fn clear() -> Result<()> {
-    raw(b"\x1b[H\x1b[2J")
-}
+pub(super) const CLEAR: &str = "\x1b[H\x1b[2J";
