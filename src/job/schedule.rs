@@ -58,7 +58,8 @@ impl Target {
     pub fn check(&self) -> Result<()> {
         let spec = match self {
             Self::Job(spec) => spec,
-            Self::Workflow(given) => return Ok(Workflow::read(given)?.check_scheduled()?),
+            // With the label that it will have; whatever the schedule's name, it is one.
+            Self::Workflow(_) => return Ok(Workflow::read(&self.as_workflow(Self::MAIN)?)?.check_scheduled()?),
         };
         spec.check()?;
         let bad = |what: &str, hint: &str| Err(Error::usage(format!("{what} has no place in a schedule")).hint(hint));

@@ -91,10 +91,15 @@ pub enum Cancelled {
     Requested(Life),
 }
 
+/// Not before when a job of `created_at` is to run.
+fn due_at(spec: &JobSpec, created_at: Timestamp) -> Option<Timestamp> {
+    spec.at.or(spec.delay.map(|delay| created_at.plus(delay)))
+}
+
 impl Life {
     /// A job as it is admitted, with `waiting` edges that are not satisfied.
     pub fn admit(spec: &JobSpec, now: Timestamp, waiting: u32) -> Life {
-        let due_at = spec.at.or(spec.delay.map(|d| now.plus(d))).filter(|t| *t > now);
+        let due_at = due_at(spec, now).filter(|t| *t > now);
         let mut life = Life {
             state: State::Blocked,
             attempt: 0,
@@ -179,8 +184,14 @@ impl Life {
         }
     }
 
-    /// skipped → blocked, when the cause is retried (S10).
-    pub fn revive(mut self, waiting: u32, now: Timestamp) -> Result<Life, Refused> {
+    /// skipped → blocked, when the cause is retried (S10). It is as late as it was to be: `spec` is of `created_at`.
+    pub fn revive(
+        mut self,
+        spec: &JobSpec,
+        created_at: Timestamp,
+        waiting: u32,
+        now: Timestamp,
+    ) -> Result<Life, Refused> {
         if self.state != State::Skipped {
             return Err(self.refuse("revived"));
         }
@@ -188,6 +199,7 @@ impl Life {
         self.generation += 1;
         self.reason = None;
         self.finished_at = None;
+        self.due_at = due_at(spec, created_at).filter(|t| *t > now);
         self.state = self.start_state(now);
         Ok(self)
     }
@@ -297,7 +309,8 @@ impl Life {
         let asked = self.cancel_requested_at.is_some();
         let code = ending.exit_code;
         match ending.cause {
-            Cause::Itself if code == Some(0) => Outcome::Done,
+            // A service that is asked to end has no success that would count instead (S6).
+            Cause::Itself if code == Some(0) && !(asked && spec.is_service()) => Outcome::Done,
             // S3: with a cancel requested nothing but an unforced exit 0 counts.
             _ if asked => Outcome::Cancelled,
             Cause::Cancel => Outcome::Cancelled,

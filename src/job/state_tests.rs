@@ -49,7 +49,7 @@ fn grid_of_states_and_events() {
             ("lease", word(life(state).lease())),
             ("satisfy", word(life(state).satisfy(NOW))),
             ("skip", word(life(state).skip("x".into(), NOW))),
-            ("revive", word(life(state).revive(1, NOW))),
+            ("revive", word(life(state).revive(&JobSpec::default(), NOW, 1, NOW))),
             ("cancel", cancelled),
             ("expire", word(expired.expire(NOW))),
             ("retry", word(life(state).retry(0, NOW))),
@@ -158,6 +158,22 @@ fn s6_a_service_never_ends_by_itself() {
     }
     let v = l.settle(&service, &ending(Cause::Itself, Some(1)), Span::from_secs(9), NOW, 0.5).unwrap();
     assert_eq!(v.life.streak, 1, "a long attempt starts the backoff again");
+    let asked = Life { cancel_requested_at: Some(NOW), ..life(State::Running) };
+    let ended = settle(asked, &service, &ending(Cause::Itself, Some(0))).life;
+    assert_eq!(ended.state, State::Cancelled, "it ends at a cancel, whichever way its process does");
+}
+
+#[test]
+fn s10_a_job_that_is_brought_back_is_as_late_as_it_was_to_be() {
+    let delayed = spec(r#"{"delay":60,}"#);
+    let back = |now| {
+        let skipped = Life::admit(&delayed, NOW, 1).skip("x".into(), NOW).unwrap();
+        let life = skipped.revive(&delayed, NOW, 1, now).unwrap().satisfy(now).unwrap();
+        (life.state, life.due_at)
+    };
+    let due = NOW.plus(Span::from_secs(60));
+    assert_eq!(back(NOW.plus(Span::from_secs(9))), (State::Scheduled, Some(due)));
+    assert_eq!(back(due), (State::Pending, None));
 }
 
 #[test]

@@ -52,6 +52,20 @@ impl LaneCache {
         Ok(lane)
     }
 
+    /// Whether there are places for all of these jobs. None is taken.
+    pub(super) fn fits<'a>(&mut self, tx: &mut dyn Tx, specs: impl IntoIterator<Item = &'a JobSpec>) -> Result<bool> {
+        let specs: Vec<&JobSpec> = specs.into_iter().collect();
+        let lanes: Vec<LaneId> = specs.iter().map(|spec| self.lane(tx, spec)).collect::<Result<_>>()?;
+        let before = self.rooms.clone();
+        let now = tx.now();
+        let taken = lanes.iter().zip(specs).try_for_each(|(lane, spec)| self.take(*lane, spec, now));
+        self.rooms = before;
+        match taken {
+            Err(e) if e.kind() == Kind::Limit => Ok(false),
+            taken => taken.map(|()| true),
+        }
+    }
+
     /// Places for all of these jobs, or for none.
     ///
     /// # Errors

@@ -34,15 +34,11 @@ pub(super) fn name_conflict(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) ->
         OnConflict::Replace => {
             let by = By { actor: Some(&caller.actor), worker: None };
             let reason = Some("replaced".to_owned());
-            // A waiting holder may itself wait for a running one; the newcomer then waits for that.
-            let before = tx
-                .needs(holder)?
-                .into_iter()
-                .find(|(e, s)| e.until == Until::Ended && !e.satisfied && *s == Some(State::Running));
+            let before = predecessor(tx, holder, name)?;
             match job.life.clone().cancel(reason, tx.now())? {
                 Cancelled::Ended(life) => {
                     transition::change(tx, &job, &life, EventKind::Cancelled, by, Value::Null)?;
-                    Ok(before.map_or(Name::Free, |(edge, _)| Name::After(edge.needs)))
+                    Ok(before.map_or(Name::Free, Name::After))
                 }
                 Cancelled::Requested(life) => {
                     tx.ask_cancel(holder, &CancelRequest::default())?;
@@ -53,4 +49,12 @@ pub(super) fn name_conflict(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) ->
             }
         }
     }
+}
+
+/// The running job that had `name` before `holder`, which waits for its end: who takes the place waits for it too.
+fn predecessor(tx: &mut dyn Tx, holder: Number, name: &str) -> Result<Option<Number>> {
+    let needs = tx.needs(holder)?.into_iter();
+    let awaited = needs.filter(|(e, s)| e.until == Until::Ended && !e.satisfied && *s == Some(State::Running));
+    let awaited: Vec<Number> = awaited.map(|(edge, _)| edge.needs).collect();
+    Ok(tx.load(&awaited)?.into_iter().find(|job| job.spec.name.as_deref() == Some(name)).map(|job| job.number))
 }

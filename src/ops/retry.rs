@@ -142,7 +142,7 @@ fn revive(tx: &mut dyn Tx, job: &Record, data: Value, by: By) -> Result<Option<S
         edges.into_iter().map(|(edge, state)| Edge { satisfied: state.is_none_or(|s| meets(edge.until, s)), ..edge });
     tx.put_edges(&again.collect::<Vec<_>>())?;
     come_back(tx, job)?;
-    let life = job.life.clone().revive(open, tx.now())?;
+    let life = job.life.clone().revive(&job.spec, job.created_at, open, tx.now())?;
     change(tx, job, &life, EventKind::Revived, by, data)?;
     Ok(Some(life.state))
 }

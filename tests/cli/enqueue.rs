@@ -188,6 +188,24 @@ fn s12_replacing_a_running_job_asks_it_to_end_and_waits_for_it() {
 }
 
 #[test]
+fn s12_who_replaces_one_that_waits_waits_for_the_one_of_that_name_and_for_no_other() {
+    let orx = Orx::new();
+    let _worker = orx.worker(&["--slots", "3"]);
+    orx.sh(&[], "echo up > other; until [ -e one ]; do sleep 0.02; done");
+    orx.wait_line("other");
+    let stubborn = "trap '' TERM; echo up > up; until [ -e go ]; do sleep 0.02; done";
+    orx.sh(&["--name", "n", "--kill-grace", "1h"], stubborn);
+    orx.wait_line("up");
+    orx.add(&["--name", "n", "--on-conflict", "replace", "--after", "1:ended", "--", "true"]);
+    orx.add(&["--name", "n", "--on-conflict", "replace", "--", "true"]);
+    orx.write("one", "");
+    orx.run(&["wait", "1"]).expect(0, &[]);
+    assert_eq!(orx.states(), "done running cancelled blocked");
+    orx.write("go", "");
+    orx.run(&["wait", "4"]).expect(0, &[]);
+}
+
+#[test]
 fn a_time_is_read_in_the_zone_that_was_named() {
     let orx = Orx::new();
     orx.add(&["--at", "2099-07-01 09:00", "--tz", "Europe/Berlin", "--", "true"]);

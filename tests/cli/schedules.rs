@@ -239,6 +239,9 @@ fn what_is_wrong_with_a_workflow_of_a_schedule_is_told_with_its_place() {
     let add = |more: &[&str]| orx.run(&[&["schedule", "add", "s", "--every", "1h"], more].concat());
     add(&["--workflow", "bad.toml"]).expect(2, &["bad.toml: line 11", "test needs made, which is no task"]);
     add(&["--workflow", "late.toml"]).expect(2, &["late.toml: line 13", "at has no place in a schedule"]);
+    let labels: Vec<String> = (1..=64).map(|n| format!("l{n} = \"x\"")).collect();
+    orx.write("full.toml", format!("{BUILD}label = {{ {} }}\n", labels.join(", ")));
+    add(&["--workflow", "full.toml"]).expect(2, &["task test: label has more than 64 entries"]); // it gets one more when it is due
     add(&["--workflow", "none.toml"]).expect(2, &["cannot read none.toml"]);
     add(&["--workflow", "build.toml", "--", "true"]).expect(2, &["cannot be used with"]);
     add(&["--workflow", "build.toml", "--timeout", "1m"]).expect(2, &["--timeout is an option of jobs", "defaults"]);

@@ -260,6 +260,20 @@ on_every_store! {
         assert_eq!(flow.state().await, RunState::Failed, "it cannot change the result");
     }
 
+    async fn s16_what_runs_last_is_under_its_limit_too(f: Fixture) {
+        let last = json!({ "command": ["tell"], "limit": "db=1" });
+        let flow = Flow::start(f, "a", json!({ "on_complete": last })).await;
+        let other = f.enqueue(&command(r#""limit":"db=2""#)).await.unwrap_err();
+        assert_eq!(other.kind(), Kind::Conflict);
+        let w = f.worker("w", Offer::default()).await;
+        run(&w, "a", 0).await;
+        let last = take(&w, "on_complete").await;
+        let one = f.add(r#""limit":"db=1""#).await;
+        assert_eq!(w.lease(9).await.len(), 0, "one at a time");
+        w.exit(last, 0).await;
+        assert_eq!((flow.state().await, w.lease_numbers(9).await), (RunState::Done, vec![one]));
+    }
+
     async fn s19_a_failed_hook_at_the_start_skips_the_tasks_and_one_at_the_end_changes_nothing(f: Fixture) {
         let flow = Flow::start(f, "a !tidy", json!({ "on_start": ["begin"] })).await;
         let w = f.worker("w", Offer::default()).await;

@@ -262,6 +262,33 @@ on_every_store! {
         assert_eq!(f.states(&jobs).await, "cancelled cancelled pending");
     }
 
+    async fn s22_nothing_is_cancelled_for_an_occurrence_that_finds_no_place(f: Fixture) {
+        let change = LimitChange { max_queued: Some(1), ..Default::default() };
+        f.queue.call(SetQueue { queue: "default".into(), change }).await.unwrap();
+        f.schedule("minutely", Definition { overlap: Overlap::Cancel, ..every("1m") }).await;
+        f.clock.pass(MINUTE);
+        f.tick().await;
+        let fence = f.worker("w", Offer::default()).await.take().await;
+        f.clock.pass(MINUTE);
+        assert_eq!(f.tick().await, (0, 1));
+        assert_eq!(f.lines("minutely").await, ["60 fired", "120 limit x1"]);
+        assert_eq!(f.job(fence.number).await.cancel_requested_at, None);
+    }
+
+    async fn a_rule_that_never_came_into_force_names_nothing_that_is_made_up_for(f: Fixture) {
+        let of = |expression| Definition { catch_up: CatchUp::All, ..definition("cron", expression, "") };
+        f.clock.pass(MINUTE);
+        f.schedule("s", of("0 * * * *")).await;
+        f.clock.pass(Span::from_secs(30 * 60));
+        let change = |version, apply| UpdateSchedule { schedule: named("s"), version, definition: of("* * * * *"), apply };
+        f.queue.call(change(1, Apply::Next)).await.unwrap();
+        f.queue.call(change(2, Apply::Now)).await.unwrap();
+        assert_eq!(f.tick().await, (0, 0));
+        f.clock.pass(MINUTE);
+        assert_eq!(f.tick().await, (1, 0));
+        assert_eq!(f.lines("s").await, ["1920 fired"]);
+    }
+
     async fn s15_an_occurrence_over_a_limit_is_skipped(f: Fixture) {
         let change = LimitChange { max_queued: Some(2), ..Default::default() };
         f.queue.call(SetQueue { queue: "default".into(), change }).await.unwrap();

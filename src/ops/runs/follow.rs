@@ -113,6 +113,9 @@ fn complete(tx: &mut dyn Tx, run: &Run) -> Result<()> {
         occurrence_id: run.occurrence_id,
         scheduled_for: run.scheduled_for,
     };
+    if let Some(limit) = &spec.limit {
+        tx.limit_key(&run.tenant, &limit.key, limit.max)?; // it may have been removed since the run was made
+    }
     let limit = spec.limit.as_ref().map(|l| l.key.clone());
     let lane = tx.lane(spec.queue(), &run.tenant, limit.as_deref(), &Needs::of(&spec).key())?;
     let life = Life::admit(&spec, tx.now(), 0);

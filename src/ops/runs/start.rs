@@ -14,7 +14,7 @@ use crate::job::run::Terms;
 use crate::job::spec::{KeyLimit, Until};
 use crate::job::workflow::{self, OnFailure};
 use crate::job::{
-    Captured, EventKind, JobId, LaneId, Life, Number, OccurrenceId, Origin, Planned, RunId, RunLife, RunState,
+    Captured, EventKind, JobId, JobSpec, LaneId, Life, Number, OccurrenceId, Origin, Planned, RunId, RunLife, RunState,
     ScheduleId, State, Workflow,
 };
 use crate::store::{Edge, NewEvent, NewJob, Run, RunSpec, TaskKind, Topics, Tx};
@@ -120,7 +120,8 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, lanes: &mut LaneCa
         // The clock asks for nothing new: what it makes was looked at when the schedule was stored.
         check_payloads(caller, &workflow)?;
     }
-    let maker = Maker { new: &new, plan: &plan, held: before.is_some(), now: tx.now() };
+    let on_complete = workflow.on_complete.as_ref();
+    let maker = Maker { new: &new, plan: &plan, on_complete, held: before.is_some(), now: tx.now() };
     maker.limits(tx)?;
     let lanes = lanes.admit_all(tx, plan.iter().map(|job| &job.spec))?;
     let foreign = maker.foreign(caller, tx)?;
@@ -217,6 +218,8 @@ type Foreign = (Number, Until, State);
 struct Maker<'a> {
     new: &'a NewRun<'a>,
     plan: &'a [Planned],
+    /// What runs when they have ended; made then.
+    on_complete: Option<&'a JobSpec>,
     /// Its first jobs wait for another run.
     held: bool,
     now: Timestamp,
@@ -241,7 +244,7 @@ impl Maker<'_> {
     /// somebody changed it since that was made.
     fn limits(&self, tx: &mut dyn Tx) -> Result<()> {
         let mut known: HashSet<(&str, u32)> = HashSet::new();
-        for Planned { spec, .. } in self.plan {
+        for spec in self.plan.iter().map(|job| &job.spec).chain(self.on_complete) {
             let Some(limit) = spec.limit.as_ref().filter(|l| known.insert((l.key.as_str(), l.max))) else { continue };
             match self.new.schedule_id {
                 None => make_limit(tx, spec)?,

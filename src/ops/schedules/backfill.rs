@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::super::admission::LaneCache;
 use super::super::{Access, Caller, Op, Scopes};
 use super::Named;
-use super::fire::Firing;
+use super::fire::{Firing, has_room};
 use super::look::OccurrenceView;
 use super::overlap::Runs;
 use super::tick::{bring_up_to_date, event};
@@ -243,6 +243,9 @@ impl Work<'_> {
         run: RunId,
         occurrence: &Occurrence,
     ) -> Result<Result<(), SkipReason>> {
+        if self.overlap == Overlap::Cancel && !has_room(tx, &mut self.lanes, &schedule.name, definition)? {
+            return Ok(Err(SkipReason::Limit));
+        }
         let Some(waits) = self.runs.meet(tx, self.caller, self.overlap)? else {
             return Ok(Err(SkipReason::Overlap));
         };

@@ -142,10 +142,11 @@ impl Op for UpdateSchedule {
         definition.rule.created_at = now;
         definition.check()?;
         check_payloads(caller, &definition)?;
-        let same_rule = Rule { created_at: before.created_at, ..definition.rule.clone() } == before;
+        let rule = definition.rule.clone();
+        let is = |other: &Rule| Rule { created_at: other.created_at, ..rule.clone() } == *other;
         // A rule that means nothing here any more must not keep it from being replaced.
         let mut schedule = match bring_up_to_date(tx, caller, schedule.clone()) {
-            Err(_) if !same_rule && schedule.clone().take_owed(now).is_err() => schedule,
+            Err(_) if !is(&before) && schedule.clone().take_owed(now).is_err() => schedule,
             result => result?,
         };
         let waits = match self.apply {
@@ -153,6 +154,9 @@ impl Op for UpdateSchedule {
             _ => None,
         };
         let from = waits.unwrap_or(now);
+        // At once it follows the rule in force, and not one that waits and never will be.
+        let before = if waits.is_some() { before } else { schedule.definition.rule.clone() };
+        let same_rule = is(&before);
         definition.rule.created_at = if same_rule { before.created_at } else { from };
         let recurrence = definition.check()?;
         // Nobody is asked to make up for what the new rule would have named before.

@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::job::plan::jitter;
 use crate::job::schedule::LABEL;
 use crate::job::spec::Until;
+use crate::job::workflow;
 use crate::job::{
     Definition, EventKind, JobId, JobSpec, LaneId, Life, Number, OccurrenceId, Origin, RunId, Schedule, ScheduleId,
     Selector, State, Target,
@@ -110,6 +111,13 @@ impl Firing {
         };
         runs::start(tx, caller, lanes, new).map(|_| ())
     }
+}
+
+/// Whether there is room for one more run: nothing is cancelled for one that cannot be.
+pub(super) fn has_room(tx: &mut dyn Tx, lanes: &mut LaneCache, name: &str, definition: &Definition) -> Result<bool> {
+    let workflow = workflow::read(&definition.target.as_workflow(name)?)?;
+    let plan = workflow.plan(None);
+    lanes.fits(tx, plan.iter().map(|job| &job.spec))
 }
 
 /// What became of a run that there is room for.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::admission::LaneCache;
 use super::super::{Access, Caller, Op, Scopes};
-use super::fire::{Admitted, Firing, Place, fire};
+use super::fire::{Admitted, Firing, Place, fire, has_room};
 use super::overlap::{Made, Runs};
 use crate::error::Result;
 use crate::job::plan::{Fire, Overlap, Skip, SkipReason};
@@ -194,6 +194,10 @@ impl Ticking {
             };
             self.reached = fire.due;
             let row = Occurrence::fired(self.schedule.id, version, fire);
+            if definition.overlap == Overlap::Cancel && !has_room(tx, lanes, &self.schedule.name, &definition)? {
+                self.skip(version, fire.due, SkipReason::Limit);
+                continue;
+            }
             let Some(waits) = self.runs.meet(tx, caller, definition.overlap)? else {
                 self.skip(version, fire.due, SkipReason::Overlap);
                 continue;
