@@ -139,6 +139,29 @@ on_every_store! {
         assert_eq!(states, [RunState::Done, RunState::Cancelled, RunState::Done]);
     }
 
+    async fn s22_a_run_waits_for_all_that_run_before_it(f: Fixture) {
+        f.schedule("flow", minutely(nightly(), Overlap::Queue)).await;
+        let w = f.worker("w", Offer::default()).await;
+        f.minute().await;
+        let beside = RunId(Uuid::now_v7());
+        let op = Trigger { schedule: named("flow"), run: beside, overlap: Some(Overlap::Allow) };
+        f.queue.call(op).await.unwrap();
+        assert_eq!(f.minute().await, (1, 0));
+        w.register(false).await;
+        // Both of those that run begin; the newer one ends first.
+        let [older, newer] = [w.lease(1).await.remove(0), w.lease(1).await.remove(0)];
+        assert_eq!(newer.origin.run_id, Some(beside));
+        w.exit(newer.fence, 0).await;
+        for task in ["test", "tidy"] {
+            assert_eq!(work(&w, 0).await, [task]);
+        }
+        assert_eq!((f.run(beside).await.state, work(&w, 0).await.len()), (RunState::Done, 0), "the older one runs");
+        w.exit(older.fence, 0).await;
+        for task in ["test", "tidy", "build"] {
+            assert_eq!(work(&w, 0).await, [task]);
+        }
+    }
+
     async fn s22_no_more_than_a_hundred_runs_wait(f: Fixture) {
         let one = json!({ "name": "one", "task": [{ "name": "main", "command": ["true"] }] });
         f.schedule("flow", minutely(one, Overlap::Queue)).await;

@@ -140,17 +140,37 @@ fn end(tx: &mut dyn Tx, run: &Run, waited_for: Option<i64>) -> Result<()> {
     tell(tx, EventKind::RunEnded, json!({ "run": run.id, "name": run.name, "result": run.life.state }))?;
     for id in tx.runs_behind(run.seq)? {
         let Some(mut next) = tx.run(id)? else { continue };
-        match waited_for {
+        let before = match waited_for {
+            None => running_before(tx, &next)?,
+            known => known,
+        };
+        match before {
             Some(seq) => next.life.behind = Some(seq),
             None => next.life.start(next.terms, tx.now()),
         }
         tx.save_run(&next)?;
-        if waited_for.is_none() {
+        if before.is_none() {
             let_go(tx, &next)?;
         }
     }
     tx.wake(Topics::JOBS);
     Ok(())
+}
+
+/// How many unfinished runs of a schedule are looked at; more than may wait.
+const LOOKED_AT: usize = 256;
+
+/// The newest older run of the same schedule that runs: it may have been made beside the one that `run` waited for, or
+/// was opened again since (S22).
+fn running_before(tx: &mut dyn Tx, run: &Run) -> Result<Option<i64>> {
+    let Some(schedule) = run.schedule_id else { return Ok(None) };
+    let mut before = None;
+    for (_, id, waits) in tx.unfinished_runs(&[schedule], LOOKED_AT)? {
+        if !waits && let Some(other) = tx.run(id)?.filter(|other| other.seq < run.seq) {
+            before = before.max(Some(other.seq));
+        }
+    }
+    Ok(before)
 }
 
 /// Lets the first jobs of a run start that waited for another run.
