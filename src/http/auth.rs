@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
@@ -79,7 +80,9 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     let span = info_span!("request", id = word(id.as_ref()), op = route, trace);
     let answering = async {
         match admit(&app, &uri, &headers).await {
-            Ok(identity) => match read_whole(request, identity).await {
+            // Nobody in particular asks, and has nothing to say: what is sent all the same is not kept.
+            Ok(None) => next.run(Request::from_parts(request.into_parts().0, Body::empty())).await,
+            Ok(Some(identity)) => match read_whole(request, identity).await {
                 Ok(request) => next.run(request).await,
                 Err(refusal) => refusal.into_response(),
             },
@@ -102,11 +105,9 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
 }
 
 /// Reads the body, of bounded length and in bounded time.
-async fn read_whole(request: Request, identity: Option<Identity>) -> Result<Request, Refusal> {
+async fn read_whole(request: Request, identity: Identity) -> Result<Request, Refusal> {
     let (mut head, body) = request.into_parts();
-    if let Some(identity) = identity {
-        head.extensions.insert(identity);
-    }
+    head.extensions.insert(identity);
     let too_long = || {
         let error = Error::usage(format!("the body is longer than {MAX_BODY} bytes")).hint("send it in parts");
         Refusal::with(StatusCode::PAYLOAD_TOO_LARGE, error)

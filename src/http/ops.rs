@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::App;
 use super::auth::Identity;
 use super::problem::Refusal;
+use super::replies::Key;
 use crate::engine::Try;
 use crate::error::{Error, Kind, Result};
 use crate::ops::catalog::{self, Visitor};
@@ -179,7 +180,7 @@ pub(super) async fn call(
                 let task = tokio::spawn(prepared(Arc::clone(&app), attempt));
                 task.map(|joined| joined.unwrap_or_else(|_| Err(Arc::new(Error::failed("the call ended"))))).boxed()
             };
-            app.replies.answer((identity.token, id), begin).await
+            app.replies.answer(Key::new(identity.token, id, &name, &body), begin).await
         }
         _ => prepared(Arc::clone(&app), Try::First).await,
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -22,8 +23,21 @@ const MAX_REPLY: usize = 64 * 1024;
 /// An answer that may still be on its way.
 pub(super) type Reply = Shared<BoxFuture<'static, Result<Bytes, Arc<Error>>>>;
 
-/// A call: who made it, and under which id.
-pub(super) type Key = (Uuid, Uuid);
+/// A call: who made it, under which id, and what it is. One id may go through many calls: some pass theirs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    token: Uuid,
+    id: Uuid,
+    call: [u8; 32],
+}
+
+impl Key {
+    pub(super) fn new(token: Uuid, id: Uuid, op: &str, body: &[u8]) -> Self {
+        // No Op's name has a zero byte.
+        let call = Sha256::new().chain_update(op).chain_update([0]).chain_update(body).finalize().into();
+        Self { token, id, call }
+    }
+}
 
 /// The answers of the last calls.
 #[derive(Default)]
@@ -36,7 +50,8 @@ struct Kept {
 }
 
 impl Replies {
-    /// The answer to the call `key`, which is begun by `begin` if it is not known.
+    /// The answer to the call `key`, which is begun by `begin` if it is not known. One that failed did nothing that
+    /// could be answered for, and is begun again.
     pub(super) fn answer(
         &self,
         key: Key,
@@ -44,12 +59,13 @@ impl Replies {
     ) -> Reply {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.forget();
-        if let Some(reply) = kept.replies.get(&key) {
-            return reply.clone();
+        match kept.replies.get(&key) {
+            Some(reply) if !reply.peek().is_some_and(Result::is_err) => return reply.clone(),
+            Some(_) => {}
+            None => kept.order.push_back((Instant::now(), key)),
         }
         let reply = begin().shared();
         kept.replies.insert(key, reply.clone());
-        kept.order.push_back((Instant::now(), key));
         reply
     }
 }
@@ -65,5 +81,27 @@ impl Kept {
             self.replies.remove(key);
             self.order.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_kept_for_its_call_alone_and_a_failure_is_not() {
+        let replies = Replies::default();
+        let (token, id) = (Uuid::now_v7(), Uuid::now_v7());
+        let key = |body: &str| Key::new(token, id, "enqueue", body.as_bytes());
+        let ask = async |key, answer: Result<&'static str, Error>| {
+            let begin = || async move { answer.map(Bytes::from).map_err(Arc::new) }.boxed();
+            replies.answer(key, begin).await.map_err(|e| e.to_string())
+        };
+        let away = || Err(Error::unavailable("the store is away"));
+        assert!(ask(key("a"), away()).await.is_err());
+        assert_eq!(ask(key("a"), Ok("one")).await.unwrap(), "one", "it is back");
+        assert_eq!(ask(key("a"), Ok("two")).await.unwrap(), "one", "it was done");
+        assert_eq!(ask(key("b"), Ok("three")).await.unwrap(), "three", "another call under that id");
+        assert_eq!(ask(Key::new(token, id, "cancel", b"a"), Ok("four")).await.unwrap(), "four");
     }
 }

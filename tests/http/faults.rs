@@ -23,6 +23,22 @@ fn an_answer_that_gets_lost_is_asked_for_again_and_nothing_is_done_twice() {
     orx.check().expect(0, &["is sound"]);
 }
 
+/// Some pass the id of what they were asked on to all that they ask themselves.
+#[test]
+fn one_request_id_stands_for_one_call_and_not_for_others() {
+    let orx = served();
+    let id = format!("x-request-id: {}", uuid::Uuid::now_v7());
+    let enqueue = |program: &str| {
+        let job = uuid::Uuid::from_u128(program.len() as u128);
+        let body = format!(r#"{{"jobs":[{{"id":"{job}","spec":{{"command":["{program}"]}},"captured":{{}}}}]}}"#);
+        request(&orx, orx.token(), "POST /api/v1/ops/enqueue", &[&id], &body).expect(200).body
+    };
+    let first = enqueue("true");
+    assert_eq!(enqueue("true"), first, "asked again");
+    assert_ne!(enqueue("false"), first);
+    assert_eq!(orx.states(), "pending pending");
+}
+
 #[test]
 fn a_worker_keeps_its_jobs_while_the_coordinator_is_away() {
     let mut orx = served();

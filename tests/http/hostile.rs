@@ -150,6 +150,13 @@ fn a_job_of_a_coordinator_may_open_as_many_files_as_its_shell_said() {
 }
 
 #[test]
+fn what_comes_with_a_question_that_needs_no_token_is_not_waited_for() {
+    let orx = served();
+    let head = "POST /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 67108864\r\n\r\n";
+    assert_eq!(raw_head(&orx, head.as_bytes()).status, 405);
+}
+
+#[test]
 fn an_address_that_others_reach_needs_a_certificate() {
     let orx = Orx::file();
     orx.run(&["coordinator", "--listen", "0.0.0.0:0"]).expect(2, &["nothing is encrypted", "--tls-cert"]);
