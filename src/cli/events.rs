@@ -7,8 +7,8 @@ use clap::Args;
 use super::OutputFormat;
 use super::context::Context;
 use super::interrupt::until_interrupted;
-use super::view::raw_aside;
-use crate::error::{Error, Result};
+use super::view::{ndjson, raw_aside};
+use crate::error::Result;
 use crate::job::{Event, EventKind};
 use crate::ops::events::{MAX_EVENTS, ReadEvents};
 use crate::store::Topics;
@@ -48,7 +48,7 @@ impl Events {
             if let Some(last) = events.last() {
                 after = last.seq;
                 let seen: Vec<Event> = events.into_iter().filter(|e| e.kind != EventKind::Hidden).collect();
-                raw_aside(if as_rows { view.text(&seen)? } else { lines(&seen)? }).await?;
+                raw_aside(if as_rows { view.text(&seen)? } else { ndjson(&seen)? }).await?;
                 continue;
             }
             if !self.follow {
@@ -57,11 +57,4 @@ impl Events {
             changes.changed(None).await;
         }
     }
-}
-
-/// A line for each.
-fn lines(events: &[Event]) -> Result<String> {
-    let line = |event| serde_json::to_string(event).map_err(|e| Error::failed("cannot be printed").source(e));
-    let lines: Result<Vec<String>> = events.iter().map(|event| line(event).map(|line| line + "\n")).collect();
-    Ok(lines?.concat())
 }

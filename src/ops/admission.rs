@@ -54,15 +54,12 @@ impl LaneCache {
 
     /// Whether there are places for all of these jobs. None is taken.
     pub(super) fn fits<'a>(&mut self, tx: &mut dyn Tx, specs: impl IntoIterator<Item = &'a JobSpec>) -> Result<bool> {
-        let specs: Vec<&JobSpec> = specs.into_iter().collect();
-        let lanes: Vec<LaneId> = specs.iter().map(|spec| self.lane(tx, spec)).collect::<Result<_>>()?;
         let before = self.rooms.clone();
-        let now = tx.now();
-        let taken = lanes.iter().zip(specs).try_for_each(|(lane, spec)| self.take(*lane, spec, now));
+        let taken = self.take_all(tx, specs);
         self.rooms = before;
         match taken {
             Err(e) if e.kind() == Kind::Limit => Ok(false),
-            taken => taken.map(|()| true),
+            taken => taken.map(|_| true),
         }
     }
 
@@ -75,6 +72,12 @@ impl LaneCache {
         tx: &mut dyn Tx,
         specs: impl IntoIterator<Item = &'a JobSpec>,
     ) -> Result<Vec<LaneId>> {
+        let lanes = self.take_all(tx, specs)?;
+        lanes.iter().for_each(|lane| self.note(tx, *lane));
+        Ok(lanes)
+    }
+
+    fn take_all<'a>(&mut self, tx: &mut dyn Tx, specs: impl IntoIterator<Item = &'a JobSpec>) -> Result<Vec<LaneId>> {
         let specs: Vec<&JobSpec> = specs.into_iter().collect();
         let lanes: Vec<LaneId> = specs.iter().map(|spec| self.lane(tx, spec)).collect::<Result<_>>()?;
         let before = self.rooms.clone();
@@ -82,8 +85,6 @@ impl LaneCache {
         let taken = lanes.iter().zip(specs).try_for_each(|(lane, spec)| self.take(*lane, spec, now));
         if taken.is_err() {
             self.rooms = before;
-        } else {
-            lanes.iter().for_each(|lane| self.note(tx, *lane));
         }
         taken.map(|()| lanes)
     }

@@ -126,7 +126,7 @@ impl View {
             (Some(template), _) => lines(&|row| template.render(row)),
             (None, OutputFormat::Table | OutputFormat::Junit) => Ok(self.table_text(rows)),
             (None, OutputFormat::Json) => Ok(to_json(&rows)? + "\n"),
-            (None, OutputFormat::Ndjson) => lines(&|row| to_json(row)),
+            (None, OutputFormat::Ndjson) => ndjson(rows),
             (None, OutputFormat::Id) => lines(&|row| Ok(row.id())),
         }
     }
@@ -280,6 +280,11 @@ pub(super) fn paint(Text { text, tone }: Text, color: bool) -> String {
 
 fn width() -> Option<u16> {
     rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| size.ws_col).filter(|w| *w > 0)
+}
+
+/// A line of JSON for each.
+pub(super) fn ndjson<T: Serialize>(all: &[T]) -> Result<String> {
+    all.iter().map(|one| Ok(to_json(one)? + "\n")).collect()
 }
 
 fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String> {

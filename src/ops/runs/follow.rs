@@ -158,7 +158,7 @@ fn end(tx: &mut dyn Tx, run: &Run, waited_for: Option<i64>) -> Result<()> {
 }
 
 /// How many unfinished runs of a schedule are looked at; more than may wait.
-const LOOKED_AT: usize = 256;
+pub(in crate::ops) const LOOKED_AT: usize = 256;
 
 /// The newest older run of the same schedule that runs: it may have been made beside the one that `run` waited for, or
 /// was opened again since (S22).

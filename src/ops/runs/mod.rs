@@ -8,7 +8,7 @@ pub mod submit;
 pub mod view;
 
 pub(super) use self::cancel::cancel_run;
-pub(super) use self::follow::{follow, time_out};
+pub(super) use self::follow::{LOOKED_AT, follow, time_out};
 pub use self::start::Started;
 pub(super) use self::start::{NewRun, check_payloads, existing, start};
 

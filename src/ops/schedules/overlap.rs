@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::cancel::{Cancel, Did};
-use super::super::runs::cancel_run;
+use super::super::runs::{LOOKED_AT, cancel_run};
 use super::super::{Caller, Op};
 use crate::error::Result;
 use crate::job::plan::Overlap;
@@ -12,8 +12,6 @@ use crate::store::{CancelRequest, Tx};
 
 /// How many runs may wait for another.
 const MAX_WAITING: usize = 100;
-/// How many unfinished runs of a schedule are looked at; more than may wait.
-const LOOKED_AT: usize = 256;
 /// Why a run is cancelled for another.
 const REASON: &str = "the next occurrence takes its place";
 
