@@ -219,6 +219,9 @@ pub struct Problem {
     /// When it is worth trying again, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<f64>,
+    /// Nobody can write, whomever they ask: workers keep their jobs meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub for_everyone: bool,
 }
 
 impl Problem {
@@ -233,6 +236,7 @@ impl Problem {
             hint: error.hint.clone(),
             field: None,
             retry_after: error.retry_after.map(|after| after.as_secs_f64()),
+            for_everyone: error.for_everyone,
         }
     }
 
@@ -241,7 +245,8 @@ impl Problem {
         let word = self.r#type.strip_prefix("urn:orx:")?;
         let kind = serde_json::from_value(serde_json::Value::String(word.into())).ok()?;
         let after = self.retry_after.and_then(|secs| Duration::try_from_secs_f64(secs).ok());
-        Some(Error { hint: self.hint, retry_after: after, ..Error::new(kind, self.detail) })
+        let for_everyone = self.for_everyone;
+        Some(Error { hint: self.hint, retry_after: after, for_everyone, ..Error::new(kind, self.detail) })
     }
 }
 

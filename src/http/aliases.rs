@@ -7,8 +7,9 @@ use axum::routing::{MethodRouter, get, post};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
-use super::rest::{CancelBody, JobsQuery, OutputQuery, PageQuery, RetryBody, RunsQuery, WaitQuery};
-use super::{App, figures, live, openapi, rest};
+use super::output::OutputQuery;
+use super::rest::{CancelBody, JobsQuery, PageQuery, RetryBody, RunsQuery, WaitQuery};
+use super::{App, figures, live, openapi, output, rest};
 use crate::job::{Job, JobSpec};
 use crate::ops::cancel::CancelReply;
 use crate::ops::dead_letters::DeadLetter;
@@ -167,7 +168,7 @@ fn jobs() -> Vec<Alias> {
             "/api/v1/jobs/{id}/output",
             "get_output",
             "What a job wrote, as it wrote it",
-            || get(rest::output),
+            || get(output::output),
             (200, "application/octet-stream"),
         )
         .names("1")

@@ -5,11 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio::sync::SemaphorePermit;
 use tracing::{Instrument as _, debug, info_span};
 use uuid::Uuid;
 
@@ -27,6 +28,11 @@ pub(super) const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 
 /// How long a client may take for a body.
 const BODY_LIMIT: Duration = Duration::from_secs(30);
+
+/// Bodies up to so many bytes need no room among those that are large.
+const SMALL_BODY: u64 = 64 * 1024;
+/// When it is worth trying again where there is no room.
+const BUSY: Duration = Duration::from_secs(1);
 
 /// Which requests are looked at at all.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +72,36 @@ pub(super) struct Identity {
     pub(super) token: Uuid,
     /// What it may do.
     pub(super) caller: Arc<Caller>,
+    /// What was shown, for those who stay long.
+    shown: HeaderValue,
+}
+
+/// How often the token of a stream is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// Somebody who reads a stream, and may for as long as the token is good.
+pub(super) struct Guest {
+    app: Arc<App>,
+    identity: Identity,
+    looked_at: Instant,
+}
+
+impl Guest {
+    pub(super) fn new(app: &Arc<App>, identity: &Identity) -> Self {
+        Self { app: Arc::clone(app), identity: identity.clone(), looked_at: Instant::now() }
+    }
+
+    /// Whether the token is still good. A store that cannot be asked is no reason to end what runs.
+    pub(super) async fn is_welcome(&mut self) -> bool {
+        if self.looked_at.elapsed() < LOOK_AGAIN {
+            return true;
+        }
+        self.looked_at = Instant::now();
+        match identify(&self.app, Some(&self.identity.shown)).await {
+            Ok(identity) => identity.token == self.identity.token,
+            Err(refusal) => refusal.status() != StatusCode::UNAUTHORIZED,
+        }
+    }
 }
 
 /// Lets a request through, with the [`Identity`] of its token.
@@ -82,8 +118,8 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
         match admit(&app, &uri, &headers).await {
             // Nobody in particular asks, and has nothing to say: what is sent all the same is not kept.
             Ok(None) => next.run(Request::from_parts(request.into_parts().0, Body::empty())).await,
-            Ok(Some(identity)) => match read_whole(request, identity).await {
-                Ok(request) => next.run(request).await,
+            Ok(Some(identity)) => match read_whole(&app, request, identity).await {
+                Ok((request, _room)) => next.run(request).await,
                 Err(refusal) => refusal.into_response(),
             },
             Err(refusal) => refusal.into_response(),
@@ -104,20 +140,31 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     response
 }
 
-/// Reads the body, of bounded length and in bounded time.
-async fn read_whole(request: Request, identity: Identity) -> Result<Request, Refusal> {
+/// Reads the body, of bounded length and in bounded time, and gives with it the room that it takes.
+async fn read_whole<'a>(
+    app: &'a App,
+    request: Request,
+    identity: Identity,
+) -> Result<(Request, Option<SemaphorePermit<'a>>), Refusal> {
     let (mut head, body) = request.into_parts();
     head.extensions.insert(identity);
     let too_long = || {
         let error = Error::usage(format!("the body is longer than {MAX_BODY} bytes")).hint("send it in parts");
         Refusal::with(StatusCode::PAYLOAD_TOO_LARGE, error)
     };
-    let declared = head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > MAX_BODY as u64) {
-        return Err(too_long());
-    }
+    // In chunks it may become as long as is allowed.
+    let room = match body.size_hint().upper().unwrap_or(MAX_BODY as u64) {
+        ..=SMALL_BODY => None, // renewals never wait for the loads of others
+        long if long > MAX_BODY as u64 => return Err(too_long()),
+        large => {
+            let room = app.bodies.acquire_many(large as u32); // at most MAX_BODY
+            let room = tokio::time::timeout(BODY_LIMIT, room).await.ok().and_then(Result::ok);
+            let busy = || Error::new(Kind::Limit, "too much is being sent by others").retry_after(BUSY);
+            Some(room.ok_or_else(busy)?)
+        }
+    };
     match tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, MAX_BODY)).await {
-        Ok(Ok(body)) => Ok(Request::from_parts(head, body.into())),
+        Ok(Ok(body)) => Ok((Request::from_parts(head, body.into()), room)),
         Ok(Err(e)) if e.to_string().contains("length limit") => Err(too_long()),
         Ok(Err(_)) => Err(Refusal::malformed("the body broke off")),
         Err(_) => Err(Refusal::with(StatusCode::REQUEST_TIMEOUT, Error::usage("the body did not come in time"))),
@@ -130,22 +177,23 @@ async fn admit(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<Option<Ident
     if OPEN.contains(&uri.path()) {
         return Ok(None);
     }
-    identify(app, headers).await.map(Some)
+    identify(app, headers.get(header::AUTHORIZATION)).await.map(Some)
 }
 
 /// Whose token it is.
-async fn identify(app: &App, headers: &HeaderMap) -> Result<Identity, Refusal> {
+async fn identify(app: &App, shown: Option<&HeaderValue>) -> Result<Identity, Refusal> {
     let refuse = |why: &str| {
         let error = Error::new(Kind::Denied, why).hint("'orx token create' on the coordinator's machine makes one");
         Refusal::with(StatusCode::UNAUTHORIZED, error)
     };
-    let Some(given) = headers.get(header::AUTHORIZATION) else { return Err(refuse("a token is needed")) };
-    let secret = given.to_str().ok().and_then(|v| v.split_once(' '));
+    let Some(shown) = shown.cloned() else { return Err(refuse("a token is needed")) };
+    let secret = shown.to_str().ok().and_then(|v| v.split_once(' '));
     let secret = secret.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, secret)| secret.trim());
     if let (Some(nodes), Some(secret)) = (&app.policy.nodes, secret)
         && secret.starts_with(nodes.prefix)
     {
-        return nodes.identify(secret);
+        let (token, caller) = nodes.identify(secret)?;
+        return Ok(Identity { token, caller: Arc::new(caller), shown });
     }
     let token: Token = match secret.map(str::parse) {
         Some(Ok(token)) => token,
@@ -161,17 +209,16 @@ async fn identify(app: &App, headers: &HeaderMap) -> Result<Identity, Refusal> {
         schemas: app.engine.caller().schemas.clone(),
         takes: Takes::All,
     };
-    Ok(Identity { token: token.id, caller: Arc::new(caller) })
+    Ok(Identity { token: token.id, caller: Arc::new(caller), shown })
 }
 
 impl Nodes {
     /// A node works for all tenants, and may do nothing else.
-    fn identify(&self, secret: &str) -> Result<Identity, Refusal> {
+    fn identify(&self, secret: &str) -> Result<(Uuid, Caller), Refusal> {
         let node = (self.node_of)(secret).map_err(|error| Refusal::with(StatusCode::UNAUTHORIZED, error))?;
         let token = Uuid::new_v5(&Uuid::NAMESPACE_URL, node.as_bytes());
         let actor = format!("node {node}");
-        let caller = Caller { scopes: Scopes::WORK, takes: self.takes, ..Caller::local(actor) };
-        Ok(Identity { token, caller: Arc::new(caller) })
+        Ok((token, Caller { scopes: Scopes::WORK, takes: self.takes, ..Caller::local(actor) }))
     }
 }
 

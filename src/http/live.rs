@@ -17,10 +17,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::App;
-use super::auth::Identity;
+use super::auth::{Guest, Identity};
 use super::figures::{Reader, Stream};
 use super::ops::allow;
 use super::problem::Refusal;
+use super::serve::Place;
 use super::trail::Line;
 use crate::error::{Error, Kind, Result};
 use crate::job::{Event, EventKind, Number};
@@ -55,8 +56,12 @@ pub(super) async fn changes(
         return Err(Error::new(Kind::Denied, "the token may not hear of changes").into());
     }
     let changes = app.engine.subscribe(Topics(wanted.topics & Topics::ALL.0))?;
-    let state = (changes, app.stop.clone(), true, Reader::new(&app, Stream::Changes));
-    let lines = stream::unfold(state, |(mut changes, mut stop, first, reader)| async move {
+    let held = (Guest::new(&app, &identity), Reader::new(&app, Stream::Changes));
+    let lines = stream::unfold((changes, app.stop.clone(), true, held), |state| async move {
+        let (mut changes, mut stop, first, mut held) = state;
+        if !held.0.is_welcome().await {
+            return None;
+        }
         let topics = match first {
             true => Topics::NONE, // at once: the head goes out with it
             false => tokio::select! {
@@ -66,7 +71,7 @@ pub(super) async fn changes(
         };
         let mut line = serde_json::to_vec(&Change { topics: topics.0 }).unwrap_or_default();
         line.push(b'\n');
-        Some((Ok::<_, Infallible>(Bytes::from(line)), (changes, stop, false, reader)))
+        Some((Ok::<_, Infallible>(Bytes::from(line)), (changes, stop, false, held)))
     });
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
@@ -132,13 +137,14 @@ pub(super) async fn events(
 pub(super) async fn socket(
     State(app): State<Arc<App>>,
     Extension(identity): Extension<Identity>,
+    Extension(place): Extension<Place>,
     Query(selection): Query<Selection>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
     let after = selection.from.unwrap_or(0);
     let pieces = feed(&app, &identity, selection, after)?;
     Ok(upgrade.max_message_size(64 * 1024).on_upgrade(move |socket| async move {
-        let _reader = Reader::new(&app, Stream::WebSocket);
+        let _held = (place, Reader::new(&app, Stream::WebSocket));
         send_all(&app, socket, pieces).await;
     }))
 }
@@ -184,11 +190,12 @@ fn feed(
     let (app, trail) = (Arc::clone(app), app.trails.of(&app.engine, &identity.caller));
     let mut changes = app.engine.subscribe(Topics::ALL)?;
     let mut stop = app.stop.clone();
+    let mut guest = Guest::new(&app, identity);
     tokio::spawn(async move {
         let mut after = after;
         let mut woken = Instant::now();
         let mut last_said = woken;
-        loop {
+        while !*stop.borrow() && !sender.is_closed() && guest.is_welcome().await {
             let Ok(lines) = trail.after(after, woken).await else { return };
             if let Some(last) = lines.last() {
                 after = last.event.seq;
@@ -212,7 +219,7 @@ fn feed(
                     break;
                 }
                 last_said = woken;
-                if !hand_over(&app, &sender, Piece::Beat).await {
+                if !guest.is_welcome().await || !hand_over(&app, &sender, Piece::Beat).await {
                     return;
                 }
             }

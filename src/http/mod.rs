@@ -9,6 +9,7 @@ mod figures;
 mod live;
 mod openapi;
 mod ops;
+mod output;
 mod problem;
 mod replies;
 mod rest;
@@ -21,7 +22,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use self::auth::{Nodes, Policy};
 use self::figures::Figures;
@@ -36,6 +37,8 @@ use crate::time::Clock;
 
 /// The longest body that is read, in bytes: 10,000 jobs of 6 KiB.
 const MAX_BODY: usize = 64 * 1024 * 1024;
+/// The most that all bodies take together, in bytes.
+const MAX_BODIES: usize = 4 * MAX_BODY;
 
 /// What every request needs.
 pub struct App {
@@ -44,6 +47,8 @@ pub struct App {
     policy: Policy,
     routes: Routes,
     replies: Replies,
+    /// Room for bodies, in bytes.
+    bodies: Semaphore,
     figures: Figures,
     trails: Trails,
     /// When a refusal was put on record last.
@@ -70,6 +75,7 @@ impl App {
             policy,
             routes,
             replies,
+            bodies: Semaphore::new(MAX_BODIES),
             figures,
             trails: Trails::default(),
             denied: Mutex::default(),

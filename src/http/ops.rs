@@ -175,12 +175,18 @@ pub(super) async fn call(
     let reply = match (route.access, request_id(&headers)) {
         (Access::Write | Access::Output, Some(id)) => {
             let attempt = if headers.contains_key("orx-again") { Try::Again } else { Try::First };
+            let key = Key::new(identity.token, id, &name, &body);
             let begin = || {
+                let app = Arc::clone(&app);
                 // On its own: a client that goes away does not end it.
-                let task = tokio::spawn(prepared(Arc::clone(&app), attempt));
+                let task = tokio::spawn(async move {
+                    let reply = prepared(Arc::clone(&app), attempt).await;
+                    app.replies.came(key, &reply);
+                    reply
+                });
                 task.map(|joined| joined.unwrap_or_else(|_| Err(Arc::new(Error::failed("the call ended"))))).boxed()
             };
-            app.replies.answer(Key::new(identity.token, id, &name, &body), begin).await
+            app.replies.answer(key, begin).await
         }
         _ => prepared(Arc::clone(&app), Try::First).await,
     };

@@ -30,6 +30,11 @@ impl Refusal {
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, error, field: Some(field) }
     }
 
+    /// The status that it goes out with.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The body is no JSON.
     pub(super) fn malformed(what: impl Into<String>) -> Self {
         Self::with(StatusCode::BAD_REQUEST, Error::usage(what))

@@ -68,14 +68,19 @@ impl Replies {
         kept.replies.insert(key, reply.clone());
         reply
     }
+
+    /// The answer to the call `key` is there: a long one is not kept.
+    pub(super) fn came(&self, key: Key, reply: &Result<Bytes, Arc<Error>>) {
+        if reply.as_ref().is_ok_and(|reply| reply.len() > MAX_REPLY) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).replies.remove(&key);
+        }
+    }
 }
 
 impl Kept {
     fn forget(&mut self) {
-        let is_long = |reply: &Reply| reply.peek().is_some_and(|r| r.as_ref().is_ok_and(|b| b.len() > MAX_REPLY));
         while let Some((at, key)) = self.order.front() {
-            let long = self.replies.get(key).is_none_or(is_long);
-            if !long && at.elapsed() < KEPT && self.order.len() < MAX_KEPT {
+            if at.elapsed() < KEPT && self.order.len() < MAX_KEPT {
                 return;
             }
             self.replies.remove(key);

@@ -4,19 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use futures_util::stream;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::App;
 use super::auth::Identity;
-use super::figures::{Reader, Stream};
 use super::ops::{check_type, json as reply, read, run};
 use super::problem::Refusal;
 use crate::error::{Error, Result};
@@ -28,7 +26,6 @@ use crate::ops::dead_letters::ListLetters;
 use crate::ops::enqueue::{Enqueue, Enqueued};
 use crate::ops::jobs::{GetJobs, ListJobs, Page};
 use crate::ops::lead::{MayLead, Right};
-use crate::ops::output::ReadOutput;
 use crate::ops::policies::ListPolicies;
 use crate::ops::retry::Retry;
 use crate::ops::runs::view::{GetRun, ListRuns};
@@ -40,13 +37,11 @@ use crate::ops::workers::ListWorkers;
 use crate::store::{CancelRequest, Filter, Topics};
 use crate::time::Timestamp;
 
-type Here = State<Arc<App>>;
-type Who = Extension<Identity>;
+pub(super) type Here = State<Arc<App>>;
+pub(super) type Who = Extension<Identity>;
 
 /// Jobs of a page unless said otherwise.
 const PAGE: usize = 100;
-/// How long following output waits for more before it looks by itself.
-const LOOK: Duration = Duration::from_secs(5);
 /// How long looking at the store may take for it to count as ready.
 const READY: Duration = Duration::from_secs(2);
 
@@ -146,7 +141,7 @@ fn state(word: &str) -> Result<JobState> {
 }
 
 /// The job that a path names.
-async fn find(app: &Arc<App>, who: &Identity, id: &str) -> Result<Number, Refusal> {
+pub(super) async fn find(app: &Arc<App>, who: &Identity, id: &str) -> Result<Number, Refusal> {
     let selector: Selector = id.parse().map_err(Error::usage)?;
     let found = run(app, who, Select { selectors: vec![selector], all: None }).await?;
     match found.as_slice() {
@@ -227,54 +222,6 @@ pub(super) async fn retry(
     let RetryBody { only } = if body.is_empty() { RetryBody::default() } else { read(&body)? };
     let number = find(&app, &who, &id).await?;
     Ok(Json(run(&app, &who, Retry { numbers: vec![number], only }).await?).into_response())
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct OutputQuery {
-    /// Of this attempt; the last when absent.
-    #[schemars(example = 1)]
-    attempt: Option<u32>,
-    /// Go on until the job ends.
-    #[serde(default)]
-    #[schemars(example = false)]
-    follow: bool,
-}
-
-/// `GET /jobs/{id}/output`: the bytes as the job wrote them, both streams as they came.
-pub(super) async fn output(
-    State(app): Here,
-    Extension(who): Who,
-    Path(id): Path<String>,
-    Query(query): Query<OutputQuery>,
-) -> Result<Response, Refusal> {
-    let number = find(&app, &who, &id).await?;
-    let first = ReadOutput { number, attempt: query.attempt, after: None };
-    run(&app, &who, first.clone()).await?; // what is wrong is said before the head goes out
-    let changes = app.engine.subscribe(Topics::OUTPUT | Topics::JOBS)?;
-    let reader = Reader::new(&app, Stream::Output);
-    let state = (app, who, first, changes, query.follow, reader);
-    let pieces = stream::unfold(Some(state), |state| async move {
-        let (app, who, mut op, mut changes, follow, reader) = state?;
-        loop {
-            let found = match run(&app, &who, op.clone()).await {
-                Ok(found) => found,
-                Err(_) => return Some((Err(std::io::Error::other("the output cannot be read")), None)),
-            };
-            if let Some(last) = found.chunks.last() {
-                op.after = Some(last.seq);
-                op.attempt = Some(found.attempt);
-                let bytes: Vec<u8> = found.chunks.into_iter().flat_map(|chunk| chunk.bytes).collect();
-                return Some((Ok(Bytes::from(bytes)), Some((app, who, op, changes, follow, reader))));
-            }
-            if !follow || found.state.is_terminal() || *app.stop.borrow() {
-                return None;
-            }
-            changes.changed(Some(tokio::time::Instant::now() + LOOK)).await;
-        }
-    });
-    let body = Body::from_stream(pieces);
-    Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
 }
 
 #[derive(Default, Deserialize, JsonSchema)]

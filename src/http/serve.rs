@@ -7,16 +7,20 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use rustix::process::{Resource, getrlimit};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
@@ -37,6 +41,8 @@ const TLS_LIMIT: Duration = Duration::from_secs(10);
 const MAX_HEAD: usize = 32 * 1024;
 /// How long requests may take to end when the coordinator does.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// How long what was sent may lie about without being received: a machine that went away gives its place back.
+const DEAD_AFTER: Duration = Duration::from_secs(30);
 /// The wait after an accept that failed: no file descriptors are left, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -180,10 +186,7 @@ impl Server {
             self.accepted.fetch_add(1, Ordering::Relaxed);
             let tls = self.tls.as_ref().map(|tls| Arc::clone(&tls.read().unwrap_or_else(PoisonError::into_inner)));
             let (router, stop) = (router.clone(), stopped.clone());
-            tokio::spawn(async move {
-                connection(stream, tls, router, stop).await;
-                drop(place);
-            });
+            tokio::spawn(connection(stream, tls, router, Place(Arc::new(place)), stop));
         }
         info!("the doors are closed");
         let all = u32::try_from(self.most).unwrap_or(u32::MAX);
@@ -207,23 +210,38 @@ fn most_connections() -> usize {
     MAX_CONNECTIONS.min(files.saturating_sub(SPARE_FILES).max(files / 2))
 }
 
-async fn connection(stream: TcpStream, tls: Option<Arc<ServerConfig>>, router: Router, stop: watch::Receiver<bool>) {
+/// A place among the connections. What a connection turns into, such as a WebSocket, keeps it.
+#[derive(Clone)]
+pub(super) struct Place(#[allow(dead_code, reason = "it is held")] Arc<OwnedSemaphorePermit>);
+
+async fn connection(
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    router: Router,
+    place: Place,
+    stop: watch::Receiver<bool>,
+) {
     let _ = stream.set_nodelay(true); // only slower without
+    let _ = set_tcp_user_timeout(&stream, DEAD_AFTER.as_millis() as u32); // it only keeps its place longer without
     match tls {
-        None => answer(stream, router, stop).await,
+        None => answer(stream, router, place, stop).await,
         Some(config) => match tokio::time::timeout(TLS_LIMIT, TlsAcceptor::from(config).accept(stream)).await {
-            Ok(Ok(stream)) => answer(stream, router, stop).await,
+            Ok(Ok(stream)) => answer(stream, router, place, stop).await,
             Ok(Err(e)) => debug!("no TLS: {e}"),
             Err(_) => debug!("no TLS in time"),
         },
     }
 }
 
-async fn answer<S>(stream: S, router: Router, mut stop: watch::Receiver<bool>)
+async fn answer<S>(stream: S, router: Router, place: Place, mut stop: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = TowerToHyperService::new(router);
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(place.clone());
+        routes.call(request)
+    });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(MAX_HEAD.max(8192));
     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();

@@ -69,7 +69,7 @@ impl Op for Register {
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Registered>> {
         check_worker(caller, tx, self.worker.id)?;
-        let here = tx.workers()?.iter().any(|w| w.id == self.worker.id);
+        let here = is_here(tx, self.worker.id)?;
         Ok(here.then_some(Registered { taken_back: Vec::new() }))
     }
 }
@@ -87,7 +87,11 @@ pub(super) fn remove(tx: &mut dyn Tx, worker: WorkerId, name: &str, kind: EventK
     tx.append(&[NewEvent { worker: Some(name), ..NewEvent::of(kind) }])
 }
 
-/// Removes a worker that ends as planned.
+fn is_here(tx: &mut dyn Tx, worker: WorkerId) -> Result<bool> {
+    Ok(tx.workers()?.iter().any(|w| w.id == worker))
+}
+
+/// Removes a worker that ends as planned; one that is not there is not missed.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Deregister {
     /// The worker.
@@ -107,6 +111,9 @@ impl Op for Deregister {
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         check_worker(caller, tx, self.worker)?;
+        if !is_here(tx, self.worker)? {
+            return Ok(()); // it was stopped before it was here, or taken for dead
+        }
         remove(tx, self.worker, &self.name, EventKind::WorkerStopped)?;
         tx.wake(Topics::WORK | Topics::CONTROL); // what it would have taken is for others now
         Ok(())
@@ -118,7 +125,6 @@ impl Op for Deregister {
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {
         check_worker(caller, tx, self.worker)?;
-        let here = tx.workers()?.iter().any(|w| w.id == self.worker);
-        Ok((!here).then_some(()))
+        Ok((!is_here(tx, self.worker)?).then_some(()))
     }
 }

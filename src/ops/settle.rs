@@ -122,12 +122,12 @@ impl Settle {
 
     pub(super) fn reread_reports(caller: &Caller, tx: &mut dyn Tx, reports: &[Report]) -> Result<Option<Vec<Settled>>> {
         check_jobs(caller, tx, &numbers(reports))?;
-        // Stored for all or for none: the first attempt's row tells.
-        let Some(report) = reports.first() else { return Ok(Some(Vec::new())) };
-        let attempts = tx.attempts(report.fence.number)?;
-        let stored = attempts.iter().any(|a| a.number == report.fence.attempt && a.outcome.is_some());
-        if !stored {
-            return Ok(None);
+        // Stored for all or for none. But one that has ended may have been ended by others meanwhile: its lease ran out.
+        for report in reports {
+            let attempts = tx.attempts(report.fence.number)?;
+            if !attempts.iter().any(|a| a.number == report.fence.attempt && a.outcome.is_some()) {
+                return Ok(None);
+            }
         }
         let state = |r: &Report| load_one(tx, r.fence.number).map(|job| Settled::Accepted(job.life.state));
         reports.iter().map(state).collect::<Result<_>>().map(Some)

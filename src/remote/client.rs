@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 
 /// How long a connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+/// How long what was sent may lie about without being received: then the connection is dead, and the call is made on
+/// another one. Soon enough for a renewal, which is due after a third of a lease and given up after three quarters.
+const DEAD_AFTER: Duration = Duration::from_secs(4);
 /// How long an answer may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// How long a sign of life may take.
@@ -90,6 +93,7 @@ impl Wire {
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(CONNECT_LIMIT));
+        http.set_tcp_user_timeout(Some(DEAD_AFTER));
         let https = HttpsConnectorBuilder::new().with_tls_config(trust(address.secure)?).https_or_http();
         let pool = Pool::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)

@@ -120,12 +120,15 @@ impl Remote {
                 Err(failure) => failure,
             };
             sent |= failure.sent;
-            if started.elapsed() + pause > PATIENCE {
-                return Err(match sent && access != Access::Read {
-                    true => Error::new(Kind::Unknown, format!("unknown, check with `{}`", check()))
-                        .source(failure.error.to_string()),
-                    false => failure.error,
-                });
+            // Where nobody can write, whoever asks is to know that now (S2).
+            let for_everyone = failure.error.is_for_everyone();
+            if for_everyone || started.elapsed() + pause > PATIENCE {
+                if !sent || access == Access::Read {
+                    return Err(failure.error);
+                }
+                let unknown = Error::new(Kind::Unknown, format!("unknown, check with `{}`", check()));
+                let unknown = if for_everyone { unknown.for_everyone() } else { unknown };
+                return Err(unknown.source(failure.error.to_string()));
             }
             debug!("{name} is tried again: {}", failure.error);
             tokio::time::sleep(pause).await;

@@ -49,7 +49,6 @@ use crate::job::schemas::Schemas;
 use crate::mutant::{Mutant, planted};
 use crate::ops::Op;
 use crate::ops::lease::Only;
-use crate::ops::register::Deregister;
 use crate::ops::turn::{Turn, TurnReply};
 use crate::queue::Queue;
 use crate::store::{NewWorker, Topics};
@@ -237,11 +236,15 @@ pub async fn run_at(
         .ok();
     let shared = Arc::new(Shared { queue, clock, spawner: Spawner::start()?, config, socket, talkers, cgroups });
     let mut worker = Worker::new(shared, seat, stop.clone());
-    tokio::select! {
-        registered = worker.register() => registered?,
-        _ = stop.wait_for(|stop| *stop >= Stop::Drain) => {
-            return Err(Error::unavailable("the worker was stopped before it could register"));
-        }
+    let registered = tokio::select! {
+        registered = worker.register() => Some(registered?),
+        _ = stop.wait_for(|stop| *stop >= Stop::Drain) => None,
+    };
+    if registered.is_none() {
+        info!("stopped before it could register");
+        // It may have done so just now. It has no jobs: what the store says is of no use to anybody.
+        let _ = tokio::time::timeout(SHORT_GOODBYE, worker.say_goodbye()).await;
+        return Ok(());
     }
     let reaper = tokio::spawn(exit::keep_reaping());
     let result = worker.work(changes).await;
@@ -249,10 +252,9 @@ pub async fn run_at(
         worker.end_all().await; // this process may go on with other things
     }
     reaper.abort();
-    let gone = Deregister { worker: worker.config().id, name: worker.config().name.clone() };
     // All is settled that can be: what is left is to be polite, and a store that is away forgets the worker by itself.
     let limit = if worker.is_guest() || result.is_err() { SHORT_GOODBYE } else { GOODBYE_LIMIT };
-    let left = tokio::time::timeout(limit, worker.shared.queue.call(gone)).await.unwrap_or(Ok(()));
+    let left = tokio::time::timeout(limit, worker.say_goodbye()).await.unwrap_or(Ok(()));
     result.and(left)
 }
 

@@ -20,7 +20,7 @@ use crate::beat::on_beat;
 use crate::error::{Error, Result};
 use crate::hub::Subscription;
 use crate::job::Fence;
-use crate::ops::register::{Register, Registered};
+use crate::ops::register::{Deregister, Register, Registered};
 use crate::ops::renew::RenewReply;
 use crate::ops::settle::{Report, Started};
 use crate::ops::turn::TurnReply;
@@ -178,6 +178,11 @@ impl Worker {
             info!(jobs = ?registered.taken_back, "took back the jobs of a dead worker of this name");
         }
         Ok(())
+    }
+
+    pub(super) async fn say_goodbye(&self) -> Result<()> {
+        let config = self.config();
+        self.shared.queue.call(Deregister { worker: config.id, name: config.name.clone() }).await
     }
 
     /// The loop: one event at a time, nothing in it waits for the store.

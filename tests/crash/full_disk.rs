@@ -100,6 +100,28 @@ fn run(outage: Duration) -> Result<(), String> {
     Ok(())
 }
 
+#[test]
+fn c3_workers_behind_a_coordinator_keep_their_jobs_too() {
+    let world = World::on_file();
+    let disk = match Disk::mount(world.path("disk"), SIZE) {
+        Ok(disk) => disk,
+        Err(why) => return println!("skipped: this needs a file system of its own: {why}"),
+    };
+    let world = world.with_store(disk.0.join("orx.db")).behind_http();
+    let worker = world.ready_worker("a", &ARGS);
+    let job = world.add(&[], &["9000"]); // three leases
+    eventually("the job to run", LIMIT, || world.lines().iter().any(|line| line.job == job));
+    let fill = disk.fill();
+    eventually("the job to end", LIMIT, || world.lines().iter().any(|line| line.job == job && line.mark == Mark::End));
+    assert_eq!(world.run(&["enqueue", "--", "true"]).0, Some(6), "the disk is not full");
+    std::fs::remove_file(fill).unwrap();
+    wait_all_ended(&world, LIMIT);
+    worker.stop();
+    let job = &world.json(&["status", &job]);
+    assert_eq!((&job["state"], &job["attempt"], &job["losses"]), (&"done".into(), &1.into(), &0.into()), "{job}");
+    world.ok(&["audit"]);
+}
+
 /// One that is stopped while it holds the store's lock keeps everybody from writing.
 fn stop_outside_of_a_transaction(process: &Process) {
     let pid = process.pid().to_string();

@@ -30,7 +30,7 @@ use uuid::Uuid;
 use super::chance::Chance;
 use super::table::Table;
 use super::verdict::wait_all_ended;
-use super::world::{LIMIT, Process, World, full, seed};
+use super::world::{LIMIT, Process, World, eventually, full, seed};
 use crate::server::Cluster;
 
 const WORKERS: usize = 8;
@@ -143,6 +143,7 @@ fn races_real_workers_never_exceed_a_limit_and_reach_it() {
         let args = ["-q", "--slots", &slots, "--lease", "1m"];
         let workers: Vec<Process> = (0..WORKERS).map(|n| world.worker(&format!("w{n}"), &args)).collect();
         wait_all_ended(&world, LIMIT * if full() { 10 } else { 1 });
+        eventually("all workers to be there", LIMIT, || world.workers().len() == WORKERS); // few jobs: some come late
         workers.into_iter().for_each(Process::stop);
         let events = world.events();
         let kinds = events.iter().filter_map(|event| EventKind::parse(event["kind"].as_str()?));

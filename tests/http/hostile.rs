@@ -1,6 +1,7 @@
 //! What must be refused: with a reason, without a 5xx, and without hurting others.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -154,6 +155,33 @@ fn what_comes_with_a_question_that_needs_no_token_is_not_waited_for() {
     let orx = served();
     let head = "POST /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 67108864\r\n\r\n";
     assert_eq!(raw_head(&orx, head.as_bytes()).status, 405);
+}
+
+#[test]
+fn large_bodies_wait_for_each_other_and_small_ones_for_nobody() {
+    let orx = served();
+    let announce = |length: usize| {
+        let mut stream = connect(&orx);
+        let head = format!(
+            "POST /api/v1/jobs HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n",
+            orx.token().unwrap()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let asked_for = |stream: &mut TcpStream| {
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).map(|()| assert_eq!(&answer, b"HTTP/1.1 100"))
+    };
+    let mut large: Vec<TcpStream> = (0..4).map(|_| announce(64 << 20)).collect();
+    large.iter_mut().for_each(|stream| asked_for(stream).unwrap());
+    let mut fifth = announce(1 << 20);
+    fifth.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(asked_for(&mut fifth).is_err(), "it is read though there is no room");
+    ask(&orx, "POST /api/v1/jobs", r#"{"command":["true"]}"#).expect(201);
+    drop(large.pop());
+    fifth.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    asked_for(&mut fifth).unwrap();
 }
 
 #[test]

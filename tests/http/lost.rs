@@ -73,7 +73,7 @@ fn a_worker_that_never_reached_its_coordinator_ends_when_it_is_asked_to() {
     proxy.cut(true);
     let worker = orx.spawn(&["-v", "--store", proxy.url(), "worker"]);
     worker.wait_stderr("register is tried again");
-    worker.stop().expect(6, &["stopped before it could register"]);
+    worker.stop().expect(0, &["stopped before it could register"]);
 }
 
 #[test]

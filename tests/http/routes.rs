@@ -1,6 +1,7 @@
 //! The routes that people call by hand, and the streams.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 
 use super::support::*;
 
@@ -117,29 +118,69 @@ fn events_are_streamed_and_resumed_at_any_place() {
     assert!(next > id && event["number"] == 2, "{event}");
 }
 
-#[test]
-fn the_same_events_come_over_a_websocket() {
-    let orx = served();
-    orx.add(&["--", "true"]);
-    let mut stream = connect(&orx);
-    let head = format!(
-        "GET /ws?kind=enqueued HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        orx.token().unwrap()
-    );
+/// A WebSocket with the events of one kind, or any other stream; its head is read.
+fn open_stream(orx: &Orx, token: &str, path: &str) -> BufReader<TcpStream> {
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let (more, status) = if path.starts_with("/ws") { (upgrade, "101") } else { ("connection: close\r\n", "200") };
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n{more}\r\n");
+    let mut stream = connect(orx);
     stream.write_all(head.as_bytes()).unwrap();
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
-    assert!(line.starts_with("HTTP/1.1 101"), "{line}");
+    assert!(line.starts_with(&format!("HTTP/1.1 {status}")), "{line}");
     while line != "\r\n" {
         line.clear();
         reader.read_line(&mut line).unwrap();
     }
+    reader
+}
+
+#[test]
+fn the_same_events_come_over_a_websocket() {
+    let orx = served();
+    orx.add(&["--", "true"]);
+    let open = || ask(&orx, "GET /metrics", "").body.contains("\norx_http_connections 2\n");
+    assert!(!open());
+    let mut reader = open_stream(&orx, orx.token().unwrap(), "/ws?kind=enqueued");
     let mut head = [0; 4];
     reader.read_exact(&mut head).unwrap();
+    assert!(open(), "it keeps its place among the connections");
     assert_eq!((head[0], head[1]), (0x81, 126), "one text frame of 126 bytes or more");
     let mut text = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]]))];
     reader.read_exact(&mut text).unwrap();
     let event: serde_json::Value = serde_json::from_slice(&text).unwrap();
     assert_eq!((&event["kind"], &event["number"]), (&"enqueued".into(), &1.into()));
+}
+
+#[test]
+fn a_stream_ends_with_its_token() {
+    let orx = served();
+    orx.add(&["--", "true"]);
+    let mortal = token(&orx, &["--scope", "read", "--name", "mortal"]);
+    let paths = ["/ws", "/events", "/api/v1/changes?topics=1", "/api/v1/jobs/1/output?follow=true"];
+    let streams = paths.map(|path| open_stream(&orx, &mortal, path));
+    let lives = open_stream(&orx, orx.token().unwrap(), "/api/v1/changes?topics=1");
+    orx.ok(&["token", "revoke", "mortal"]);
+    for (mut stream, path) in streams.into_iter().zip(paths) {
+        let read = stream.read_to_end(&mut Vec::new()); // by its end, or the limit that `connect` sets
+        assert!(read.is_ok(), "{path}: {read:?}");
+    }
+    let mut lines = lives.lines().map_while(Result::ok);
+    assert!(lines.nth(4).is_some(), "the other one ended");
+}
+
+#[test]
+fn output_is_followed_through_all_attempts_or_through_one() {
+    let orx = served();
+    let job = r#"{"command":["sh","-c","echo $ORX_ATTEMPT; exit $((ORX_ATTEMPT < 3))"],"max_attempts":3,"backoff":"10ms..10ms"}"#;
+    ask(&orx, "POST /api/v1/jobs", job).expect(201);
+    std::thread::scope(|scope| {
+        let all = scope.spawn(|| ask(&orx, "GET /api/v1/jobs/1/output?follow=true", "").expect(200).body);
+        let _worker = orx.worker(&[]);
+        assert_eq!(all.join().unwrap(), "1\n2\n3\n");
+    });
+    let of = |query: &str| ask(&orx, &format!("GET /api/v1/jobs/1/output?{query}"), "").expect(200).body;
+    assert_eq!(of("follow=true&attempt=2"), "2\n");
+    assert_eq!((of("follow=true"), of("attempt=1"), of("")), ("3\n".into(), "1\n".into(), "3\n".into()));
 }

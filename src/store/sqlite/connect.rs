@@ -256,7 +256,8 @@ pub(super) fn begin(conn: &Connection) -> Result<()> {
             Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                 if started.elapsed() > BUSY_LIMIT {
                     return Err(Error::unavailable("another process has kept the store locked for 30 s")
-                        .hint("orx doctor shows who uses it"));
+                        .hint("orx doctor shows who uses it")
+                        .for_everyone());
                 }
                 let chance = started.elapsed().subsec_nanos() % 1000;
                 std::thread::sleep(pause.mul_f64(0.5 + f64::from(chance) / 1000.0));
@@ -273,14 +274,14 @@ impl From<rusqlite::Error> for Error {
         let unavailable = |what: &str| Error::unavailable(what.to_owned());
         let it = match code {
             Some(ErrorCode::DiskFull) => {
-                unavailable("the disk is full").hint("make room; nothing that was acknowledged is lost")
+                unavailable("the disk is full").hint("make room; nothing that was acknowledged is lost").for_everyone()
             }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
-                unavailable("the store is busy")
+                unavailable("the store is busy").for_everyone()
             }
             Some(ErrorCode::ReadOnly) => unavailable("the store cannot be written"),
             Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => unavailable("the store cannot be opened"),
-            Some(ErrorCode::SystemIoFailure) => unavailable("the disk failed to read or write"),
+            Some(ErrorCode::SystemIoFailure) => unavailable("the disk failed to read or write").for_everyone(),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Error::new(Kind::Corrupt, "the store is damaged or is no orx store")
                     .hint("restore a backup, or name another place with --store")
