@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Try};
 use crate::error::{Error, Result};
 use crate::hub::Subscription;
 use crate::ops::{Caller, Op};
 use crate::remote::Remote;
+pub use crate::remote::Request;
 use crate::store::{self, Claim, Finding, Location, Ownership, Topics};
 use crate::time::Clock;
 
@@ -65,11 +66,15 @@ impl Queue {
     ///
     /// # Errors
     /// As [`Queue::call`].
-    pub async fn call_since<O: Op>(&self, op: O) -> Result<(Instant, O::Reply)> {
+    pub async fn call_since<O: Op>(&self, op: O, request: Request) -> Result<(Instant, O::Reply)> {
         let now = Instant::now();
         match self {
-            Self::Local(engine) => engine.call(op).await.map(|reply| (now, reply)),
-            Self::Remote(remote) => remote.call_since(op).await,
+            Self::Local(engine) => {
+                let attempt = if request.is_again() { Try::Again } else { Try::First };
+                let reply = engine.call_as(Arc::clone(engine.caller()), op, attempt).await;
+                reply.map(|reply| (now, reply))
+            }
+            Self::Remote(remote) => remote.call_since(op, request).await,
         }
     }
 

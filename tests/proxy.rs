@@ -13,7 +13,7 @@ struct State {
     url: String,
     target: String,
     /// Of so many answers one is lost, with its connection.
-    every: usize,
+    every: AtomicUsize,
     answers: AtomicUsize,
     lost: AtomicUsize,
     cut: AtomicBool,
@@ -27,7 +27,8 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (answers, lost, cut) = Default::default();
-        let state = State { url, target: target.to_owned(), every, answers, lost, cut, streams: Mutex::default() };
+        let (target, every) = (target.to_owned(), AtomicUsize::new(every));
+        let state = State { url, target, every, answers, lost, cut, streams: Mutex::default() };
         let proxy = Self(Arc::new(state));
         let accepting = proxy.clone();
         std::thread::spawn(move || {
@@ -47,6 +48,11 @@ impl Proxy {
     /// How many answers were lost.
     pub fn lost(&self) -> usize {
         self.0.lost.load(Ordering::Relaxed)
+    }
+
+    /// Loses one of `every` answers from now on; 0: none.
+    pub fn lose(&self, every: usize) {
+        self.0.every.store(every, Ordering::SeqCst);
     }
 
     /// Ends all connections and carries nothing more, or carries again.
@@ -94,7 +100,8 @@ impl Proxy {
     }
 
     fn loses(&self) -> bool {
-        let lose = self.0.every > 0 && self.0.answers.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.0.every);
+        let every = self.0.every.load(Ordering::SeqCst);
+        let lose = every > 0 && self.0.answers.fetch_add(1, Ordering::Relaxed).is_multiple_of(every);
         self.0.lost.fetch_add(usize::from(lose), Ordering::Relaxed);
         lose
     }

@@ -61,7 +61,7 @@ impl Engine {
     }
 
     /// Who calls where nobody else does.
-    pub fn caller(&self) -> &Caller {
+    pub fn caller(&self) -> &Arc<Caller> {
         &self.caller
     }
 

@@ -46,6 +46,30 @@ impl Drop for Ears {
     }
 }
 
+/// A call that may be made again when nobody knows what became of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    id: Uuid,
+    again: bool,
+}
+
+impl Request {
+    /// A call that was never made.
+    pub fn new() -> Self {
+        Self { id: Uuid::now_v7(), again: false }
+    }
+
+    /// The same call once more: what was done of it is told, not done twice.
+    pub fn again(self) -> Self {
+        Self { again: true, ..self }
+    }
+
+    /// Whether it may have been done before.
+    pub fn is_again(self) -> bool {
+        self.again
+    }
+}
+
 impl Remote {
     /// The coordinator at `url`, called with `token`. Nothing is sent yet.
     ///
@@ -77,16 +101,16 @@ impl Remote {
     /// What the Op says; `Unavailable` when the coordinator was never reached, `Unknown` when a write was sent and
     /// never answered.
     pub async fn call<O: Op>(&self, op: O) -> Result<O::Reply> {
-        self.call_since(op).await.map(|(_, reply)| reply)
+        self.call_since(op, Request::new()).await.map(|(_, reply)| reply)
     }
 
     /// The same, and an instant before which it was not done.
     ///
     /// # Errors
     /// As [`Remote::call`].
-    pub async fn call_since<O: Op>(&self, op: O) -> Result<(Instant, O::Reply)> {
+    pub async fn call_since<O: Op>(&self, op: O, request: Request) -> Result<(Instant, O::Reply)> {
         let body = serde_json::to_vec(&op).map_err(|e| Error::failed("the request cannot be written").source(e))?;
-        let (since, reply) = self.ask(O::NAME, O::ACCESS, Bytes::from(body), &|| op.check()).await?;
+        let (since, reply) = self.ask(O::NAME, O::ACCESS, request, Bytes::from(body), &|| op.check()).await?;
         let reply = serde_json::from_slice(&reply)
             .map_err(|e| Error::failed("the coordinator's answer is not understood").source(e))?;
         Ok((since, reply))
@@ -99,17 +123,17 @@ impl Remote {
         &self,
         name: &str,
         access: Access,
+        request: Request,
         body: Bytes,
         check: &(dyn Fn() -> String + Sync),
     ) -> Result<(Instant, Bytes)> {
         let path = format!("/api/v1/ops/{name}");
-        let request = Uuid::now_v7();
-        let (started, mut pause, mut sent) = (Instant::now(), PAUSES.0, false);
+        let (started, mut pause, mut sent) = (Instant::now(), PAUSES.0, request.again);
         let mut since = started;
         loop {
             since = if sent { since } else { Instant::now() };
             let again = sent && access != Access::Read;
-            let failure = match self.client.post(&path, body.clone(), request, again).await {
+            let failure = match self.client.post(&path, body.clone(), request.id, again).await {
                 Ok((StatusCode::OK, reply)) => return Ok((since, reply)),
                 Ok((status, problem)) => match refusal(status, &problem) {
                     // A coordinator that is ending says that it did nothing: another one may take it. A gateway does not

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument as _, debug, warn};
@@ -18,9 +18,9 @@ use super::live::Live;
 use super::mask::Mask;
 use super::program::{self, Files};
 use super::pump::{self, pump};
-use super::results;
+use super::results::{self, Results};
 use super::secrets::Secrets;
-use super::spawn::{Child, SpawnError};
+use super::spawn::{Child, Program, SpawnError};
 use super::tree::Tree;
 use super::{NOT_STARTED, SWEEP_LIMIT, Shared, sweep};
 use crate::job::output::{Chunk, INLINE_OUTPUT};
@@ -33,6 +33,8 @@ use crate::time::Span;
 
 /// How long output of a running job may wait before others can see it.
 const FLUSH: Duration = Duration::from_millis(100);
+/// How long an order waits for a program that is being started.
+const SLOW_START: Duration = Duration::from_secs(1);
 /// How much output goes into one append, in bytes.
 const APPEND: usize = 512 * 1024;
 
@@ -43,12 +45,17 @@ pub(super) enum Order {
     Cancel(CancelRequest),
     /// The worker drains.
     Interrupt,
-    /// The job said something.
-    Alive,
     /// The lease cannot be renewed: be ended at this instant.
     Lose(Instant),
     /// The lease is lost: end at once, nothing of it counts.
     Kill,
+}
+
+/// A program that can be started, and what it needs for as long as it runs.
+struct Ready {
+    program: Program,
+    cgroup: Option<Cgroup>,
+    _files: (Option<tempfile::TempPath>, Results, Secrets),
 }
 
 /// One attempt.
@@ -56,7 +63,8 @@ pub(super) struct Attempt {
     pub(super) shared: Arc<Shared>,
     pub(super) job: Leased,
     pub(super) slot: u32,
-    pub(super) orders: mpsc::Receiver<Order>,
+    /// Woken when the job says something.
+    pub(super) alive: Arc<Notify>,
     /// Set when the process runs.
     pub(super) started: Arc<OnceLock<Started>>,
     /// Set before the process runs.
@@ -64,48 +72,81 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Runs the job, and says how it ended.
-    pub(super) async fn run(mut self) -> Report {
+    /// Runs the job by the orders that come meanwhile, and says how it ended.
+    pub(super) async fn run(self, orders: mpsc::Receiver<Order>) -> Report {
+        self.run_through(orders).await.unwrap_or_else(|never_begun| *never_begun)
+    }
+
+    async fn run_through(&self, mut orders: mpsc::Receiver<Order>) -> Result<Report, Box<Report>> {
+        // Before its program runs there is nothing to stop, so any order is one not to begin.
+        let Ready { program, cgroup, _files } = tokio::select! {
+            ready = self.prepare() => ready?,
+            Some(order) = orders.recv() => return Err(self.not_begun(&order)),
+        };
+        let (child, early) = self.spawn(program, &mut orders).await?;
+        let begun = Instant::now();
+        let _ = self.started.set(Started { pid: child.pid, at: self.shared.clock.now() });
+        debug!(job = %self.job.id, pid = child.pid, "started");
+        let (end, output) = self.watch(child, cgroup, begun, early, orders).await;
+        let ran = Span::from_millis(begun.elapsed().as_millis().try_into().unwrap_or(i64::MAX));
+        Ok(self.report(end, ran, output))
+    }
+
+    /// All that the program needs.
+    async fn prepare(&self) -> Result<Ready, Box<Report>> {
         self.end_lost_ones().await;
-        if let Err(e) = self.shared.config.schemas.check(&self.job.spec) {
-            // The same payload fits no better next time.
-            return self.refused(format!("the {e}"));
-        }
-        let secrets = match self.read_secrets().await {
-            Ok(secrets) => secrets,
-            Err(message) => return self.not_started(125, message),
-        };
-        let payload = match self.write_payload() {
-            Ok(path) => path,
-            Err(e) => return self.not_started(125, format!("cannot write the payload: {e}")),
-        };
-        let results = match results::write(&self.shared, &self.job).await {
-            Ok(results) => results,
-            Err(e) => return self.not_started(125, format!("the results of needed tasks cannot be had: {e}")),
-        };
+        // The same payload fits no better next time.
+        self.shared.config.schemas.check(&self.job.spec).map_err(|e| self.refused(format!("the {e}")))?;
+        let secrets = self.read_secrets().await.map_err(|message| self.not_started(125, message))?;
+        let payload = self.write_payload();
+        let payload = payload.map_err(|e| self.not_started(125, format!("cannot write the payload: {e}")))?;
+        let results = results::write(&self.shared, &self.job).await;
+        let results =
+            results.map_err(|e| self.not_started(125, format!("the results of needed tasks cannot be had: {e}")))?;
         let files =
             Files { payload: payload.as_ref().map(tempfile::TempPath::as_ref), results: &results, secrets: &secrets };
         let cgroup = self.shared.cgroups.as_ref().and_then(|cgroups| cgroups.make(self.job.fence));
         let enter = cgroup.as_ref().map(|cgroup| cgroup.path().to_owned());
-        let program = match program::program(&self.shared, &self.job, self.slot, &files, enter) {
-            Ok(program) => program,
-            Err(message) => return self.not_started(127, message),
+        let program = program::program(&self.shared, &self.job, self.slot, &files, enter);
+        let program = program.map_err(|message| self.not_started(127, message))?;
+        Ok(Ready { program, cgroup, _files: (payload, results, secrets) })
+    }
+
+    /// Starts the program; an order that comes meanwhile waits for it, but not for ever: the place of a program may be on
+    /// a network file system that is away.
+    async fn spawn(
+        &self,
+        program: Program,
+        orders: &mut mpsc::Receiver<Order>,
+    ) -> Result<(Child, Option<Order>), Box<Report>> {
+        let mut spawning = pin!(self.shared.spawner.spawn(program));
+        let (spawned, early) = tokio::select! {
+            biased;
+            spawned = &mut spawning => (spawned, None),
+            Some(order) = orders.recv() => match tokio::time::timeout(SLOW_START, spawning).await {
+                Ok(spawned) => (spawned, Some(order)),
+                Err(_) => return Err(self.not_begun(&order)), // it is killed if it starts all the same
+            },
         };
-        let child = match self.shared.spawner.spawn(program).await {
-            Ok(child) => child,
+        match spawned {
+            Ok(child) => Ok((child, early)),
             Err(error @ SpawnError::System { .. }) => {
                 // The worker's fault: not counted, and not so often that it spins.
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                return self.report(ending(Cause::Drain, None, Some(error.to_string())), Span::ZERO, Vec::new());
+                let end = ending(Cause::Drain, None, Some(error.to_string()));
+                Err(Box::new(self.report(end, Span::ZERO, Vec::new())))
             }
-            Err(error) => return self.not_started(error.exit_code(), error.to_string()),
+            Err(error) => Err(self.not_started(error.exit_code(), error.to_string())),
+        }
+    }
+
+    fn not_begun(&self, order: &Order) -> Box<Report> {
+        let cause = match order {
+            Order::Cancel(_) => Cause::Cancel,
+            Order::Interrupt => Cause::Drain,
+            Order::Lose(_) | Order::Kill => Cause::Lost,
         };
-        let begun = Instant::now();
-        let _ = self.started.set(Started { pid: child.pid, at: self.shared.clock.now() });
-        debug!(job = %self.job.id, pid = child.pid, "started");
-        let (end, output) = self.watch(child, cgroup, begun).await;
-        let ran = Span::from_millis(begun.elapsed().as_millis().try_into().unwrap_or(i64::MAX));
-        self.report(end, ran, output)
+        Box::new(self.report(ending(cause, None, None), Span::ZERO, Vec::new()))
     }
 
     /// Ends what a lost attempt of this job left on this machine: two of them must not run at once.
@@ -128,14 +169,16 @@ impl Attempt {
         Ok(Some(file.into_temp_path()))
     }
 
-    fn not_started(&self, code: i32, message: String) -> Report {
+    fn not_started(&self, code: i32, message: String) -> Box<Report> {
         let error = format!("{NOT_STARTED}: {message}");
-        self.report(ending(Cause::Itself, Some(Exit::Code(code)), Some(error)), Span::ZERO, Vec::new())
+        let end = ending(Cause::Itself, Some(Exit::Code(code)), Some(error));
+        Box::new(self.report(end, Span::ZERO, Vec::new()))
     }
 
-    fn refused(&self, message: String) -> Report {
+    fn refused(&self, message: String) -> Box<Report> {
         let error = format!("{NOT_STARTED}: {message}");
-        self.report(ending(Cause::Refused, Some(Exit::Code(125)), Some(error)), Span::ZERO, Vec::new())
+        let end = ending(Cause::Refused, Some(Exit::Code(125)), Some(error));
+        Box::new(self.report(end, Span::ZERO, Vec::new()))
     }
 
     async fn read_secrets(&self) -> Result<Secrets, String> {
@@ -163,10 +206,17 @@ impl Attempt {
     }
 
     /// Watches the process until it and all its descendants have ended and its output is read.
-    async fn watch(&mut self, child: Child, cgroup: Option<Cgroup>, begun: Instant) -> (Ending, Vec<Chunk>) {
+    async fn watch(
+        &self,
+        child: Child,
+        cgroup: Option<Cgroup>,
+        begun: Instant,
+        early: Option<Order>,
+        mut orders: mpsc::Receiver<Order>,
+    ) -> (Ending, Vec<Chunk>) {
         let Child { pid, pidfd, stdout, stderr } = child;
         let mut tree = match pidfd.try_clone() {
-            Ok(fd) => Tree::new(pid, fd, program::marker(&self.shared.config, self.job.fence).into_bytes()),
+            Ok(fd) => Tree::new(pid, fd, program::marker(&self.shared, self.job.fence).into_bytes()),
             Err(e) => return (ending(Cause::Drain, None, Some(format!("cannot watch the process: {e}"))), Vec::new()),
         };
         tree.cgroup = cgroup;
@@ -190,15 +240,17 @@ impl Attempt {
         let patience = self.job.spec.heartbeat_timeout.map(crate::time::Span::duration);
         let mut live = Live::new(pidfd, tree, grace, timeout_at, patience, tell_ended);
         let mut orders_open = true;
+        early.into_iter().for_each(|order| live.order(order));
         loop {
             if live.clean && pumped && flush.is_none() {
                 break;
             }
             tokio::select! {
-                order = self.orders.recv(), if orders_open => match order {
+                order = orders.recv(), if orders_open => match order {
                     Some(order) => live.order(order),
                     None => orders_open = false,
                 },
+                () = self.alive.notified() => live.heard(),
                 result = exit::ended(live.pidfd.as_fd()), if !live.exited => live.leader_ended(result),
                 result = &mut pump, if !pumped => {
                     pumped = true;

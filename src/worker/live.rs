@@ -77,11 +77,6 @@ impl Live {
                 self.set_cause(Cause::Lost);
                 self.kill();
             }
-            Order::Alive => {
-                if self.silent_at.is_some() {
-                    self.silent_at = self.patience.map(|p| Instant::now() + p);
-                }
-            }
             Order::Lose(at) => self.stop(Cause::Lost, Signal::TERM, at.saturating_duration_since(Instant::now())),
             Order::Interrupt => self.stop(Cause::Drain, Signal::TERM, self.grace),
             Order::Cancel(how) => {
@@ -89,6 +84,13 @@ impl Live {
                 let grace = how.grace.map_or(self.grace, Span::duration);
                 self.stop(Cause::Cancel, signal, grace);
             }
+        }
+    }
+
+    /// The job said something.
+    pub(super) fn heard(&mut self) {
+        if self.silent_at.is_some() {
+            self.silent_at = self.patience.map(|p| Instant::now() + p);
         }
     }
 

@@ -50,7 +50,7 @@ use crate::mutant::{Mutant, planted};
 use crate::ops::Op;
 use crate::ops::lease::Only;
 use crate::ops::turn::{Turn, TurnReply};
-use crate::queue::Queue;
+use crate::queue::{Queue, Request};
 use crate::store::{NewWorker, Topics};
 use crate::time::{Clock, Span};
 
@@ -135,6 +135,8 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) spawner: Spawner,
+    /// What makes the marks of attempts, so that no job can speak for another.
+    pub(crate) secret: [u8; 16],
     /// Absent where none could be made; jobs run all the same.
     socket: Option<Socket>,
     talkers: Talkers,
@@ -155,19 +157,31 @@ const SWEEP_LIMIT: Duration = Duration::from_secs(15);
 impl Shared {
     /// Calls an Op until the store takes it: a full disk or a lock must lose no outcome.
     async fn persist<O: Op + Clone>(&self, op: &O) -> Result<O::Reply> {
-        self.call_until(op, |_| false).await.map(|(_, reply)| reply)
+        self.call_until(op, |_, _| false).await.map(|(_, reply)| reply)
     }
 
     /// The same, but ends with an error that lasts: there is nothing to lose yet.
     async fn begin<O: Op + Clone>(&self, op: &O) -> Result<O::Reply> {
-        self.call_until(op, Error::is_lasting).await.map(|(_, reply)| reply)
+        self.call_until(op, |e, _| e.is_lasting()).await.map(|(_, reply)| reply)
     }
 
-    async fn call_until<O: Op + Clone>(&self, op: &O, ends: impl Fn(&Error) -> bool) -> Result<(Instant, O::Reply)> {
+    /// Calls an Op until the store takes it, or `ends` with an error; it is told whether the Op may have been done.
+    async fn call_until<O: Op + Clone>(
+        &self,
+        op: &O,
+        ends: impl Fn(&Error, bool) -> bool,
+    ) -> Result<(Instant, O::Reply)> {
         let mut pause = Duration::from_millis(50);
+        let mut request = Request::new();
         loop {
-            match self.queue.call_since(op.clone()).await {
-                Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) && !ends(&e) => {
+            match self.queue.call_since(op.clone(), request).await {
+                Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
+                    if e.kind() == Kind::Unknown {
+                        request = request.again();
+                    }
+                    if ends(&e, request.is_again()) {
+                        return Err(e);
+                    }
                     warn!("{} waits: {e}", O::NAME);
                     tokio::time::sleep(pause.mul_f64(0.5 + chance() / 2.0)).await;
                     pause = (pause * 2).min(MAX_PAUSE);
@@ -179,22 +193,20 @@ impl Shared {
 }
 
 impl Shared {
-    /// One turn. What it settles is never given up; what it only leases is asked for once.
+    /// One turn. What it settles is never given up, nor is what it may have leased: nobody else could run that. What it
+    /// did not lease is asked for once.
     ///
     /// Gives also an instant before which nothing of it was done: the leases that it brings are younger.
     async fn turn(&self, op: Turn) -> Result<(Instant, TurnReply)> {
-        let turned = match op.reports.is_empty() {
-            true => self.queue.call_since(op.clone()).await,
-            false => self.call_until(&op, |_| false).await,
-        };
-        match turned {
+        let only_leases = op.reports.is_empty();
+        match self.call_until(&op, |_, unknown| only_leases && !unknown).await {
             // Not registered any more, so it gets nothing; what it reports is looked at all the same.
             Err(e) if e.kind() == Kind::Conflict => {
                 warn!("cannot lease: {e}");
                 if op.reports.is_empty() {
                     return Ok((Instant::now(), TurnReply { settled: Vec::new(), leased: None }));
                 }
-                self.call_until(&Turn { lease: None, ..op }, |_| false).await
+                self.call_until(&Turn { lease: None, ..op }, |_, _| false).await
             }
             turned => turned,
         }
@@ -234,7 +246,8 @@ pub async fn run_at(
     let socket = Socket::open(queue.clone(), talkers.clone(), &config.store_id, &config.name)
         .inspect_err(|e| warn!("jobs cannot talk to this worker: {e}"))
         .ok();
-    let shared = Arc::new(Shared { queue, clock, spawner: Spawner::start()?, config, socket, talkers, cgroups });
+    let (spawner, secret) = (Spawner::of_process()?, uuid::Uuid::new_v4().into_bytes());
+    let shared = Arc::new(Shared { queue, clock, spawner, config, secret, socket, talkers, cgroups });
     let mut worker = Worker::new(shared, seat, stop.clone());
     let registered = tokio::select! {
         registered = worker.register() => Some(registered?),

@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 use super::results::Results;
 use super::secrets::Secrets;
 use super::spawn::Program;
 use super::{Config, Shared};
+use crate::hex::hex;
 use crate::job::{Fence, Number};
 use crate::ops::lease::Leased;
 
@@ -17,8 +20,12 @@ pub const INHERITED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// The environment entry by which every process of an attempt is found again.
-pub(super) fn marker(config: &Config, fence: Fence) -> String {
-    format!("{}{}", job_prefix(config, fence.number), fence.attempt)
+///
+/// What a job says carries it too, so it ends with what other jobs of this worker cannot guess.
+pub(super) fn marker(shared: &Shared, fence: Fence) -> String {
+    let named = format!("{}{}", job_prefix(&shared.config, fence.number), fence.attempt);
+    let code = Sha256::new().chain_update(shared.secret).chain_update(&named).finalize();
+    format!("{named}.{}", hex(&code[..8]))
 }
 
 /// What the markers of all attempts of a job begin with.
@@ -28,7 +35,7 @@ pub(super) fn job_prefix(config: &Config, number: Number) -> String {
 
 /// The environment entry by which every process of a worker's jobs is found again.
 pub(super) fn worker_marker(config: &Config) -> String {
-    format!("ORX_SWEEP={}.{}.", config.store_id, config.name)
+    format!("ORX_SWEEP={}.{}/", config.store_id, config.name) // no name has a slash, but many have dots
 }
 
 /// Files that an attempt is given.
@@ -88,7 +95,7 @@ fn environment(shared: &Shared, job: &Leased, slot: u32, files: &Files) -> Vec<(
     env.extend(given.map(|(k, v)| (k.into(), v.into())));
     env.extend(files.secrets.env.iter().map(|(k, v)| (k.clone(), v.clone())));
     let spec = &job.spec;
-    let marker = marker(config, job.fence);
+    let marker = marker(shared, job.fence);
     let mut set = |name: &str, value: String| env.insert(name.into(), value.into());
     for entry in [marker, worker_marker(config)] {
         if let Some((name, value)) = entry.split_once('=') {

@@ -15,10 +15,9 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore};
 use tracing::warn;
 
-use super::attempt::Order;
 use super::mask::Mask;
 use crate::error::{Error, Kind, Result};
 use crate::hex::hex;
@@ -60,7 +59,8 @@ pub(super) struct Talkers(Arc<Mutex<Table>>);
 #[derive(Clone)]
 pub(super) struct Talker {
     pub(super) fence: Fence,
-    pub(super) orders: mpsc::Sender<Order>,
+    /// To be told that the job lives.
+    pub(super) alive: Arc<Notify>,
     /// Its secrets, set before its program starts.
     pub(super) mask: Arc<OnceLock<Mask>>,
 }
@@ -176,9 +176,8 @@ async fn hear(stream: UnixStream, queue: &Queue, talkers: &Talkers) -> io::Resul
 async fn record(line: &str, queue: &Queue, talkers: &Talkers) -> Result<()> {
     let message: Message = serde_json::from_str(line).map_err(|e| Error::usage("not understood").source(e))?;
     let stale = || Error::new(Kind::Conflict, "this attempt does not run here any more");
-    let Talker { fence, orders, mask } = talkers.find(&message.fence).ok_or_else(stale)?;
-    // Whatever it says shows that it lives. Full: it is being ended.
-    let _ = orders.try_send(Order::Alive);
+    let Talker { fence, alive, mask } = talkers.find(&message.fence).ok_or_else(stale)?;
+    alive.notify_one(); // whatever it says shows that it lives
     if message.progress.is_none() && message.result.is_none() {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::process::Signal;
@@ -131,10 +131,22 @@ struct Request {
 }
 
 impl Spawner {
-    /// Starts the thread, which then lives as long as the process, so start one.
+    /// The one of this process, started when it is first asked for.
     ///
     /// Errors: no thread or no memory.
-    pub fn start() -> io::Result<Self> {
+    pub fn of_process() -> io::Result<Self> {
+        static SPAWNER: Mutex<Option<Spawner>> = Mutex::new(None);
+        let mut spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*spawner {
+            Some(spawner) => Ok(spawner.clone()),
+            None => Ok(spawner.insert(Self::start()?).clone()),
+        }
+    }
+
+    /// Starts a thread, which then lives as long as the process.
+    ///
+    /// Errors: no thread or no memory.
+    fn start() -> io::Result<Self> {
         let (requests, queue) = mpsc::channel();
         let stack = ChildStack(Stack::new()?);
         let keep_open = requests.clone();

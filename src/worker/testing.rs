@@ -19,7 +19,7 @@ pub(super) fn spawner() -> &'static Spawner {
     static SPAWNER: OnceLock<Spawner> = OnceLock::new();
     SPAWNER.get_or_init(|| {
         become_subreaper().unwrap();
-        Spawner::start().unwrap()
+        Spawner::of_process().unwrap()
     })
 }
 

@@ -45,6 +45,21 @@ fn s8_the_successor_finds_what_is_left_however_the_store_is_spelled() {
 }
 
 #[test]
+fn s8_the_successor_leaves_jobs_alone_of_a_worker_whose_name_only_begins_like_its_own() {
+    let orx = Orx::new();
+    orx.sh(&["--queue", "other"], "echo $$ > other; sleep 300");
+    let _other = orx.worker(&["--name", "w.2", "--queues", "other", "--lease", "1h"]);
+    let other = orx.wait_pid("other");
+    let worker = orx.worker(&["--name", "w", "--lease", "1h"]);
+    orx.sh(&[], &first_time("echo $$ > own; sleep 300"));
+    let own = orx.wait_pid("own");
+    worker.kill();
+    orx.ok(&["-q", "worker", "--name", "w", "--burst"]);
+    assert!(!is_alive(own) && is_alive(other), "own {}, the other's {}", is_alive(own), is_alive(other));
+    assert_eq!(orx.state("1"), "running");
+}
+
+#[test]
 fn s8_the_jobs_of_a_dead_worker_move_when_the_lease_is_over() {
     let orx = Orx::new();
     let dead = orx.worker(&["--name", "a", "--lease", "1s"]);

@@ -5,6 +5,20 @@ use std::collections::BTreeSet;
 use super::support::*;
 
 #[test]
+fn s35_a_job_speaks_for_itself_only() {
+    let orx = Orx::new();
+    let _worker = orx.worker(&["--slots", "2"]);
+    orx.sh(&[], "echo $$ > here; sleep 300");
+    orx.wait_pid("here");
+    let pretend = "ORX_FENCE=$(echo $ORX_FENCE | sed 's/[.]2[.]1/.1.1/') $ORX progress 50";
+    let other = orx.sh(&["--env", &format!("ORX={}", env!("CARGO_BIN_EXE_orx"))], &format!("{pretend}; echo said $?"));
+    orx.wait_state(&other, "done");
+    let output = orx.ok(&["tail", "--stdout", &other]);
+    assert!(output.starts_with("said ") && output != "said 0\n", "{output}");
+    assert!(orx.job("1")["progress"].is_null());
+}
+
+#[test]
 fn s34_a_job_gets_the_variables_that_were_named_and_few_others() {
     let orx = Orx::file();
     let call = orx.call(&["run", "--name", "n", "--env", "GIVEN", "--env", "SET=a=b", "--env", "ABSENT", "--", "env"]);

@@ -23,6 +23,22 @@ fn an_answer_that_gets_lost_is_asked_for_again_and_nothing_is_done_twice() {
     orx.check().expect(0, &["is sound"]);
 }
 
+/// Otherwise it would be leased to a worker that does not know of it, until the lease runs out.
+#[test]
+fn a_job_that_was_leased_to_a_worker_that_never_heard_of_it_is_asked_for_again() {
+    let orx = served();
+    let proxy = Proxy::start(&address(&orx), 0);
+    let worker = orx.spawn(&["--store", proxy.url(), "worker", "--lease", "1h", "--idle-timeout", "1h"]);
+    worker.wait_stderr("ready");
+    proxy.lose(1);
+    let job = orx.add(&["--", "true"]);
+    worker.wait_stderr("unknown, check with");
+    proxy.lose(0);
+    orx.wait_state(&job, "done");
+    let job = orx.job(&job);
+    assert_eq!((&job["attempt"], &job["losses"]), (&1.into(), &0.into()), "{job}");
+}
+
 /// Some pass the id of what they were asked on to all that they ask themselves.
 #[test]
 fn one_request_id_stands_for_one_call_and_not_for_others() {

@@ -9,6 +9,7 @@ use super::{Back, Running, Worker};
 use crate::error::{Kind, Result};
 use crate::job::Fence;
 use crate::ops::renew::{Renew, RenewReply, Renewed};
+use crate::queue::Request;
 use crate::store::WorkerState;
 use crate::worker::attempt::Order;
 
@@ -88,7 +89,7 @@ impl Worker {
         let queue = self.shared.queue.clone();
         self.tasks.spawn(async move {
             let fences = op.fences.clone();
-            Back::Renewed(fences, queue.call_since(op).await)
+            Back::Renewed(fences, queue.call_since(op, Request::new()).await)
         });
     }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tracing::{Instrument as _, info, warn};
 
@@ -171,9 +171,10 @@ impl Worker {
         let span = tracing::info_span!("job", id = %job.id, number = job.fence.number, attempt = job.fence.attempt,
             queue = %job.queue, trace = %job.captured.trace_id(job.id));
         span.in_scope(|| info!("leased"));
-        let marker = program::marker(self.config(), job.fence);
-        let mask = Arc::new(OnceLock::new());
-        self.shared.talkers.add(&marker, Talker { fence: job.fence, orders: orders.clone(), mask: Arc::clone(&mask) });
+        let marker = program::marker(&self.shared, job.fence);
+        let (mask, alive) = (Arc::new(OnceLock::new()), Arc::new(Notify::new()));
+        let talker = Talker { fence: job.fence, alive: Arc::clone(&alive), mask: Arc::clone(&mask) };
+        self.shared.talkers.add(&marker, talker);
         self.running.insert(
             job.fence,
             Running {
@@ -192,14 +193,14 @@ impl Worker {
         if self.interrupted || (self.draining.is_some() && service) {
             let _ = orders.try_send(Order::Interrupt); // it is the first
         }
-        let attempt = Attempt { shared: Arc::clone(&self.shared), job, slot, orders: receiver, started, mask };
-        self.tasks.spawn(async move { Back::Ended(attempt.run().await) }.instrument(span));
+        let attempt = Attempt { shared: Arc::clone(&self.shared), job, slot, alive, started, mask };
+        self.tasks.spawn(async move { Back::Ended(attempt.run(receiver).await) }.instrument(span));
     }
 
     /// Frees the slot; the next turn reports it and asks for another job.
     pub(super) fn ended(&mut self, mut report: Report) {
         let fence = report.fence;
-        self.shared.talkers.remove(&program::marker(self.config(), fence));
+        self.shared.talkers.remove(&program::marker(&self.shared, fence));
         if let Some(job) = self.running.remove(&fence) {
             self.seat.give_back(1);
             let Ending { cause, exit_code, signal, .. } = &report.ending;

@@ -41,8 +41,9 @@ fn worker() -> Worker {
     let shared = Shared {
         queue: Queue::open(&Location::Memory, Caller::local("test"), clock.clone()).unwrap(),
         clock,
-        spawner: Spawner::start().unwrap(),
+        spawner: Spawner::of_process().unwrap(),
         config,
+        secret: [0; 16],
         socket: None,
         talkers: Talkers::default(),
         cgroups: None,
