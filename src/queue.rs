@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::engine::{Engine, Try};
 use crate::error::{Error, Result};
@@ -127,10 +128,10 @@ impl Queue {
     ///
     /// # Errors
     /// `Unavailable` when locks cannot be had.
-    pub fn own(&self, name: &str) -> Result<Option<Ownership>> {
+    pub fn own(&self, name: &str, who: Uuid) -> Result<Option<Ownership>> {
         match self {
-            Self::Local(engine) => engine.own(name),
-            Self::Remote(remote) => store::own_here(remote.location(), name),
+            Self::Local(engine) => engine.own(name, who),
+            Self::Remote(remote) => store::own_here(remote.location(), name, who),
         }
     }
 

@@ -11,8 +11,8 @@ use super::context::Context;
 use super::worker;
 use crate::daemon::{self, Upkeep};
 use crate::error::{Error, Result};
-use crate::job::JobSpec;
 use crate::job::lanes::{Needs, Offer};
+use crate::job::{JobSpec, WorkerId};
 use crate::ops::lease::Only;
 use crate::ops::workers::ListWorkers;
 use crate::queue::Queue;
@@ -126,8 +126,8 @@ impl Host {
 
     fn start(&self) -> Result<Own> {
         let claimed = daemon::claim_name(&self.queue, None)?;
-        let after_a_death = claimed.lock.after_a_death;
-        let config = Config { name: claimed.name.clone(), owns_name: true, after_a_death, ..self.config.clone() };
+        let (id, predecessors) = (WorkerId(claimed.id), claimed.predecessors());
+        let config = Config { id, name: claimed.name.clone(), owns_name: true, predecessors, ..self.config.clone() };
         let (stop, stopped) = watch::channel(Stop::Run);
         let (queue, clock) = (self.queue.clone(), self.clock.clone());
         let name = config.name.clone();

@@ -130,8 +130,7 @@ impl Worker {
         }
         config.burst = self.burst;
         config.idle_timeout = self.idle_timeout;
-        config.owns_name = true;
-        config.after_a_death = name.lock.after_a_death;
+        (config.id, config.owns_name, config.predecessors) = (WorkerId(name.id), true, name.predecessors());
         daemon::run_worker(queue, config, context.clock.clone()).await?;
         drop(name.lock);
         Ok(ExitCode::SUCCESS)
@@ -164,20 +163,22 @@ pub(super) fn config(context: &Context, name: String) -> Result<Config> {
         finish_when_lost: false,
         only: None,
         owns_name: false,
-        after_a_death: false,
+        predecessors: Vec::new(),
     })
 }
 
 /// A worker beside something else in this process, as the configuration file says, and the lock on its name.
 pub(super) fn beside(context: &Context, queue: &Queue, slots: u32) -> Result<(Config, Ownership)> {
     let name = daemon::claim_name(queue, None)?;
+    let predecessors = name.predecessors();
     let mut config = config(context, name.name)?;
+    (config.id, config.owns_name, config.predecessors) = (WorkerId(name.id), true, predecessors);
     let file = &context.config.worker;
     config.offer.queues = file.queues.clone().unwrap_or_default();
     config.offer.labels = file.labels.clone().unwrap_or_default();
     config.ttl = file.lease.unwrap_or(Config::DEFAULT_TTL).max(Span::from_secs(1));
     config.drain_timeout = file.drain_timeout.unwrap_or(Config::DEFAULT_DRAIN);
-    (config.slots, config.owns_name, config.after_a_death) = (slots, true, name.lock.after_a_death);
+    config.slots = slots;
     Ok((config, name.lock))
 }
 

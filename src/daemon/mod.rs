@@ -27,8 +27,11 @@ use tracing::{info, warn};
 
 pub use self::coordinator::{Coordinator, run_coordinator};
 pub use self::peers::{Gossip, Share};
+use uuid::Uuid;
+
 use crate::error::{Error, Result};
 use crate::hex::hex;
+use crate::job::WorkerId;
 use crate::queue::Queue;
 use crate::store::{Ownership, Topics};
 use crate::time::{Clock, Span};
@@ -43,8 +46,17 @@ const MAX_NAMES: u32 = 1000;
 pub struct Name {
     /// The name.
     pub name: String,
+    /// Who has it: the id of this life of it.
+    pub id: Uuid,
     /// Held as long as the worker lives.
     pub lock: Ownership,
+}
+
+impl Name {
+    /// The workers of this name that died.
+    pub fn predecessors(&self) -> Vec<WorkerId> {
+        self.lock.predecessors.iter().map(|id| WorkerId(*id)).collect()
+    }
 }
 
 /// Claims `wanted`, or else the first free of HOST, HOST-2, … on this machine (S8).
@@ -60,10 +72,11 @@ pub fn claim_name(queue: &Queue, wanted: Option<&str>) -> Result<Name> {
 /// # Errors
 /// `Conflict` when a live process of this kind on this machine has the name.
 pub fn claim(queue: &Queue, kind: &str, wanted: Option<&str>) -> Result<Name> {
-    let own = |name: &str| queue.own(&format!("{kind}s/{name}"));
+    let id = Uuid::now_v7();
+    let own = |name: &str| queue.own(&format!("{kind}s/{name}"), id);
     if let Some(name) = wanted {
         return match own(name)? {
-            Some(lock) => Ok(Name { name: name.into(), lock }),
+            Some(lock) => Ok(Name { name: name.into(), id, lock }),
             None => Err(Error::conflict(format!("a {kind} named {name} runs on this machine"))
                 .hint("choose another --name, or leave it out")),
         };
@@ -72,7 +85,7 @@ pub fn claim(queue: &Queue, kind: &str, wanted: Option<&str>) -> Result<Name> {
     for n in 1..=MAX_NAMES {
         let name = if n == 1 { host.clone() } else { format!("{host}-{n}") };
         if let Some(lock) = own(&name)? {
-            return Ok(Name { name, lock });
+            return Ok(Name { name, id, lock });
         }
     }
     Err(Error::conflict(format!("{MAX_NAMES} {kind}s run on this machine already")))

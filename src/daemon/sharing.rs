@@ -8,7 +8,6 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
-use uuid::Uuid;
 
 use super::choice::{Candidate, Rests};
 use super::claim_name;
@@ -180,16 +179,16 @@ impl Helper {
         let Home { url, token, .. } = home.clone();
         let queue = Queue::connect(&url, Some(token.clone()))?;
         let name = claim_name(&queue, Some(&format!("peer-{}{}", home.helper, self.suffix)))?;
-        let id = WorkerId(Uuid::now_v7());
+        let id = WorkerId(name.id);
         let config = Config {
             id,
-            name: name.name,
+            name: name.name.clone(),
             store_id: super::store_id(&queue.location()),
             // A service would stay for ever.
             offer: Offer { no_services: true, ..self.config.offer.clone() },
             idle_timeout: Some(IDLE),
             owns_name: true,
-            after_a_death: name.lock.after_a_death,
+            predecessors: name.predecessors(),
             ..self.config.clone()
         };
         let seat = self.slots.guest(id);

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use self::writer::{Pending, Slot, Writer};
 use crate::error::{Error, Result};
@@ -147,8 +148,8 @@ impl Engine {
     ///
     /// # Errors
     /// `Unavailable` when locks cannot be had.
-    pub fn own(&self, name: &str) -> Result<Option<Ownership>> {
-        self.store.own(name)
+    pub fn own(&self, name: &str, who: Uuid) -> Result<Option<Ownership>> {
+        self.store.own(name, who)
     }
 
     /// Whether a failure to write is always one for everybody.

@@ -19,8 +19,8 @@ pub struct Register {
     pub worker: NewWorker,
     /// How long its heartbeat lasts.
     pub ttl: Span,
-    /// It owns the lock on its name, so an earlier one of this name is dead: its jobs move at once (S8).
-    pub succeeds: bool,
+    /// It owns the lock on its name, whose owners these were until they died: their jobs move at once (S8).
+    pub succeeds: Vec<WorkerId>,
     /// Chance in 0..1, for waits of jobs that are taken back.
     pub jitter: f64,
 }
@@ -46,9 +46,10 @@ impl Op for Register {
         let mut worker = self.worker.clone();
         worker.offer.bind(caller.tenant.as_deref());
         let mut taken_back = Vec::new();
-        if self.succeeds {
+        if !self.succeeds.is_empty() {
             let same = |w: &crate::store::Worker| {
-                w.name == worker.name
+                self.succeeds.contains(&w.id)
+                    && w.name == worker.name
                     && w.host == worker.host
                     && w.id != worker.id
                     && (caller.tenant.is_none() || w.tenant == caller.tenant)

@@ -53,6 +53,12 @@ pub struct Request {
     again: bool,
 }
 
+impl Default for Request {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Request {
     /// A call that was never made.
     pub fn new() -> Self {

@@ -1,15 +1,22 @@
 //! Locks between processes of one machine. The kernel releases them when their owner dies.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::Read as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use uuid::Uuid;
 
 use super::Ownership;
 use crate::error::{Error, Result};
+
+/// How many that died one after the other are remembered.
+const MAX_PREDECESSORS: usize = 16;
+/// The most that is read of their ids, in bytes.
+const MAX_LINES: u64 = 4096;
 
 /// A file beside the store, never the store itself: closing one would drop SQLite's own locks.
 fn path_of(store: &Path, name: &str) -> PathBuf {
@@ -25,7 +32,7 @@ fn lock_file(store: &Path, name: &str) -> Result<File> {
     if let Some(dir) = path.parent().filter(|d| !d.exists()) {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(cannot)?;
     }
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(cannot)
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(cannot)
 }
 
 fn try_lock(file: &File) -> Result<bool> {
@@ -36,17 +43,21 @@ fn try_lock(file: &File) -> Result<bool> {
     }
 }
 
-/// Owns `name` until dropped; `None` when another process does.
-pub(super) fn own(store: &Path, name: &str) -> Result<Option<Ownership>> {
-    let file = lock_file(store, name)?;
+/// Owns `name` as `who` until dropped; `None` when another process does.
+pub(super) fn own(store: &Path, name: &str, who: Uuid) -> Result<Option<Ownership>> {
+    let mut file = lock_file(store, name)?;
     if !try_lock(&file)? {
         return Ok(None);
     }
-    // A byte that only an owner who lives to the end takes away again. Where it cannot be written (the disk is
-    // full) the next owner looks for leftovers in vain, or not at all.
-    let after_a_death = file.metadata().is_ok_and(|m| m.len() > 0);
-    let _ = file.set_len(1);
-    Ok(Some(Ownership { after_a_death, lock: Box::new(Held(file)) }))
+    // A line that only an owner who lives to the end takes away again. Where it cannot be written (the disk is full) the
+    // next owner looks for leftovers in vain, or not at all.
+    let mut text = String::new();
+    let _ = file.by_ref().take(MAX_LINES).read_to_string(&mut text);
+    let predecessors: Vec<Uuid> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    let kept = predecessors.len().saturating_sub(MAX_PREDECESSORS - 1);
+    let lines: String = predecessors[kept..].iter().chain([&who]).map(|id| format!("{id}\n")).collect();
+    let _ = file.set_len(0).and_then(|()| file.write_all_at(lines.as_bytes(), 0));
+    Ok(Some(Ownership { predecessors, lock: Box::new(Held(file)) }))
 }
 
 /// A lock that is held.
@@ -62,7 +73,7 @@ impl Drop for Held {
 pub(super) fn wait(store: &Path, name: &str, limit: Duration) -> Result<Ownership> {
     let started = Instant::now();
     loop {
-        if let Some(owned) = own(store, name)? {
+        if let Some(owned) = own(store, name, Uuid::nil())? {
             return Ok(owned);
         }
         if started.elapsed() > limit {

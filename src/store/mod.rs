@@ -33,6 +33,8 @@ pub use self::roles::{
 pub use self::rows::*;
 pub use self::run_rows::*;
 pub use self::token_rows::*;
+use uuid::Uuid;
+
 use crate::error::{Error, Result};
 use crate::time::{Clock, Timestamp};
 
@@ -90,8 +92,8 @@ pub fn open(location: &Location, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>
 ///
 /// # Errors
 /// `Unavailable` when locks cannot be had.
-pub fn own_here(location: &str, name: &str) -> Result<Option<Ownership>> {
-    postgres::locks::own(location, name)
+pub fn own_here(location: &str, name: &str, who: Uuid) -> Result<Option<Ownership>> {
+    postgres::locks::own(location, name, who)
 }
 
 /// The steps of the schema at `location`, and which of them it has; makes and changes nothing.
@@ -227,7 +229,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// `Unavailable` when locks cannot be had here; `None` when another live process owns it.
-    fn own(&self, name: &str) -> Result<Option<Ownership>>;
+    fn own(&self, name: &str, who: Uuid) -> Result<Option<Ownership>>;
 
     /// What this process has that would be the leader (S30). May block; so may giving it back.
     ///
@@ -274,8 +276,8 @@ pub struct Listening(#[allow(dead_code)] pub(crate) Box<dyn Send + Sync>);
 
 /// Ends the ownership when dropped.
 pub struct Ownership {
-    /// The owner before this one died without letting go.
-    pub after_a_death: bool,
+    /// Those who owned it before and died without letting go, since the last one who did.
+    pub predecessors: Vec<Uuid>,
     #[allow(dead_code)] // it is there to be dropped
     pub(crate) lock: Box<dyn Send + Sync>,
 }

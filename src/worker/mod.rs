@@ -89,10 +89,10 @@ pub struct Config {
     pub finish_when_lost: bool,
     /// Run this only.
     pub only: Option<Only>,
-    /// It owns the lock on its name, so an earlier worker of this name is dead (S8).
+    /// It owns the lock on its name.
     pub owns_name: bool,
-    /// The owner of the name before it died without letting go: it may have left processes behind.
-    pub after_a_death: bool,
+    /// Who owned that before and died without letting go: they may have left processes, and jobs that move at once (S8).
+    pub predecessors: Vec<WorkerId>,
 }
 
 impl Config {
@@ -282,9 +282,9 @@ async fn sweep_predecessor(config: &Config) -> Result<Option<Cgroups>> {
             return cgroups;
         }
         // Without a death it would be a walk through /proc for nothing.
-        let processes = match config.after_a_death {
-            true => sweep::sweep(program::worker_marker(&config).as_bytes(), limit),
-            false => 0,
+        let processes = match config.predecessors.is_empty() {
+            true => 0,
+            false => sweep::sweep(program::worker_marker(&config).as_bytes(), limit),
         };
         if processes > 0 {
             info!(processes, "ended what a dead worker of this name left behind");

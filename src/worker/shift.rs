@@ -19,7 +19,7 @@ use super::{Config, SWEEP_LIMIT, Shared, Stop, chance};
 use crate::beat::on_beat;
 use crate::error::{Error, Result};
 use crate::hub::Subscription;
-use crate::job::Fence;
+use crate::job::{Fence, WorkerId};
 use crate::ops::register::{Deregister, Register, Registered};
 use crate::ops::renew::RenewReply;
 use crate::ops::settle::{Report, Started};
@@ -167,13 +167,13 @@ impl Worker {
         &self.shared.config
     }
 
-    fn registration(&self, succeeds: bool) -> Register {
+    fn registration(&self, succeeds: Vec<WorkerId>) -> Register {
         let config = self.config();
         Register { worker: config.introduction(), ttl: config.ttl, succeeds, jitter: chance() }
     }
 
     pub(super) async fn register(&self) -> Result<()> {
-        let registered = self.shared.begin(&self.registration(self.config().owns_name)).await?;
+        let registered = self.shared.begin(&self.registration(self.config().predecessors.clone())).await?;
         if !registered.taken_back.is_empty() {
             info!(jobs = ?registered.taken_back, "took back the jobs of a dead worker of this name");
         }

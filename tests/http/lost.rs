@@ -116,3 +116,17 @@ fn an_outcome_that_comes_after_another_worker_got_the_job_is_refused() {
     here.stop().expect(0, &[]);
     orx.ok(&["audit"]);
 }
+
+/// Both own the name, each where it is: neither knows the other dead.
+#[test]
+fn a_worker_behind_a_coordinator_leaves_jobs_to_one_of_its_name_beside_the_store() {
+    let orx = served();
+    let beside = orx.store().to_str().unwrap().to_owned();
+    let _worker = orx.worker(&["--store", &beside, "--name", "w", "--lease", "1h"]);
+    let job = orx.sh(&[], "echo $$ > pid; until [ -e go ]; do sleep 0.05; done");
+    orx.wait_pid("pid");
+    orx.ok(&["-q", "worker", "--name", "w", "--burst"]);
+    assert_eq!((orx.state(&job), orx.job(&job)["losses"].as_i64()), ("running".into(), Some(0)));
+    orx.write("go", "");
+    orx.wait_state(&job, "done");
+}

@@ -71,7 +71,7 @@ on_every_store! {
         let old = a.take().await;
         f.clock.pass(TTL);
         f.sweep().await;
-        b.register(false).await; // the sweep took both for dead
+        b.register(&[]).await; // the sweep took both for dead
         let new = b.take().await;
         assert_eq!(new.attempt, 2);
         assert_eq!(a.exit(old, 0).await, Settled::Stale);
@@ -113,7 +113,9 @@ on_every_store! {
         w.take().await;
         let mut again = f.worker("other", Offer::default()).await;
         again.name = "w".into();
-        assert_eq!(again.register(true).await, [number]);
+        let stranger = f.worker("w", Offer::default()).await;
+        assert!(stranger.register(&[again.id]).await.is_empty(), "one of the same name lives");
+        assert_eq!(again.register(&[w.id]).await, [number]);
         assert_eq!(f.state(number).await, State::Pending);
         assert_eq!(again.take().await.attempt, 2);
     }

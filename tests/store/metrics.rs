@@ -15,7 +15,7 @@ on_every_store! {
         w.exit(fence, 1).await;
         f.sweep().await;
         f.clock.pass(Span::from_secs(3600));
-        w.register(false).await;
+        w.register(&[]).await;
         let second = w.take().await;
         w.exit(fence, 0).await; // with an old fence
         w.exit(second, 1).await;
@@ -26,7 +26,7 @@ on_every_store! {
         w.exit(third, 0).await;
         let waiting = f.add(r#""queue":"other""#).await;
         f.clock.pass(Span::from_secs(7));
-        w.register(false).await;
+        w.register(&[]).await;
         f.queue.call(Lead { name: "leader".into(), right: Right::Lock }).await.unwrap();
         f.sweep().await; // what others left to be counted is added up, and counted once
         let m = f.queue.call(Measure {}).await.unwrap();

@@ -231,7 +231,7 @@ on_every_store! {
         f.sweep().await;
         assert_eq!(flow.tasks().await, "a=running b=blocked tidy=blocked");
         f.clock.pass(Span::from_secs(3590));
-        w.register(false).await; // it lives
+        w.register(&[]).await; // it lives
         f.sweep().await;
         assert!(f.job(a.number).await.cancel_requested_at.is_some());
         w.end(a, Cause::Cancel, None).await;
@@ -405,7 +405,7 @@ on_every_store! {
         let w = f.worker("w", Offer::default()).await;
         run(&w, "a", 0).await;
         f.clock.pass(Span::from_secs(60));
-        w.register(false).await;
+        w.register(&[]).await;
         let before = Timestamp(i64::MAX / 2);
         let find = || f.queue.call(Prunable { after: 0, before, dead: true });
         assert!(find().await.unwrap().is_empty());

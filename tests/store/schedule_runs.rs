@@ -59,7 +59,7 @@ impl Fixture {
 
 /// The tasks of the jobs that may run now.
 async fn work(w: &TestWorker<'_>, code: i32) -> Vec<String> {
-    w.register(false).await; // minutes have passed
+    w.register(&[]).await; // minutes have passed
     let mut tasks = Vec::new();
     for job in w.lease(8).await {
         tasks.push(job.origin.task.clone().unwrap());
@@ -147,7 +147,7 @@ on_every_store! {
         let op = Trigger { schedule: named("flow"), run: beside, overlap: Some(Overlap::Allow) };
         f.queue.call(op).await.unwrap();
         assert_eq!(f.minute().await, (1, 0));
-        w.register(false).await;
+        w.register(&[]).await;
         // Both of those that run begin; the newer one ends first.
         let [older, newer] = [w.lease(1).await.remove(0), w.lease(1).await.remove(0)];
         assert_eq!(newer.origin.run_id, Some(beside));
@@ -180,7 +180,7 @@ on_every_store! {
         assert_eq!(f.minute().await, (1, 0));
         assert_eq!(f.job(build.number).await.state.as_str(), "running");
         w.end(build, orx::job::state::Cause::Cancel, None).await;
-        w.register(false).await;
+        w.register(&[]).await;
         let tidy = w.lease(8).await.remove(0);
         assert_eq!(tidy.origin.task.as_deref(), Some("tidy"));
         // Another instant neither ends the clean-up nor lets the one that waits begin.

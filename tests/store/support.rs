@@ -206,7 +206,7 @@ impl Fixture {
 
     pub async fn worker(&self, name: &str, offer: Offer) -> TestWorker<'_> {
         let worker = TestWorker { fixture: self, id: WorkerId(Uuid::now_v7()), name: name.into(), offer };
-        worker.register(false).await;
+        worker.register(&[]).await;
         worker
     }
 }
@@ -230,7 +230,7 @@ pub struct TestWorker<'f> {
 }
 
 impl TestWorker<'_> {
-    pub async fn register(&self, succeeds: bool) -> Vec<Number> {
+    pub async fn register(&self, succeeds: &[WorkerId]) -> Vec<Number> {
         let worker = NewWorker {
             id: self.id,
             name: self.name.clone(),
@@ -241,7 +241,7 @@ impl TestWorker<'_> {
             version: "0".into(),
             solo: false,
         };
-        let op = Register { worker, ttl: TTL, succeeds, jitter: 0.5 };
+        let op = Register { worker, ttl: TTL, succeeds: succeeds.to_vec(), jitter: 0.5 };
         self.fixture.queue.call(op).await.unwrap().taken_back
     }
 

@@ -91,7 +91,7 @@ fn worker(id: Uuid, name: &str) -> Value {
     json!({ "worker": {
         "id": id, "name": name, "host": "host", "pid": 1, "offer": Offer::default(), "slots": 8, "version": "0",
         "solo": false
-    }, "ttl": 15, "succeeds": true, "jitter": 0.5 })
+    }, "ttl": 15, "succeeds": [], "jitter": 0.5 })
 }
 
 fn report(fence: &Value) -> Value {

@@ -57,7 +57,7 @@ on_every_store! {
         w.exit(fence, 75).await;
         assert_eq!(f.kinds(snoozing).await, [CauseKind::Backoff]);
         f.clock.pass(Span::from_secs(3601));
-        w.register(false).await;
+        w.register(&[]).await;
         assert_eq!(f.kinds(later).await, [CauseKind::Nothing], "it is due, and a worker waits");
     }
 

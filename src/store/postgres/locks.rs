@@ -5,15 +5,16 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::hex::hex;
 use crate::store::{Ownership, locks};
 
-/// Owns `name` for the store at `location` until dropped; `None` when another process of this machine does.
-pub(in crate::store) fn own(location: &str, name: &str) -> Result<Option<Ownership>> {
+/// Owns `name` as `who` for the store at `location` until dropped; `None` when another process of this machine does.
+pub(in crate::store) fn own(location: &str, name: &str, who: Uuid) -> Result<Option<Ownership>> {
     let store = hex(&Sha256::digest(location.as_bytes())[..8]);
-    locks::own(&directory()?.join(store), name)
+    locks::own(&directory()?.join(store), name, who)
 }
 
 /// A directory for this user only.

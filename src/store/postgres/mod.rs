@@ -38,6 +38,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 use self::conn::Conn;
 pub(super) use self::copying::Copying;
@@ -276,8 +277,8 @@ impl Store for Postgres {
         wake::listen(self.place.clone(), topics, Arc::clone(&self.own), sink)
     }
 
-    fn own(&self, name: &str) -> Result<Option<Ownership>> {
-        locks::own(&self.location(), name)
+    fn own(&self, name: &str, who: Uuid) -> Result<Option<Ownership>> {
+        locks::own(&self.location(), name, who)
     }
 
     fn claim_lead(&self) -> Result<Claim> {

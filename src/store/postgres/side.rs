@@ -52,7 +52,7 @@ impl Side {
         if let Ok(rows) = &got
             && rows.iter().flatten().flatten().any(|cell| cell == "t")
         {
-            return Ok(Claim::Lock(Ownership { after_a_death: false, lock: Box::new(Held(Arc::clone(self))) }));
+            return Ok(Claim::Lock(Ownership { predecessors: Vec::new(), lock: Box::new(Held(Arc::clone(self))) }));
         }
         self.claimed.store(false, Ordering::Release);
         got.map(|_| Claim::Taken).map_err(|failure| failure.error)

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
+use uuid::Uuid;
 
 use self::connect::{check_library, open_output, open_queue};
 pub(super) use self::copying::Copying;
@@ -235,15 +236,15 @@ impl Store for Sqlite {
         }
     }
 
-    fn own(&self, name: &str) -> Result<Option<Ownership>> {
+    fn own(&self, name: &str, who: Uuid) -> Result<Option<Ownership>> {
         match &self.path {
-            Some(path) => super::locks::own(path, name),
-            None => Ok(Some(Ownership { after_a_death: false, lock: Box::new(()) })),
+            Some(path) => super::locks::own(path, name, who),
+            None => Ok(Some(Ownership { predecessors: Vec::new(), lock: Box::new(()) })),
         }
     }
 
     fn claim_lead(&self) -> Result<Claim> {
-        Ok(self.own("leader")?.map_or(Claim::Taken, Claim::Lock))
+        Ok(self.own("leader", Uuid::nil())?.map_or(Claim::Taken, Claim::Lock))
     }
 
     fn check(&self) -> Result<Vec<Finding>> {

@@ -143,7 +143,7 @@ impl Worker {
             return;
         }
         self.registering = true; // holds the end back until the answer is there
-        let op = self.registration(false);
+        let op = self.registration(Vec::new());
         let queue = self.shared.queue.clone();
         self.tasks.spawn(async move { Back::Registered(queue.call(op).await) });
     }

@@ -35,7 +35,7 @@ fn worker() -> Worker {
         finish_when_lost: false,
         only: None,
         owns_name: false,
-        after_a_death: false,
+        predecessors: Vec::new(),
     };
     let clock = Arc::new(SystemClock);
     let shared = Shared {
