@@ -8,6 +8,7 @@ use axum::http::Uri;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -92,15 +93,21 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     let mut asked = announce(&queue, id, &name, &url, &mut shown).await?;
     let upkeep = Upkeep::start_with(queue.clone(), name.clone(), Duration::ZERO, Some(away), deaths);
     let (stop_worker, worker_stopped) = watch::channel(Stop::Run);
-    let working = worker.map(|(slots, config)| {
+    let mut working = worker.map(|(slots, config)| {
         if let Some(gossiping) = &mut gossiping {
             gossiping.help(config.clone(), Arc::clone(&slots), Arc::clone(&clock), worker_stopped.clone());
         }
         tokio::spawn(worker::run_at(slots.own(), queue.clone(), config, clock, worker_stopped))
     });
     info!(node = %name, store = %queue.location(), %url, "ready");
+    let mut worked = Ok(());
     while !asked {
         let wanted = tokio::select! {
+            ended = join(&mut working) => {
+                info!("the worker has ended"); // it was told to drain, or it failed: then all ends, and is started again
+                worked = ended;
+                worked.is_err()
+            }
             _ = term.recv() => true,
             _ = int.recv() => true,
             _ = hup.recv() => {
@@ -121,8 +128,12 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     gossiping.iter().for_each(Gossiping::drain);
     let _ = stop.send(Stop::Drain); // for systemd's eyes only
     let _ = stop_worker.send(Stop::Drain); // there may be none
-    if let Some(working) = working {
-        working.await.map_err(|e| Error::failed("the worker failed").source(e))??;
+    while working.is_some() {
+        tokio::select! {
+            ended = join(&mut working) => worked = ended,
+            _ = term.recv() => drop(stop_worker.send(Stop::Interrupt)),
+            _ = int.recv() => drop(stop_worker.send(Stop::Interrupt)),
+        }
     }
     if let Some(gossiping) = &mut gossiping {
         gossiping.end_helping().await;
@@ -139,7 +150,15 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     }
     watchdog.abort();
     notify(&[NotifyState::Stopping]);
-    Ok(())
+    worked
+}
+
+/// Waits for the end of the worker, if there is one.
+async fn join(working: &mut Option<JoinHandle<Result<()>>>) -> Result<()> {
+    let Some(task) = working else { return std::future::pending().await };
+    let ended = task.await;
+    *working = None;
+    ended.map_err(|e| Error::failed("the worker failed").source(e))?
 }
 
 /// The socket that systemd listens on for us, or else one of our own.

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chitchat::transport::Transport;
 use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, spawn_chitchat};
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
@@ -86,9 +88,11 @@ impl<T: Transport> Driver<T> {
     pub(super) async fn run(mut self, mut handle: ChitchatHandle) {
         let mut backoff = Backoff::default();
         loop {
-            let why = match self.drive(&handle).await {
-                Ended::Asked => return self.leave(handle).await,
-                Ended::Broken(why) => why,
+            // What a member says may break chitchat where it is called from here too.
+            let why = match AssertUnwindSafe(self.drive(&handle)).catch_unwind().await {
+                Ok(Ended::Asked) => return self.leave(handle).await,
+                Ok(Ended::Broken(why)) => why,
+                Err(_) => "it panicked".into(),
             };
             self.counters.refuse(Refusal::Restarted, format_args!("gossip ended and is started again: {why}"));
             handle = loop {

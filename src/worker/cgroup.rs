@@ -136,7 +136,7 @@ impl Cgroup {
     }
 
     /// Whether nobody lives in it or below it. One that is gone or cannot be read holds nobody that we could find.
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         let events = fs::read_to_string(self.0.join("cgroup.events")).unwrap_or_default();
         !events.lines().any(|line| line == "populated 1")
     }

@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
 use super::census::{self, Census};
+use super::cgroup::Cgroup;
 use super::tree::{Marker, Process, Survey, Tree, open, send_to};
 use super::{exit, leaders};
 
@@ -123,7 +124,8 @@ impl Tree {
 
     fn look_once(&mut self) -> Left {
         exit::reap_adopted();
-        if !exit::has_adopted() {
+        // A child may also be born to the leader's parent; the cgroup knows it.
+        if !exit::has_adopted() && self.cgroup.as_ref().is_none_or(Cgroup::is_empty) {
             return Left::Nobody;
         }
         let reaped_before = exit::orphans_reaped();

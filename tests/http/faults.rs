@@ -118,6 +118,22 @@ fn a_wrong_url_or_token_is_said_and_the_token_is_not() {
 }
 
 #[test]
+fn a_second_signal_ends_the_drain_of_a_coordinator() {
+    let mut orx = Orx::file();
+    orx.serve_at("127.0.0.1:0", &["--slots", "1"]);
+    let store = orx.store().to_str().unwrap().to_owned();
+    orx.ok(&["--store", &store, "enqueue", "--", "sh", "-c", "echo $$ > pid; sleep 300"]);
+    orx.wait_pid("pid");
+    orx.coordinator().signal(Signal::TERM);
+    orx.coordinator().wait_stderr("draining");
+    orx.coordinator().signal(Signal::TERM);
+    eventually("the coordinator to end", || !orx.coordinator().is_alive());
+    assert!(
+        orx.ok(&["--store", &store, "status", "1", "--format", "{{state}} {{interruptions}}"]).starts_with("pending 1")
+    );
+}
+
+#[test]
 fn a_coordinator_with_slots_runs_jobs_and_drains() {
     let mut orx = Orx::file();
     let token = token(&orx, &["--admin"]);
