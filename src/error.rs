@@ -159,12 +159,6 @@ impl Error {
         self
     }
 
-    /// Whether it is only that nobody reads our output any more.
-    pub fn is_broken_pipe(&self) -> bool {
-        let source = self.source.as_ref().and_then(|s| s.downcast_ref::<std::io::Error>());
-        source.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-    }
-
     /// What kind of error it is.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::context::Context;
 use super::enqueue::open;
+use super::view::is_unread;
 use super::{OutputFormat, ui};
 use crate::error::{Error, Kind, Result};
 use crate::job::{Captured, JobId, JobSpec, Origin, Submission};
@@ -58,26 +59,17 @@ impl Bulk {
             from += count;
             // The next lines are read while these are written.
             next = prepare(&parser, &good, from, batch, &captured);
-            let result = queue.call(Enqueue { jobs }).await;
-            let replies = result.map_err(|e| {
-                let done = format!("{} jobs were stored before", stored + existing);
-                let rest = format!("the same input with --batch {batch} stores the rest and doubles none");
-                match stored + existing {
-                    0 if e.kind() == Kind::Unknown => e.hint(rest),
-                    0 => e,
-                    _ => e.hint(format!("{done}; {rest}")),
-                }
-            })?;
+            let replies = queue.call(Enqueue { jobs }).await.map_err(|e| unfinished(e, stored + existing, batch))?;
             existing += replies.iter().filter(|job| job.existing).count() as u64;
             stored += replies.iter().filter(|job| !job.existing).count() as u64;
             bar.set_position(stored + existing);
             if each {
-                context.view()?.ids(replies.iter().map(|job| job.id))?;
+                printed(context.view()?.ids(replies.iter().map(|job| job.id)), stored + existing, batch)?;
             }
         }
         bar.finish_and_clear();
         if !each {
-            context.view()?.ids([batch])?;
+            printed(context.view()?.ids([batch]), stored + existing, batch)?;
         }
         let known = if existing > 0 { format!(", {existing} were there before") } else { String::new() };
         ui::say(context, &format!("{} stored{known}", ui::count(stored, "job")));
@@ -132,6 +124,24 @@ impl Bulk {
         let what = if bad.len() == 1 { "a line is" } else { "some lines are" };
         Err(Error::usage(format!("{what} not valid; nothing was stored\n  {shown}"))
             .hint("--skip-invalid stores the others"))
+    }
+}
+
+/// Adds to an error in the middle of a load how it can be finished.
+fn unfinished(error: Error, done: u64, batch: Uuid) -> Error {
+    let rest = format!("the same input with --batch {batch} stores the rest and doubles none");
+    match done {
+        0 if error.kind() == Kind::Unknown => error.hint(rest),
+        0 => error,
+        _ => error.hint(format!("{done} jobs were stored before; {rest}")),
+    }
+}
+
+/// A load goes on though nobody reads its ids.
+fn printed(printed: Result<()>, done: u64, batch: Uuid) -> Result<()> {
+    match printed {
+        Err(e) if is_unread(&e) => Ok(()),
+        printed => printed.map_err(|e| unfinished(e, done, batch)),
     }
 }
 

@@ -326,7 +326,7 @@ pub fn run() -> ExitCode {
         result
     });
     result.unwrap_or_else(|error| {
-        if error.is_broken_pipe() {
+        if view::is_unread(&error) {
             return ExitCode::SUCCESS; // whoever read has seen enough
         }
         ui::print_error(&error, json);

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::context::{self, Context};
 use crate::error::{Error, Result};
 use crate::job::spec::MAX_PAYLOAD;
-use crate::worker::socket::{Answer, Message};
+use crate::worker::socket::{Answer, MAX_LINE, Message};
 
 /// How long the worker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -68,7 +68,7 @@ impl JobResult {
         };
         read.map_err(|e| Error::usage(format!("cannot read {}", self.file)).source(e))?;
         if bytes.len() > MAX_PAYLOAD {
-            return Err(Error::usage("the result is larger than 1 MiB").hint("store it in a file and give its path"));
+            return Err(too_large());
         }
         let result = match serde_json::from_slice(&bytes) {
             Ok(value) => value,
@@ -76,6 +76,10 @@ impl JobResult {
         };
         say(Message { result: Some(result), ..Message::default() })
     }
+}
+
+fn too_large() -> Error {
+    Error::usage("the result is larger than 1 MiB").hint("store it in a file and give its path")
 }
 
 /// Tells the worker, and waits until it has recorded it.
@@ -89,6 +93,9 @@ fn say(message: Message) -> Result<ExitCode> {
     let mut line =
         serde_json::to_vec(&Message { fence, ..message }).map_err(|e| Error::failed("not JSON").source(e))?;
     line.push(b'\n');
+    if line.len() > MAX_LINE {
+        return Err(too_large()); // the worker would hang up in the middle of it
+    }
     stream.write_all(&line).map_err(gone)?;
     let mut text = String::new();
     BufReader::new(stream).read_line(&mut text).map_err(gone)?;

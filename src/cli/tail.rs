@@ -8,8 +8,9 @@ use clap::Args;
 use super::context::Context;
 use super::everywhere::Everywhere;
 use super::select::Jobs;
-use super::view::{raw, raw_err};
-use crate::error::Result;
+use super::ui;
+use super::view::{is_unread, raw, raw_err};
+use crate::error::{Error, Result};
 use crate::job::output::{Chunk, Stream};
 use crate::job::{Job, Number};
 use crate::ops::jobs::GetJobs;
@@ -105,7 +106,7 @@ async fn follow_from(context: &Context, mut reader: Reader, printer: &mut Printe
     loop {
         let jobs = queue.call(GetJobs { numbers: vec![reader.number], detail: false }).await?;
         let Some(job) = jobs.into_iter().next() else {
-            return Err(crate::error::Error::not_found(format!("job {} was pruned", reader.number)));
+            return Err(Error::not_found(format!("job {} was pruned", reader.number)));
         };
         // The state was read first: whatever was written before the end is there when we look now.
         let current = reader.attempt.unwrap_or(job.attempt).max(1);
@@ -114,7 +115,11 @@ async fn follow_from(context: &Context, mut reader: Reader, printer: &mut Printe
             let reply = queue.call(reader.op()).await?;
             let more = !reply.chunks.is_empty();
             reader.seen(&reply);
-            *printer = print_aside(std::mem::take(printer), reply.chunks).await?;
+            let lost;
+            (*printer, lost) = print_aside(std::mem::take(printer), reply.chunks).await?;
+            if let Some(error) = lost {
+                ui::say(context, &format!("orx: {error}; job {} goes on", reader.number));
+            }
             if more {
                 continue;
             }
@@ -132,17 +137,23 @@ async fn follow_from(context: &Context, mut reader: Reader, printer: &mut Printe
 }
 
 /// Prints on another thread: a pager that stops reading must not stop a worker that lives in this process.
-async fn print_aside(mut printer: Printer, chunks: Vec<Chunk>) -> Result<Printer> {
+///
+/// Gives the first error of one that is deaf, if a person should read of it.
+async fn print_aside(mut printer: Printer, chunks: Vec<Chunk>) -> Result<(Printer, Option<Error>)> {
     let printing = tokio::task::spawn_blocking(move || {
+        let mut lost = None;
         for chunk in &chunks {
             match printer.print(chunk) {
-                Err(error) if printer.deaf && error.is_broken_pipe() => {}
+                Err(error) if printer.deaf => {
+                    let news = !std::mem::replace(&mut printer.failed, true) && !is_unread(&error);
+                    lost = lost.or(news.then_some(error));
+                }
                 printed => printed?,
             }
         }
-        Ok(printer)
+        Ok((printer, lost))
     });
-    printing.await.map_err(|e| crate::error::Error::failed("printing failed").source(e))?
+    printing.await.map_err(|e| Error::failed("printing failed").source(e))?
 }
 
 /// Where in a job's output we are.
@@ -170,8 +181,10 @@ impl Reader {
 struct Printer {
     only: Option<Stream>,
     timestamps: bool,
-    /// Goes on though nobody reads: `run` wants the job's end, not its output.
+    /// Goes on though it cannot print: `run` wants the job's end, not its output.
     deaf: bool,
+    /// Something could not be printed.
+    failed: bool,
     inside_line: [bool; 2],
 }
 

@@ -26,7 +26,7 @@ use crate::ops::say::{Heard, Say};
 use crate::queue::Queue;
 
 /// The longest line, in bytes: a result of 1 MiB and what surrounds it.
-const MAX_LINE: u64 = 2 * 1024 * 1024;
+pub const MAX_LINE: usize = 2 * 1024 * 1024;
 /// How long a job may take to say one thing.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How many may talk at once.
@@ -163,7 +163,7 @@ async fn serve(listener: UnixListener, queue: Queue, talkers: Talkers) {
 async fn hear(stream: UnixStream, queue: &Queue, talkers: &Talkers) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(read.take(MAX_LINE)).read_line(&mut line).await?;
+    BufReader::new(read.take(MAX_LINE as u64)).read_line(&mut line).await?;
     let answer = match record(&line, queue, talkers).await {
         Ok(()) => Answer::default(),
         Err(e) => Answer { error: Some(e.to_string()) },

@@ -17,6 +17,7 @@ mod help;
 mod list;
 mod output;
 mod payloads;
+mod pipes;
 mod postgres;
 mod retry;
 mod run;

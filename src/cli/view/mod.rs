@@ -323,13 +323,33 @@ pub(super) async fn printed() {
 /// Bytes on standard output, as they are.
 pub(super) fn raw(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes)?;
-    Ok(out.flush()?)
+    written(out.write_all(bytes).and_then(|()| out.flush()))
 }
 
 /// Bytes of a job on standard error, as they are.
 pub(super) fn raw_err(bytes: &[u8]) -> Result<()> {
-    Ok(std::io::stderr().lock().write_all(bytes)?)
+    written(std::io::stderr().lock().write_all(bytes))
+}
+
+/// Nobody reads our output any more.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads it")]
+struct Unread;
+
+/// Only of our own output: a pipe to somebody else that breaks is an error.
+fn written(result: std::io::Result<()>) -> Result<()> {
+    result.map_err(|e| {
+        let error = Error::failed("cannot write the output");
+        match e.kind() {
+            std::io::ErrorKind::BrokenPipe => error.source(Unread),
+            _ => error.source(e),
+        }
+    })
+}
+
+/// Whether it is only that nobody reads our output any more.
+pub(super) fn is_unread(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<Unread>())
 }
 
 /// Clears the screen, for what is drawn again and again.

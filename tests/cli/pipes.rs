@@ -1,0 +1,74 @@
+//! What happens where output, or the worker's socket, takes no more.
+
+use std::os::unix::net::UnixListener;
+
+use super::support::*;
+
+const ORX: &str = env!("CARGO_BIN_EXE_orx");
+const BATCH: &str = "0190a5d2-7c1e-7000-8000-000000000001";
+
+fn shell(orx: &Orx, script: &str) -> Output {
+    orx.program("sh", &["-c", script]).run()
+}
+
+#[test]
+fn s32_a_load_is_stored_to_its_end_though_nobody_reads_its_ids() {
+    let orx = Orx::new();
+    // The ids of the first transaction are more than a pipe holds.
+    orx.write("jobs.ndjson", "{\"command\":[\"true\"]}\n".repeat(10_001));
+    let script = format!("{{ {ORX} enqueue --from jobs.ndjson -o id; echo $? > code; }} | true");
+    shell(&orx, &script).expect(0, &["10001 jobs stored"]);
+    assert_eq!(orx.wait_line("code"), "0");
+    assert_eq!(orx.json(&["status"])["queues"][0]["counts"]["pending"], 10_001);
+}
+
+#[test]
+fn s32_a_load_whose_ids_cannot_be_written_says_how_to_finish_it() {
+    let orx = Orx::new();
+    orx.write("jobs.ndjson", "{\"command\":[\"true\"]}\n".repeat(2));
+    for format in ["id", "table"] {
+        let out = shell(&orx, &format!("{ORX} enqueue --from jobs.ndjson --batch {BATCH} -o {format} > /dev/full"));
+        let rest = format!("2 jobs were stored before; the same input with --batch {BATCH} stores the rest");
+        out.expect(1, &["cannot write the output", &rest]);
+    }
+    assert_eq!(orx.states(), "pending pending");
+}
+
+#[test]
+fn run_goes_on_to_the_end_of_the_job_though_its_output_cannot_be_written() {
+    let orx = Orx::new();
+    let out = shell(&orx, &format!("{ORX} run -- sh -c 'echo out; echo err >&2; exit 7' > /dev/full"));
+    out.expect(7, &["err", "orx: cannot write the output"]);
+    assert_eq!(out.stderr().matches("cannot write").count(), 1, "{out}");
+    assert_eq!((orx.state("1"), orx.ok(&["tail", "--stdout", "1"])), ("failed".into(), "out\n".into()));
+}
+
+#[test]
+fn who_reads_only_the_beginning_is_no_error() {
+    let orx = Orx::new();
+    orx.run(&["run", "--", "sh", "-c", "seq 1 50000"]);
+    let out = shell(&orx, &format!("{{ {ORX} tail last; echo $? > code; }} | true"));
+    out.expect(0, &[]);
+    assert_eq!((orx.wait_line("code"), out.stderr()), ("0".into(), String::new()));
+}
+
+#[test]
+fn s35_a_worker_that_hangs_up_is_an_error_of_the_result() {
+    let orx = Orx::file();
+    let socket = orx.path("socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let file = orx.write("result", "x".repeat(1_000_000)); // more than the socket holds
+    let result = orx.call(&["result", &file]).env("ORX_SOCKET", &socket).env("ORX_FENCE", "1").spawn();
+    drop(listener.accept().unwrap());
+    result.wait().expect(6, &["the worker of this job does not answer"]);
+}
+
+#[test]
+fn s35_a_result_that_is_too_large_as_json_is_refused() {
+    let orx = Orx::new();
+    // Six characters of JSON for each byte.
+    let script = format!("head -c 900000 /dev/zero | tr '\\0' '\\001' | {ORX} result -");
+    let out = orx.run(&["run", "--", "sh", "-c", &script]);
+    out.expect(2, &["the result is larger than 1 MiB", "store it in a file"]);
+    assert!(orx.job("1")["result"].is_null());
+}
