@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::context::Context;
-use super::worker;
+use super::interrupt::{listen, next};
+use super::{ui, worker};
 use crate::daemon::{self, Upkeep};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::job::lanes::{Needs, Offer};
 use crate::job::{JobSpec, WorkerId};
 use crate::ops::lease::Only;
@@ -25,26 +26,26 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// Signals that ask for the end of `orx run`.
 pub(super) struct Signals {
-    int: Signal,
-    term: Signal,
-    hup: Signal,
+    int: Option<Signal>,
+    term: Option<Signal>,
+    hup: Option<Signal>,
 }
 
 impl Signals {
     pub(super) fn new() -> Result<Self> {
         Ok(Self {
-            int: signal(SignalKind::interrupt())?,
-            term: signal(SignalKind::terminate())?,
-            hup: signal(SignalKind::hangup())?,
+            int: listen(SignalKind::interrupt())?,
+            term: listen(SignalKind::terminate())?,
+            hup: listen(SignalKind::hangup())?,
         })
     }
 
     /// The next signal; true for SIGHUP.
     pub(super) async fn next(&mut self) -> bool {
         tokio::select! {
-            _ = self.int.recv() => false,
-            _ = self.term.recv() => false,
-            _ = self.hup.recv() => true,
+            () = next(&mut self.int) => false,
+            () = next(&mut self.term) => false,
+            () = next(&mut self.hup) => true,
         }
     }
 }
@@ -58,6 +59,8 @@ pub(super) struct Host {
     wanted: Vec<(String, Needs)>,
     own: Option<Own>,
     looked: bool,
+    /// Who we are at a coordinator may not run jobs.
+    barred: bool,
 }
 
 struct Own {
@@ -87,11 +90,11 @@ impl Host {
             }
         }
         let (queue, clock) = (context.queue()?.clone(), Arc::clone(&context.clock));
-        Ok(Self { queue, config, clock, wanted, own: None, looked: false })
+        Ok(Self { queue, config, clock, wanted, own: None, looked: false, barred: false })
     }
 
     /// Looks from time to time whether there is a worker, and becomes it if not. Returns when it should be called again.
-    pub(super) async fn look_after(&mut self) -> Result<()> {
+    pub(super) async fn look_after(&mut self, context: &Context) -> Result<()> {
         if self.looked {
             tokio::time::sleep(LOOK).await;
         }
@@ -104,9 +107,15 @@ impl Host {
             if let Some(own) = self.own.take() {
                 own.upkeep.end().await;
             }
-            ended.map_err(|e| Error::failed("the worker failed").source(e))??;
+            match ended.map_err(|e| Error::failed("the worker failed").source(e))? {
+                Err(e) if e.kind() == Kind::Denied => {
+                    self.barred = true;
+                    ui::say(context, &format!("{e}; waiting for a worker that may"));
+                }
+                ended => ended?,
+            }
         }
-        if !self.is_served().await? {
+        if !self.barred && !self.is_served().await? {
             self.own = Some(self.start()?);
         }
         Ok(())

@@ -10,7 +10,7 @@ use super::host::{Host, Signals};
 use super::job_options::{JobOptions, StartOptions, submission};
 use super::{exit, run_workflow, tail, ui};
 use crate::error::{Error, Result};
-use crate::job::{JobSpec, Number, State};
+use crate::job::{Job, JobSpec, Number, State};
 use crate::ops::cancel::Cancel;
 use crate::ops::jobs::GetJobs;
 use crate::ops::lease::Only;
@@ -65,32 +65,38 @@ impl Run {
         let at = self.start.instant(context)?;
         let spec = JobSpec { at, ..self.options.spec(self.command)? };
         spec.check()?;
-        let mut signals = Signals::new()?;
+        let signals = Signals::new()?;
         let job = store(context, submission(context, spec.clone(), captured)).await?;
-        let mut host = Host::new(context, Only::Job(job.number), 1, [&spec])?;
-        let mut followed = std::pin::pin!(tail::follow(context, job.number));
-        let mut asked = 0;
-        let ended = loop {
-            tokio::select! {
-                ended = &mut followed => break ended,
-                result = host.look_after() => result?,
-                hung_up = signals.next() => {
-                    if hung_up && runs_elsewhere(context, &host, job.number).await? {
-                        ui::say(context, &format!("job {} goes on", job.number));
-                        return Ok(ExitCode::from(DETACHED));
-                    }
-                    asked += 1;
-                    cancel(context, job.number, asked).await?;
-                }
-            }
-        };
+        let stored = |e: Error| e.context(format_args!("stored as job {}", job.number));
+        let mut host = Host::new(context, Only::Job(job.number), 1, [&spec]).map_err(stored)?;
+        let ended = accompany(context, &mut host, signals, job.number).await;
         host.stop().await;
-        let ended = ended?;
+        let Some(ended) = ended.map_err(stored)? else { return Ok(ExitCode::from(DETACHED)) };
         let code = exit::exit_code(&ended);
         if let Some(why) = exit::explain(&ended) {
             ui::say(context, &why);
         }
         Ok(ExitCode::from(code))
+    }
+}
+
+/// Stays with the job to its end; gives none where a signal says to leave it to others.
+async fn accompany(context: &Context, host: &mut Host, mut signals: Signals, number: Number) -> Result<Option<Job>> {
+    let mut followed = std::pin::pin!(tail::follow(context, number));
+    let mut asked = 0;
+    loop {
+        tokio::select! {
+            ended = &mut followed => return ended.map(Some),
+            result = host.look_after(context) => result?,
+            hung_up = signals.next() => {
+                if hung_up && runs_elsewhere(context, host, number).await? {
+                    ui::say(context, &format!("job {number} goes on"));
+                    return Ok(None);
+                }
+                asked += 1;
+                cancel(context, number, asked).await?;
+            }
+        }
     }
 }
 

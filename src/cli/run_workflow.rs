@@ -35,35 +35,41 @@ const DETACHED: u8 = 128 + 1;
 /// Submits the workflow in `file` and follows it to its end.
 pub(super) async fn run(context: &Context, file: &str) -> Result<ExitCode> {
     let (given, workflow) = workflow::read(file)?;
-    let mut signals = Signals::new()?;
+    let signals = Signals::new()?;
     let id = workflow::submit(context, given).await?.id;
     let specs = workflow.tasks.iter().map(|task| &task.spec);
     let specs = specs.chain(&workflow.on_start).chain(&workflow.on_complete);
     let slots = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-    let mut host = Host::new(context, Only::Run(id), slots, specs)?;
-    let mut followed = std::pin::pin!(follow(context, id, None));
-    let mut asked = 0;
-    let ended = loop {
-        tokio::select! {
-            ended = &mut followed => break ended,
-            result = host.look_after() => result?,
-            hung_up = signals.next() => {
-                if hung_up && !host.is_own() {
-                    ui::say(context, &format!("run {id} goes on"));
-                    return Ok(ExitCode::from(DETACHED));
-                }
-                asked += 1;
-                cancel(context, id, asked).await?;
-            }
-        }
-    };
+    let stored = |e: Error| e.context(format_args!("stored as run {id}"));
+    let mut host = Host::new(context, Only::Run(id), slots, specs).map_err(stored)?;
+    let ended = accompany(context, &mut host, signals, id).await;
     host.stop().await;
-    let run = ended?;
+    let Some(run) = ended.map_err(stored)? else { return Ok(ExitCode::from(DETACHED)) };
     let view = context.view()?;
     if !view.is_for_people() {
         view.one(&run, |_| Ok(()))?;
     }
     Ok(conclude(context, &run))
+}
+
+/// Stays with the run to its end; gives none where a signal says to leave it to others.
+async fn accompany(context: &Context, host: &mut Host, mut signals: Signals, id: RunId) -> Result<Option<RunView>> {
+    let mut followed = std::pin::pin!(follow(context, id, None));
+    let mut asked = 0;
+    loop {
+        tokio::select! {
+            ended = &mut followed => return ended.map(Some),
+            result = host.look_after(context) => result?,
+            hung_up = signals.next() => {
+                if hung_up && !host.is_own() {
+                    ui::say(context, &format!("run {id} goes on"));
+                    return Ok(None);
+                }
+                asked += 1;
+                cancel(context, id, asked).await?;
+            }
+        }
+    }
 }
 
 /// Follows a run that others work on to its end, `timeout` long at most.
@@ -110,7 +116,7 @@ async fn follow(context: &Context, id: RunId, deadline: Option<Instant>) -> Resu
     loop {
         let looked = Instant::now();
         let run = queue.call(GetRun { run: RunName::Id(id), options: false }).await?;
-        lines.update(&run)?;
+        lines.update(&run);
         if run.state.is_terminal() {
             lines.end();
             return Ok(run);
@@ -146,7 +152,7 @@ impl<'c> Lines<'c> {
         Self { context, seen: HashMap::new(), terminal, running: HashMap::new() }
     }
 
-    fn update(&mut self, run: &RunView) -> Result<()> {
+    fn update(&mut self, run: &RunView) {
         for task in run.tasks.iter().filter(|task| !task.inherited) {
             let now = (task.state, task.attempt);
             if self.seen.insert(task.task.clone(), now) == Some(now) {
@@ -163,7 +169,7 @@ impl<'c> Lines<'c> {
                         bar.enable_steady_tick(LOOK);
                         self.running.insert(task.task.clone(), bar);
                     } else if task.state.is_terminal() {
-                        all.println(self.text(task))?;
+                        let _ = all.println(self.text(task)); // nobody is left to see it
                     }
                 }
                 None if task.state.is_terminal() || task.state == State::Running => {
@@ -176,7 +182,6 @@ impl<'c> Lines<'c> {
             sum.set_length(run.tasks.len() as u64);
             sum.set_position(run.tasks.iter().filter(|task| task.state.is_terminal()).count() as u64);
         }
-        Ok(())
     }
 
     /// `build  done in 2s`

@@ -286,3 +286,24 @@ fn run_never_takes_another_job_that_waits() {
     interrupted.wait().expect(130, &[]);
     assert_eq!(orx.states(), "pending done cancelled");
 }
+
+#[test]
+fn s33_run_waits_for_a_worker_where_its_token_may_not_run_jobs() {
+    let mut orx = Orx::file();
+    orx.serve();
+    let token = orx.ok(&["token", "create", "--scope", "submit,read,exec"]).trim().to_owned();
+    let run = orx.spawn(&["--token", &token, "run", "--", "sh", "-c", "echo $ORX_WORKER; exit 3"]);
+    run.wait_stderr("waiting for a worker");
+    assert_eq!(orx.state("1"), "pending");
+    let _worker = orx.worker(&["--name", "w1"]);
+    let out = run.wait();
+    assert_eq!((out.code, out.stdout()), (Some(3), "w1\n".into()), "{out}");
+}
+
+#[test]
+fn what_goes_wrong_after_the_job_was_stored_names_it() {
+    let mut orx = Orx::file();
+    orx.serve();
+    let token = orx.ok(&["token", "create", "--scope", "submit,exec"]).trim().to_owned();
+    orx.run(&["--token", &token, "run", "--", "true"]).expect(125, &["orx: stored as job 1: the token may not"]);
+}

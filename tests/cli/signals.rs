@@ -100,3 +100,22 @@ fn int_before_the_job_starts_cancels_it_at_once() {
     run.wait().expect(130, &[]);
     assert_eq!(orx.story("1"), "enqueued cancelled");
 }
+
+#[test]
+fn s33_signals_that_whoever_started_run_ignores_cancel_nothing() {
+    for (name, signal) in [("HUP", Signal::HUP), ("INT", Signal::INT)] {
+        let orx = Orx::new();
+        let script = format!("echo up > up; {UNTIL_GO}; exit 3");
+        let started = "trap '' $1; shift; exec \"$@\"";
+        let run = [env!("CARGO_BIN_EXE_orx"), "run", "--", "sh", "-c", &script];
+        let run = orx.program("sh", &[&["-c", started, "sh", name], &run[..]].concat()).spawn();
+        orx.wait_line("up");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", run.pid())).unwrap();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+        let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
+        assert_eq!(ignored >> (signal.as_raw() - 1) & 1, 1, "{name} is listened for");
+        run.signal(signal);
+        orx.write("go", "");
+        run.wait().expect(3, &[]);
+    }
+}
