@@ -102,7 +102,7 @@ impl Cancel {
         };
         let context = home.as_ref().unwrap_or(context);
         let unfinished = [State::Blocked, State::Scheduled, State::Pending, State::Running];
-        let found = self.jobs.find(context, "Cancel", &unfinished).await?;
+        let found = self.jobs.find(context, "Cancel", &unfinished, &unfinished).await?;
         let op = cancel::Cancel {
             numbers: found.iter().map(|job| job.number).collect(),
             reason: self.reason,

@@ -1,5 +1,7 @@
 //! `orx dlq`
 
+use std::collections::{BTreeSet, HashSet};
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -13,6 +15,7 @@ use crate::job::{Number, State};
 use crate::ops::dead_letters::{DeadLetter, DiscardLetters, GroupLetters, ListLetters};
 use crate::ops::jobs::{GetJobs, MAX_PAGE};
 use crate::ops::retry::Retry;
+use crate::ops::select::Selected;
 use crate::store::{LetterFilter, Topics};
 
 #[derive(Args)]
@@ -60,7 +63,7 @@ Examples:
 
         /// Try this many first, and stop if one of them fails
         #[arg(long, value_name = "N")]
-        canary: Option<usize>,
+        canary: Option<NonZeroUsize>,
     },
     /// Take them away for good; their jobs stay failed
     #[command(after_help = "Example:\n  orx dlq discard --all --queue test --yes")]
@@ -130,21 +133,38 @@ struct Chosen {
 }
 
 impl Chosen {
-    /// The jobs, the oldest first; asks where all are meant.
+    /// The jobs; asks first where they are many.
     async fn find(&self, context: &Context, verb: &str) -> Result<Vec<Number>> {
-        if !self.all {
-            if !self.which.is_empty() {
-                return Err(Error::usage("a filter needs --all").hint("or name the jobs and leave it out"));
-            }
-            return Ok(self.jobs.find(context).await?.into_iter().map(|job| job.number).collect());
-        }
-        let letters = list(context, self.which.filter(context)?, usize::MAX).await?;
-        let mut numbers: Vec<Number> = letters.into_iter().map(|l| l.job.number).collect();
-        numbers.reverse();
-        if !numbers.is_empty() {
+        let numbers = match self.all {
+            true => self.matching(context).await?,
+            false => self.named(context).await?,
+        };
+        if (self.all && !numbers.is_empty()) || (self.jobs.by_label() && numbers.len() > 1) {
             ui::confirm(&format!("{verb} {}?", ui::count(numbers.len() as u64, "dead letter")), self.yes)?;
         }
         Ok(numbers)
+    }
+
+    /// All that match, the oldest first.
+    async fn matching(&self, context: &Context) -> Result<Vec<Number>> {
+        let letters = list(context, self.which.filter(context)?, usize::MAX).await?;
+        Ok(letters.into_iter().rev().map(|letter| letter.job.number).collect())
+    }
+
+    /// A label or a range chooses among dead letters; a job that is named must have one.
+    async fn named(&self, context: &Context) -> Result<Vec<Number>> {
+        if !self.which.is_empty() {
+            return Err(Error::usage("a filter needs --all").hint("or name the jobs and leave it out"));
+        }
+        let dead = dead(context, &self.jobs.find(context).await?).await?;
+        let found = self.jobs.find_fitting(context, |job| dead.contains(&job.number)).await?;
+        match found.iter().find(|job| !dead.contains(&job.number)) {
+            Some(job) => {
+                let message = format!("job {} has no dead letter: it is {}", job.number, job.state);
+                Err(Error::conflict(message).hint("'orx dlq list' shows them"))
+            }
+            None => Ok(found.into_iter().map(|job| job.number).collect()),
+        }
     }
 }
 
@@ -167,7 +187,7 @@ impl Dlq {
             DlqSubcommand::Show { jobs } => return status::show(context, &jobs).await,
             DlqSubcommand::Requeue { chosen, canary } => {
                 let numbers = chosen.find(context, "Requeue").await?;
-                requeue(context, numbers, canary).await?;
+                requeue(context, numbers, canary.map(NonZeroUsize::get)).await?;
             }
             DlqSubcommand::Discard { chosen } => {
                 let numbers = chosen.find(context, "Discard").await?;
@@ -193,6 +213,21 @@ async fn list(context: &Context, filter: LetterFilter, wanted: usize) -> Result<
         }
     }
     Ok(all)
+}
+
+/// Which of them have a dead letter.
+async fn dead(context: &Context, jobs: &[Selected]) -> Result<HashSet<Number>> {
+    let failed = jobs.iter().filter(|job| job.state == State::Failed);
+    let mut left: BTreeSet<Number> = failed.map(|job| job.number).collect();
+    let mut dead = HashSet::new();
+    while let Some(highest) = left.last() {
+        let (before, limit) = (Some(highest + 1), left.len().min(MAX_PAGE));
+        let page = context.queue()?.call(ListLetters { filter: LetterFilter::default(), before, limit }).await?;
+        let Some(lowest) = page.last().map(|letter| letter.job.number) else { break };
+        dead.extend(page.iter().map(|letter| letter.job.number));
+        left = left.into_iter().take_while(|number| *number < lowest).collect();
+    }
+    Ok(dead)
 }
 
 /// Requeues; with a canary only if the first ones succeed.

@@ -177,6 +177,7 @@ enum Command {
     /// Run failed or cancelled jobs again
     ///
     /// Their attempts are counted anew and the history is kept. Jobs that were skipped because of them come back too.
+    /// With --all the failed ones: whoever cancelled a job meant it, so it is named, if only by a range or a label.
     Retry(Later<retry::Retry>),
     /// The dead letters: jobs whose attempts are used up
     Dlq(Later<dlq::Dlq>),

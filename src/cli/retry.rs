@@ -14,6 +14,7 @@ use crate::ops::retry;
 #[command(after_help = "\
 Examples:
   orx retry 42
+  orx retry 5-8 @team=web               those of them that failed or were cancelled
   orx retry --all --queue build --yes   every failed job of the queue")]
 pub(super) struct Retry {
     #[command(flatten)]
@@ -26,7 +27,7 @@ pub(super) struct Retry {
 
 impl Retry {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
-        let found = self.jobs.find(context, "Retry", &[State::Failed]).await?;
+        let found = self.jobs.find(context, "Retry", &[State::Failed, State::Cancelled], &[State::Failed]).await?;
         let numbers = found.iter().map(|job| job.number).collect();
         let replies = context.queue()?.call(retry::Retry { numbers, only: self.only }).await?;
         let view = context.view()?;

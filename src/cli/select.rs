@@ -62,6 +62,32 @@ impl Jobs {
         context.queue()?.call(Select { selectors: self.jobs.clone(), all: None }).await
     }
 
+    /// Looks them up: each that is named, as it is meant, and of those among which a label or a range chooses what `fits`.
+    pub(super) async fn find_fitting(
+        &self,
+        context: &Context,
+        fits: impl Fn(&Selected) -> bool,
+    ) -> Result<Vec<Selected>> {
+        let chooses = |s: &Selector| matches!(s, Selector::Label(..) | Selector::Range(..));
+        let mut found: Vec<Selected> = Vec::new();
+        for selector in &self.jobs {
+            let jobs = Self { jobs: vec![selector.clone()] }.find(context).await?;
+            let new = |job: &Selected| found.iter().all(|known| known.number != job.number);
+            let more = jobs.into_iter().filter(|job| (!chooses(selector) || fits(job)) && new(job));
+            let more: Vec<Selected> = more.collect();
+            found.extend(more);
+        }
+        match self.jobs.is_empty() {
+            true => self.find(context).await, // says that none is named
+            false => Ok(found),
+        }
+    }
+
+    /// Whether a label chooses some of them: nobody knows how many those are.
+    pub(super) fn by_label(&self) -> bool {
+        self.jobs.iter().any(|s| matches!(s, Selector::Label(..)))
+    }
+
     /// The only one.
     pub(super) async fn find_one(&self, context: &Context) -> Result<Number> {
         match self.find(context).await?.as_slice() {
@@ -80,40 +106,29 @@ impl JobsOrAll {
         }
     }
 
-    /// Looks them up; asks first where they are many.
-    pub(super) async fn find(&self, context: &Context, verb: &str, states: &[State]) -> Result<Vec<Selected>> {
+    /// Looks them up: of labels and ranges those in `states`, with --all those in the states of `all`; asks first where
+    /// they are many.
+    pub(super) async fn find(
+        &self,
+        context: &Context,
+        verb: &str,
+        states: &[State],
+        all: &[State],
+    ) -> Result<Vec<Selected>> {
         let found = match self.all {
-            false => self.named(context, states).await?,
+            false => self.named.find_fitting(context, |job| states.contains(&job.state)).await?,
             true => {
-                let filter = Filter { states: states.to_vec(), queue: self.queue.clone(), ..Filter::default() };
+                let filter = Filter { states: all.to_vec(), queue: self.queue.clone(), ..Filter::default() };
                 context.queue()?.call(Select { selectors: Vec::new(), all: Some(filter) }).await?
             }
         };
-        let by_label = self.named.jobs.iter().any(|s| matches!(s, Selector::Label(..)));
-        if (self.all && !found.is_empty()) || (by_label && found.len() > 1) {
+        if (self.all && !found.is_empty()) || (self.named.by_label() && found.len() > 1) {
             ui::confirm(&format!("{verb} {}?", ui::count(found.len() as u64, "job")), self.yes)?;
         }
         if found.is_empty() {
             ui::say(context, "no job to do this to");
         }
         Ok(found)
-    }
-
-    /// A label or a range chooses among jobs, so those that have ended already are left out; a job that is named is meant.
-    async fn named(&self, context: &Context, states: &[State]) -> Result<Vec<Selected>> {
-        let chooses = |s: &&Selector| matches!(s, Selector::Label(..) | Selector::Range(..));
-        let mut found: Vec<Selected> = Vec::new();
-        for selector in &self.named.jobs {
-            let jobs = Jobs { jobs: vec![selector.clone()] }.find(context).await?;
-            let fits = |job: &Selected| !chooses(&selector) || states.contains(&job.state);
-            let new = |job: &Selected| found.iter().all(|known| known.number != job.number);
-            let more: Vec<Selected> = jobs.into_iter().filter(|job| fits(job) && new(job)).collect();
-            found.extend(more);
-        }
-        match self.named.jobs.is_empty() {
-            true => self.named.find(context).await, // says that none is named
-            false => Ok(found),
-        }
     }
 }
 

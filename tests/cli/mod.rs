@@ -9,6 +9,7 @@ mod contrib;
 mod copying;
 mod death;
 mod dependencies;
+mod dlq;
 mod drain;
 mod enqueue;
 mod environment;

@@ -89,3 +89,22 @@ fn all_failed_jobs_of_a_queue_are_retried_at_once() {
     orx.ok(&["retry", "--all", "--queue", "a", "--yes"]);
     assert_eq!(orx.states(), "pending pending failed");
 }
+
+#[test]
+fn ranges_and_labels_mean_what_failed_or_was_cancelled_and_all_what_failed() {
+    let orx = Orx::new();
+    for program in ["false", "true", "true"] {
+        orx.add(&["--label", "team=web", "--", program]);
+    }
+    orx.ok(&["cancel", "3"]);
+    let again = |args: &[&str]| {
+        orx.burst();
+        orx.ok(&[&["retry"], args, &["--yes", "--format", "{{number}}"]].concat())
+    };
+    assert_eq!(again(&["1-3"]), "1\n3\n");
+    orx.ok(&["cancel", "3"]);
+    assert_eq!(again(&["@team=web"]), "1\n3\n");
+    orx.ok(&["cancel", "3"]);
+    assert_eq!(again(&["--all"]), "1\n");
+    assert_eq!(orx.states(), "pending done cancelled");
+}

@@ -1,0 +1,63 @@
+//! `orx dlq`.
+
+use super::support::*;
+
+/// Jobs of one team: 1 and 2 are dead letters, 3 is done, 4 is cancelled.
+fn four() -> Orx {
+    let orx = Orx::new();
+    for program in ["false", "false", "true", "true"] {
+        orx.add(&["--label", "team=web", "--", program]);
+    }
+    orx.ok(&["cancel", "4"]);
+    orx.burst();
+    assert_eq!(orx.states(), "failed failed done cancelled");
+    orx
+}
+
+fn letters(orx: &Orx) -> String {
+    orx.ok(&["dlq", "list", "--format", "{{job.number}}"]).split_whitespace().rev().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_label_asks_before_letters_are_discarded() {
+    let orx = four();
+    orx.run(&["dlq", "discard", "@team=web"]).expect(2, &["Discard 2 dead letters?", "hint: say --yes"]);
+    assert_eq!(letters(&orx), "1 2");
+    orx.run(&["dlq", "discard", "@team=web", "--yes"]).expect(0, &["2 dead letters discarded"]);
+    assert_eq!(letters(&orx), "");
+}
+
+#[test]
+fn labels_and_ranges_choose_among_dead_letters() {
+    let orx = four();
+    orx.run(&["dlq", "requeue", "@team=web", "--yes"]).expect(0, &["2 jobs requeued"]);
+    assert_eq!(orx.states(), "pending pending done cancelled");
+    orx.burst();
+    orx.run(&["dlq", "discard", "2-4"]).expect(0, &["1 dead letter discarded"]);
+    orx.run(&["dlq", "requeue", "1-4"]).expect(0, &["1 job requeued"]);
+    assert_eq!(orx.states(), "pending failed done cancelled");
+}
+
+#[test]
+fn a_job_that_is_named_must_have_a_dead_letter() {
+    let orx = four();
+    orx.ok(&["dlq", "discard", "2"]);
+    for (job, state) in [("2", "failed"), ("3", "done"), ("4", "cancelled")] {
+        for command in ["requeue", "discard"] {
+            let said = format!("job {job} has no dead letter: it is {state}");
+            orx.run(&["dlq", command, "1", job]).expect(5, &[&said]);
+        }
+    }
+    assert_eq!((orx.states(), letters(&orx)), ("failed failed done cancelled".into(), "1".into()));
+}
+
+#[test]
+fn the_others_are_requeued_if_the_canaries_succeed() {
+    let orx = four();
+    orx.run(&["dlq", "requeue", "--all", "--canary", "0", "--yes"]).expect(2, &["--canary"]);
+    let canary = orx.spawn(&["dlq", "requeue", "--all", "--canary", "1", "--yes"]);
+    orx.wait_state("1", "pending");
+    orx.burst();
+    canary.wait().expect(1, &["job 1 is failed again; the other 1 stay dead"]);
+    assert_eq!(orx.states(), "failed failed done cancelled");
+}
