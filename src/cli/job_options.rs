@@ -100,8 +100,8 @@ pub(super) struct JobOptions {
     #[arg(long, value_name = "always", value_parser = restart)]
     restart: Option<Restart>,
 
-    /// Wait until this job is done (JOB:ended: until it has ended somehow)
-    #[arg(long, value_name = "JOB", value_delimiter = ',', add = super::select::job_candidates())]
+    /// Wait until these jobs are done (JOB:ended: until it has ended somehow)
+    #[arg(long, value_name = "JOB", value_delimiter = ',', num_args = 1.., add = super::select::job_candidates())]
     after: Vec<After>,
 
     /// The same key never makes a second job

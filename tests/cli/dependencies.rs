@@ -56,3 +56,19 @@ fn a_retry_holds_back_what_waits_until_it_succeeds() {
     orx.burst();
     assert_eq!(orx.read("order"), "try 1\ntry 2\nthen\n");
 }
+
+#[test]
+fn after_takes_several_jobs() {
+    let orx = Orx::new();
+    for args in [&["--after", "1", "2", "--"][..], &["--after", "1,2", "--"], &["--after", "1", "--after", "2", "--"]] {
+        for _ in 0..2 {
+            orx.add(&["--", "true"]);
+        }
+        let job = orx.add(&[args, &["echo", "--", "x"]].concat());
+        let job = orx.job(&job);
+        assert_eq!(
+            (&job["command"], job["after"].as_array().unwrap().len()),
+            (&serde_json::json!(["echo", "--", "x"]), 2)
+        );
+    }
+}
