@@ -157,6 +157,8 @@ fn settings(context: &Context) -> Result<Vec<Setting>> {
     let mut add = |name: &str, value: Value, from| all.push(Setting { name: name.into(), value, from });
     let (store, from) = context.store_setting()?;
     add("store", json!(store::shown(&store)), from);
+    add("token", json!(context.token_from().map(|_| "set")), context.token_from().unwrap_or("default"));
+    add("token_file", json!(file.token_file), if file.token_file.is_some() { "file" } else { "default" });
     let from = match (&globals.config, context::env("ORX_CONFIG"), &file.path) {
         (Some(_), _, _) => "--config",
         (None, Some(_), _) => "ORX_CONFIG",

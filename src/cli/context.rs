@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::config::Config;
 use super::view::View;
-use super::{ColorChoice, Globals};
+use super::{ColorChoice, Globals, ui};
 use crate::error::{Error, Result};
 use crate::ops::Caller;
 use crate::queue::Queue;
@@ -80,6 +80,16 @@ impl Context {
         Ok(Some(text.trim().to_owned()))
     }
 
+    /// Where the token for a coordinator comes from, if there is one.
+    pub(super) fn token_from(&self) -> Option<&'static str> {
+        match (&self.globals.token, env("ORX_TOKEN"), &self.config.token_file) {
+            (Some(_), _, _) => Some("--token"),
+            (None, Some(_), _) => Some("ORX_TOKEN"),
+            (None, None, Some(_)) => Some("file"),
+            (None, None, None) => None,
+        }
+    }
+
     /// The way to print.
     pub(super) fn view(&self) -> Result<View> {
         let format = self.globals.output.or(self.config.output).unwrap_or_default();
@@ -88,7 +98,12 @@ impl Context {
 
     /// The user's wish about colours.
     pub(super) fn color(&self) -> ColorChoice {
-        self.globals.color.or(self.config.color).unwrap_or_default()
+        self.manner().color
+    }
+
+    /// How errors are printed.
+    pub(super) fn manner(&self) -> ui::Manner {
+        ui::Manner::of(&self.globals, Some(&self.config))
     }
 
     /// Whether talk is unwanted.

@@ -90,7 +90,13 @@ impl Enqueue {
             true => tail::follow(context, number).await,
             false => wait::until_ended(context, number).await,
         };
-        let ended = ended.map_err(stored)?;
+        let ended = match ended.map_err(stored) {
+            Ok(ended) => ended,
+            Err(e) => {
+                ui::print_error(&e, context.manner());
+                return Ok(ExitCode::from(exit::own_error(e.kind()))); // the small numbers are the job's
+            }
+        };
         if let Some(why) = exit::explain(&ended) {
             ui::say(context, &why);
         }

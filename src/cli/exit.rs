@@ -1,5 +1,6 @@
 //! The exit code of `run`, and of `wait` on one job (CONTRACT).
 
+use crate::error::Kind;
 use crate::job::state::reason;
 use crate::job::{Job, Outcome, State};
 use crate::worker::NOT_STARTED;
@@ -10,6 +11,14 @@ const TIMED_OUT: u8 = 124;
 const ORX: u8 = 125;
 /// Somebody cancelled it.
 const CANCELLED: u8 = 130;
+
+/// The exit code of orx's own errors where the small numbers are the job's.
+pub(super) fn own_error(kind: Kind) -> u8 {
+    match kind {
+        Kind::TimedOut => kind.exit_code(), // the job lives on
+        _ => ORX,
+    }
+}
 
 /// The exit code that stands for how `job` ended.
 pub(super) fn exit_code(job: &Job) -> u8 {

@@ -297,9 +297,12 @@ impl Command {
         matches!(self, Command::Workflow(c) if c.0.prints_junit())
     }
 
-    /// The exit code of orx's own errors: `run` keeps the small numbers for its job (S33).
-    fn own_error(&self) -> Option<u8> {
-        matches!(self, Command::Run(_)).then_some(run::OWN_ERROR)
+    /// The exit code of orx's own errors: `run` and `wait` keep the small numbers for the job (S33).
+    fn own_error(&self) -> fn(Kind) -> u8 {
+        match self {
+            Command::Run(_) | Command::Wait(_) => exit::own_error,
+            _ => Kind::exit_code,
+        }
     }
 }
 
@@ -314,25 +317,29 @@ pub fn run() -> ExitCode {
         Err(error) => return ui::usage_error(&error),
     };
     let own_error = cli.command.own_error();
-    let json = cli.globals.output == Some(OutputFormat::Json);
-    if cli.globals.output == Some(OutputFormat::Junit) && !cli.command.prints_junit() {
-        ui::print_error(&Error::usage("-o junit is for 'orx workflow report' only"), false);
-        return ExitCode::from(own_error.unwrap_or(Kind::Usage.exit_code()));
-    }
-    let result = Context::new(cli.globals).and_then(|context| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let result = runtime.block_on(cli.command.run(&context));
-        // A blocked read of standard input must not keep the program from ending.
-        runtime.shutdown_background();
-        result
+    let (globals, junit) = (cli.globals.clone(), cli.command.prints_junit());
+    let context = Context::new(cli.globals);
+    let manner = context.as_ref().map_or_else(|_| ui::Manner::of(&globals, None), Context::manner);
+    let result = context.and_then(|context| match globals.output {
+        Some(OutputFormat::Junit) if !junit => Err(Error::usage("-o junit is for 'orx workflow report' only")),
+        _ => complete(cli.command, &context),
     });
     result.unwrap_or_else(|error| {
         if view::is_unread(&error) {
             return ExitCode::SUCCESS; // whoever read has seen enough
         }
-        ui::print_error(&error, json);
-        ExitCode::from(own_error.unwrap_or(error.kind().exit_code()))
+        ui::print_error(&error, manner);
+        ExitCode::from(own_error(error.kind()))
     })
+}
+
+/// Runs a command to its end.
+fn complete(command: Command, context: &Context) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(command.run(context));
+    // A blocked read of standard input must not keep the program from ending.
+    runtime.shutdown_background();
+    result
 }
 
 /// The command line as clap sees it, for man pages and completions.

@@ -17,8 +17,6 @@ use crate::ops::lease::Only;
 use crate::store::CancelRequest;
 use crate::time::Span;
 
-/// The exit code of orx's own errors: the small numbers are the job's.
-pub(super) const OWN_ERROR: u8 = 125;
 /// Ended by SIGHUP, as a shell says it: the job lives on.
 const DETACHED: u8 = 128 + 1;
 

@@ -1,31 +1,50 @@
 //! Talk: what goes to standard error, prompts, progress bars, colours.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::{ColorChoice, Context, run};
-use crate::error::{Error, Result};
+use super::config::Config;
+use super::{ColorChoice, Context, Globals, OutputFormat, exit};
+use crate::error::{Error, Kind, Result};
 
-/// Says what clap says: help and version on standard output with 0, errors on standard error with 2 (125 for `run`).
+/// How errors are printed.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Manner {
+    json: bool,
+    pub(super) color: ColorChoice,
+}
+
+impl Manner {
+    /// What the command line says of it, or else the configuration.
+    pub(super) fn of(globals: &Globals, config: Option<&Config>) -> Self {
+        let output = globals.output.or(config.and_then(|config| config.output));
+        let color = globals.color.or(config.and_then(|config| config.color));
+        Self { json: output == Some(OutputFormat::Json), color: color.unwrap_or_default() }
+    }
+}
+
+/// Says what clap says: help and version on standard output with 0, errors on standard error with 2 (125 for `run` and `wait`).
 pub(super) fn usage_error(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print(); // a closed pipe is nobody's error
         return ExitCode::SUCCESS;
     }
     let args: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
-    if wants_json(&args) {
+    let json = wants_json(&args);
+    if json {
         let text = error.render().to_string();
         let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        print_error(&Error::usage(first).hint("see --help"), true);
+        print_error(&Error::usage(first).hint("see --help"), Manner { json, ..Manner::default() });
     } else {
         let _ = error.print();
     }
-    let is_run = command_word(&args).is_some_and(|word| word == "run");
-    ExitCode::from(if is_run { run::OWN_ERROR } else { 2 })
+    let of_job = command_word(&args).is_some_and(|word| ["run", "wait"].contains(&word));
+    ExitCode::from(if of_job { exit::own_error(Kind::Usage) } else { Kind::Usage.exit_code() })
 }
 
 /// The first word that is no option and no option's value: the command.
@@ -48,26 +67,46 @@ fn command_word(args: &[String]) -> Option<&str> {
     None
 }
 
+/// Whether errors are to be JSON, though the command line was not understood.
 fn wants_json(args: &[String]) -> bool {
-    let mine = args.iter().take_while(|a| *a != "--");
-    let pairs = mine.clone().zip(mine.clone().skip(1));
-    pairs.into_iter().any(|(a, b)| (a == "-o" || a == "--output") && b == "json")
-        || mine.into_iter().any(|a| a == "-ojson" || a == "--output=json")
+    match typed(args, &["--output", "-o"]) {
+        Some(format) => format == "json",
+        None => {
+            let config = Config::load(typed(args, &["--config"]).map(Path::new));
+            config.is_ok_and(|config| config.output == Some(OutputFormat::Json))
+        }
+    }
+}
+
+/// What was typed for an option, which has these names.
+fn typed<'a>(args: &'a [String], names: &[&str]) -> Option<&'a str> {
+    let mut mine = args.iter().take_while(|arg| *arg != "--");
+    while let Some(arg) = mine.next() {
+        for name in names {
+            match arg.strip_prefix(name) {
+                Some("") => return mine.next().map(String::as_str),
+                Some(value) if !name.starts_with("--") => return Some(value.trim_start_matches('=')),
+                Some(value) if value.starts_with('=') => return Some(&value[1..]),
+                _ => {}
+            }
+        }
+    }
+    None
 }
 
 /// Says what went wrong, and what could be done about it.
-pub(super) fn print_error(error: &Error, as_json: bool) {
+pub(super) fn print_error(error: &Error, manner: Manner) {
     let again = error.retry_after_time().map(|after| format!("try again in {} s", after.as_secs()));
     let hints: Vec<&str> = error.hint_text().into_iter().chain(again.as_deref()).collect();
     let hint = (!hints.is_empty()).then(|| hints.join("; "));
     let mut err = std::io::stderr().lock();
     // Nobody is left to tell when standard error is closed.
-    if as_json {
+    if manner.json {
         let body = json!({ "kind": error.kind().as_str(), "message": error.to_string(), "hint": hint });
         let _ = writeln!(err, "{}", json!({ "error": body }));
         return;
     }
-    let (red, dim, plain) = match color_for(ColorChoice::Auto, err.is_terminal()) {
+    let (red, dim, plain) = match color_for(manner.color, err.is_terminal()) {
         true => ("\x1b[1;31m", "\x1b[2m", "\x1b[0m"),
         false => ("", "", ""),
     };

@@ -25,7 +25,7 @@ Examples:
   orx wait 5-8 --timeout 10m  exits 0 if all are done, else 1
   orx wait --any @team=web
 
-Exit code for one job: as 'orx run'. 75 when --timeout passes and the job lives on.")]
+Exit code for one job: as 'orx run'. 75 when --timeout passes before they have ended; 125 when orx failed.")]
 pub(super) struct Wait {
     #[command(flatten)]
     jobs: Jobs,
@@ -61,13 +61,15 @@ impl Wait {
             let left = jobs.iter().filter(|job| !job.state.is_terminal()).count();
             let message = match jobs.as_slice() {
                 [job] => format!("job {} is {} still", job.number, job.state),
-                _ => format!("{left} jobs have not ended"),
+                _ => format!("{} not ended", if left == 1 { "1 job has".into() } else { format!("{left} jobs have") }),
             };
             return Err(Error::new(Kind::TimedOut, message));
         }
-        if let [job] = jobs.as_slice()
-            && let Some(why) = exit::explain(job)
-        {
+        let why = match jobs.as_slice() {
+            [job] => exit::explain(job),
+            _ => not_done(&jobs),
+        };
+        if let Some(why) = why {
             ui::say(context, &why);
         }
         Ok(ExitCode::from(match jobs.as_slice() {
@@ -77,6 +79,20 @@ impl Wait {
     }
 }
 
+/// Which of those that ended are not done: nothing else says it.
+fn not_done(jobs: &[Job]) -> Option<String> {
+    let mut bad: Vec<Number> = ended(jobs).filter(|job| job.state != State::Done).map(|job| job.number).collect();
+    bad.sort_unstable();
+    let named: Vec<String> = bad.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+    let more = match bad.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!bad.is_empty()).then(|| format!("{} of {} not done: {}{more}", bad.len(), ended(jobs).count(), named.join(", ")))
+}
+
+/// How many jobs that are not done are named.
+const MAX_NAMED: usize = 20;
 /// The most time between a change and the next look.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 

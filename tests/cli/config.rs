@@ -18,6 +18,8 @@ fn config_show_tells_each_value_and_where_it_came_from() {
     -- stdout
     SETTING  VALUE  FROM
     store  [home]/.local/share/orx/orx.db  default
+    token  -  default
+    token_file  -  default
     config  [home]/.config/orx/config.toml  default
     output  table  default
     color  auto  default
@@ -97,4 +99,38 @@ fn colours_are_for_terminals_unless_asked_for() {
     assert!(colored(&[], "CLICOLOR_FORCE", "1"));
     assert!(!colored(&["--color", "never"], "CLICOLOR_FORCE", "1"));
     assert!(!colored(&["--color", "auto"], "NO_COLOR", "1"));
+}
+
+#[test]
+fn config_show_tells_where_the_token_comes_from_and_never_the_token() {
+    let orx = Orx::file();
+    let show = ["config", "show", "-o", "json"];
+    let is = |value: &str, from: &str| (value.to_owned(), from.to_owned());
+    let file = orx.write("secret", "of the file");
+    orx.write(".config/orx/config.toml", format!("token_file = \"{file}\"\n"));
+    assert_eq!(shown(orx.call(&show), "token_file"), is(&file, "file"));
+    assert_eq!(shown(orx.call(&show), "token"), is("set", "file"));
+    assert_eq!(shown(orx.call(&show).env("ORX_TOKEN", "env"), "token"), is("set", "ORX_TOKEN"));
+    let flag = [&show[..], &["--token", "hidden-4711"]].concat();
+    assert_eq!(shown(orx.call(&flag).env("ORX_TOKEN", "env"), "token"), is("set", "--token"));
+    assert!(!orx.ok(&flag).contains("hidden-4711"));
+}
+
+#[test]
+fn errors_are_printed_as_the_file_says() {
+    let orx = Orx::file();
+    orx.write(".config/orx/config.toml", "output = \"json\"\n");
+    let kind = |args: &[&str]| {
+        let said: serde_json::Value = serde_json::from_slice(&orx.run(args).stderr).unwrap();
+        said["error"]["kind"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(kind(&["status", "42"]), "not_found");
+    assert_eq!(kind(&["status", "--bogus"]), "usage");
+    orx.run(&["-o", "table", "status", "42"]).expect(3, &["orx: no job 42"]);
+    orx.run(&["--output=table", "status", "--bogus"]).expect(2, &["error: "]);
+    let color = |args: &[&str]| {
+        let out = orx.call(&[&["-o", "table"], args, &["status", "42"]].concat()).env("CLICOLOR_FORCE", "1").run();
+        out.stderr().contains('\x1b')
+    };
+    assert!(color(&["--color", "always"]) && color(&[]) && !color(&["--color", "never"]));
 }

@@ -48,7 +48,7 @@ fn wait_on_several_is_0_if_all_are_done_else_1() {
     let all = orx.spawn(&["wait", "1", "2", "3"]);
     orx.burst();
     both.wait().expect(0, &[]);
-    all.wait().expect(1, &[]);
+    all.wait().expect(1, &["1 of 3 not done: 3"]);
 }
 
 #[test]
@@ -72,4 +72,28 @@ fn wait_is_75_when_its_time_is_over_and_the_job_lives_on() {
     orx.add(&["--delay", "1h", "--", "true"]);
     orx.run(&["wait", "--timeout", "0s", "1-2"]).expect(75, &["2 jobs have not ended"]);
     assert_eq!(orx.states(), "scheduled scheduled");
+    orx.ok(&["cancel", "1"]);
+    orx.run(&["wait", "--timeout", "0s", "1-2"]).expect(75, &["1 job has not ended"]);
+}
+
+#[test]
+fn errors_of_orx_itself_are_125_usage_included() {
+    let orx = Orx::file();
+    orx.run(&["wait", "--bogus", "1"]).expect(125, &["--bogus"]);
+    orx.run(&["wait"]).expect(125, &["no job is named"]);
+    orx.run(&["wait", "99"]).expect(125, &["no job 99"]);
+    orx.run(&["wait", "--store", "/dev/null/x", "1"]).expect(125, &["/dev/null/x"]);
+    orx.run(&["-o", "json", "wait", "99"]).expect(125, &["\"kind\":\"not_found\""]);
+}
+
+#[test]
+fn enqueue_that_waits_fails_with_125_once_the_job_is_stored() {
+    let mut orx = Orx::file();
+    orx.serve();
+    let token = orx.ok(&["token", "create", "--scope", "submit,exec"]).trim().to_owned();
+    for (flag, number) in [("--wait", "1"), ("--follow", "2")] {
+        let out = orx.run(&["--token", &token, "enqueue", flag, "--", "true"]);
+        out.expect(125, &[&format!("orx: stored as job {number}: the token may not")]);
+    }
+    orx.run(&["--token", &token, "enqueue", "--wait", "--bogus", "--", "true"]).expect(2, &["--bogus"]);
 }
