@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -69,7 +70,9 @@ impl Bulk {
         }
         bar.finish_and_clear();
         if !each {
-            printed(context.view()?.ids([batch]), stored + existing, batch)?;
+            let view = context.view()?;
+            let load = Load { batch, stored, existing };
+            printed(view.value(&load, |view| view.ids([batch])), stored + existing, batch)?;
         }
         let known = if existing > 0 { format!(", {existing} were there before") } else { String::new() };
         ui::say(context, &format!("{} stored{known}", ui::count(stored, "job")));
@@ -90,7 +93,11 @@ impl Bulk {
         let mut lines = Vec::new();
         let mut start = 0;
         for line in text.split_inclusive(|b| *b == b'\n') {
-            lines.push((start, start + line.trim_ascii_end().len()));
+            let end = match self.source {
+                Source::Ndjson => line.trim_ascii_end(),
+                Source::Lines => line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line)),
+            };
+            lines.push((start, start + end.len()));
             start += line.len();
         }
         let defaults = match self.source {
@@ -125,6 +132,15 @@ impl Bulk {
         Err(Error::usage(format!("{what} not valid; nothing was stored\n  {shown}"))
             .hint("--skip-invalid stores the others"))
     }
+}
+
+/// What became of a load.
+#[derive(Serialize)]
+struct Load {
+    batch: Uuid,
+    stored: u64,
+    /// Jobs that were there before.
+    existing: u64,
 }
 
 /// Adds to an error in the middle of a load how it can be finished.
@@ -189,7 +205,7 @@ impl Parser {
     fn parse(&self, place: usize) -> Result<Option<JobSpec>> {
         let (start, end) = self.lines[place];
         let line = &self.text[start..end];
-        if line.is_empty() {
+        if line.trim_ascii().is_empty() {
             return Ok(None);
         }
         if line.len() > MAX_LINE {

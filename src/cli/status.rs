@@ -65,11 +65,8 @@ fn show_nodes(view: &View, nodes: &[(String, StatusReply)]) -> Result<()> {
         }
         return Ok(());
     }
-    if view.format() == OutputFormat::Id {
-        return view.ids(nodes.iter().map(|(node, _)| node));
-    }
     let all: Vec<Placed<&StatusReply>> = nodes.iter().map(|(node, item)| Placed { node: node.clone(), item }).collect();
-    view.value(&all, |_| Ok(()))
+    view.rows(&all)
 }
 
 /// All about some jobs and their attempts.

@@ -53,8 +53,9 @@ impl Why {
             }
         }
         match all.as_slice() {
-            [one] => view.value(one, |view| describe(view, one))?,
-            many => view.value(&many, |view| many.iter().try_for_each(|one| describe(view, one)))?,
+            [one] => view.one(one, |view| describe(view, one))?,
+            many if view.is_for_people() => many.iter().try_for_each(|one| describe(&view, one))?,
+            many => view.rows(many)?,
         }
         Ok(ExitCode::SUCCESS)
     }

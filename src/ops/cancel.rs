@@ -9,7 +9,7 @@ use super::transition::{By, change};
 use super::{Access, Caller, Op, Scopes, status_of};
 use crate::error::Result;
 use crate::job::state::Cancelled;
-use crate::job::{EventKind, Number, State};
+use crate::job::{EventKind, JobId, Number, State};
 use crate::store::{CancelRequest, Topics, Tx};
 
 /// Cancels jobs: at once where they wait, by asking their worker where they run.
@@ -29,6 +29,8 @@ pub struct Cancel {
 pub struct CancelReply {
     /// The job.
     pub number: Number,
+    /// Its id.
+    pub id: JobId,
     /// Its state now.
     pub state: State,
     /// What was done.
@@ -90,6 +92,6 @@ impl Cancel {
             }
             Err(refused) => (refused.state, Did::TooLate),
         };
-        Ok(CancelReply { number, state, did })
+        Ok(CancelReply { number, id: job.id, state, did })
     }
 }

@@ -10,7 +10,7 @@ use super::tenancy::{check_jobs, load_mine};
 use super::transition::{By, Gate, admit, change, gate, meets};
 use super::{Access, Caller, Op, Scopes, status_of};
 use crate::error::{Error, Kind, Result};
-use crate::job::{EventKind, Number, Record, State};
+use crate::job::{EventKind, JobId, Number, Record, State};
 use crate::store::{Edge, Tx};
 
 /// Runs failed or cancelled jobs again.
@@ -28,6 +28,8 @@ pub struct Retry {
 pub struct RetryReply {
     /// The job.
     pub number: Number,
+    /// Its id.
+    pub id: JobId,
     /// Its state now.
     pub state: State,
     /// Whether it was skipped because of one that was named.
@@ -61,7 +63,7 @@ impl Op for Retry {
             come_back(tx, &job)?;
             tx.unbury(&[*number])?;
             change(tx, &job, &life, EventKind::Retried, by, Value::Null)?;
-            replies.push(RetryReply { number: *number, state: life.state, revived: false });
+            replies.push(RetryReply { number: *number, id: job.id, state: life.state, revived: false });
             if !self.only {
                 revive_dependants(tx, *number, by, &mut replies)?;
                 revive_stopped(tx, &job, by, &mut replies)?;
@@ -81,7 +83,7 @@ impl Op for Retry {
             // Retried and ended again, or not retried: both look like this.
             return Err(Error::new(Kind::Unknown, "whether they were retried is unknown"));
         }
-        let reply = |job: Record| RetryReply { number: job.number, state: job.life.state, revived: false };
+        let reply = |job: Record| RetryReply { number: job.number, id: job.id, state: job.life.state, revived: false };
         Ok(Some(jobs.into_iter().map(reply).collect()))
     }
 }
@@ -126,7 +128,7 @@ fn revive_dependants(tx: &mut dyn Tx, source: Number, by: By, replies: &mut Vec<
             let Some(state) = revive(tx, &job, json!({ "because": source }), by)? else {
                 continue; // another job that it needs did not succeed either
             };
-            replies.push(RetryReply { number: job.number, state, revived: true });
+            replies.push(RetryReply { number: job.number, id: job.id, state, revived: true });
             sources.push_back(job.number);
         }
     }
@@ -168,7 +170,7 @@ fn revive_stopped(tx: &mut dyn Tx, job: &Record, by: By, replies: &mut Vec<Retry
             _ => None,
         };
         if let Some(state) = back {
-            replies.push(RetryReply { number: job.number, state, revived: true });
+            replies.push(RetryReply { number: job.number, id: job.id, state, revived: true });
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::lead::SILENT;
 use super::schedules::Named;
@@ -31,6 +32,8 @@ pub struct WhySchedule {
 /// Why something waits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Explanation {
+    /// The id of the job or schedule.
+    pub id: Uuid,
     /// The number of the job or the name of the schedule.
     pub what: String,
     /// Its state.
@@ -137,7 +140,7 @@ impl Op for Why {
                 causes.push(turn(tx, &job)?);
             }
         }
-        Ok(Explanation { what: job.number.to_string(), state: job.life.state.to_string(), causes })
+        Ok(Explanation { id: job.id.0, what: job.number.to_string(), state: job.life.state.to_string(), causes })
     }
 }
 
@@ -353,7 +356,7 @@ impl Op for WhySchedule {
             causes.extend(rate(tx, &schedule)?);
         }
         let state = super::schedules::look::ScheduleState::of(&schedule).as_str().to_owned();
-        Ok(Explanation { what: schedule.name.clone(), state, causes })
+        Ok(Explanation { id: schedule.id.0, what: schedule.name.clone(), state, causes })
     }
 }
 

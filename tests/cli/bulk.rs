@@ -191,3 +191,27 @@ fn each_line_needs_a_command_and_text() {
     out.expect(2, &["line 2: is not UTF-8"]);
     assert_eq!(orx.states(), "");
 }
+
+#[test]
+fn each_line_is_kept_as_it_is() {
+    let orx = Orx::new();
+    let input = "  a \t\nb \r\n \t \nc ";
+    let out = orx.call(&["enqueue", "--each-line", "-", "--", "echo"]).stdin(input).run();
+    out.expect(0, &["3 jobs stored"]);
+    let listed = orx.ok(&["list", "--format", "{{command[1]}}|"]);
+    assert_eq!(listed, "c |\nb |\n  a \t|\n");
+}
+
+#[test]
+fn a_program_is_told_what_became_of_a_load() {
+    let orx = Orx::new();
+    let line = "{\"command\":[\"true\"]}\n";
+    for (format, stored, existing) in [("json", 1, 0), ("ndjson", 1, 1)] {
+        let lines = line.repeat(stored + existing);
+        let out = from(&orx, &["--batch", BATCH, "-o", format], &lines).stdout();
+        let expected = serde_json::json!({ "batch": BATCH, "stored": stored, "existing": existing });
+        assert_eq!(lines_of_json(&out), [expected]);
+    }
+    let out = from(&orx, &["--batch", BATCH, "--format", "{{batch}} {{stored}} {{existing}}"], line);
+    assert_eq!(out.stdout(), format!("{BATCH} 0 1\n"));
+}

@@ -103,3 +103,17 @@ fn cancelling_by_label_cancels_all_of_it() {
     orx.ok(&["cancel", "@team=web", "--yes"]);
     assert_eq!(orx.states(), "cancelled pending cancelled");
 }
+
+#[test]
+fn what_was_cancelled_and_retried_is_named_by_its_id_for_programs() {
+    let orx = Orx::new();
+    orx.add(&["--", "true"]);
+    let id = orx.job("1")["id"].as_str().unwrap().to_owned();
+    for command in ["cancel", "retry"] {
+        assert_eq!(orx.ok(&[command, "1", "-o", "id"]).trim(), id);
+    }
+    for command in ["cancel", "retry"] {
+        let replies = orx.json(&[command, "1"]);
+        assert_eq!((&replies[0]["id"], &replies[0]["number"]), (&id.as_str().into(), &1.into()), "{replies}");
+    }
+}

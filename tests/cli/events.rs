@@ -84,3 +84,14 @@ fn events_are_a_table_where_one_is_asked_for() {
     1  [time]  enqueued  1  ada  {"state":"pending"}
     "#);
 }
+
+#[test]
+fn a_program_gets_an_empty_list_where_nothing_is_wrong() {
+    let orx = Orx::file();
+    orx.run(&["run", "--", "true"]).expect(0, &[]);
+    for check in [&["audit"][..], &["db", "check"]] {
+        assert_eq!(orx.json(check), serde_json::json!([]));
+        assert_eq!(orx.ok(&[check, &["-o", "ndjson"]].concat()), "");
+        assert_eq!(orx.ok(check), "");
+    }
+}

@@ -48,3 +48,21 @@ fn figures_for_prometheus_without_a_server() {
     }
     assert_eq!(orx.json(&["metrics"])["attempts"]["done"], 1);
 }
+
+#[test]
+fn why_prints_in_every_format() {
+    let orx = Orx::new();
+    for _ in 0..2 {
+        orx.add(&["--", "true"]);
+    }
+    orx.ok(&["schedule", "add", "nightly", "--every", "1h", "--", "true"]);
+    let lines = lines_of_json(&orx.ok(&["why", "1", "2", "-o", "ndjson"]));
+    assert_eq!(lines.iter().map(|why| why["what"].as_str().unwrap()).collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!(orx.ok(&["why", "1", "2", "--format", "{{what}} {{state}}"]), "1 pending\n2 pending\n");
+    for words in [&["1"][..], &["1", "2"]] {
+        let ids: String = words.iter().map(|job| orx.job(job)["id"].as_str().unwrap().to_owned() + "\n").collect();
+        assert_eq!(orx.ok(&[&["why", "-o", "id"], words].concat()), ids);
+    }
+    let id = orx.json(&["schedule", "show", "nightly"])["id"].as_str().unwrap().to_owned();
+    assert_eq!(orx.ok(&["why", "-o", "id", "--schedule", "nightly"]).trim(), id);
+}

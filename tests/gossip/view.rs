@@ -55,6 +55,10 @@ fn one_command_shows_and_ends_the_jobs_of_all_nodes() {
         .map(|n| (n["node"].as_str().unwrap(), n["queues"][0]["counts"]["pending"].as_i64().unwrap()))
         .collect();
     assert_eq!(pending, [("a", 1), ("b", 1)]);
+    let shown = |format: &[&str]| ask(&[&["status", "--cluster"], format].concat()).stdout();
+    assert_eq!(shown(&["--format", "{{node}}"]), "a\nb\n");
+    let lines = lines_of_json(&shown(&["-o", "ndjson"]));
+    assert_eq!(lines.iter().map(|line| &line["node"]).collect::<Vec<_>>(), ["a", "b"]);
     ask(&["status", "--cluster", "1"]).expect(2, &["a and b", "use the id"]);
     ask(&["status", &there]).expect(3, &[]);
     assert_eq!(json(&["status", "--cluster", &there])["name"], "there");

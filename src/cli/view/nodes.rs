@@ -6,6 +6,7 @@ use super::words::{relative, took};
 use super::{Row, Text, Tone};
 use crate::job::Job;
 use crate::ops::nodes::{NodeView, Role};
+use crate::ops::status::StatusReply;
 use crate::store::{PeerNode, PeerState};
 use crate::time::Timestamp;
 
@@ -29,6 +30,20 @@ impl Row for Placed<Job> {
         let mut cells = vec![Text::new(&self.node)];
         cells.extend(self.item.cells(now));
         cells
+    }
+}
+
+impl Row for Placed<&StatusReply> {
+    const HEADERS: &'static [&'static str] = &["NODE", "QUEUES", "WORKERS"];
+
+    fn id(&self) -> String {
+        self.node.clone()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Text> {
+        let counts = [self.item.queues.len(), self.item.workers.len()];
+        let counts = counts.into_iter().map(|count| Text::new(count.to_string()));
+        [Text::new(&self.node)].into_iter().chain(counts).collect()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::job::{Attempt, Event, Job, Outcome, State};
 use crate::ops::cancel::{CancelReply, Did};
 use crate::ops::dead_letters::DeadLetter;
 use crate::ops::retry::RetryReply;
+use crate::ops::why::Explanation;
 use crate::store::{Finding, LetterGroup, NamedLimit, QueueTotals, Tenant, Worker, WorkerState};
 use crate::time::Timestamp;
 use crate::worker::NOT_STARTED;
@@ -207,7 +208,7 @@ impl Row for CancelReply {
     const HEADERS: &'static [&'static str] = &["JOB", "STATE", "DID"];
 
     fn id(&self) -> String {
-        self.number.to_string()
+        self.id.to_string()
     }
 
     fn cells(&self, _now: Timestamp) -> Vec<Text> {
@@ -224,12 +225,25 @@ impl Row for RetryReply {
     const HEADERS: &'static [&'static str] = &["JOB", "STATE", "DID"];
 
     fn id(&self) -> String {
-        self.number.to_string()
+        self.id.to_string()
     }
 
     fn cells(&self, _now: Timestamp) -> Vec<Text> {
         let did = if self.revived { "revived with the job that it needs" } else { "retried" };
         vec![Text::new(self.number.to_string()), Text::state(self.state), Text::new(did)]
+    }
+}
+
+impl Row for Explanation {
+    const HEADERS: &'static [&'static str] = &["OF", "STATE", "CAUSE"];
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Text> {
+        let cause = self.causes.first().map(|cause| cause.message.clone()).unwrap_or_default();
+        vec![Text::new(&self.what), Text::new(&self.state), Text::new(cause)]
     }
 }
 
