@@ -10,6 +10,7 @@ use super::context::Context;
 use super::view::{Row, Text, Tone};
 use crate::error::Result;
 use crate::ops::status::{Status, StatusReply};
+use crate::queue::Queue;
 use crate::store::{Location, WorkerState};
 use crate::time::{Span, Timestamp};
 
@@ -78,21 +79,34 @@ impl Doctor {
             }
         }
         let queue = context.queue()?;
-        let findings = queue.check().await?;
-        match findings.first() {
-            None => say("store", Level::Ok, format!("{} is sound", queue.location())),
-            Some(f) => {
-                say("store", Level::Error, format!("{} ({} in all; see orx db check)", f.message, findings.len()))
+        match context.location()? {
+            Location::Coordinator(url) => {
+                queue.greet().await?;
+                say(
+                    "store",
+                    Level::Ok,
+                    format!("{url} answers; 'orx doctor' on its machine looks at the store itself"),
+                );
             }
-        }
-        match queue.durable().await? {
-            Some(true) => say("durability", Level::Ok, "a commit is acknowledged when it is on the disk".into()),
-            Some(false) => say("durability", Level::Error, "a commit is acknowledged before it is on the disk".into()),
-            None => {} // only its server knows
+            _ => store(&mut say, queue).await?,
         }
         fleet(&mut say, &queue.call(Status {}).await?);
         finish(context, &lines)
     }
+}
+
+async fn store(say: &mut impl FnMut(&'static str, Level, String), queue: &Queue) -> Result<()> {
+    let findings = queue.check().await?;
+    match findings.first() {
+        None => say("store", Level::Ok, format!("{} is sound", queue.location())),
+        Some(f) => say("store", Level::Error, format!("{} ({} in all; see orx db check)", f.message, findings.len())),
+    }
+    match queue.durable().await? {
+        Some(true) => say("durability", Level::Ok, "a commit is acknowledged when it is on the disk".into()),
+        Some(false) => say("durability", Level::Error, "a commit is acknowledged before it is on the disk".into()),
+        None => {} // only its server knows
+    }
+    Ok(())
 }
 
 fn finish(context: &Context, lines: &[Line]) -> Result<ExitCode> {

@@ -251,13 +251,15 @@ impl LastLines {
         let Some(limit) = self.limit else {
             return printer.print(&chunk);
         };
+        let mut gap = chunk.gap; // before its first line
         for line in chunk.bytes.split_inclusive(|b| *b == b'\n') {
             match self.kept.back_mut() {
-                Some(last) if !last.bytes.ends_with(b"\n") && last.stream == chunk.stream => {
+                Some(last) if gap == 0 && !last.bytes.ends_with(b"\n") && last.stream == chunk.stream => {
                     last.bytes.extend_from_slice(line);
                 }
-                _ => self.kept.push_back(Chunk { bytes: line.to_vec(), gap: 0, ..chunk.clone() }),
+                _ => self.kept.push_back(Chunk { bytes: line.to_vec(), gap, ..chunk.clone() }),
             }
+            gap = 0;
             if self.kept.len() > limit {
                 self.kept.pop_front();
             }

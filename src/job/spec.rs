@@ -295,8 +295,7 @@ impl JobSpec {
                 }
             }
             (None, None) => {
-                return Err(field_error("command", "is missing")
-                    .hint("put the command after --, as in: orx enqueue -- make test"));
+                return Err(field_error("command", "is missing").hint("put the command after --, as in: -- make test"));
             }
             (Some(_), Some(_)) => {
                 return Err(field_error("handler", "and command exclude each other"));
@@ -359,7 +358,7 @@ pub(super) fn field_error(field: &str, what: impl fmt::Display) -> Error {
 }
 
 /// Queues, tenants and keys: short, printable, and free of what shells and URLs treat specially.
-pub(super) fn word(field: &str, value: Option<&str>) -> Result<()> {
+pub fn word(field: &str, value: Option<&str>) -> Result<()> {
     let Some(value) = value else { return Ok(()) };
     let plain = |c: char| c.is_alphanumeric() || "-_.:/@+".contains(c);
     match value {

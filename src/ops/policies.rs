@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Kind, Result};
 use crate::job::EventKind;
+use crate::job::spec::word;
 use crate::store::{Limits, NEW_TENANTS, NamedLimit, NewEvent, QueueTotals, Tenant, Topics, Tx};
 
 /// Stops or resumes handing out the jobs of a queue; running ones go on.
@@ -29,6 +30,7 @@ impl Op for PauseQueue {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
+        word("queue", Some(&self.queue))?;
         tx.pause(&self.queue, self.paused)?;
         changed(tx, caller, json!({ "queue": self.queue, "paused": self.paused }))
     }
@@ -89,6 +91,7 @@ impl Op for SetQueue {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
+        word("queue", Some(&self.queue))?;
         let known = tx.totals(None)?.into_iter().find(|q| q.name == self.queue);
         let mut limits = known.map(|q| q.limits).unwrap_or_default();
         self.change.apply(&mut limits);
@@ -125,6 +128,9 @@ impl Op for SetTenant {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
+        if self.tenant != NEW_TENANTS {
+            word("tenant", Some(&self.tenant))?;
+        }
         let tenants = tx.tenants()?;
         // One that is new begins as others do.
         let find = |name: &str| tenants.iter().find(|t| t.name == name).map(|t| t.limits.clone());
@@ -167,6 +173,8 @@ impl Op for SetLimit {
         if self.max_running == 0 {
             return Err(Error::usage("a named limit is at least 1").hint("to stop jobs, pause their queue"));
         }
+        word("limit", Some(&self.key))?;
+        word("tenant", Some(&self.tenant))?;
         if !caller.sees(&self.tenant) {
             return Err(Error::new(Kind::Denied, format!("you may not limit tenant {}", self.tenant)));
         }

@@ -10,6 +10,7 @@ use super::{Access, Caller, Op, Scopes, Takes};
 use crate::error::Result;
 use crate::job::EventKind;
 use crate::job::lanes::{Lane, Needs};
+use crate::job::spec::word;
 use crate::store::{Home, NewEvent, Topics, Tx, Waiting};
 
 /// Gives the jobs of a queue to other nodes too, or keeps them here.
@@ -32,6 +33,7 @@ impl Op for ShareQueue {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
+        word("queue", Some(&self.queue))?;
         tx.share_queue(&self.queue, self.shared)?;
         tx.wake(Topics::WORK | Topics::JOBS);
         let data = json!({ "queue": self.queue, "shared": self.shared });

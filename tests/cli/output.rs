@@ -70,4 +70,7 @@ fn the_cap_is_a_setting() {
     assert_eq!(out.stdout.len(), 100, "{out}");
     out.expect(0, &["bytes cut]"]);
     assert!(out.stdout().starts_with("1\n2\n") && out.stdout().ends_with("\n1000\n"), "{out}");
+    let last = |lines: &str| orx.run(&["tail", "-n", lines, "last"]);
+    last("15").expect(0, &["bytes cut]"]); // 50 bytes after the cut are fewer lines
+    assert_eq!((last("2").stdout(), last("2").stderr()), ("999\n1000\n".into(), String::new()));
 }

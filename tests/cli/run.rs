@@ -68,7 +68,7 @@ fn a_tree_that_ignores_term_is_killed_when_its_grace_is_over() {
 fn s33_errors_of_orx_itself_are_125_usage_included() {
     let orx = Orx::file();
     orx.run(&["run", "--bogus", "--", "true"]).expect(125, &["--bogus"]);
-    orx.run(&["run"]).expect(125, &["command is missing", "hint: put the command after --"]);
+    orx.run(&["run"]).expect(125, &["command is missing", "hint: put the command after --, as in: -- make test"]);
     orx.run(&["run", "--priority", "1000", "--", "true"]).expect(125, &["priority is not between -100 and 100"]);
     orx.run(&["run", "--stdin", "nowhere", "--", "cat"]).expect(125, &["cannot read nowhere"]);
     orx.run(&["--store", "/dev/null/x", "run", "--", "true"]).expect(125, &["/dev/null/x"]);

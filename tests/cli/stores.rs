@@ -160,3 +160,29 @@ fn a_migration_is_shown_before_it_is_made() {
     orx.run(&["--store", &notes, "db", "migrate", "--dry-run"]).expect(1, &["notes.txt", "no orx store"]);
     server::drop_schema(&server);
 }
+
+#[test]
+fn names_that_no_job_can_have_are_refused_everywhere() {
+    let orx = Orx::new();
+    for args in [
+        &["queue", "set", "bad name", "--max-running", "1"][..],
+        &["queue", "set", "bad name", "--share", "no"],
+        &["queue", "pause", "bad name"],
+        &["tenant", "set", "bad name", "--max-running", "1"],
+        &["limit", "set", "bad name", "--max-running", "1"],
+    ] {
+        orx.run(args).expect(2, &["\"bad name\" may have letters"]);
+    }
+    orx.ok(&["tenant", "set", "*", "--max-running", "1"]);
+}
+
+#[test]
+fn doctor_looks_at_what_a_coordinator_can_tell() {
+    let mut orx = Orx::file();
+    orx.serve();
+    orx.add(&["--", "true"]);
+    orx.ok(&["queue", "pause", "default"]);
+    let lines = orx.json(&["doctor"]);
+    let checks: Vec<&str> = lines.as_array().unwrap().iter().map(|line| line["check"].as_str().unwrap()).collect();
+    assert_eq!(checks, ["store", "workers", "upkeep", "queues"], "{lines}");
+}
