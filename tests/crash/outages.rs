@@ -35,11 +35,24 @@ enum Blow {
 #[test]
 fn c7_a_server_that_restarts_and_ends_sessions_loses_nothing() {
     let (restarts, ended) = if full() { (50, 200) } else { (3, 12) };
+    run(restarts, ended, false);
+}
+
+/// What is told of the server by its coordinator may not be kept, nor taken for the end of all hope.
+#[test]
+fn c7_nor_does_one_behind_a_coordinator_whose_answers_get_lost() {
+    let (restarts, ended) = if full() { (30, 100) } else { (3, 6) };
+    run(restarts, ended, true);
+}
+
+fn run(restarts: usize, ended: usize, behind_http: bool) {
     let begun = Instant::now();
     // Commits take a while before they are written, so that a crash finds some under way.
     let server = Cluster::start(&["commit_delay = 20000", "commit_siblings = 0"]);
     let world = World::on_file().with_store(format!("{}?schema=orx", server.url()));
-    let title = format!("C7 {restarts} restarts and {ended} ended sessions of PostgreSQL, seed {}", seed());
+    let world = if behind_http { world.behind_http() } else { world };
+    let kind = world.kind();
+    let title = format!("C7 {restarts} restarts and {ended} ended sessions of PostgreSQL, {kind}, seed {}", seed());
     let mut table = Table::new(title);
     world.ok(&["list"]);
     let workers = WORKERS.map(|name| world.ready_worker(name, &ARGS));
