@@ -1,8 +1,10 @@
 //! The PostgreSQL server of the tests: that of `ORX_TEST_POSTGRES`, else one that `tests/postgres` starts.
 
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -51,6 +53,76 @@ pub fn psql(url: &str, statements: &str) -> Result<String, String> {
     match done.status.success() {
         true => Ok(String::from_utf8(done.stdout).unwrap()),
         false => Err(String::from_utf8_lossy(&done.stderr).into_owned()),
+    }
+}
+
+/// A session in a transaction; dropped, it ends.
+pub struct Session {
+    psql: Child,
+    said: Lines<BufReader<ChildStdout>>,
+    store: String,
+    pid: String,
+}
+
+impl Session {
+    /// One that has begun a transaction in the schema of a store, and run `statements`.
+    pub fn begin(store: &str, statements: &str) -> Self {
+        let (url, schema) = store.split_once("?schema=").expect("a store with a schema");
+        let mut psql = Command::new("psql");
+        psql.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", url]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut psql = psql.spawn().expect("psql cannot be run");
+        let said = BufReader::new(psql.stdout.take().unwrap()).lines();
+        let mut session = Self { psql, said, store: store.to_owned(), pid: String::new() };
+        session.say(&format!("SET search_path TO {schema}; BEGIN; SELECT 'pid ' || pg_backend_pid();"));
+        session.pid = session.heard("pid ");
+        session.run(statements);
+        session
+    }
+
+    /// Runs more in it.
+    pub fn run(&mut self, statements: &str) {
+        self.say(&format!("{statements};\n\\echo done"));
+        self.heard("done");
+    }
+
+    /// Returns when so many other sessions wait for it, or for one of those.
+    pub fn wait_for_waiters(&self, count: usize) {
+        let waiting = format!(
+            "WITH RECURSIVE waiting AS (
+                SELECT {}::integer AS pid
+                UNION
+                SELECT a.pid FROM pg_stat_activity a JOIN waiting w ON w.pid = ANY(pg_blocking_pids(a.pid)))
+             SELECT count(*) - 1 FROM waiting",
+            self.pid
+        );
+        let begun = Instant::now();
+        while sql(&self.store, &waiting).trim().parse::<usize>().unwrap() < count {
+            assert!(begun.elapsed() < Duration::from_secs(20), "nobody waits for it");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Commits.
+    pub fn commit(mut self) {
+        self.run("COMMIT");
+    }
+
+    fn say(&mut self, words: &str) {
+        writeln!(self.psql.stdin.as_mut().unwrap(), "{words}").unwrap();
+    }
+
+    /// What follows `word` in the line that begins with it.
+    fn heard(&mut self, word: &str) -> String {
+        let mut lines = self.said.by_ref().map_while(Result::ok);
+        let found = lines.find_map(|line| line.strip_prefix(word).map(str::to_owned));
+        found.unwrap_or_else(|| panic!("psql ended before it said {word:?}"))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.psql.kill(); // its locks end with it
+        let _ = self.psql.wait();
     }
 }
 

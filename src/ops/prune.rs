@@ -126,7 +126,11 @@ impl Op for Prune {
             return Ok(0);
         }
         let still = still_prunable(tx, &self.numbers, self.before, self.dead)?;
-        let jobs = tx.load(&still)?;
+        tx.hold_runs(&still)?;
+        let mut jobs = tx.load(&still)?;
+        // Somebody may have brought one back while this waited for it: from here on nobody does.
+        let still = still_prunable(tx, &self.numbers, self.before, self.dead)?;
+        jobs.retain(|job| still.binary_search(&job.number).is_ok());
         tx.prune(&jobs)?;
         tx.wake(Topics::JOBS);
         Ok(jobs.len())

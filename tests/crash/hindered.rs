@@ -1,7 +1,5 @@
 //! C7: what else stands in the way of a PostgreSQL store: a forgotten transaction with its locks, a full disk.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,7 +10,7 @@ use super::pace::Over;
 use super::table::Table;
 use super::verdict::{Copies, judge, wait_all_ended};
 use super::world::{LIMIT, Process, World, eventually, full, seed};
-use crate::server::{self, Cluster};
+use crate::server::{self, Cluster, Session};
 
 /// The lease is long, so that nothing can be lost by time.
 const ARGS: [&str; 5] = ["-v", "--slots", "4", "--lease", "60s"];
@@ -57,7 +55,7 @@ fn held(what: &str, lock: &str) -> (Table, usize) {
             }
         });
         eventually("jobs that run", LIMIT, || world.count(&["running"]) > 0);
-        let holder = Holder::lock(&store, lock);
+        let holder = Session::begin(&store, lock);
         let at = stored.load(Ordering::Relaxed);
         std::thread::sleep(hold()); // how long it is held is the scenario
         let meanwhile = stored.load(Ordering::Relaxed) - at;
@@ -84,30 +82,6 @@ fn held(what: &str, lock: &str) -> (Table, usize) {
 
 fn dead(workers: &[Process]) -> Vec<String> {
     workers.iter().filter(|w| !w.is_alive()).map(Process::stderr).collect()
-}
-
-/// A session in a transaction; dropped, it ends.
-struct Holder(Child);
-
-impl Holder {
-    fn lock(store: &str, lock: &str) -> Self {
-        let (url, schema) = store.split_once("?schema=").unwrap();
-        let mut psql = Command::new("psql");
-        psql.args(["-XqAt", "-d", url]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut holder = Self(psql.spawn().unwrap());
-        let stdin = holder.0.stdin.as_mut().unwrap();
-        writeln!(stdin, "SET search_path TO {schema}; BEGIN; {lock};\n\\echo held").unwrap();
-        let lines = BufReader::new(holder.0.stdout.as_mut().unwrap()).lines();
-        assert!(lines.map_while(Result::ok).any(|line| line == "held"), "psql cannot lock");
-        holder
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        let _ = self.0.kill(); // its locks end with it
-        let _ = self.0.wait();
-    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod metrics;
 mod model;
 mod output;
 mod pruning;
+mod races;
 mod runs;
 mod schedule_runs;
 pub mod schedules;

@@ -22,7 +22,7 @@ use orx::store::{Location, NewWorker};
 use orx::time::{BootTime, Clock, Span, Timestamp};
 use uuid::Uuid;
 
-use crate::server;
+use crate::server::{self, Session};
 
 pub const TTL: Span = Span::from_secs(15);
 const START: i64 = 1_767_225_600_000; // 2026-01-01T00:00:00Z
@@ -138,6 +138,12 @@ impl Fixture {
     pub fn damage(&self, statements: &str) {
         let Location::File(path) = &self.location else { panic!("a file is needed") };
         rusqlite::Connection::open(path).unwrap().execute_batch(statements).unwrap();
+    }
+
+    /// A session beside orx that has begun a transaction and run `statements`, where the store is a server's.
+    pub fn meanwhile(&self, statements: &str) -> Session {
+        let server = self.clock.server.lock().unwrap();
+        Session::begin(server.as_ref().expect("a server is needed"), statements)
     }
 
     /// The same queue as another process has it; in memory there is but one.
