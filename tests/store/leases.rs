@@ -7,7 +7,7 @@ use orx::ops::lead::{Lead, Right};
 use orx::ops::lease::{Lease, LeaseReply};
 use orx::ops::renew::{Renew, Renewed};
 use orx::ops::settle::Settled;
-use orx::ops::sweep::{LastSign, Swept};
+use orx::ops::sweep::{LastSign, Sweep, Swept};
 use orx::ops::{Caller, Op};
 use orx::store::{Location, Tx, Work, WorkerState, open};
 use orx::time::Span;
@@ -51,6 +51,60 @@ on_every_store! {
         f.clock.jump(-DAY);
         f.clock.pass(TTL);
         assert!(matches!(f.sweep().await, Swept::Done { reaped, .. } if reaped == [fence.number]), "it did freeze");
+    }
+
+    async fn s1_a_lease_that_was_renewed_since_a_jump_is_left_alone(f: Fixture) {
+        const HOUR: i64 = 3_600_000;
+        for jump in [-HOUR, HOUR, -5000, 5000] {
+            let (renewed, silent) = (f.add("").await, f.add("").await);
+            let w = f.worker("w", Offer::default()).await;
+            let (fence, _) = (w.take().await, w.take().await);
+            f.sweep().await;
+            f.clock.pass(Span::from_secs(4));
+            f.clock.jump(jump);
+            w.renew(fence).await;
+            f.clock.pass(Span::from_secs(1));
+            let none = |swept: Swept| matches!(swept, Swept::Done { reaped, .. } if reaped.is_empty());
+            assert!(none(f.sweep().await), "{jump}: at once");
+            f.clock.pass(Span::from_secs(9));
+            assert!(none(f.sweep().await), "{jump}: before any has run out");
+            f.clock.pass(Span::from_secs(6));
+            let swept = f.sweep().await;
+            let all = [renewed, silent];
+            assert!(matches!(swept, Swept::Done { reaped, .. } if reaped == all), "{jump}: it did freeze");
+            f.clock.pass(Span::from_secs(30));
+            f.sweep().await;
+            f.queue.call(Cancel { numbers: vec![renewed, silent], ..Cancel::default() }).await.unwrap();
+        }
+    }
+
+    async fn s1_a_jump_is_found_by_the_next_leader_too(f: Fixture) {
+        const DAY: i64 = 86_400_000;
+        f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        let fence = w.take().await;
+        f.sweep().await;
+        f.clock.jump(DAY);
+        let epoch = f.queue.call(Lead { name: "next".into(), right: Right::Lock }).await.unwrap().unwrap();
+        let swept = f.queue.call(Sweep::of(epoch, 0.5)).await.unwrap();
+        assert!(matches!(swept, Swept::Done { reaped, .. } if reaped.is_empty()));
+        assert_eq!(f.state(fence.number).await, State::Running);
+    }
+
+    async fn s1_a_jump_is_found_though_the_server_was_slow_when_it_happened(f: Fixture) {
+        const DAY: i64 = 86_400_000;
+        let number = f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        w.take().await;
+        f.sweep().await;
+        f.clock.jump(-DAY);
+        f.clock.slow_down(Span::from_millis(600));
+        f.sweep().await;
+        f.clock.slow_down(Span::ZERO);
+        f.sweep().await;
+        f.clock.pass(TTL);
+        let swept = f.sweep().await;
+        assert!(matches!(swept, Swept::Done { reaped, .. } if reaped == [number]), "it did freeze");
     }
 
     async fn s1_another_boot_means_expired(f: Fixture) {

@@ -1,6 +1,6 @@
 //! A queue with a clock that tests turn, and a worker that runs nothing.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use orx::error::Result;
@@ -32,6 +32,9 @@ pub struct TestClock {
     wall: AtomicI64,
     boot: AtomicI64,
     id: Mutex<String>,
+    /// By how much every second reading of the boot clock is late.
+    delay: AtomicI64,
+    late: AtomicBool,
     /// The PostgreSQL store whose server follows the wall clock.
     server: Mutex<Option<String>>,
 }
@@ -42,7 +45,9 @@ impl Clock for TestClock {
     }
 
     fn boot(&self) -> BootTime {
-        BootTime { boot: self.id.lock().unwrap().clone(), ms: self.boot.load(Ordering::SeqCst) }
+        let late = self.late.fetch_not(Ordering::SeqCst);
+        let delay = if late { self.delay.load(Ordering::SeqCst) } else { 0 };
+        BootTime { boot: self.id.lock().unwrap().clone(), ms: self.boot.load(Ordering::SeqCst) + delay }
     }
 }
 
@@ -52,6 +57,8 @@ impl TestClock {
             wall: START.into(),
             boot: 1_000_000.into(),
             id: Mutex::new("boot-1".into()),
+            delay: 0.into(),
+            late: false.into(),
             server: Mutex::default(),
         })
     }
@@ -87,6 +94,11 @@ impl TestClock {
     pub fn jump(&self, ms: i64) {
         self.wall.fetch_add(ms, Ordering::SeqCst);
         self.tell_server();
+    }
+
+    /// The server takes so long to answer, as seen between one reading of the boot clock and the next.
+    pub fn slow_down(&self, span: Span) {
+        self.delay.store(span.as_millis(), Ordering::SeqCst);
     }
 
     /// The machine starts again.

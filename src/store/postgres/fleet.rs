@@ -9,7 +9,7 @@ use crate::job::{Number, WorkerId};
 use crate::store::{Fleet, Leader, NewNode, NewWorker, Node, Tx as _, Worker, WorkerState};
 use crate::time::{Span, Timestamp};
 
-/// By how much the server's clock may differ from the boot clock's progress before all leases are shifted (S1).
+/// By how much the server's clock may differ from the boot clock's progress before leases are shifted (S1).
 const DRIFT: i64 = 1000;
 
 impl Fleet for PgTx<'_> {
@@ -103,29 +103,15 @@ impl Fleet for PgTx<'_> {
 
     fn lead(&mut self, name: &str) -> Result<i64> {
         let (boot, ms) = self.boot_mark();
-        let epochs = self.column(sql!("leader_take"), values![name.to_owned(), self.now().0, boot, ms])?;
-        Ok(epochs.into_iter().next().unwrap_or_default())
+        let take = Call::new(sql!("leader_take"), values![name.to_owned(), self.now().0, boot, ms]);
+        let epoch = self.mark_leader(take)?;
+        Ok(epoch.unwrap_or_default())
     }
 
     fn still_leads(&mut self, epoch: i64) -> Result<bool> {
         let (boot, ms) = self.boot_mark();
-        let now = self.now().0;
-        let mut answers = self.run(&[
-            Call::new(sql!("leader_find"), values![]),
-            Call::new(sql!("leader_seen"), values![epoch, now, boot.clone(), ms]),
-        ])?;
-        let leads = answers.pop().is_some_and(|rows| !rows.is_empty());
-        let before = answers.pop().unwrap_or_default();
-        if let (true, Some(row)) = (leads, before.first()) {
-            let (last, last_boot, last_ms): (i64, String, i64) = (get(row, 2)?, get(row, 4)?, get(row, 5)?);
-            let drift = (now - last) - (ms - last_ms);
-            if !boot.is_empty() && boot == last_boot && drift.abs() > DRIFT {
-                tracing::warn!(drift_ms = drift, "the server's clock jumped: all leases are shifted");
-                let call = |sql| Call::new(sql, values![drift]);
-                self.run(&[call(sql!("leases_shift")), call(sql!("workers_shift")), call(sql!("nodes_shift"))])?;
-            }
-        }
-        Ok(leads)
+        let seen = Call::new(sql!("leader_seen"), values![epoch, self.now().0, boot, ms]);
+        Ok(self.mark_leader(seen)?.is_some())
     }
 
     fn resign(&mut self, epoch: i64) -> Result<()> {
@@ -185,6 +171,39 @@ impl Fleet for PgTx<'_> {
 
     fn retire(&mut self, id: uuid::Uuid) -> Result<()> {
         self.rows(sql!("nodes_retire"), values![id])?;
+        Ok(())
+    }
+}
+
+impl PgTx<'_> {
+    /// Marks the leader by a statement that gives its epoch, and follows the server's clock if it jumped since the mark
+    /// before.
+    fn mark_leader(&mut self, mark: Call) -> Result<Option<i64>> {
+        let mut answers = self.run(&[Call::new(sql!("leader_hold"), values![]), mark])?;
+        let epoch = answers.pop().unwrap_or_default().first().map(|row| get(row, 0)).transpose()?;
+        let before = answers.pop().unwrap_or_default();
+        if let (true, Some(row)) = (epoch.is_some(), before.first()) {
+            self.follow_clock(get(row, 0)?, &get::<String>(row, 1)?, get(row, 2)?)?;
+        }
+        Ok(epoch)
+    }
+
+    /// Shifts what is measured by the server's clock where that jumped since it showed `last` and the boot clock of this
+    /// machine `last_ms` (S1).
+    fn follow_clock(&mut self, last: i64, last_boot: &str, last_ms: i64) -> Result<()> {
+        let ((boot, ms), now) = (self.boot_mark(), self.now().0);
+        let drift = (now - last) - (ms - last_ms);
+        if boot.is_empty() || boot != last_boot || drift.abs() <= DRIFT {
+            return Ok(());
+        }
+        if ms < last_ms {
+            // Another has followed it since this one began: by the clock of then all would have run out, or nothing.
+            return Err(self.again("the server's clock jumped"));
+        }
+        tracing::warn!(drift_ms = drift, "the server's clock jumped: leases of before are shifted");
+        let half_way = now - drift / 2;
+        let call = |sql| Call::new(sql, values![drift, half_way]);
+        self.run(&[call(sql!("leases_shift")), call(sql!("workers_shift")), call(sql!("nodes_shift"))])?;
         Ok(())
     }
 }

@@ -168,6 +168,11 @@ impl<'c> PgTx<'c> {
         failure.error
     }
 
+    /// Has the transaction begin anew, because of what it has read.
+    pub(super) fn again(&self, why: &'static str) -> Error {
+        self.note(Failure { fault: Fault::Again, error: Error::unavailable(why) })
+    }
+
     /// Begins it, if nothing was said yet.
     fn begin(&self) -> Result<(), Failure> {
         match (self.fault.get(), self.begun.get()) {

@@ -273,14 +273,15 @@ CREATE TABLE workers (
 ) WITH (fillfactor = 50);
 
 CREATE TABLE leader (
-    id        integer PRIMARY KEY CHECK (id = 1),
-    name      text NOT NULL,
-    epoch     bigint NOT NULL,
-    seen_at   bigint NOT NULL,
-    released  boolean NOT NULL DEFAULT false,
-    -- The boot clock of the leader's machine when it was seen: the progress of `seen_at` is compared with it (S1).
-    boot      text NOT NULL,
-    seen_boot bigint NOT NULL
+    id          integer PRIMARY KEY CHECK (id = 1),
+    name        text NOT NULL,
+    epoch       bigint NOT NULL,
+    seen_at     bigint NOT NULL,
+    released    boolean NOT NULL DEFAULT false,
+    -- This server's clock and the boot clock of the leader's machine at one moment: their progress is compared (S1).
+    marked_at   bigint NOT NULL,
+    boot        text NOT NULL,
+    marked_boot bigint NOT NULL
 ) WITH (fillfactor = 50);
 
 CREATE TABLE output (
