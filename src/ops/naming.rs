@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use super::Caller;
 use super::enqueue::{Enqueued, existing_reply};
-use super::transition::{self, By, load_one};
+use super::transition::{self, By};
 use crate::error::{Error, Result};
 use crate::job::spec::{OnConflict, Until};
 use crate::job::state::Cancelled;
-use crate::job::{EventKind, JobSpec, Number, State};
+use crate::job::{EventKind, JobSpec, Number, Record, State};
 use crate::store::{CancelRequest, Topics, Tx};
 
 /// Whether a new job can have its name.
@@ -23,8 +23,8 @@ pub(super) enum Name {
 /// What S12 says of the name of `spec`.
 pub(super) fn name_conflict(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) -> Result<Name> {
     let Some(name) = &spec.name else { return Ok(Name::Free) };
-    let Some(holder) = tx.name_holder(spec.tenant(), name)? else { return Ok(Name::Free) };
-    let job = load_one(tx, holder)?;
+    let Some(job) = name_holder(tx, spec.tenant(), name)? else { return Ok(Name::Free) };
+    let holder = job.number;
     match spec.on_conflict.unwrap_or_default() {
         OnConflict::Reject => {
             Err(Error::conflict(format!("the name {name} is taken by job {holder}, which is {}", job.life.state))
@@ -49,6 +49,13 @@ pub(super) fn name_conflict(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) ->
             }
         }
     }
+}
+
+/// The unfinished job that owns `name`.
+pub(super) fn name_holder(tx: &mut dyn Tx, tenant: &str, name: &str) -> Result<Option<Record>> {
+    let Some(holder) = tx.name_holder(tenant, name)? else { return Ok(None) };
+    // It may have ended while this waited for it: then the name is free, for nobody else was let near it.
+    Ok(tx.load(&[holder])?.pop().filter(|job| !job.life.state.is_terminal()))
 }
 
 /// The running job that had `name` before `holder`, which waits for its end: who takes the place waits for it too.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::naming::name_holder;
 use super::tenancy::{check_jobs, load_mine};
 use super::transition::{By, Gate, admit, change, gate, meets};
 use super::{Access, Caller, Op, Scopes, status_of};
@@ -104,7 +105,7 @@ fn waiting(tx: &mut dyn Tx, job: &Record) -> Result<u32> {
 fn come_back(tx: &mut dyn Tx, job: &Record) -> Result<()> {
     admit(tx, job.lane).map_err(|e| e.context(format_args!("job {}", job.number)))?;
     if let Some(name) = &job.spec.name {
-        if let Some(holder) = tx.name_holder(&job.tenant, name)? {
+        if let Some(Record { number: holder, .. }) = name_holder(tx, &job.tenant, name)? {
             return Err(Error::conflict(format!("job {}: its name {name} is taken by job {holder} now", job.number))
                 .hint(format!("wait for job {holder}, or cancel it")));
         }

@@ -2,10 +2,13 @@
 //! the hand, so that they meet where it hurts.
 
 use orx::error::Result;
-use orx::job::State;
+use orx::job::lanes::Offer;
+use orx::job::{Number, State};
 use orx::ops::Op;
 use orx::ops::cancel::Cancel;
+use orx::ops::enqueue::Enqueue;
 use orx::ops::prune::Prune;
+use orx::ops::retry::Retry;
 use orx::time::{Clock as _, Timestamp};
 use tokio::task::JoinHandle;
 
@@ -32,4 +35,45 @@ async fn a_job_that_is_retried_while_it_is_to_be_forgotten_stays() {
 fn call<O: Op>(f: &Fixture, op: O) -> JoinHandle<Result<O::Reply>> {
     let queue = f.another();
     tokio::spawn(async move { queue.call(op).await })
+}
+
+/// What a settle of the running job `number` stores.
+fn done(number: Number) -> String {
+    format!(
+        "UPDATE jobs SET state = 'done', finished_at = clock_ms() WHERE number = {number};
+         DELETE FROM leases WHERE number = {number}; DELETE FROM names WHERE number = {number}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s12_a_name_is_free_when_its_holder_has_just_ended() {
+    for conflict in ["reject", "return", "replace"] {
+        let f = Fixture::postgres();
+        let holder = f.add(r#""name":"n""#).await;
+        let w = f.worker("w", Offer::default()).await;
+        w.take().await;
+        let settled = f.meanwhile(&done(holder));
+        let job = submission(&command(&format!(r#""name":"n","on_conflict":"{conflict}""#)));
+        let next = call(&f, Enqueue { jobs: vec![job] });
+        settled.wait_for_waiters(1);
+        settled.commit();
+        let next = next.await.unwrap().unwrap().remove(0);
+        assert_eq!((next.existing, next.state), (false, State::Pending), "{conflict}");
+        assert_ne!(next.number, holder);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s12_a_retry_takes_a_name_whose_holder_has_just_ended() {
+    let f = Fixture::postgres();
+    let first = f.add(r#""name":"n""#).await;
+    f.queue.call(Cancel { numbers: vec![first], ..Cancel::default() }).await.unwrap();
+    let holder = f.add(r#""name":"n""#).await;
+    let w = f.worker("w", Offer::default()).await;
+    w.take().await;
+    let settled = f.meanwhile(&done(holder));
+    let again = call(&f, Retry { numbers: vec![first], only: false });
+    settled.wait_for_waiters(1);
+    settled.commit();
+    assert_eq!(again.await.unwrap().unwrap()[0].state, State::Pending);
 }
