@@ -154,11 +154,10 @@ impl Op for Sweep {
         }
         let expired = if self.reap { tx.expired(MAX_REAPED)? } else { Vec::new() };
         let reaped = lose(tx, &expired, "its lease expired", self.jitter)?;
-        for worker in tx.workers()? {
-            if self.reap && worker.state == WorkerState::Lost {
-                take_back(tx, worker.id, "its worker's heartbeat ended", self.jitter)?;
-                remove(tx, worker.id, &worker.name, EventKind::WorkerLost)?;
-            }
+        let lost = if self.reap { tx.lost_workers()? } else { Vec::new() };
+        for worker in lost {
+            take_back(tx, worker.id, "its worker's heartbeat ended", self.jitter)?;
+            remove(tx, worker.id, &worker.name, EventKind::WorkerLost)?;
         }
         for node in tx.nodes()?.into_iter().filter(|node| node.lost) {
             tx.retire(node.id)?;

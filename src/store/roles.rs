@@ -282,6 +282,10 @@ pub trait Fleet {
     fn deregister(&mut self, id: WorkerId) -> Result<()>;
     /// Every worker, by name.
     fn workers(&mut self) -> Result<Vec<Worker>>;
+    /// Workers whose heartbeat has run out, by name; none of them says that it lives until the transaction ends.
+    fn lost_workers(&mut self) -> Result<Vec<Worker>> {
+        Ok(self.workers()?.into_iter().filter(|worker| worker.state == WorkerState::Lost).collect())
+    }
     /// Asks a worker to take no more jobs.
     fn ask_drain(&mut self, id: WorkerId) -> Result<()>;
     /// Who leads.

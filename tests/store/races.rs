@@ -1,6 +1,8 @@
 //! PostgreSQL: what two transactions that meet make of each other's work. One of them is a session that the test leads by
 //! the hand, so that they meet where it hurts.
 
+use std::time::Duration;
+
 use orx::error::Result;
 use orx::job::lanes::Offer;
 use orx::job::{Number, State};
@@ -9,10 +11,14 @@ use orx::ops::cancel::Cancel;
 use orx::ops::enqueue::Enqueue;
 use orx::ops::prune::Prune;
 use orx::ops::retry::Retry;
+use orx::ops::sweep::Swept;
 use orx::time::{Clock as _, Timestamp};
 use tokio::task::JoinHandle;
 
 use super::support::*;
+
+/// How long a transaction takes at most that waits for nobody.
+const LIMIT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_retried_while_it_is_to_be_forgotten_stays() {
@@ -76,4 +82,24 @@ async fn s12_a_retry_takes_a_name_whose_holder_has_just_ended() {
     settled.wait_for_waiters(1);
     settled.commit();
     assert_eq!(again.await.unwrap().unwrap()[0].state, State::Pending);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_renews_at_this_moment_is_not_taken_for_dead() {
+    let f = Fixture::postgres();
+    let number = f.add("").await;
+    let w = f.worker("w", Offer::default()).await;
+    w.take().await;
+    f.clock.pass(TTL);
+    let renewed = f.meanwhile(&format!(
+        "UPDATE workers SET heartbeat_at = clock_ms(), expires_at = clock_ms() + ttl;
+         SELECT number FROM jobs WHERE number = {number} FOR NO KEY UPDATE;
+         UPDATE leases SET expires_at = clock_ms() + ttl"
+    ));
+    let swept =
+        tokio::time::timeout(LIMIT, f.sweep()).await.expect("it waits for the worker, to take it for dead then");
+    renewed.commit();
+    assert!(matches!(swept, Swept::Done { reaped, .. } if reaped.is_empty()));
+    assert_eq!((f.state(number).await, f.job(number).await.losses), (State::Running, 0));
+    assert_eq!(f.story(number).await.matches("settled").count(), 0);
 }

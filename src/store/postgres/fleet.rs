@@ -1,5 +1,7 @@
 //! The processes around the store.
 
+use uuid::Uuid;
+
 use super::conn::{Call, values};
 use super::sql;
 use super::tx::{PgTx, get, json, to_json};
@@ -73,6 +75,14 @@ impl Fleet for PgTx<'_> {
                 })
             })
             .collect()
+    }
+
+    fn lost_workers(&mut self) -> Result<Vec<Worker>> {
+        let lost: Vec<Uuid> = self.column(sql!("workers_lost_lock"), values![self.now().0])?;
+        match lost.is_empty() {
+            true => Ok(Vec::new()),
+            false => Ok(self.workers()?.into_iter().filter(|worker| lost.contains(&worker.id.0)).collect()),
+        }
     }
 
     fn ask_drain(&mut self, id: WorkerId) -> Result<()> {
@@ -164,12 +174,12 @@ impl Fleet for PgTx<'_> {
             .collect()
     }
 
-    fn drain_node(&mut self, id: uuid::Uuid) -> Result<()> {
+    fn drain_node(&mut self, id: Uuid) -> Result<()> {
         self.rows(sql!("nodes_drain"), values![id])?;
         Ok(())
     }
 
-    fn retire(&mut self, id: uuid::Uuid) -> Result<()> {
+    fn retire(&mut self, id: Uuid) -> Result<()> {
         self.rows(sql!("nodes_retire"), values![id])?;
         Ok(())
     }
