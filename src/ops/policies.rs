@@ -92,6 +92,7 @@ impl Op for SetQueue {
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         word("queue", Some(&self.queue))?;
+        tx.hold_limits()?;
         let known = tx.totals(None)?.into_iter().find(|q| q.name == self.queue);
         let mut limits = known.map(|q| q.limits).unwrap_or_default();
         self.change.apply(&mut limits);
@@ -131,6 +132,7 @@ impl Op for SetTenant {
         if self.tenant != NEW_TENANTS {
             word("tenant", Some(&self.tenant))?;
         }
+        tx.hold_limits()?;
         let tenants = tx.tenants()?;
         // One that is new begins as others do.
         let find = |name: &str| tenants.iter().find(|t| t.name == name).map(|t| t.limits.clone());

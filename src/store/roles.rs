@@ -92,6 +92,10 @@ pub trait Policies {
     fn share_queue(&mut self, queue: &str, shared: bool) -> Result<()>;
     /// The queues whose jobs no other node gets.
     fn unshared(&mut self) -> Result<Vec<String>>;
+    /// Keeps others from limiting queues and tenants until the transaction ends: who changes some limits reads all first.
+    fn hold_limits(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// Records what `queue` allows.
     fn limit_queue(&mut self, queue: &str, limits: &Limits) -> Result<()>;
     /// Every tenant, by name.
@@ -233,8 +237,9 @@ pub trait Runs {
     fn late_runs(&mut self, limit: usize) -> Result<Vec<RunId>>;
     /// Those that wait for the run `seq`.
     fn runs_behind(&mut self, seq: i64) -> Result<Vec<RunId>>;
-    /// The limits that unfinished runs of `tenant` have for themselves.
-    fn run_limits(&mut self, tenant: &str) -> Result<Vec<String>>;
+    /// The limits that unfinished runs of `tenant` have for themselves; nobody else makes a run `name` until the
+    /// transaction ends, if it writes.
+    fn run_limits(&mut self, tenant: &str, name: &str) -> Result<Vec<String>>;
 }
 
 /// The jobs of runs.

@@ -1,19 +1,25 @@
 //! PostgreSQL: what two transactions that meet make of each other's work. One of them is a session that the test leads by
 //! the hand, so that they meet where it hurts.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use orx::error::Result;
 use orx::job::lanes::Offer;
-use orx::job::{Number, State};
+use orx::job::{Number, RunId, State};
 use orx::ops::Op;
 use orx::ops::cancel::Cancel;
 use orx::ops::enqueue::Enqueue;
+use orx::ops::policies::{LimitChange, ListPolicies, SetQueue};
 use orx::ops::prune::Prune;
 use orx::ops::retry::Retry;
+use orx::ops::runs::submit::SubmitRun;
 use orx::ops::sweep::Swept;
+use orx::store::Limits;
 use orx::time::{Clock as _, Timestamp};
+use serde_json::json;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use super::support::*;
 
@@ -102,4 +108,48 @@ async fn a_worker_that_renews_at_this_moment_is_not_taken_for_dead() {
     assert!(matches!(swept, Swept::Done { reaped, .. } if reaped.is_empty()));
     assert_eq!((f.state(number).await, f.job(number).await.losses), (State::Running, 0));
     assert_eq!(f.story(number).await.matches("settled").count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_that_are_set_side_by_side_are_all_in_force() {
+    let f = Fixture::postgres();
+    let set = |change| SetQueue { queue: "q".into(), change };
+    f.queue.call(set(LimitChange { per_minute: Some(7), ..LimitChange::default() })).await.unwrap();
+    let held = f.meanwhile("SELECT name FROM queues WHERE name = 'q' FOR UPDATE");
+    let running = LimitChange { max_running: Some(5), ..LimitChange::default() };
+    let queued = LimitChange { max_queued: Some(100), ..LimitChange::default() };
+    let both = [running, queued].map(|change| call(&f, set(change)));
+    held.wait_for_waiters(2);
+    drop(held);
+    for one in both {
+        one.await.unwrap().unwrap();
+    }
+    let queue = f.queue.call(ListPolicies {}).await.unwrap().queues.remove(0);
+    let want = Limits { max_running: Some(5), max_queued: Some(100), per_minute: Some(7), max_payload: None };
+    assert_eq!(queue.limits, want);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_of_one_workflow_that_start_side_by_side_share_no_limit() {
+    let f = Fixture::postgres();
+    let workflow = json!({ "name": "flow", "max_parallel": 1, "task": [{ "name": "a", "command": ["true"] }, { "name": "b", "command": ["true"] }] });
+    let held = f.meanwhile("INSERT INTO limits (tenant, key, max_running) VALUES ('default', 'workflow/flow/1/1', 1)");
+    let submit = || SubmitRun {
+        id: RunId(Uuid::now_v7()),
+        workflow: workflow.clone(),
+        captured: Default::default(),
+        behind: None,
+    };
+    let both = [(), ()].map(|()| call(&f, submit()));
+    held.wait_for_waiters(2);
+    drop(held);
+    for one in both {
+        one.await.unwrap().unwrap();
+    }
+    let w = f.worker("w", Offer::default()).await;
+    let mut of_run: BTreeMap<RunId, usize> = BTreeMap::new();
+    for job in w.lease(9).await {
+        *of_run.entry(job.origin.run_id.unwrap()).or_default() += 1;
+    }
+    assert_eq!(of_run.into_values().collect::<Vec<_>>(), [1, 1], "each runs one task at a time");
 }

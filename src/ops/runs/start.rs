@@ -201,7 +201,7 @@ pub(in crate::ops) fn existing(caller: &Caller, tx: &mut dyn Tx, id: RunId) -> R
 /// Its key is free for the next run when this one has ended, so that there are never more keys than runs side by side.
 fn run_limit(tx: &mut dyn Tx, workflow: &Workflow) -> Result<Option<KeyLimit>> {
     let Some(max) = workflow.width() else { return Ok(None) };
-    let taken = tx.run_limits(&workflow.tenant)?;
+    let taken = tx.run_limits(&workflow.tenant, &workflow.name)?;
     let key = |n: usize| format!("workflow/{}/{max}/{n}", workflow.name);
     let free = (1..=taken.len() + 1).map(key).find(|key| !taken.contains(key)).unwrap_or_default();
     let in_force = tx.limit_key(&workflow.tenant, &free, max)?;

@@ -23,6 +23,10 @@ impl Policies for PgTx<'_> {
         self.rows(sql!("queues_unshared"), values![])?.iter().map(|row| get(row, 0)).collect()
     }
 
+    fn hold_limits(&mut self) -> Result<()> {
+        self.one_at_a_time("limits", "", "")
+    }
+
     fn limit_queue(&mut self, queue: &str, l: &Limits) -> Result<()> {
         self.rows(sql!("queues_limit"), row(queue, l))?;
         Ok(())

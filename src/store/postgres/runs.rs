@@ -88,7 +88,8 @@ impl Runs for PgTx<'_> {
         Ok(found.into_iter().map(RunId).collect())
     }
 
-    fn run_limits(&mut self, tenant: &str) -> Result<Vec<String>> {
+    fn run_limits(&mut self, tenant: &str, name: &str) -> Result<Vec<String>> {
+        self.one_at_a_time("run", tenant, name)?;
         self.column(sql!("runs_keys"), values![tenant.to_owned()])
     }
 }

@@ -107,7 +107,7 @@ impl Runs for SqliteTx<'_> {
         self.all(sql!("runs_behind"), [seq], id)
     }
 
-    fn run_limits(&mut self, tenant: &str) -> Result<Vec<String>> {
+    fn run_limits(&mut self, tenant: &str, _name: &str) -> Result<Vec<String>> {
         self.all(sql!("runs_keys"), [tenant], |r| r.get(0))
     }
 }
