@@ -113,6 +113,10 @@ on_every_store! {
         f.queue.call(set).await.unwrap();
         f.add(r#""limit":"db=2""#).await;
         assert_eq!(f.worker("w", Offer::default()).await.lease(9).await.len(), 2);
+        // More run than it allows now, and nothing is wrong with that.
+        let set = SetLimit { tenant: "default".into(), key: "db".into(), max_running: 1 };
+        f.queue.call(set).await.unwrap();
+        assert_eq!(f.queue.check().await.unwrap(), []);
     }
 }
 

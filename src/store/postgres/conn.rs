@@ -161,7 +161,12 @@ impl Conn {
 
     /// Runs statements without values, also several; gives the rows of all as text.
     pub(super) fn simple(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, Failure> {
-        let messages = self.runtime.block_on(bounded(self.client.simple_query(sql)))?;
+        self.simple_within(ANSWER_LIMIT, sql)
+    }
+
+    /// The same where the answer may take up to `limit`.
+    pub(super) fn simple_within(&mut self, limit: Duration, sql: &str) -> Result<Vec<Vec<Option<String>>>, Failure> {
+        let messages = self.runtime.block_on(bounded(limit, self.client.simple_query(sql)))?;
         let row = |m: SimpleQueryMessage| match m {
             SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
             _ => None,
@@ -196,7 +201,7 @@ impl Conn {
     ) -> Result<Vec<Vec<Row>>, Failure> {
         for call in calls {
             if !self.statements.contains_key(call.sql) {
-                let statement = self.runtime.block_on(bounded(self.client.prepare(call.sql)))?;
+                let statement = self.runtime.block_on(bounded(ANSWER_LIMIT, self.client.prepare(call.sql)))?;
                 self.statements.insert(call.sql, statement);
             }
         }
@@ -230,7 +235,7 @@ impl Conn {
         };
         // In order: both joins poll in order, and what is prepared is sent when it is polled first.
         let all = join4(simple(begin), join_all(queries), simple(end), notice);
-        let (begun, answers, ended, ()) = self.runtime.block_on(bounded(async { Ok(all.await) }))?;
+        let (begun, answers, ended, ()) = self.runtime.block_on(bounded(ANSWER_LIMIT, async { Ok(all.await) }))?;
         let answers = begun.and_then(|()| answers.into_iter().collect::<Result<Vec<_>, _>>());
         match (answers, ended) {
             (Ok(answers), Ok(())) => Ok(answers),
@@ -243,13 +248,16 @@ impl Conn {
     /// Runs a statement made at run time.
     pub(super) fn query(&mut self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Failure> {
         let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect();
-        self.runtime.block_on(bounded(self.client.query(sql, &params)))
+        self.runtime.block_on(bounded(ANSWER_LIMIT, self.client.query(sql, &params)))
     }
 }
 
 /// No answer may be waited for for ever, not even from a server that was unplugged.
-async fn bounded<T>(answer: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Failure> {
-    match tokio::time::timeout(ANSWER_LIMIT, answer).await {
+async fn bounded<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(limit, answer).await {
         Ok(answer) => Ok(answer?),
         Err(_) => {
             Err(Failure { fault: Fault::Gone, error: Error::unavailable("the PostgreSQL server does not answer") })

@@ -1,1 +1,2 @@
-SELECT 'job ' || number || ' has no description' FROM jobs WHERE number NOT IN (SELECT number FROM job_specs) LIMIT 20
+SELECT 'job ' || j.number || ' has no description' FROM jobs j
+WHERE NOT EXISTS (SELECT 1 FROM job_specs s WHERE s.number = j.number) LIMIT 20
