@@ -12,7 +12,7 @@ use super::retention::Retention;
 use super::ui;
 use super::view::{Row, Text, Tone};
 use crate::error::{Kind, Result};
-use crate::ops::prune::{DropOutput, Prunable, Prune, PruneLedger};
+use crate::ops::prune::{DropOutput, Prunable, Prune, PruneKeys, PruneLedger};
 use crate::queue::Queue;
 use crate::store::{self, Step};
 use crate::time::{Span, Timestamp};
@@ -170,6 +170,7 @@ async fn prune_all(
         *count += queue.call(Prune { numbers, before, dead, epoch: None }).await?;
         bar.set_position(*count as u64);
     }
+    while queue.call(PruneKeys { epoch: None }).await? > 0 {}
     loop {
         match queue.call(PruneLedger { before, epoch: None }).await? {
             0 => return queue.shrink().await,

@@ -8,7 +8,7 @@ use tracing::{debug, info, warn};
 
 use crate::error::Result;
 use crate::ops::metrics::Measure;
-use crate::ops::prune::{DropOutput, Prune, PruneLedger};
+use crate::ops::prune::{DropOutput, Prune, PruneKeys, PruneLedger};
 use crate::ops::retention::{Aged, FindAged, GetRetention, Kept, PruneEvents, Retention};
 use crate::queue::Queue;
 use crate::store::Topics;
@@ -70,6 +70,9 @@ fn pause(kept: Option<Retention>) -> Duration {
 
 /// Forgets what is too old, then what is too much.
 async fn pass(queue: &Queue, epoch: i64) -> Result<Retention> {
+    while queue.call(PruneKeys { epoch: Some(epoch) }).await? > 0 {
+        sleep(PAUSE).await;
+    }
     let Kept { retention, .. } = queue.call(GetRetention {}).await?;
     let mut count = 0;
     if let Some(age) = retention.done_older_than {

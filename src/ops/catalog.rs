@@ -41,6 +41,7 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<prune::DropOutput>();
     visitor.op::<prune::Prunable>();
     visitor.op::<prune::Prune>();
+    visitor.op::<prune::PruneKeys>();
     visitor.op::<prune::PruneLedger>();
     visitor.op::<register::Deregister>();
     visitor.op::<register::Register>();

@@ -176,3 +176,33 @@ impl Op for PruneLedger {
         self.run(caller, tx).map(Some) // the next batch, whether or not that one took effect
     }
 }
+
+/// Removes idempotency keys whose day is over, one bounded batch; gives how many (S13).
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct PruneKeys {
+    /// The epoch of a leader that does so by itself; once another leads nothing is removed.
+    #[serde(default)]
+    pub epoch: Option<i64>,
+}
+
+impl Op for PruneKeys {
+    type Reply = usize;
+    const NAME: &'static str = "prune_keys";
+    const ACCESS: Access = Access::Write;
+    const SHARED: bool = true;
+
+    fn scopes(&self) -> Scopes {
+        Scopes::ADMIN
+    }
+
+    fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<usize> {
+        if deposed(tx, self.epoch)? {
+            return Ok(0);
+        }
+        tx.prune_keys(MAX_PRUNED)
+    }
+
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<usize>> {
+        self.run(caller, tx).map(Some) // the next batch, whether or not that one took effect
+    }
+}

@@ -12,7 +12,7 @@ use super::transition::{By, Gate, admit, change, gate, meets};
 use super::{Access, Caller, Op, Scopes, status_of};
 use crate::error::{Error, Kind, Result};
 use crate::job::{EventKind, JobId, Number, Record, State};
-use crate::store::{Edge, Tx};
+use crate::store::{Edge, KeyHolder, Tx};
 
 /// Runs failed or cancelled jobs again.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -111,10 +111,19 @@ fn come_back(tx: &mut dyn Tx, job: &Record) -> Result<()> {
         }
         tx.hold_name(&job.tenant, name, job.number)?;
     }
-    if job.spec.idempotency_key.is_some() {
-        tx.forget_keys(job.number, None)?;
+    take_back_key(tx, job)
+}
+
+/// A job that lives again keeps its key, or takes it back unless another job has it by now.
+fn take_back_key(tx: &mut dyn Tx, job: &Record) -> Result<()> {
+    let Some(key) = &job.spec.idempotency_key else { return Ok(()) };
+    match tx.key_holder(&job.tenant, key)? {
+        Some(holder) if holder.number != job.number => Ok(()),
+        _ => {
+            let holder = KeyHolder { number: job.number, id: job.id, fingerprint: job.spec.fingerprint() };
+            tx.keep_key(&job.tenant, key, &holder)
+        }
     }
-    Ok(())
 }
 
 /// Brings back the jobs that were skipped because of `source`, and those skipped because of them.

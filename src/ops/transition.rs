@@ -92,7 +92,7 @@ pub(super) fn release(tx: &mut dyn Tx, number: Number, spec: &JobSpec) -> Result
     }
     if spec.idempotency_key.is_some() {
         let at = tx.now().plus(KEY_KEPT);
-        tx.forget_keys(number, Some(at))?;
+        tx.forget_keys(number, at)?;
     }
     Ok(())
 }

@@ -267,8 +267,10 @@ pub trait Keys {
     fn key_holder(&mut self, tenant: &str, key: &str) -> Result<Option<KeyHolder>>;
     /// Gives the key to `holder`.
     fn keep_key(&mut self, tenant: &str, key: &str, holder: &KeyHolder) -> Result<()>;
-    /// Has the keys of `number` forgotten at `at`, or never (S13).
-    fn forget_keys(&mut self, number: Number, at: Option<Timestamp>) -> Result<()>;
+    /// Has the keys of `number` kept until `at` (S13).
+    fn forget_keys(&mut self, number: Number, at: Timestamp) -> Result<()>;
+    /// Removes keys that are kept no longer, at most `limit`; gives how many.
+    fn prune_keys(&mut self, limit: usize) -> Result<usize>;
     /// The unfinished job that owns `name`.
     fn name_holder(&mut self, tenant: &str, name: &str) -> Result<Option<Number>>;
     /// Gives `name` to `number`, whoever had it.

@@ -4,6 +4,8 @@ use orx::job::State;
 use orx::job::lanes::Offer;
 use orx::job::state::Cause;
 use orx::ops::enqueue::Enqueue;
+use orx::ops::prune::PruneKeys;
+use orx::ops::retry::Retry;
 use orx::ops::select::Select;
 use orx::time::Span;
 
@@ -29,6 +31,32 @@ on_every_store! {
         assert!(f.enqueue(&key).await.unwrap().existing);
         f.clock.pass(Span::from_secs(1));
         assert!(!f.enqueue(&key).await.unwrap().existing);
+    }
+
+    async fn s13_keys_whose_day_is_over_are_removed_and_a_retry_takes_its_own_back(f: Fixture) {
+        let keys = ["ended", "again", "runs", "taken"].map(|key| command(&format!(r#""idempotency_key":"{key}""#)));
+        let mut jobs = Vec::new();
+        for key in &keys {
+            jobs.push(f.enqueue(key).await.unwrap().number);
+        }
+        let w = f.worker("w", Offer::default()).await;
+        let (first, second, _, last) = (w.take().await, w.take().await, w.take().await, w.take().await);
+        w.exit(first, 0).await;
+        w.exit(second, 1).await;
+        w.exit(last, 1).await;
+        let prune = async || f.queue.call(PruneKeys { epoch: None }).await.unwrap();
+        f.clock.pass(Span::from_secs(24 * 3600 - 1));
+        assert_eq!(prune().await, 0);
+        f.clock.pass(Span::from_secs(1));
+        assert_eq!((prune().await, prune().await), (3, 0));
+        let taken = f.enqueue(&keys[3]).await.unwrap().number;
+        f.queue.call(Retry { numbers: vec![jobs[1], jobs[3]], only: false }).await.unwrap();
+        let mut found = Vec::new();
+        for key in &keys {
+            found.push(f.enqueue(key).await.unwrap());
+        }
+        assert!(!found[0].existing);
+        assert_eq!(found[1..].iter().map(|job| job.number).collect::<Vec<_>>(), [jobs[1], jobs[2], taken]);
     }
 
     async fn the_same_id_never_doubles(f: Fixture) {

@@ -208,6 +208,7 @@ on_every_store! {
             ("set_tenant", json!({ "tenant": "bee", "change": limits }), Denied),
             ("drop_output", json!({ "numbers": [dead], "before": "2030-01-01T00:00:00Z", "dead": true }), Denied),
             ("prunable", json!({ "after": 0, "before": "2030-01-01T00:00:00Z", "dead": true }), Denied),
+            ("prune_keys", json!({}), Denied),
             ("prune_ledger", json!({ "before": "2030-01-01T00:00:00Z" }), Denied),
             ("get_retention", json!({}), Denied),
             ("set_retention", json!({ "retention": { "done_older_than": null, "max_size": null } }), Denied),

@@ -26,9 +26,13 @@ impl Keys for PgTx<'_> {
         Ok(())
     }
 
-    fn forget_keys(&mut self, number: Number, at: Option<Timestamp>) -> Result<()> {
-        self.rows(sql!("keys_forget"), values![number, at.map(|t| t.0)])?;
+    fn forget_keys(&mut self, number: Number, at: Timestamp) -> Result<()> {
+        self.rows(sql!("keys_forget"), values![number, at.0])?;
         Ok(())
+    }
+
+    fn prune_keys(&mut self, limit: usize) -> Result<usize> {
+        Ok(self.rows(sql!("keys_prune"), values![self.now().0, limit as i64])?.len())
     }
 
     fn name_holder(&mut self, tenant: &str, name: &str) -> Result<Option<Number>> {

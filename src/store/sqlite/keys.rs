@@ -23,9 +23,14 @@ impl Keys for SqliteTx<'_> {
         Ok(())
     }
 
-    fn forget_keys(&mut self, number: Number, at: Option<Timestamp>) -> Result<()> {
-        self.execute(sql!("keys_forget"), params![number, at.map(|t| t.0)])?;
+    fn forget_keys(&mut self, number: Number, at: Timestamp) -> Result<()> {
+        self.execute(sql!("keys_forget"), params![number, at.0])?;
         Ok(())
+    }
+
+    fn prune_keys(&mut self, limit: usize) -> Result<usize> {
+        let now = self.now().0;
+        self.execute(sql!("keys_prune"), params![now, limit as i64])
     }
 
     fn name_holder(&mut self, tenant: &str, name: &str) -> Result<Option<Number>> {

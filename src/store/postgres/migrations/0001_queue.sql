@@ -248,6 +248,7 @@ CREATE TABLE idempotency (
     PRIMARY KEY (tenant, key)
 );
 CREATE INDEX idempotency_number ON idempotency (number);
+CREATE INDEX idempotency_expires_at ON idempotency (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE names (
     tenant text NOT NULL,

@@ -220,6 +220,7 @@ CREATE TABLE idempotency (
     PRIMARY KEY (tenant, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_number ON idempotency (number);
+CREATE INDEX idempotency_expires_at ON idempotency (expires_at) WHERE expires_at IS NOT NULL;
 
 CREATE TABLE names (
     tenant TEXT NOT NULL,
