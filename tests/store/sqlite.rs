@@ -113,6 +113,22 @@ async fn a_backup_is_a_store_and_never_overwrites() {
 }
 
 #[tokio::test]
+async fn jobs_of_a_name_are_found_without_reading_what_the_others_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("orx.db");
+    let queue = open(&path).unwrap();
+    let jobs = [r#""name":"n""#, "", r#""name":"m""#].map(|more| submission(&command(more)));
+    queue.call(orx::ops::enqueue::Enqueue { jobs: jobs.to_vec() }).await.unwrap();
+    let filter = orx::store::Filter { name: Some("n".into()), ..Default::default() };
+    let found = queue.call(orx::ops::jobs::ListJobs { filter, limit: 9, ..Default::default() }).await.unwrap().jobs;
+    assert_eq!(found.iter().map(|job| job.number).collect::<Vec<_>>(), [1]);
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    let plan = "EXPLAIN QUERY PLAN SELECT number FROM job_specs WHERE name = 'n'";
+    let plan: String = conn.query_row(plan, [], |row| row.get(3)).unwrap();
+    assert!(plan.contains("job_specs_name"), "{plan}");
+}
+
+#[tokio::test]
 async fn check_names_what_contradicts() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("orx.db");

@@ -80,7 +80,6 @@ impl Copying {
     /// What the rows of a table are selected from.
     fn origin(&self, table: &Table) -> &'static str {
         match table.name {
-            "job_specs" => sql!("copy_job_specs"),
             "pruned" => sql!("copy_pruned"),
             "counters" => sql!("copy_counters"),
             "output" if self.side => sql!("copy_output"),
@@ -154,7 +153,6 @@ impl Load for Copying {
 
     fn load(&mut self, table: &Table, rows: &[Row]) -> Result<()> {
         let insert = match table.name {
-            "job_specs" => sql!("copy_put_job_specs").to_owned(),
             "pruned" => sql!("copy_put_pruned").to_owned(),
             "counters" => sql!("copy_put_counters").to_owned(),
             "leader" => sql!("copy_put_leader").to_owned(),

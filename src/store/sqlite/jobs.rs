@@ -104,7 +104,7 @@ impl Jobs for SqliteTx<'_> {
             }
         }
         if let Some(name) = &filter.name {
-            parts.push("number IN (SELECT number FROM job_specs WHERE spec ->> 'name' = ?)".into());
+            parts.push("number IN (SELECT number FROM job_specs WHERE name = ?)".into());
             values.push(Box::new(name.clone()));
         }
         for (key, value) in &filter.labels {
@@ -203,7 +203,7 @@ impl SqliteTx<'_> {
             let captured = self.captured_json(job.captured)?;
             let origin = (!job.origin.is_none()).then(|| to_json(job.origin)).transpose()?;
             let spec = to_json(job.spec)?;
-            self.execute(sql!("specs_insert"), params![number, spec, captured, origin])?;
+            self.execute(sql!("specs_insert"), params![number, job.spec.name, spec, captured, origin])?;
             for (key, value) in &job.spec.label {
                 self.execute(sql!("labels_insert"), params![key, value, number])?;
             }

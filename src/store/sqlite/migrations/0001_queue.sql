@@ -128,11 +128,13 @@ CREATE INDEX jobs_schedule ON jobs (schedule, number) WHERE schedule IS NOT NULL
 
 CREATE TABLE job_specs (
     number   INTEGER PRIMARY KEY,
+    name     TEXT,
     spec     TEXT NOT NULL,
     captured TEXT,
     -- The run, schedule and occurrence that it belongs to.
     origin   TEXT
 ) STRICT;
+CREATE INDEX job_specs_name ON job_specs (name) WHERE name IS NOT NULL;
 
 CREATE TABLE job_labels (
     key    TEXT NOT NULL,

@@ -1,1 +1,1 @@
-INSERT INTO job_specs (number, spec, captured, origin) VALUES (?1, ?2, ?3, ?4)
+INSERT INTO job_specs (number, name, spec, captured, origin) VALUES (?1, ?2, ?3, ?4, ?5)
