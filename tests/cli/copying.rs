@@ -11,7 +11,8 @@ fn fill(orx: &Orx) {
     orx.sh(&["--queue", "loud"], "head -c 300000 /dev/zero | tr '\\0' x"); // output of the second file
     orx.sh(&["--max-attempts", "2", "--backoff", "1ms..1ms"], "printf 'no\\000such'; exit 3");
     orx.ok(&["queue", "set", "loud", "--max-running", "3"]);
-    orx.ok(&["tenant", "set", "team", "--max-queued", "50"]);
+    orx.ok(&["tenant", "set", "team", "--max-queued", "4000000000"]);
+    orx.ok(&["limit", "set", "wide", "--max-running", "4000000000"]);
     let file = "name = 'build'\n[[task]]\nname = 'one'\ncommand = ['true']\n[[task]]\nname = 'two'\ncommand = ['false']\nneeds = ['one']\n";
     orx.ok(&["workflow", "submit", &orx.write("build.toml", file)]);
     orx.burst();

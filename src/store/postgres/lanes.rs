@@ -8,9 +8,9 @@ use std::collections::{BTreeSet, HashMap};
 use tokio_postgres::Row;
 
 use super::conn::{Call, values};
-use super::policies::limits;
+use super::policies::{limit, limits};
 use super::sql;
-use super::tx::{PgTx, get, maybe_natural, time};
+use super::tx::{PgTx, get, time};
 use crate::error::{Error, Result};
 use crate::job::lanes::{Lane, Needs};
 use crate::job::{LaneId, Number, State};
@@ -108,10 +108,10 @@ impl Lanes for PgTx<'_> {
     }
 
     fn limit_key(&mut self, tenant: &str, key: &str, max: u32) -> Result<u32> {
-        let words = values![tenant.to_owned(), key.to_owned(), i32::try_from(max).unwrap_or(i32::MAX)];
+        let words = values![tenant.to_owned(), key.to_owned(), i64::from(max)];
         let find = values![tenant.to_owned(), key.to_owned()];
         let answers = self.run(&[Call::new(sql!("limits_insert"), words), Call::new(sql!("limits_find"), find)])?;
-        let found = answers.last().and_then(|rows| rows.first()).map(|row| maybe_natural(row, 0)).transpose()?;
+        let found = answers.last().and_then(|rows| rows.first()).map(|row| limit(row, 0)).transpose()?;
         Ok(found.flatten().unwrap_or(max))
     }
 
@@ -126,8 +126,7 @@ impl Lanes for PgTx<'_> {
         let mut quotas = Vec::new();
         for (scope, at) in [("queue", 0), ("tenant", 4)] {
             let name: String = get(row, at)?;
-            let [max_queued, per_minute, max_payload] =
-                [maybe_natural(row, at + 1)?, maybe_natural(row, at + 2)?, maybe_natural(row, at + 3)?];
+            let [max_queued, per_minute, max_payload] = [limit(row, at + 1)?, limit(row, at + 2)?, limit(row, at + 3)?];
             if [max_queued, per_minute, max_payload].iter().all(Option::is_none) {
                 continue;
             }

@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 
 use super::conn::{Param, values};
 use super::sql;
-use super::tx::{PgTx, get, maybe_natural, natural};
+use super::tx::{PgTx, get};
 use crate::error::Result;
 use crate::store::{Limits, NamedLimit, Policies, Tenant};
 
@@ -55,7 +55,7 @@ impl Policies for PgTx<'_> {
                 Ok(NamedLimit {
                     tenant: get(row, 0)?,
                     key: get(row, 1)?,
-                    max_running: natural(row, 2)?,
+                    max_running: limit(row, 2)?.unwrap_or_default(),
                     running: get(row, 3)?,
                 })
             })
@@ -72,27 +72,28 @@ impl Policies for PgTx<'_> {
     }
 
     fn set_limit(&mut self, tenant: &str, key: &str, max: u32) -> Result<()> {
-        self.rows(sql!("limits_set"), values![tenant.to_owned(), key.to_owned(), column(max)])?;
+        self.rows(sql!("limits_set"), values![tenant.to_owned(), key.to_owned(), i64::from(max)])?;
         Ok(())
     }
 }
 
-fn column(n: u32) -> i32 {
-    i32::try_from(n).unwrap_or(i32::MAX)
-}
-
 fn row(name: &str, l: &Limits) -> Vec<Param> {
     let [running, queued, minute, payload] =
-        [l.max_running, l.max_queued, l.per_minute, l.max_payload].map(|n| n.map(column));
+        [l.max_running, l.max_queued, l.per_minute, l.max_payload].map(|n| n.map(i64::from));
     values![name.to_owned(), running, queued, minute, payload]
 }
 
 /// The four columns of limits from `at` on.
 pub(super) fn limits(row: &Row, at: usize) -> Result<Limits> {
     Ok(Limits {
-        max_running: maybe_natural(row, at)?,
-        max_queued: maybe_natural(row, at + 1)?,
-        per_minute: maybe_natural(row, at + 2)?,
-        max_payload: maybe_natural(row, at + 3)?,
+        max_running: limit(row, at)?,
+        max_queued: limit(row, at + 1)?,
+        per_minute: limit(row, at + 2)?,
+        max_payload: limit(row, at + 3)?,
     })
+}
+
+/// One of them.
+pub(super) fn limit(row: &Row, at: usize) -> Result<Option<u32>> {
+    Ok(get::<Option<i64>>(row, at)?.map(|n| u32::try_from(n).unwrap_or(u32::MAX)))
 }

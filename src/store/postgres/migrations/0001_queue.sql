@@ -25,18 +25,18 @@ CREATE TABLE queues (
     name        text PRIMARY KEY,
     paused      boolean NOT NULL DEFAULT false,
     shared      boolean NOT NULL DEFAULT true,
-    max_running integer CHECK (max_running >= 0),
-    max_queued  integer CHECK (max_queued >= 0),
-    per_minute  integer CHECK (per_minute >= 0),
-    max_payload integer CHECK (max_payload >= 0)
+    max_running bigint CHECK (max_running >= 0),
+    max_queued  bigint CHECK (max_queued >= 0),
+    per_minute  bigint CHECK (per_minute >= 0),
+    max_payload bigint CHECK (max_payload >= 0)
 );
 
 CREATE TABLE tenants (
     name        text PRIMARY KEY,
-    max_running integer CHECK (max_running >= 0),
-    max_queued  integer CHECK (max_queued >= 0),
-    per_minute  integer CHECK (per_minute >= 0),
-    max_payload integer CHECK (max_payload >= 0)
+    max_running bigint CHECK (max_running >= 0),
+    max_queued  bigint CHECK (max_queued >= 0),
+    per_minute  bigint CHECK (per_minute >= 0),
+    max_payload bigint CHECK (max_payload >= 0)
 );
 
 -- How often what happened: attempts by outcome, refusals, retries. Never goes back.
@@ -61,7 +61,7 @@ CREATE TABLE submissions (
 CREATE TABLE limits (
     tenant      text NOT NULL,
     key         text NOT NULL,
-    max_running integer NOT NULL CHECK (max_running > 0),
+    max_running bigint NOT NULL CHECK (max_running > 0),
     PRIMARY KEY (tenant, key)
 );
 
