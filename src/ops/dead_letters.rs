@@ -120,6 +120,7 @@ impl Op for DiscardLetters {
                 ..NewEvent::of(EventKind::Discarded)
             }])?;
         }
+        tx.note_told(&self.numbers)?;
         tx.wake(Topics::JOBS);
         Ok(self.numbers.len())
     }

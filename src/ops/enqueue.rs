@@ -240,10 +240,11 @@ fn follow_up(
         let holder = KeyHolder { number, id: job.id, fingerprint: spec.fingerprint() };
         tx.keep_key(spec.tenant(), key, &holder)?;
     }
+    tx.append(&[event(caller, job, number, life, &edges)?])?;
     if life.state.is_terminal() {
         transition::release(tx, number, spec)?; // skipped at once
+        tx.note_told(&[number])?;
     }
-    tx.append(&[event(caller, job, number, life, &edges)?])?;
     tx.wake(wanted(life));
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::prune::{MAX_PRUNED, deposed};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Result};
-use crate::job::{EventKind, Number};
+use crate::job::{Event, EventKind, Number};
 use crate::store::{NewEvent, Topics, Tx};
 use crate::time::{Span, Timestamp};
 
@@ -169,7 +169,8 @@ impl Op for FindAged {
     }
 }
 
-/// Forgets the oldest events that tell of no job, one bounded batch of the trail. Those of jobs go with their jobs.
+/// Forgets the oldest events that tell of no job that there is, one bounded batch of the trail. Those of jobs go with
+/// their jobs.
 ///
 /// It takes them in the order of the trail and stops at the first that is too young, so that the trail never tells of a
 /// schedule's instants without its rule.
@@ -202,7 +203,9 @@ impl Op for PruneEvents {
         let looked = events.len();
         let old: Vec<_> = events.into_iter().take_while(|event| event.at < self.before).collect();
         let next = old.last().map(|event| event.seq).filter(|_| old.len() == looked && looked == MAX_PRUNED);
-        let seqs: Vec<i64> = old.iter().filter(|event| event.number.is_none()).map(|event| event.seq).collect();
+        // Who comes too late is told of even where the job is no more.
+        let is_left = |event: &&Event| event.number.is_none() || event.job_id.is_none();
+        let seqs: Vec<i64> = old.iter().filter(is_left).map(|event| event.seq).collect();
         if !seqs.is_empty() {
             tx.drop_events(&seqs)?;
         }

@@ -174,7 +174,8 @@ pub(super) fn reject_stale(tx: &mut dyn Tx, fence: Fence, what: &str) -> Result<
         attempt: Some(fence.attempt),
         data: json!({ "op": what }),
         ..NewEvent::of(EventKind::RejectedStale)
-    }])
+    }])?;
+    tx.note_told(&[fence.number])
 }
 
 /// Records that the process of an attempt runs.

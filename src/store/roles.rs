@@ -159,6 +159,8 @@ pub trait History {
     fn say(&mut self, number: Number, said: &Said) -> Result<()>;
     /// Appends to the audit trail.
     fn append(&mut self, events: &[NewEvent]) -> Result<()>;
+    /// Notes that what was told last was of these jobs, which have ended: it is forgotten with them.
+    fn note_told(&mut self, numbers: &[Number]) -> Result<()>;
     /// Events after `after`, oldest first, at most `limit`.
     fn events(&mut self, after: i64, limit: usize) -> Result<Vec<Event>>;
 }

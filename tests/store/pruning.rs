@@ -1,11 +1,14 @@
-use orx::job::State;
 use orx::job::lanes::Offer;
 use orx::job::output::{Chunk, Stream};
+use orx::job::{EventKind, State};
 use orx::ops::append_output::AppendOutput;
+use orx::ops::dead_letters::DiscardLetters;
 use orx::ops::events::ReadEvents;
 use orx::ops::output::ReadOutput;
 use orx::ops::prune::{DropOutput, Prunable, Prune};
+use orx::ops::retention::PruneEvents;
 use orx::ops::retry::Retry;
+use orx::ops::settle::Settled;
 use orx::ops::status::Status;
 use orx::time::{Clock as _, Span, Timestamp};
 
@@ -62,6 +65,28 @@ on_every_store! {
         assert_eq!(prune(f, true).await, [failed]);
         w.exit(running, 0).await;
         assert_eq!(f.state(waits).await, State::Pending);
+    }
+
+    async fn what_is_told_of_a_job_after_its_end_goes_with_it(f: Fixture) {
+        let failed = f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        let fence = w.take().await;
+        w.exit(fence, 1).await;
+        assert_eq!(f.add(&format!(r#""after":[{failed}]"#)).await, failed + 1, "skipped at once");
+        f.queue.call(DiscardLetters { numbers: vec![failed] }).await.unwrap();
+        w.renew(fence).await; // it is told that it lost
+        let stays = f.add("").await;
+        assert_eq!(prune(f, false).await, [failed, failed + 1]);
+        assert_eq!(w.exit(fence, 0).await, Settled::Stale);
+        let told = async || {
+            let events = f.queue.call(ReadEvents { after: 0, limit: 100 }).await.unwrap();
+            events.into_iter().filter(|e| e.number.is_some_and(|n| n != stays)).map(|e| e.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(told().await, [EventKind::RejectedStale], "of a job that is no more");
+        f.sweep().await; // epoch 1 leads
+        f.clock.pass(Span::from_secs(1));
+        f.queue.call(PruneEvents { after: 0, before: f.clock.now(), epoch: 1 }).await.unwrap();
+        assert_eq!(told().await, []);
     }
 
     async fn everything_of_a_pruned_job_goes_and_the_totals_stay_right(f: Fixture) {

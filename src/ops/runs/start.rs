@@ -173,6 +173,9 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, lanes: &mut LaneCa
         tx.note_moved(run.id, &job.task, State::Blocked, life.state);
         skipped.push((*number, life.state));
     }
+    if !skipped.is_empty() {
+        tx.note_told(&skipped.iter().map(|(number, _)| *number).collect::<Vec<_>>())?;
+    }
     transition::resolve_dependants(tx, skipped)?;
     Ok(Started { id: run.id, name: run.name, state: run.life.state, jobs: plan.len(), existing: false })
 }

@@ -72,6 +72,11 @@ impl History for PgTx<'_> {
         Ok(())
     }
 
+    fn note_told(&mut self, numbers: &[Number]) -> Result<()> {
+        self.read_one(sql!("jobs_told"), values![numbers.to_vec()])?;
+        Ok(())
+    }
+
     fn events(&mut self, after: i64, limit: usize) -> Result<Vec<Event>> {
         self.flush()?;
         // The end first, then the marks, then a new moment: whoever took a place below the end has its mark there, or

@@ -85,6 +85,12 @@ impl History for SqliteTx<'_> {
         Ok(())
     }
 
+    fn note_told(&mut self, numbers: &[Number]) -> Result<()> {
+        let seq = self.last_seq;
+        self.execute(sql!("jobs_told"), params![to_json(&numbers)?, seq])?;
+        Ok(())
+    }
+
     fn events(&mut self, after: i64, limit: usize) -> Result<Vec<Event>> {
         let rows = self.all(sql!("events_after"), params![after, limit as i64], |r| {
             let event = Event {
