@@ -92,13 +92,25 @@ impl Op for Retry {
 /// The edges of a job that is run again: those that are broken are waited for no longer.
 fn waiting(tx: &mut dyn Tx, job: &Record) -> Result<u32> {
     let mut open = 0;
-    for (edge, state) in tx.needs(job.number)? {
+    for (edge, state) in needs(tx, job)? {
         match state {
             Some(state) if !edge.satisfied && !state.is_terminal() => open += 1,
             _ => tx.put_edges(&[Edge { satisfied: true, ..edge }])?,
         }
     }
     Ok(open)
+}
+
+/// What a job needs, with the state of that. The edge to itself of a run that waits for another is open until that one
+/// has ended: then it needs nothing that is.
+fn needs(tx: &mut dyn Tx, job: &Record) -> Result<Vec<(Edge, Option<State>)>> {
+    let mut needs = tx.needs(job.number)?;
+    if let Some((_, state)) = needs.iter_mut().find(|(edge, _)| edge.needs == job.number && !edge.satisfied) {
+        let run = job.origin.run_id.map(|id| tx.run(id)).transpose()?.flatten();
+        let waits = run.is_some_and(|run| run.life.behind.is_some());
+        *state = waits.then_some(State::Blocked);
+    }
+    Ok(needs)
 }
 
 /// Takes back name and key, and counts against the limits (S10, S13, S15).
@@ -147,7 +159,7 @@ fn revive_dependants(tx: &mut dyn Tx, source: Number, by: By, replies: &mut Vec<
 
 /// Brings back a skipped job, unless something that it needs did not succeed.
 fn revive(tx: &mut dyn Tx, job: &Record, data: Value, by: By) -> Result<Option<State>> {
-    let edges = tx.needs(job.number)?;
+    let edges = needs(tx, job)?;
     let states = edges.iter().filter_map(|(e, state)| state.map(|s| (e.needs, e.until, s)));
     let Gate::Waiting(open) = gate(states) else { return Ok(None) };
     let again =

@@ -443,6 +443,23 @@ on_every_store! {
         assert_eq!(late.tasks().await, "a=pending", "there is nothing to wait for");
     }
 
+    async fn s22_a_retry_does_not_let_a_run_go_that_waits_for_another(f: Fixture) {
+        let first = Flow::start(f, "a", json!({})).await;
+        let more = json!({ "on_failure": "continue" });
+        let second = Flow::behind(f, first.id, "a b", more).await;
+        let w = f.worker("w", Offer::default()).await;
+        let running = take(&w, "a").await;
+        let held = running.number + 1;
+        f.queue.call(Cancel { numbers: vec![held], ..Cancel::default() }).await.unwrap();
+        f.queue.call(Retry { numbers: vec![held], only: false }).await.unwrap();
+        assert_eq!(second.tasks().await, "a=blocked b=blocked");
+        f.queue.call(Cancel { numbers: vec![held], ..Cancel::default() }).await.unwrap();
+        w.exit(running, 0).await;
+        assert_eq!(second.tasks().await, "a=cancelled b=pending");
+        f.queue.call(Retry { numbers: vec![held], only: false }).await.unwrap();
+        assert_eq!(second.tasks().await, "a=pending b=pending", "there is nothing to wait for any more");
+    }
+
     async fn many_tasks_are_stored_and_stopped_at_once(f: Fixture) {
         let tasks: String = (0..400).map(|i| if i == 0 { "t0 ".into() } else { format!("t{i}:t{} ", (i - 1) / 2) }).collect();
         let flow = Flow::start(f, &tasks, json!({})).await;
