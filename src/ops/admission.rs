@@ -54,6 +54,8 @@ impl LaneCache {
 
     /// Whether there are places for all of these jobs. None is taken.
     pub(super) fn fits<'a>(&mut self, tx: &mut dyn Tx, specs: impl IntoIterator<Item = &'a JobSpec>) -> Result<bool> {
+        let specs: Vec<&JobSpec> = specs.into_iter().collect();
+        specs.iter().try_for_each(|spec| self.lane(tx, spec).map(|_| ()))?; // from here on their limits are known
         let before = self.rooms.clone();
         let taken = self.take_all(tx, specs);
         self.rooms = before;

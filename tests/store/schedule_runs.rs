@@ -255,6 +255,15 @@ on_every_store! {
         f.add("").await; // there is room for one yet
     }
 
+    async fn s22_runs_that_are_cancelled_for_others_leave_room_for_the_next(f: Fixture) {
+        let change = LimitChange { max_queued: Some(7), ..Default::default() };
+        f.queue.call(SetQueue { queue: "default".into(), change }).await.unwrap();
+        let rule = Definition { catch_up: CatchUp::All, ..minutely(nightly(), Overlap::Cancel) };
+        f.schedule("flow", rule).await;
+        f.clock.pass(Span::from_secs(240)); // the clean-up of the first stays, and there is room for two runs beside it
+        assert_eq!(f.tick().await, (4, 0));
+    }
+
     async fn s15_jobs_of_queues_in_turn_find_no_more_room_than_there_is(f: Fixture) {
         let change = LimitChange { max_queued: Some(1), ..Default::default() };
         f.queue.call(SetQueue { queue: "a".into(), change }).await.unwrap();

@@ -275,6 +275,26 @@ on_every_store! {
         assert_eq!(f.job(fence.number).await.cancel_requested_at, None);
     }
 
+    async fn s22_what_is_cancelled_for_an_occurrence_leaves_room_for_the_next(f: Fixture) {
+        let change = LimitChange { max_queued: Some(2), ..Default::default() };
+        f.queue.call(SetQueue { queue: "default".into(), change }).await.unwrap();
+        let rule = Definition { overlap: Overlap::Cancel, catch_up: CatchUp::All, ..every("1m") };
+        f.schedule("minutely", rule).await;
+        f.clock.pass(Span::from_secs(300));
+        assert_eq!(f.tick().await, (5, 0));
+        let jobs = f.jobs_of("minutely").await;
+        assert_eq!(f.states(&jobs).await, "cancelled cancelled cancelled cancelled pending");
+    }
+
+    async fn s15_one_that_cancels_leaves_the_limit_to_the_others(f: Fixture) {
+        let change = LimitChange { max_queued: Some(1), ..Default::default() };
+        f.queue.call(SetQueue { queue: "default".into(), change }).await.unwrap();
+        f.schedule("one", Definition { overlap: Overlap::Cancel, ..every("1m") }).await;
+        f.schedule("other", Definition { overlap: Overlap::Allow, ..every("1m") }).await;
+        f.clock.pass(MINUTE);
+        assert_eq!(f.tick().await, (1, 1));
+    }
+
     async fn a_rule_that_never_came_into_force_names_nothing_that_is_made_up_for(f: Fixture) {
         let of = |expression| Definition { catch_up: CatchUp::All, ..definition("cron", expression, "") };
         f.clock.pass(MINUTE);

@@ -39,6 +39,8 @@ pub(super) struct Runs {
     jobs: Vec<Number>,
     /// Each with whether it waits for another, the newest last.
     runs: Vec<(RunId, bool)>,
+    /// Some were cancelled for the next, so that limits leave more room than before.
+    pub(super) made_room: bool,
 }
 
 impl Runs {
@@ -103,6 +105,7 @@ impl Runs {
     }
 
     fn cancel(&mut self, tx: &mut dyn Tx, caller: &Caller) -> Result<()> {
+        self.made_room = true;
         let numbers = std::mem::take(&mut self.jobs);
         let replies = Cancel { numbers, reason: Some(REASON.into()), how: CancelRequest::default() }.run(caller, tx)?;
         self.jobs = replies.iter().filter(|r| r.did == Did::Requested).map(|r| r.number).collect();

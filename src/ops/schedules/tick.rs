@@ -213,6 +213,9 @@ impl Ticking {
                     *left = left.saturating_sub(definition.target.jobs());
                     self.enter(version, fire);
                     tx.enter(&[&row])?;
+                    if self.runs.made_room {
+                        break;
+                    }
                 }
                 Some(Place::Job(admitted)) => {
                     self.enter(version, fire);
@@ -279,7 +282,9 @@ fn settle(tx: &mut dyn Tx, caller: &Caller, ticking: &mut [Ticking], mut left: u
             let next = t.next(tx, caller, &mut lanes, &mut left)?;
             wave.extend(next.into_iter().map(|(row, admitted)| (place, row, admitted)));
         }
-        if wave.is_empty() {
+        let made_room = ticking.iter().any(|t| t.runs.made_room);
+        ticking.iter_mut().for_each(|t| t.runs.made_room = false);
+        if wave.is_empty() && !made_room {
             break;
         }
         let rows: Vec<&Occurrence> = wave.iter().map(|(_, row, _)| row).collect();
@@ -296,6 +301,9 @@ fn settle(tx: &mut dyn Tx, caller: &Caller, ticking: &mut [Ticking], mut left: u
         }
         for (place, number) in places.into_iter().zip(fire(tx, None, &admitted)?) {
             ticking[place].runs.add(Made::Job(number));
+        }
+        if made_room {
+            lanes = LaneCache::default(); // all that took a place is stored by now
         }
     }
     ticking.iter_mut().for_each(Ticking::put_back);
