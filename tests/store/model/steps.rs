@@ -48,6 +48,11 @@ impl Order {
         self.name.map(|n| format!("name-{n}"))
     }
 
+    /// When it is due at the earliest, stored at `now`.
+    pub fn due(&self, now: i64) -> Option<i64> {
+        self.delay.map(|secs| now + i64::from(secs) * 1000)
+    }
+
     pub fn key(&self) -> Option<String> {
         self.key.map(|n| format!("key-{n}"))
     }

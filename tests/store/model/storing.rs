@@ -85,7 +85,9 @@ impl Model {
             self.ask(holder, "replaced");
             return Some(holder);
         }
-        let waits = |need: &&Need| need.ended && !need.met && self.jobs[&need.number].state == State::Running;
+        let name = self.jobs[&holder].order.name();
+        let runs = |job: &Job| job.state == State::Running && job.order.name() == name;
+        let waits = |need: &&Need| need.ended && !need.met && runs(&self.jobs[&need.number]);
         let before = self.jobs[&holder].needs.iter().find(waits).map(|need| need.number);
         self.end(holder, State::Cancelled, Some("replaced".into()));
         before
@@ -153,6 +155,7 @@ impl Model {
         for (need, state) in job.needs.iter_mut().zip(states) {
             need.met = need.met_by(state);
         }
+        job.due = job.order.due(job.created).filter(|due| *due > now); // as late as it was to be
         job.back(now);
         Ok(true)
     }
