@@ -237,6 +237,10 @@ impl Reader {
             Value::Array(_) => Map::from_iter([("command".to_owned(), given)]),
             _ => return flaw(None, key, format!("{key} is a command, such as [\"notify\", \"ops\"]")),
         };
+        let own = ("name", "belongs to tasks");
+        for (option, why) in REFUSED.into_iter().chain([own]).filter(|(option, _)| options.contains_key(*option)) {
+            return flaw(None, key, format!("{key}: {option} {why}"));
+        }
         if key == ON_COMPLETE && options.contains_key("after") {
             return flaw(None, key, "on_complete: it runs when all tasks have ended, and after nothing else");
         }

@@ -132,6 +132,18 @@ fn what_is_wrong_is_told_with_its_line() {
         ),
         ("name='w'\n[[task]]\nname='a'\ncommand=['x']\nrestart='always'", "line 5: task a: restart is for services"),
         ("name='w'\ndefaults={name='x'}\n[[task]]\nname='a'\ncommand=['x']", "line 2: defaults: name belongs to each"),
+        (
+            "name='w'\non_start={command=['x'],tenant='t'}\n[[task]]\nname='a'\ncommand=['x']",
+            "line 2: on_start: tenant is one for all tasks",
+        ),
+        (
+            "name='w'\non_complete={command=['x'],restart='always'}\n[[task]]\nname='a'\ncommand=['x']",
+            "line 2: on_complete: restart is for services",
+        ),
+        (
+            "name='w'\non_start={command=['x'],name='n'}\n[[task]]\nname='a'\ncommand=['x']",
+            "line 2: on_start: name belongs",
+        ),
         ("name='w'\non_complete='x'\n[[task]]\nname='a'\ncommand=['x']", "line 2: on_complete is a command"),
         (
             "name='w'\non_complete={command=['x'],after=[1]}\n[[task]]\nname='a'\ncommand=['x']",

@@ -237,12 +237,12 @@ fn follow_up(
         tx.hold_name(spec.tenant(), name, number)?;
     }
     if let Some(key) = &spec.idempotency_key {
-        let holder = KeyHolder { number, id: job.id, fingerprint: spec.fingerprint() };
+        let holder = KeyHolder { number, id: job.id, fingerprint: spec.fingerprint(), ended: None };
         tx.keep_key(spec.tenant(), key, &holder)?;
     }
     tx.append(&[event(caller, job, number, life, &edges)?])?;
     if life.state.is_terminal() {
-        transition::release(tx, number, spec)?; // skipped at once
+        transition::release(tx, number, life.state, spec)?; // skipped at once
         tx.note_told(&[number])?;
     }
     tx.wake(wanted(life));
@@ -325,7 +325,7 @@ fn by_key(tx: &mut dyn Tx, spec: &JobSpec) -> Result<Option<Enqueued>> {
     Ok(Some(Enqueued {
         number: holder.number,
         id: holder.id,
-        state: State::Done,
+        state: holder.ended.unwrap_or(State::Done),
         queue: spec.queue().into(),
         existing: true,
     }))

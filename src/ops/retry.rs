@@ -132,7 +132,7 @@ fn take_back_key(tx: &mut dyn Tx, job: &Record) -> Result<()> {
     match tx.key_holder(&job.tenant, key)? {
         Some(holder) if holder.number != job.number => Ok(()),
         _ => {
-            let holder = KeyHolder { number: job.number, id: job.id, fingerprint: job.spec.fingerprint() };
+            let holder = KeyHolder { number: job.number, id: job.id, fingerprint: job.spec.fingerprint(), ended: None };
             tx.keep_key(&job.tenant, key, &holder)
         }
     }

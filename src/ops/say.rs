@@ -57,7 +57,7 @@ impl Op for Say {
         if self.result.as_ref().is_some_and(|r| r.to_string().len() > MAX_PAYLOAD) {
             return Err(Error::usage("the result is larger than 1 MiB").hint("store it in a file and give its path"));
         }
-        tx.say(self.fence.number, &Said { progress, result: self.result.clone() })?;
+        tx.say(self.fence, &Said { progress, result: self.result.clone() })?;
         tx.wake(Topics::JOBS);
         Ok(Heard::Recorded)
     }

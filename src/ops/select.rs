@@ -56,17 +56,23 @@ impl Op for Select {
             let found = tx.list(&filter, None, MAX_SELECTED + 1)?;
             numbers.extend(found.into_iter().filter(|n| seen.insert(*n)));
         }
-        if numbers.len() > MAX_SELECTED {
-            return Err(Error::usage(format!("more than {MAX_SELECTED} jobs at once")).hint("name fewer"));
-        }
+        check_count(numbers.len())?;
         let jobs = tx.load(&numbers)?.into_iter().filter(|job| caller.sees(&job.tenant));
         Ok(jobs.map(|job| Selected { number: job.number, id: job.id, state: job.life.state }).collect())
+    }
+}
+
+fn check_count(count: usize) -> Result<()> {
+    match count > MAX_SELECTED {
+        true => Err(Error::usage(format!("more than {MAX_SELECTED} jobs at once")).hint("name fewer")),
+        false => Ok(()),
     }
 }
 
 /// The jobs that one word names: at least one, or an error; a prefix names exactly one.
 pub(super) fn resolve(caller: &Caller, tx: &mut dyn Tx, selector: &Selector) -> Result<Vec<Number>> {
     let found = find(caller, tx, selector)?;
+    check_count(found.len())?;
     if found.is_empty() {
         return Err(match selector {
             Selector::Last => Error::not_found("there is no job yet").hint("'orx enqueue -- CMD' stores one"),
@@ -89,9 +95,24 @@ fn find(caller: &Caller, tx: &mut dyn Tx, selector: &Selector) -> Result<Vec<Num
     if caller.tenant.is_none() {
         return tx.find(selector, MAX_SELECTED + 1);
     }
-    if *selector == Selector::Last {
-        let mine = Filter { tenant: caller.tenant.clone(), ..Filter::default() };
-        return tx.list(&mine, None, 1);
+    // Looked for among its own: those of others must not use up the bound.
+    let mut mine = Filter { tenant: caller.tenant.clone(), ..Filter::default() };
+    let mut newest = |mine: &Filter, before, limit| {
+        let mut found = tx.list(mine, before, limit)?;
+        found.reverse();
+        Ok(found)
+    };
+    match selector {
+        Selector::Last => return newest(&mine, None, 1),
+        Selector::Label(key, value) => {
+            mine.labels.insert(key.clone(), value.clone());
+            return newest(&mine, None, MAX_SELECTED + 1);
+        }
+        Selector::Range(from, to) => {
+            let found: Vec<Number> = newest(&mine, Some(to.saturating_add(1)), MAX_SELECTED + 1)?;
+            return Ok(found.into_iter().filter(|number| number >= from).collect());
+        }
+        Selector::Number(_) | Selector::Id(_) | Selector::Prefix(_) => {}
     }
     let found = tx.find(selector, MAX_SELECTED + 1)?;
     Ok(tx.load(&found)?.into_iter().filter(|job| caller.sees(&job.tenant)).map(|job| job.number).collect())

@@ -83,8 +83,12 @@ pub struct TokenView {
     pub valid: bool,
 }
 
+fn is_valid(row: &TokenRow, now: Timestamp) -> bool {
+    row.revoked_at.is_none() && row.expires_at.is_none_or(|at| at > now)
+}
+
 fn view(row: TokenRow, now: Timestamp) -> TokenView {
-    let valid = row.revoked_at.is_none() && row.expires_at.is_none_or(|at| at > now);
+    let valid = is_valid(&row, now);
     let TokenRow { id, name, scopes, tenant, created_at, created_by, expires_at, revoked_at, .. } = row;
     TokenView { id, name, scopes: Scopes(scopes), tenant, created_at, created_by, expires_at, revoked_at, valid }
 }
@@ -208,7 +212,7 @@ impl Op for RevokeToken {
         let now = tx.now();
         let mut found = self.find(caller, tx)?;
         if found.len() > 1 {
-            found.retain(|row| row.revoked_at.is_none());
+            found.retain(|row| is_valid(row, now));
         }
         let row = match found.as_slice() {
             [row] => row.clone(),
@@ -228,8 +232,12 @@ impl Op for RevokeToken {
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<TokenView>> {
         let now = tx.now();
-        let found = self.find(caller, tx)?.into_iter().find(|row| row.revoked_at.is_some());
-        Ok(found.map(|row| view(row, now)))
+        let found = self.find(caller, tx)?;
+        if found.iter().any(|row| is_valid(row, now)) {
+            return Ok(None); // it is not this one that was revoked
+        }
+        let revoked = found.into_iter().filter(|row| row.revoked_at.is_some());
+        Ok(revoked.max_by_key(|row| row.revoked_at).map(|row| view(row, now)))
     }
 }
 

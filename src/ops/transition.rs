@@ -80,19 +80,19 @@ fn save(tx: &mut dyn Tx, job: &Record, life: &Life) -> Result<()> {
         tx.note_moved(run, task, from, life.state);
     }
     match life.state.is_terminal() && !from.is_terminal() {
-        true => release(tx, job.number, &job.spec),
+        true => release(tx, job.number, life.state, &job.spec),
         false => Ok(()),
     }
 }
 
 /// A job that ended owns its name no longer, and its key for a day.
-pub(super) fn release(tx: &mut dyn Tx, number: Number, spec: &JobSpec) -> Result<()> {
+pub(super) fn release(tx: &mut dyn Tx, number: Number, state: State, spec: &JobSpec) -> Result<()> {
     if spec.name.is_some() {
         tx.drop_name(number)?;
     }
     if spec.idempotency_key.is_some() {
         let at = tx.now().plus(KEY_KEPT);
-        tx.forget_keys(number, at)?;
+        tx.forget_keys(number, state, at)?;
     }
     Ok(())
 }

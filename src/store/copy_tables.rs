@@ -107,7 +107,10 @@ pub const TABLES: &[Table] = &[
     table("job_specs", &[("number", Int), ("name", Text), ("spec", Text), ("captured", Text), ("origin", Text)]),
     table("job_labels", &[("key", Text), ("value", Text), ("number", Int)]),
     table("job_dependencies", &[("number", Int), ("needs", Int), ("until", Text), ("satisfied", Bool)]),
-    table("job_said", &[("number", Int), ("percent", Real), ("text", Text), ("at", Int), ("result", Text)]),
+    table(
+        "job_said",
+        &[("number", Int), ("attempt", Int), ("percent", Real), ("text", Text), ("at", Int), ("result", Text)],
+    ),
     table(
         "attempts",
         &[
@@ -142,7 +145,15 @@ pub const TABLES: &[Table] = &[
     ),
     table(
         "idempotency",
-        &[("tenant", Text), ("key", Text), ("number", Int), ("id", Uuid), ("fingerprint", Bytes), ("expires_at", Int)],
+        &[
+            ("tenant", Text),
+            ("key", Text),
+            ("number", Int),
+            ("id", Uuid),
+            ("fingerprint", Bytes),
+            ("expires_at", Int),
+            ("state", Text),
+        ],
     ),
     table("names", &[("tenant", Text), ("name", Text), ("number", Int)]),
     table(

@@ -153,10 +153,10 @@ pub trait History {
     fn record(&mut self, attempts: &[(Number, Attempt)]) -> Result<()>;
     /// The attempts of `number`, a running one last.
     fn attempts(&mut self, number: Number) -> Result<Vec<Attempt>>;
-    /// The current or last attempt of each job, and what the job said.
+    /// The current or last attempt of each job, and what it said.
     fn latest(&mut self, numbers: &[Number]) -> Result<Vec<(Option<Attempt>, Said)>>;
-    /// Records what a job said; what it did not say stays as it was.
-    fn say(&mut self, number: Number, said: &Said) -> Result<()>;
+    /// Records what an attempt said; what it did not say stays as it was.
+    fn say(&mut self, fence: Fence, said: &Said) -> Result<()>;
     /// Appends to the audit trail.
     fn append(&mut self, events: &[NewEvent]) -> Result<()>;
     /// Notes that what was told last was of these jobs, which have ended: it is forgotten with them.
@@ -269,8 +269,8 @@ pub trait Keys {
     fn key_holder(&mut self, tenant: &str, key: &str) -> Result<Option<KeyHolder>>;
     /// Gives the key to `holder`.
     fn keep_key(&mut self, tenant: &str, key: &str, holder: &KeyHolder) -> Result<()>;
-    /// Has the keys of `number` kept until `at` (S13).
-    fn forget_keys(&mut self, number: Number, at: Timestamp) -> Result<()>;
+    /// Has the keys of `number`, which ended as `state`, kept until `at` (S13).
+    fn forget_keys(&mut self, number: Number, state: State, at: Timestamp) -> Result<()>;
     /// Removes keys that are kept no longer, at most `limit`; gives how many.
     fn prune_keys(&mut self, limit: usize) -> Result<usize>;
     /// The unfinished job that owns `name`.

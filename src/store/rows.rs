@@ -221,6 +221,8 @@ pub struct KeyHolder {
     pub id: JobId,
     /// The hash of what was asked for.
     pub fingerprint: [u8; 32],
+    /// As what it ended, if it has.
+    pub ended: Option<State>,
 }
 
 /// Which schedules to list.

@@ -2,6 +2,7 @@ use orx::job::lanes::Offer;
 use orx::job::output::{Chunk, Stream};
 use orx::job::{EventKind, State};
 use orx::ops::append_output::AppendOutput;
+use orx::ops::cancel::Cancel;
 use orx::ops::dead_letters::DiscardLetters;
 use orx::ops::events::ReadEvents;
 use orx::ops::output::ReadOutput;
@@ -87,6 +88,15 @@ on_every_store! {
         f.clock.pass(Span::from_secs(1));
         f.queue.call(PruneEvents { after: 0, before: f.clock.now(), epoch: 1 }).await.unwrap();
         assert_eq!(told().await, []);
+    }
+
+    async fn the_key_of_a_pruned_job_says_how_it_ended(f: Fixture) {
+        let key = command(r#""idempotency_key":"k""#);
+        let number = f.enqueue(&key).await.unwrap().number;
+        f.queue.call(Cancel { numbers: vec![number], ..Default::default() }).await.unwrap();
+        assert_eq!(prune(f, false).await, [number]);
+        let again = f.enqueue(&key).await.unwrap();
+        assert_eq!((again.number, again.existing, again.state), (number, true, State::Cancelled));
     }
 
     async fn everything_of_a_pruned_job_goes_and_the_totals_stay_right(f: Fixture) {

@@ -4,8 +4,10 @@ use orx::job::lanes::Offer;
 use orx::job::state::Cause;
 use orx::ops::cancel::{Cancel, Did};
 use orx::ops::retry::Retry;
+use orx::ops::say::Say;
 use orx::ops::settle::Settled;
 use orx::time::Span;
+use serde_json::json;
 
 use super::support::*;
 
@@ -20,6 +22,23 @@ on_every_store! {
         assert_eq!(w.exit(w.take().await, 1).await, Settled::Accepted(State::Failed));
         let job = f.job(number).await;
         assert_eq!((job.failures, job.reason.as_deref()), (2, Some("attempts used up")));
+    }
+
+    async fn what_an_attempt_said_is_not_said_by_the_next(f: Fixture) {
+        let number = f.add(r#""max_attempts":2,"backoff":"1s..1s""#).await;
+        let w = f.worker("w", Offer::default()).await;
+        let fence = w.take().await;
+        let progress = Some((90.0, None));
+        f.queue.call(Say { fence, progress, result: Some(json!({ "v": 1 })) }).await.unwrap();
+        w.exit(fence, 1).await;
+        assert_eq!(f.job(number).await.result, Some(json!({ "v": 1 })), "the last that was said");
+        f.clock.pass(Span::from_secs(1));
+        let fence = w.take().await;
+        assert!(f.job(number).await.progress.is_none());
+        f.queue.call(Say { fence, progress: Some((10.0, None)), result: None }).await.unwrap();
+        w.exit(fence, 0).await;
+        let job = f.job(number).await;
+        assert_eq!((job.progress.unwrap().percent, job.result), (10.0, None));
     }
 
     async fn a_drain_spends_no_retry(f: Fixture) {

@@ -9,7 +9,8 @@ use super::super::{Access, Caller, Op, Scopes};
 use super::find;
 use crate::error::Result;
 use crate::job::ids::RunName;
-use crate::job::workflow::{self, ON_COMPLETE, ON_START};
+use crate::job::run::is_on_complete;
+use crate::job::workflow::{self, ON_START};
 use crate::job::{
     Job, JobId, JobSpec, Number, OccurrenceId, Outcome, Record, RunId, RunState, ScheduleId, Selector, State, Workflow,
 };
@@ -172,7 +173,7 @@ pub(super) fn report(tx: &mut dyn Tx, run: &Run) -> Result<RunView> {
     let mut view = look(tx, run, false)?;
     view.state = run.life.result.unwrap_or(run.life.state);
     view.finished_at = Some(tx.now());
-    view.tasks.retain(|task| !task.task.starts_with(ON_COMPLETE));
+    view.tasks.retain(|task| !is_on_complete(&task.task));
     Ok(view)
 }
 

@@ -10,7 +10,7 @@ use super::sql;
 use super::tx::{PgTx, get, int, json, natural, text, time, to_json, word};
 use crate::error::Result;
 use crate::job::view::{Progress, Said};
-use crate::job::{Attempt, Event, EventKind, JobId, Number, Outcome, State};
+use crate::job::{Attempt, Event, EventKind, Fence, JobId, Number, Outcome, State};
 use crate::store::{History, NewEvent};
 use crate::time::Timestamp;
 
@@ -44,11 +44,12 @@ impl History for PgTx<'_> {
         Ok(numbers.iter().map(|n| (attempts.remove(n), said.remove(n).unwrap_or_default())).collect())
     }
 
-    fn say(&mut self, number: Number, said: &Said) -> Result<()> {
+    fn say(&mut self, fence: Fence, said: &Said) -> Result<()> {
         let p = said.progress.as_ref();
         let result = said.result.as_ref().map(to_json).transpose()?;
         let words = p.and_then(|p| p.text.as_deref()).map(text);
-        self.rows(sql!("said_put"), values![number, p.map(|p| p.percent), words, p.map(|p| p.at.0), result])?;
+        let (percent, at) = (p.map(|p| p.percent), p.map(|p| p.at.0));
+        self.rows(sql!("said_put"), values![fence.number, int(fence.attempt), percent, words, at, result])?;
         Ok(())
     }
 

@@ -2,9 +2,9 @@
 
 use super::conn::values;
 use super::sql;
-use super::tx::{PgTx, damaged, get};
+use super::tx::{PgTx, damaged, get, word};
 use crate::error::Result;
-use crate::job::{JobId, Number};
+use crate::job::{JobId, Number, State};
 use crate::store::{KeyHolder, Keys, Tx as _};
 use crate::time::Timestamp;
 
@@ -15,7 +15,8 @@ impl Keys for PgTx<'_> {
         let holder = rows.first().map(|row| {
             let hash: Vec<u8> = get(row, 2)?;
             let fingerprint = hash.try_into().map_err(|_| damaged())?;
-            Ok(KeyHolder { number: get(row, 0)?, id: JobId(get(row, 1)?), fingerprint })
+            let ended = get::<Option<String>>(row, 3)?.map(|state| word(&state, State::parse)).transpose()?;
+            Ok(KeyHolder { number: get(row, 0)?, id: JobId(get(row, 1)?), fingerprint, ended })
         });
         holder.transpose()
     }
@@ -26,8 +27,8 @@ impl Keys for PgTx<'_> {
         Ok(())
     }
 
-    fn forget_keys(&mut self, number: Number, at: Timestamp) -> Result<()> {
-        self.rows(sql!("keys_forget"), values![number, at.0])?;
+    fn forget_keys(&mut self, number: Number, state: State, at: Timestamp) -> Result<()> {
+        self.rows(sql!("keys_forget"), values![number, at.0, state.as_str()])?;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use super::tx::{Column, SqliteTx, json, time, to_json};
 use super::wide::{both, maybe};
 use crate::error::Result;
 use crate::job::view::{Progress, Said};
-use crate::job::{Attempt, Event, EventKind, JobId, Number, Outcome, State};
+use crate::job::{Attempt, Event, EventKind, Fence, JobId, Number, Outcome, State};
 use crate::store::{History, NewEvent, Tx as _};
 use crate::time::Timestamp;
 
@@ -51,10 +51,11 @@ impl History for SqliteTx<'_> {
             .collect()
     }
 
-    fn say(&mut self, number: Number, said: &Said) -> Result<()> {
+    fn say(&mut self, fence: Fence, said: &Said) -> Result<()> {
         let p = said.progress.as_ref();
         let result = said.result.as_ref().map(to_json).transpose()?;
-        let row = params![number, p.map(|p| p.percent), p.and_then(|p| p.text.as_ref()), p.map(|p| p.at.0), result];
+        let (percent, text, at) = (p.map(|p| p.percent), p.and_then(|p| p.text.as_ref()), p.map(|p| p.at.0));
+        let row = params![fence.number, fence.attempt, percent, text, at, result];
         self.execute(sql!("said_put"), row)?;
         Ok(())
     }

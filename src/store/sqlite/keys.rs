@@ -5,7 +5,7 @@ use rusqlite::params;
 use super::sql;
 use super::tx::{Column, SqliteTx};
 use crate::error::Result;
-use crate::job::{JobId, Number};
+use crate::job::{JobId, Number, State};
 use crate::store::{KeyHolder, Keys, Tx as _};
 use crate::time::Timestamp;
 
@@ -13,7 +13,8 @@ impl Keys for SqliteTx<'_> {
     fn key_holder(&mut self, tenant: &str, key: &str) -> Result<Option<KeyHolder>> {
         let now = self.now().0;
         self.first(sql!("keys_holder"), params![tenant, key, now], |r| {
-            Ok(KeyHolder { number: r.get(0)?, id: r.get::<_, Column<JobId>>(1)?.0, fingerprint: r.get(2)? })
+            let ended = r.get::<_, Option<Column<State>>>(3)?.map(|state| state.0);
+            Ok(KeyHolder { number: r.get(0)?, id: r.get::<_, Column<JobId>>(1)?.0, fingerprint: r.get(2)?, ended })
         })
     }
 
@@ -23,8 +24,8 @@ impl Keys for SqliteTx<'_> {
         Ok(())
     }
 
-    fn forget_keys(&mut self, number: Number, at: Timestamp) -> Result<()> {
-        self.execute(sql!("keys_forget"), params![number, at.0])?;
+    fn forget_keys(&mut self, number: Number, state: State, at: Timestamp) -> Result<()> {
+        self.execute(sql!("keys_forget"), params![number, at.0, state.as_str()])?;
         Ok(())
     }
 

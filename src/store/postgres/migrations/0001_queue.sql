@@ -179,9 +179,10 @@ CREATE TABLE job_dependencies (
 );
 CREATE INDEX job_dependencies_needs ON job_dependencies (needs, number);
 
--- What a running job said of itself; absent for most.
+-- What an attempt said of itself, the last that said anything; absent for most. It counts until the next one begins.
 CREATE TABLE job_said (
     number  bigint PRIMARY KEY,
+    attempt integer NOT NULL,
     percent double precision,
     text    text,
     at      bigint,
@@ -245,6 +246,8 @@ CREATE TABLE idempotency (
     id          uuid NOT NULL,
     fingerprint bytea NOT NULL,
     expires_at  bigint,
+    -- As what its job ended: that may be forgotten before the key.
+    state       text,
     PRIMARY KEY (tenant, key)
 );
 CREATE INDEX idempotency_number ON idempotency (number);

@@ -1,1 +1,2 @@
-SELECT number, percent, text, at, result FROM job_said WHERE number = ANY($1::bigint[])
+SELECT m.number, m.percent, m.text, m.at, m.result
+FROM job_said m JOIN jobs j ON j.number = m.number AND j.attempt = m.attempt WHERE m.number = ANY($1::bigint[])

@@ -1,4 +1,7 @@
-INSERT INTO job_said AS s (number, percent, text, at, result) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (number) DO UPDATE SET percent = coalesce(excluded.percent, s.percent),
-    text = CASE WHEN excluded.percent IS NULL THEN s.text ELSE excluded.text END,
-    at = coalesce(excluded.at, s.at), result = coalesce(excluded.result, s.result)
+-- What an earlier attempt said is no part of it.
+INSERT INTO job_said AS s (number, attempt, percent, text, at, result) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (number) DO UPDATE SET attempt = excluded.attempt,
+    percent = coalesce(excluded.percent, CASE WHEN s.attempt = excluded.attempt THEN s.percent END),
+    text = CASE WHEN excluded.percent IS NOT NULL THEN excluded.text WHEN s.attempt = excluded.attempt THEN s.text END,
+    at = coalesce(excluded.at, CASE WHEN s.attempt = excluded.attempt THEN s.at END),
+    result = coalesce(excluded.result, CASE WHEN s.attempt = excluded.attempt THEN s.result END)

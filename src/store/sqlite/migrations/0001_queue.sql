@@ -154,9 +154,10 @@ CREATE TABLE job_dependencies (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX job_dependencies_needs ON job_dependencies (needs, number);
 
--- What a running job said of itself; absent for most.
+-- What an attempt said of itself, the last that said anything; absent for most. It counts until the next one begins.
 CREATE TABLE job_said (
     number  INTEGER PRIMARY KEY,
+    attempt INTEGER NOT NULL,
     percent REAL,
     text    TEXT,
     at      INTEGER,
@@ -219,6 +220,8 @@ CREATE TABLE idempotency (
     id          BLOB NOT NULL,
     fingerprint BLOB NOT NULL,
     expires_at  INTEGER,
+    -- As what its job ended: that may be forgotten before the key.
+    state       TEXT,
     PRIMARY KEY (tenant, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_number ON idempotency (number);

@@ -1,1 +1,1 @@
-UPDATE idempotency SET expires_at = ?2 WHERE number = ?1
+UPDATE idempotency SET expires_at = ?2, state = ?3 WHERE number = ?1

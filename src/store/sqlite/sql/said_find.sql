@@ -1,1 +1,2 @@
-SELECT percent, text, at, result FROM job_said WHERE number = ?1
+SELECT m.percent, m.text, m.at, m.result FROM job_said m JOIN jobs j ON j.number = m.number AND j.attempt = m.attempt
+WHERE m.number = ?1
