@@ -52,6 +52,10 @@ impl Op for Retry {
         tx.hold_runs(&self.numbers)?;
         for number in &self.numbers {
             let job = load_mine(caller, tx, *number)?;
+            if let Some(reply) = replies.iter_mut().find(|reply: &&mut RetryReply| reply.number == *number) {
+                reply.revived = false; // it came back with one that was named before
+                continue;
+            }
             let waiting = waiting(tx, &job)?;
             let life = job.life.clone().retry(waiting, tx.now()).map_err(|refused| {
                 let hint = match refused.state {

@@ -336,6 +336,21 @@ on_every_store! {
         assert_eq!(told(f).await, "run_started run_stopped run_ended run_reopened run_ended");
     }
 
+    async fn s10_tasks_that_a_retry_brings_back_may_be_named_too(f: Fixture) {
+        let flow = Flow::start(f, "a b c:a", json!({})).await;
+        let w = f.worker("w", Offer::default()).await;
+        let (a, b) = (take(&w, "a").await, take(&w, "b").await);
+        w.exit(a, 1).await;
+        w.end(b, Cause::Cancel, None).await;
+        assert_eq!(flow.tasks().await, "a=failed b=cancelled c=skipped");
+        let numbers = vec![a.number, b.number, flow.number("c").await, a.number];
+        let replies = f.queue.call(Retry { numbers: numbers.clone(), only: false }).await.unwrap();
+        let mut named: Vec<Number> = replies.iter().filter(|reply| !reply.revived).map(|reply| reply.number).collect();
+        named.sort_unstable();
+        assert_eq!((replies.len(), &named[..]), (3, &numbers[..3]));
+        assert_eq!(flow.tasks().await, "a=pending b=pending c=blocked");
+    }
+
     async fn a_cancelled_task_ends_its_run(f: Fixture) {
         let flow = Flow::start(f, "a b", json!({})).await;
         let a = flow.number("a").await;
