@@ -1,12 +1,12 @@
 //! Places for new jobs: their lanes, and the room that limits leave (S15).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::transition;
 use crate::error::{Error, Kind, Result};
 use crate::job::lanes::Needs;
-use crate::job::{JobSpec, LaneId};
+use crate::job::{JobId, JobSpec, LaneId, Submission};
 use crate::store::{Quota, RATE_WINDOW, Tx};
 use crate::time::Timestamp;
 
@@ -50,6 +50,12 @@ impl LaneCache {
         self.take(lane, spec, tx.now())?;
         self.note(tx, lane);
         Ok(lane)
+    }
+
+    /// Whether what queue and tenant of `spec` allow is bounded.
+    pub(super) fn is_limited(&mut self, tx: &mut dyn Tx, spec: &JobSpec) -> Result<bool> {
+        let lane = self.lane(tx, spec)?;
+        Ok(self.under.contains_key(&lane))
     }
 
     /// Whether there are places for all of these jobs. None is taken.
@@ -141,6 +147,34 @@ impl LaneCache {
                 tx.submitted(name.0, &name.1);
             }
         }
+    }
+}
+
+/// Which jobs of a call were stored before it, as those of an interrupted load were (S32): they take no place again.
+pub(super) struct Before<'a> {
+    jobs: &'a [Submission],
+    /// Looked up all at once, when the first is asked for.
+    ids: Option<HashSet<JobId>>,
+}
+
+impl<'a> Before<'a> {
+    pub(super) fn of(jobs: &'a [Submission]) -> Self {
+        Self { jobs, ids: None }
+    }
+
+    /// Whether `job` was. Not looked up, and false, where nothing limits it: to store it finds out as well.
+    pub(super) fn has(&mut self, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submission) -> Result<bool> {
+        if !lanes.is_limited(tx, &job.spec)? {
+            return Ok(false);
+        }
+        let ids = match self.ids.take() {
+            Some(ids) => ids,
+            None => {
+                let all: Vec<JobId> = self.jobs.iter().map(|job| job.id).collect();
+                tx.stored(&all)?.into_iter().collect()
+            }
+        };
+        Ok(self.ids.insert(ids).contains(&job.id))
     }
 }
 

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::admission::LaneCache;
+use super::admission::{Before, LaneCache};
 use super::naming::{Name, name_conflict};
 use super::select::resolve;
 use super::transition::{self, Gate, load_one};
@@ -58,17 +58,17 @@ impl Op for Enqueue {
         if self.jobs.len() > MAX_BATCH {
             return Err(Error::usage(format!("more than {MAX_BATCH} jobs in one request")));
         }
-        let mut lanes = LaneCache::default();
+        let (mut lanes, mut before) = (LaneCache::default(), Before::of(&self.jobs));
         let mut replies = Vec::with_capacity(self.jobs.len());
         let mut plain = Vec::new();
         for (i, job) in self.jobs.iter().enumerate() {
             if is_plain(&job.spec) {
-                plain.push(admit(caller, tx, &mut lanes, job).map_err(|e| self.named(e, i))?);
+                plain.push(admit(caller, tx, &mut lanes, &mut before, job).map_err(|e| self.named(e, i))?);
                 continue;
             }
             // In the order in which they came, because numbers are an order.
             store_plain(caller, tx, std::mem::take(&mut plain), &mut replies)?;
-            replies.push(enqueue(caller, tx, &mut lanes, job).map_err(|e| self.named(e, i))?);
+            replies.push(enqueue(caller, tx, &mut lanes, &mut before, job).map_err(|e| self.named(e, i))?);
         }
         store_plain(caller, tx, plain, &mut replies)?;
         Ok(replies)
@@ -111,30 +111,38 @@ fn is_plain(spec: &JobSpec) -> bool {
 /// A plain job that may be stored.
 struct Admitted<'a> {
     job: &'a Submission,
-    lane: LaneId,
+    /// Its place; none where it is stored already.
+    lane: Option<LaneId>,
     life: Life,
 }
 
 impl Admitted<'_> {
-    fn new_job(&self) -> NewJob<'_> {
+    fn new_job(&self) -> Option<NewJob<'_>> {
         let Submission { id, spec, captured, origin, .. } = self.job;
-        NewJob { id: *id, lane: self.lane, life: &self.life, spec, captured, origin, is_run_of: None }
+        let lane = self.lane?;
+        Some(NewJob { id: *id, lane, life: &self.life, spec, captured, origin, is_run_of: None })
     }
 }
 
-fn admit<'a>(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &'a Submission) -> Result<Admitted<'a>> {
+fn admit<'a>(
+    caller: &Caller,
+    tx: &mut dyn Tx,
+    lanes: &mut LaneCache,
+    before: &mut Before,
+    job: &'a Submission,
+) -> Result<Admitted<'a>> {
     check(caller, job)?;
-    let lane = lanes.admit(tx, &job.spec)?;
+    let lane = if before.has(tx, lanes, job)? { None } else { Some(lanes.admit(tx, &job.spec)?) };
     Ok(Admitted { job, lane, life: Life::admit(&job.spec, tx.now(), 0) })
 }
 
 /// Stores plain jobs all at once: many cost a database on the network little more than one.
 fn store_plain(caller: &Caller, tx: &mut dyn Tx, jobs: Vec<Admitted>, replies: &mut Vec<Enqueued>) -> Result<()> {
-    let new: Vec<NewJob> = jobs.iter().map(Admitted::new_job).collect();
-    let numbers = tx.insert(&new)?;
+    let new: Vec<NewJob> = jobs.iter().filter_map(Admitted::new_job).collect();
+    let mut numbers = tx.insert(&new)?.into_iter();
     let mut events = Vec::with_capacity(jobs.len());
-    for (Admitted { job, life, .. }, number) in jobs.iter().zip(numbers) {
-        replies.push(match number {
+    for Admitted { job, lane, life } in &jobs {
+        replies.push(match lane.and_then(|_| numbers.next().flatten()) {
             Some(number) => {
                 events.push(event(caller, job, number, life, &[])?);
                 tx.wake(wanted(life));
@@ -146,7 +154,13 @@ fn store_plain(caller: &Caller, tx: &mut dyn Tx, jobs: Vec<Admitted>, replies: &
     tx.append(&events)
 }
 
-fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submission) -> Result<Enqueued> {
+fn enqueue(
+    caller: &Caller,
+    tx: &mut dyn Tx,
+    lanes: &mut LaneCache,
+    before: &mut Before,
+    job: &Submission,
+) -> Result<Enqueued> {
     let spec = &job.spec;
     check(caller, job)?;
     if let Some(found) = by_key(tx, spec)? {
@@ -169,6 +183,9 @@ fn enqueue(caller: &Caller, tx: &mut dyn Tx, lanes: &mut LaneCache, job: &Submis
         Name::After(holder) => wait_for(&mut edges, (holder, Until::Ended, State::Running)),
     }
     make_limit(tx, spec)?;
+    if before.has(tx, lanes, job)? {
+        return already(tx, job);
+    }
     let lane = lanes.admit(tx, spec)?;
     let now = tx.now();
     let life = match transition::gate(edges.iter().copied()) {

@@ -18,8 +18,8 @@ use crate::job::run::Moved;
 use crate::job::schedule::Entry;
 use crate::job::view::Said;
 use crate::job::{
-    Attempt, Definition, Event, Fence, LaneId, Number, Occurrence, Record, RunId, Schedule, ScheduleId, Selector,
-    State, WorkerId,
+    Attempt, Definition, Event, Fence, JobId, LaneId, Number, Occurrence, Record, RunId, Schedule, ScheduleId,
+    Selector, State, WorkerId,
 };
 use crate::time::{Span, Timestamp};
 
@@ -27,6 +27,8 @@ use crate::time::{Span, Timestamp};
 pub trait Jobs {
     /// Stores `jobs`; gives the number of each, or none where that id is stored already.
     fn insert(&mut self, jobs: &[NewJob]) -> Result<Vec<Option<Number>>>;
+    /// Those of `ids` under which jobs are stored.
+    fn stored(&mut self, ids: &[JobId]) -> Result<Vec<JobId>>;
     /// The jobs of `numbers` that exist, in that order.
     fn load(&mut self, numbers: &[Number]) -> Result<Vec<Record>>;
     /// Records new lives, and counts them.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use orx::error::Kind;
 use orx::job::State;
 use orx::job::lanes::Offer;
-use orx::ops::enqueue::Enqueue;
+use orx::ops::enqueue::{Enqueue, Enqueued};
 use orx::ops::policies::{LimitChange, ListPolicies, PauseQueue, SetLimit, SetQueue, SetTenant};
 use orx::ops::retry::Retry;
 use orx::ops::status::Status;
@@ -171,6 +171,26 @@ on_every_store! {
         f.clock.jump(-3_600_000);
         f.queue.call(jobs(3)).await.unwrap();
         assert!(f.queue.call(jobs(1)).await.is_err());
+    }
+
+    async fn s32_a_load_is_finished_though_what_is_stored_of_it_fills_the_limits(f: Fixture) {
+        let full = LimitChange { max_queued: Some(5), ..LimitChange::default() };
+        f.queue.call(SetQueue { queue: "default".into(), change: full }).await.unwrap();
+        f.queue.call(SetTenant { tenant: "t".into(), change: rate(3) }).await.unwrap();
+        let more = |i| if i % 2 == 0 { r#""tenant":"t""# } else { r#""tenant":"t","limit":"db=1""# };
+        let jobs: Vec<_> = (0..5).map(|i| submission(&command(more(i)))).collect();
+        let load = |n: usize| f.queue.call(Enqueue { jobs: jobs[..n].to_vec() });
+        let existing = |stored: Vec<Enqueued>| stored.iter().map(|job| job.existing).collect::<Vec<_>>();
+        assert_eq!(existing(load(3).await.unwrap()), [false; 3]);
+        assert_eq!(existing(load(3).await.unwrap()), [true; 3], "its rate is used up");
+        f.clock.pass(Span::from_secs(60));
+        assert_eq!(existing(load(5).await.unwrap()), [true, true, true, false, false]);
+        assert_eq!(existing(load(5).await.unwrap()), [true; 5], "the queue is full");
+        let lifted = LimitChange { max_queued: Some(0), ..LimitChange::default() };
+        f.queue.call(SetQueue { queue: "default".into(), change: lifted }).await.unwrap();
+        f.add(r#""tenant":"t""#).await;
+        let refused = f.enqueue(&command(r#""tenant":"t""#)).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Limit, "two of the load and this one were new");
     }
 
     async fn a_payload_over_the_limit_is_refused_for_good(f: Fixture) {

@@ -40,6 +40,11 @@ impl Jobs for PgTx<'_> {
         Ok(numbers.into_iter().map(|number| stored.contains(&number).then_some(number)).collect())
     }
 
+    fn stored(&mut self, ids: &[JobId]) -> Result<Vec<JobId>> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        Ok(self.column(sql!("jobs_stored"), values![ids])?.into_iter().map(JobId).collect())
+    }
+
     fn load(&mut self, numbers: &[Number]) -> Result<Vec<Record>> {
         if numbers.is_empty() {
             return Ok(Vec::new());

@@ -23,6 +23,14 @@ impl Jobs for SqliteTx<'_> {
         Ok(numbers)
     }
 
+    fn stored(&mut self, ids: &[JobId]) -> Result<Vec<JobId>> {
+        let mut stored = Vec::new();
+        for id in ids {
+            stored.extend(self.find(&Selector::Id(*id), 1)?.first().map(|_| *id));
+        }
+        Ok(stored)
+    }
+
     fn load(&mut self, numbers: &[Number]) -> Result<Vec<Record>> {
         let mut records = Vec::with_capacity(numbers.len());
         for number in numbers {
