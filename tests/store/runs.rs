@@ -351,6 +351,27 @@ on_every_store! {
         assert_eq!(flow.tasks().await, "a=pending b=pending c=blocked");
     }
 
+    async fn s10_a_retry_is_refused_until_what_its_run_asked_to_end_has_ended(f: Fixture) {
+        let flow = Flow::start(f, "a b c:a !tidy:a", json!({})).await;
+        let w = f.worker("w", Offer::default()).await;
+        let (a, b) = (take(&w, "a").await, take(&w, "b").await);
+        w.exit(a, 1).await;
+        let tidy = take(&w, "tidy").await;
+        for only in [false, true] {
+            let refused = f.queue.call(Retry { numbers: vec![a.number], only }).await.unwrap_err();
+            assert_eq!((refused.kind(), refused.hint_text().unwrap().contains(&b.number.to_string())), (Kind::Conflict, true));
+        }
+        assert_eq!(flow.tasks().await, "a=failed b=running c=skipped tidy=running");
+        w.end(b, Cause::Cancel, None).await;
+        f.queue.call(Retry { numbers: vec![a.number], only: false }).await.unwrap();
+        assert_eq!(flow.tasks().await, "a=pending b=pending c=blocked tidy=running", "an always task is not waited for");
+        for task in ["a", "b", "c"] {
+            run(&w, task, 0).await;
+        }
+        w.exit(tidy, 0).await;
+        assert_eq!(flow.state().await, RunState::Done);
+    }
+
     async fn a_cancelled_task_ends_its_run(f: Fixture) {
         let flow = Flow::start(f, "a b", json!({})).await;
         let a = flow.number("a").await;

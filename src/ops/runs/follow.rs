@@ -13,7 +13,7 @@ use crate::job::run::{Reach, Step};
 use crate::job::spec::{Bytes, KeyLimit};
 use crate::job::state::Cancelled;
 use crate::job::workflow::{self, ON_COMPLETE};
-use crate::job::{EventKind, JobId, Life, Number, Origin, State};
+use crate::job::{EventKind, JobId, Life, Number, Origin, Record, State};
 use crate::store::{CancelRequest, Edge, NewEvent, NewJob, Run, TaskKind, Topics, Tx};
 
 /// Looks at every run of which a job has changed. Nothing to do for jobs without a run.
@@ -25,6 +25,7 @@ pub(in crate::ops) fn follow(tx: &mut dyn Tx) -> Result<()> {
         let (reopened, step) = run.life.moved(run.terms, &moved, tx.now());
         tx.save_run(&run)?;
         if reopened {
+            check_stopped(tx, &run)?;
             tell(tx, EventKind::RunReopened, json!({ "run": run.id }))?;
         }
         match step {
@@ -35,6 +36,19 @@ pub(in crate::ops) fn follow(tx: &mut dyn Tx) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses to open a run again that is still being stopped: the end of what was asked to end would stop it anew.
+fn check_stopped(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+    let open = tx.tasks(run.seq, true)?.into_iter().filter(|(_, kind)| *kind != TaskKind::Last);
+    let numbers: Vec<Number> = open.map(|(number, _)| number).collect();
+    match tx.load(&numbers)?.iter().find(|job| job.life.cancel_requested_at.is_some()) {
+        None => Ok(()),
+        Some(Record { number, .. }) => {
+            Err(Error::conflict(format!("run {} is being stopped, and its job {number} has not ended", run.id))
+                .hint(format!("try again when it has: orx wait {number}")))
+        }
+    }
 }
 
 /// Ends what has not ended of runs that take too long.
