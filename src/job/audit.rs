@@ -139,11 +139,7 @@ impl Auditor {
 
     /// Who changes a named limit changes it for jobs that were stored before, too.
     fn policy(&mut self, event: &Event) {
-        let word = |key: &str| event.data.get(key).and_then(Value::as_str).map(str::to_owned);
-        let max = event.data.get("max_running").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
-        if let (Some(tenant), Some(key), Some(max)) = (word("tenant"), word("limit"), max) {
-            self.limits.insert((tenant, key), max);
-        }
+        self.limits.extend(limit_changed(event));
     }
 
     /// When a run ends, every task of it has ended, and well if the run is done.
@@ -330,6 +326,16 @@ impl Auditor {
             return;
         }
         self.breach("a job is stored before anything happens to it", event, format!("job {number} is not known"));
+    }
+}
+
+/// The tenant and key of the named limit that `event` tells a change of, and what it is from there on.
+pub fn limit_changed(event: &Event) -> Option<((String, String), u32)> {
+    let word = |key: &str| event.data.get(key).and_then(Value::as_str).map(str::to_owned);
+    let max = event.data.get("max_running").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+    match event.kind {
+        EventKind::PolicyChanged => Some(((word("tenant")?, word("limit")?), max?)),
+        _ => None,
     }
 }
 

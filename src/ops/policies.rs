@@ -32,7 +32,7 @@ impl Op for PauseQueue {
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         word("queue", Some(&self.queue))?;
         tx.pause(&self.queue, self.paused)?;
-        changed(tx, caller, json!({ "queue": self.queue, "paused": self.paused }))
+        changed(tx, Some(&caller.actor), json!({ "queue": self.queue, "paused": self.paused }))
     }
 
     fn check(&self) -> String {
@@ -97,7 +97,7 @@ impl Op for SetQueue {
         let mut limits = known.map(|q| q.limits).unwrap_or_default();
         self.change.apply(&mut limits);
         tx.limit_queue(&self.queue, &limits)?;
-        changed(tx, caller, json!({ "queue": self.queue, "limits": limits }))
+        changed(tx, Some(&caller.actor), json!({ "queue": self.queue, "limits": limits }))
     }
 
     fn check(&self) -> String {
@@ -139,7 +139,7 @@ impl Op for SetTenant {
         let mut limits = find(&self.tenant).or_else(|| find(NEW_TENANTS)).unwrap_or_default();
         self.change.apply(&mut limits);
         tx.limit_tenant(&self.tenant, &limits)?;
-        changed(tx, caller, json!({ "tenant": self.tenant, "limits": limits }))
+        changed(tx, Some(&caller.actor), json!({ "tenant": self.tenant, "limits": limits }))
     }
 
     fn check(&self) -> String {
@@ -180,9 +180,7 @@ impl Op for SetLimit {
         if !caller.sees(&self.tenant) {
             return Err(Error::new(Kind::Denied, format!("you may not limit tenant {}", self.tenant)));
         }
-        tx.set_limit(&self.tenant, &self.key, self.max_running)?;
-        let data = json!({ "tenant": self.tenant, "limit": self.key, "max_running": self.max_running });
-        changed(tx, caller, data)
+        change_limit(tx, Some(&caller.actor), &self.tenant, &self.key, self.max_running)
     }
 
     fn check(&self) -> String {
@@ -194,10 +192,16 @@ impl Op for SetLimit {
     }
 }
 
+/// Changes a named limit; an auditor judges all that comes after by it.
+pub(super) fn change_limit(tx: &mut dyn Tx, actor: Option<&str>, tenant: &str, key: &str, max: u32) -> Result<()> {
+    tx.set_limit(tenant, key, max)?;
+    changed(tx, actor, json!({ "tenant": tenant, "limit": key, "max_running": max }))
+}
+
 /// Records the change; there may be room for more jobs now.
-fn changed(tx: &mut dyn Tx, caller: &Caller, data: serde_json::Value) -> Result<()> {
+fn changed(tx: &mut dyn Tx, actor: Option<&str>, data: serde_json::Value) -> Result<()> {
     tx.wake(Topics::WORK | Topics::JOBS);
-    tx.append(&[NewEvent { actor: Some(&caller.actor), data, ..NewEvent::of(EventKind::PolicyChanged) }])
+    tx.append(&[NewEvent { actor, data, ..NewEvent::of(EventKind::PolicyChanged) }])
 }
 
 /// Everything that is limited.

@@ -1,5 +1,7 @@
 //! For how long finished jobs are kept, and how the leader finds what is older.
 
+use std::collections::HashMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -7,6 +9,7 @@ use serde_json::json;
 use super::prune::{MAX_PRUNED, deposed};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Result};
+use crate::job::audit::limit_changed;
 use crate::job::{Event, EventKind, Number};
 use crate::store::{NewEvent, Topics, Tx};
 use crate::time::{Span, Timestamp};
@@ -173,7 +176,7 @@ impl Op for FindAged {
 /// their jobs.
 ///
 /// It takes them in the order of the trail and stops at the first that is too young, so that the trail never tells of a
-/// schedule's instants without its rule.
+/// schedule's instants without its rule. What a named limit was when something happened to a job stays as long as that.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PruneEvents {
     /// After this place.
@@ -203,9 +206,7 @@ impl Op for PruneEvents {
         let looked = events.len();
         let old: Vec<_> = events.into_iter().take_while(|event| event.at < self.before).collect();
         let next = old.last().map(|event| event.seq).filter(|_| old.len() == looked && looked == MAX_PRUNED);
-        // Who comes too late is told of even where the job is no more.
-        let is_left = |event: &&Event| event.number.is_none() || event.job_id.is_none();
-        let seqs: Vec<i64> = old.iter().filter(is_left).map(|event| event.seq).collect();
+        let seqs = forgettable(&old);
         if !seqs.is_empty() {
             tx.drop_events(&seqs)?;
         }
@@ -215,4 +216,22 @@ impl Op for PruneEvents {
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
         self.run(caller, tx).map(Some) // once more removes nothing else
     }
+}
+
+/// Those of `events` without which an audit of the others finds the same.
+fn forgettable(events: &[Event]) -> Vec<i64> {
+    let mut seqs = Vec::new();
+    // The last change of each named limit, while nothing that stays came after it.
+    let mut limits = HashMap::new();
+    for event in events {
+        // Who comes too late is told of even where the job is no more.
+        if event.number.is_some() && event.job_id.is_some() {
+            limits.clear();
+        } else if let Some((limit, _)) = limit_changed(event) {
+            seqs.extend(limits.insert(limit, event.seq));
+        } else {
+            seqs.push(event.seq);
+        }
+    }
+    seqs
 }

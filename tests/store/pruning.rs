@@ -6,6 +6,7 @@ use orx::ops::cancel::Cancel;
 use orx::ops::dead_letters::DiscardLetters;
 use orx::ops::events::ReadEvents;
 use orx::ops::output::ReadOutput;
+use orx::ops::policies::SetLimit;
 use orx::ops::prune::{DropOutput, Prunable, Prune};
 use orx::ops::retention::PruneEvents;
 use orx::ops::retry::Retry;
@@ -97,6 +98,28 @@ on_every_store! {
         assert_eq!(prune(f, false).await, [number]);
         let again = f.enqueue(&key).await.unwrap();
         assert_eq!((again.number, again.existing, again.state), (number, true, State::Cancelled));
+    }
+
+    async fn a_change_of_a_named_limit_is_told_of_while_jobs_are_judged_by_it(f: Fixture) {
+        let w = f.worker("w", Offer::default()).await;
+        let set = |max_running| SetLimit { tenant: "default".into(), key: "db".into(), max_running };
+        for _ in 0..3 {
+            f.add(r#""limit":"db=1""#).await;
+        }
+        for max in [9, 2] {
+            f.queue.call(set(max)).await.unwrap();
+        }
+        assert_eq!(w.lease(9).await.len(), 2); // by the last of the two
+        for max in [7, 3] {
+            f.queue.call(set(max)).await.unwrap();
+        }
+        f.sweep().await; // epoch 1 leads
+        f.clock.pass(Span::from_secs(1));
+        f.queue.call(PruneEvents { after: 0, before: f.clock.now(), epoch: 1 }).await.unwrap();
+        let events = f.queue.call(ReadEvents { after: 0, limit: 100 }).await.unwrap();
+        let changes = events.iter().filter(|e| e.kind == EventKind::PolicyChanged);
+        assert_eq!(changes.map(|e| e.data["max_running"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(w.lease(9).await.len(), 1); // and the audit finds nothing
     }
 
     async fn everything_of_a_pruned_job_goes_and_the_totals_stay_right(f: Fixture) {

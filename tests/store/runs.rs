@@ -8,6 +8,7 @@ use orx::ops::cancel::Cancel;
 use orx::ops::events::ReadEvents;
 use orx::ops::jobs::GetJobs;
 use orx::ops::lease::{Lease, Only};
+use orx::ops::policies::SetLimit;
 use orx::ops::prune::{Prunable, Prune};
 use orx::ops::retry::Retry;
 use orx::ops::runs::Started;
@@ -316,6 +317,21 @@ on_every_store! {
         Flow::start(f, "a b c", more).await;
         let limits = f.queue.call(orx::ops::policies::ListPolicies {}).await.unwrap().limits;
         assert_eq!(limits.iter().map(|l| l.key.as_str()).collect::<Vec<_>>(), ["workflow/flow/2/1", "workflow/flow/2/2"]);
+    }
+
+    async fn a_run_that_takes_its_own_limit_back_tells_of_it(f: Fixture) {
+        let more = json!({ "max_parallel": 2 });
+        let w = f.worker("w", Offer::default()).await;
+        for _ in 0..2 {
+            Flow::start(f, "a b", more.clone()).await;
+            let jobs = w.lease(9).await;
+            assert_eq!(jobs.len(), 2); // and the audit finds nothing
+            for job in jobs {
+                w.exit(job.fence, 0).await;
+            }
+            let key = "workflow/flow/2/1".to_owned();
+            f.queue.call(SetLimit { tenant: "default".into(), key, max_running: 1 }).await.unwrap();
+        }
     }
 
     async fn s10_a_retry_in_a_run_brings_back_what_was_ended_because_of_it(f: Fixture) {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::Caller;
 use super::super::admission::LaneCache;
 use super::super::enqueue::{edges_of, make_limit, told};
+use super::super::policies::change_limit;
 use super::super::transition::{self, Gate};
 use crate::error::{Error, Kind, Result};
 use crate::job::run::Terms;
@@ -108,7 +109,7 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, lanes: &mut LaneCa
     new.captured.check()?;
     let before = new.behind.map(|id| tx.run(id)).transpose()?.flatten();
     let before = before.filter(|run| caller.sees(&run.tenant) && !run.life.state.is_terminal()).map(|run| run.seq);
-    let limit = run_limit(tx, &workflow)?;
+    let limit = run_limit(tx, &workflow, new.actor)?;
     let mut plan = workflow.plan(new.replay.as_ref().map(|r| &r.only));
     for job in &mut plan {
         job.spec.limit = job.spec.limit.take().or_else(|| limit.clone());
@@ -202,14 +203,14 @@ pub(in crate::ops) fn existing(caller: &Caller, tx: &mut dyn Tx, id: RunId) -> R
 /// The limit that the jobs of a run share, for as many as may run at once.
 ///
 /// Its key is free for the next run when this one has ended, so that there are never more keys than runs side by side.
-fn run_limit(tx: &mut dyn Tx, workflow: &Workflow) -> Result<Option<KeyLimit>> {
+fn run_limit(tx: &mut dyn Tx, workflow: &Workflow, actor: Option<&str>) -> Result<Option<KeyLimit>> {
     let Some(max) = workflow.width() else { return Ok(None) };
     let taken = tx.run_limits(&workflow.tenant, &workflow.name)?;
     let key = |n: usize| format!("workflow/{}/{max}/{n}", workflow.name);
     let free = (1..=taken.len() + 1).map(key).find(|key| !taken.contains(key)).unwrap_or_default();
     let in_force = tx.limit_key(&workflow.tenant, &free, max)?;
     if in_force != max {
-        tx.set_limit(&workflow.tenant, &free, max)?; // somebody changed it for an earlier run
+        change_limit(tx, actor, &workflow.tenant, &free, max)?; // somebody changed it for an earlier run
     }
     Ok(Some(KeyLimit { key: free, max }))
 }
