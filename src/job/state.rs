@@ -273,7 +273,7 @@ impl Life {
                 self.end(State::Cancelled, reason, now)
             }
             Outcome::Interrupted | Outcome::Lost => self.vanish(spec, outcome, now),
-            Outcome::Done | Outcome::Failed | Outcome::TimedOut if spec.is_service() => {
+            Outcome::Done | Outcome::Failed | Outcome::TimedOut | Outcome::Snoozed if spec.is_service() => {
                 self.streak = if ran > backoff.cap { 1 } else { self.streak + 1 };
                 let due = wait(self.streak);
                 self.again(due, now)
@@ -281,7 +281,7 @@ impl Life {
             Outcome::Done => self.end(State::Done, None, now),
             Outcome::Snoozed => {
                 self.streak += 1;
-                if self.streak > spec.max_snoozes() && !spec.is_service() {
+                if self.streak > spec.max_snoozes() {
                     self.end(State::Failed, Some(reason::SNOOZED_OUT.into()), now)
                 } else {
                     let due = wait(self.streak);

@@ -156,8 +156,10 @@ fn s6_a_service_never_ends_by_itself() {
         assert_eq!((l.state, l.streak, l.failures), (State::Scheduled, step, 0));
         l.state = State::Running;
     }
-    let v = l.settle(&service, &ending(Cause::Itself, Some(1)), Span::from_secs(9), NOW, 0.5).unwrap();
-    assert_eq!(v.life.streak, 1, "a long attempt starts the backoff again");
+    for code in [1, 75] {
+        let v = l.clone().settle(&service, &ending(Cause::Itself, Some(code)), Span::from_secs(9), NOW, 0.5).unwrap();
+        assert_eq!((v.life.state, v.life.streak), (State::Scheduled, 1), "a long attempt starts the backoff again");
+    }
     let asked = Life { cancel_requested_at: Some(NOW), ..life(State::Running) };
     let ended = settle(asked, &service, &ending(Cause::Itself, Some(0))).life;
     assert_eq!(ended.state, State::Cancelled, "it ends at a cancel, whichever way its process does");
