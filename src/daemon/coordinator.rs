@@ -85,7 +85,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     let serving = tokio::spawn(async move { door.serve(router, closed).await });
     let mut changes = queue.subscribe(Topics::CONTROL)?;
     let (stop, stopped) = watch::channel(Stop::Run);
-    let watchdog = tokio::spawn(systemd(stopped));
+    let watchdog = tokio::spawn(systemd(std::future::ready(Ok(())), stopped));
     let (mut shown, deaths) = match &gossiping {
         Some(gossiping) => (gossiping.shown.clone(), gossiping.deaths.clone()),
         None => (watch::channel(Shown::default()).1, watch::channel(None).1),
@@ -97,7 +97,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
         if let Some(gossiping) = &mut gossiping {
             gossiping.help(config.clone(), Arc::clone(&slots), Arc::clone(&clock), worker_stopped.clone());
         }
-        tokio::spawn(worker::run_at(slots.own(), queue.clone(), config, clock, worker_stopped))
+        tokio::spawn(worker::run_at(slots.own(), queue.clone(), config, clock, worker_stopped, || ()))
     });
     info!(node = %name, store = %queue.location(), %url, "ready");
     let mut worked = Ok(());

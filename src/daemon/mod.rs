@@ -20,7 +20,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -117,11 +117,16 @@ pub async fn run_worker(queue: Queue, config: Config, clock: Arc<dyn Clock>) -> 
     let (stop, stopped) = watch::channel(Stop::Run);
     let signals = tokio::spawn(obey_signals(stop));
     let upkeep = Upkeep::start(queue.clone(), config.name.clone(), Duration::ZERO);
-    let watchdog = tokio::spawn(systemd(stopped.clone()));
-    info!(worker = %config.name, slots = config.slots, store = %queue.location(), "ready");
+    let (tell_registered, registered) = oneshot::channel();
+    let watchdog = tokio::spawn(systemd(registered, stopped.clone()));
+    let (name, number, at) = (config.name.clone(), config.slots, queue.location());
+    let ready = move || {
+        info!(worker = %name, slots = number, store = %at, "ready");
+        let _ = tell_registered.send(()); // it may have ended
+    };
     let slots = Slots::new(config.slots);
     let helping = aid::start(queue.clone(), &config, Arc::clone(&slots), Arc::clone(&clock), stopped.clone());
-    let result = worker::run_at(slots.own(), queue, config, clock, stopped).await;
+    let result = worker::run_at(slots.own(), queue, config, clock, stopped, ready).await;
     if let Some(helping) = helping {
         let _ = helping.await; // it ends with the own worker, and has a limit of its own
     }
@@ -201,7 +206,13 @@ async fn obey_signals(stop: watch::Sender<Stop>) -> Result<()> {
 }
 
 /// Tells systemd that we are ready, alive, and later that we are stopping; nothing where there is none.
-async fn systemd(mut stop: watch::Receiver<Stop>) {
+async fn systemd(
+    ready: impl Future<Output = Result<(), oneshot::error::RecvError>> + Send,
+    mut stop: watch::Receiver<Stop>,
+) {
+    if ready.await.is_err() {
+        return; // it never was
+    }
     notify(&[NotifyState::Ready]);
     let beat = sd_notify::watchdog_enabled().map(|limit| limit / 2);
     let mut stopping = false;

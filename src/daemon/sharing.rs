@@ -198,7 +198,7 @@ impl Helper {
         let (lock, at) = (name.lock, queue.clone());
         let task = guests.tasks.spawn(async move {
             at.greet().await?;
-            let result = worker::run_at(seat, at, config, clock, stopped).await;
+            let result = worker::run_at(seat, at, config, clock, stopped, || ()).await;
             drop(lock);
             result
         });

@@ -125,12 +125,15 @@ pub(super) async fn jobs(
     Extension(who): Who,
     Query(query): Query<JobsQuery>,
 ) -> Result<Json<Page>, Refusal> {
-    let states = query.state.iter().flat_map(|s| s.split(',')).map(state).collect::<Result<_>>()?;
+    let wrong = |field: &'static str| move |e| Refusal::field(field.to_owned(), e);
+    let states = query.state.iter().flat_map(|s| s.split(',')).map(state);
+    let states = states.collect::<Result<_>>().map_err(wrong("state"))?;
     let label = query.label.as_deref().map(|label| match label.split_once('=') {
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
         None => Err(Error::usage(format!("{label:?} is no label such as team=build"))),
     });
-    let labels: BTreeMap<_, _> = label.transpose()?.into_iter().collect();
+    let label = label.transpose().map_err(wrong("label"))?;
+    let labels: BTreeMap<_, _> = label.into_iter().collect();
     let JobsQuery { queue, tenant, name, since, limit, cursor, .. } = query;
     let filter = Filter { states, queue, tenant, name, labels, since };
     reply(&app, &who, ListJobs { filter, before: cursor, limit: limit.unwrap_or(PAGE) }).await

@@ -33,6 +33,7 @@ impl Op for Status {
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         let queues = tx.totals(caller.tenant.as_deref())?;
-        Ok(StatusReply { queues, workers: tenancy::workers(caller, tx)?, leader: tx.leader()? })
+        let leader = tx.leader()?.filter(|leader| !leader.released); // who said good-bye leads no more
+        Ok(StatusReply { queues, workers: tenancy::workers(caller, tx)?, leader })
     }
 }

@@ -225,10 +225,10 @@ pub(crate) fn chance() -> f64 {
 /// When it cannot register, or the queue answers with something that waiting does not mend.
 pub async fn run(queue: Queue, config: Config, clock: Arc<dyn Clock>, stop: watch::Receiver<Stop>) -> Result<()> {
     let slots = Slots::new(config.slots);
-    run_at(slots.own(), queue, config, clock, stop).await
+    run_at(slots.own(), queue, config, clock, stop, || ()).await
 }
 
-/// As [`run`], with a place at slots that other workers of this process share.
+/// As [`run`], with a place at slots that other workers of this process share; says when it is registered.
 ///
 /// # Errors
 /// As [`run`].
@@ -238,6 +238,7 @@ pub async fn run_at(
     config: Config,
     clock: Arc<dyn Clock>,
     mut stop: watch::Receiver<Stop>,
+    registered: impl FnOnce() + Send,
 ) -> Result<()> {
     tree::become_subreaper()?;
     let cgroups = sweep_predecessor(&config).await?;
@@ -249,16 +250,17 @@ pub async fn run_at(
     let (spawner, secret) = (Spawner::of_process()?, uuid::Uuid::new_v4().into_bytes());
     let shared = Arc::new(Shared { queue, clock, spawner, config, secret, socket, talkers, cgroups });
     let mut worker = Worker::new(shared, seat, stop.clone());
-    let registered = tokio::select! {
-        registered = worker.register() => Some(registered?),
-        _ = stop.wait_for(|stop| *stop >= Stop::Drain) => None,
+    let is_there = tokio::select! {
+        there = worker.register() => there.map(|()| true)?,
+        _ = stop.wait_for(|stop| *stop >= Stop::Drain) => false,
     };
-    if registered.is_none() {
+    if !is_there {
         info!("stopped before it could register");
         // It may have done so just now. It has no jobs: what the store says is of no use to anybody.
         let _ = tokio::time::timeout(SHORT_GOODBYE, worker.say_goodbye()).await;
         return Ok(());
     }
+    registered();
     let reaper = tokio::spawn(exit::keep_reaping());
     let result = worker.work(changes).await;
     if result.is_err() {

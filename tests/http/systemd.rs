@@ -68,3 +68,25 @@ fn a_socket_that_others_reach_needs_a_certificate_also_when_it_is_given() {
     assert_eq!(said.status.code(), Some(2), "{text}");
     assert!(text.contains("nothing is encrypted") && text.contains("--tls-cert"), "{text}");
 }
+
+#[test]
+fn a_worker_is_ready_when_it_may_work_and_not_before() {
+    let orx = served();
+    let path = orx.path("notify");
+    let heard = UnixDatagram::bind(&path).unwrap();
+    heard.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let notify = path.to_str().unwrap();
+    let reads = token(&orx, &["--scope", "read"]);
+    let refused = orx.call(&["worker"]).env("ORX_TOKEN", &reads).env("NOTIFY_SOCKET", notify).run();
+    refused.expect(4, &["the token may not register"]);
+    assert!(!refused.stderr().contains("ready"), "{}", refused.stderr());
+    let worker = orx.call(&["worker"]).env("NOTIFY_SOCKET", notify).spawn();
+    let next = || {
+        let mut buffer = [0; 4096];
+        let count = heard.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    };
+    let (of_refused, of_worker) = (next(), next());
+    assert!(of_refused.contains("STOPPING=1") && of_worker.contains("READY=1"), "{of_refused}, {of_worker}");
+    assert!(orx.json(&["workers"]).as_array().unwrap().iter().any(|w| w["pid"] == worker.pid()));
+}
