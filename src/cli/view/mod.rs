@@ -5,6 +5,7 @@ mod nodes;
 mod rows;
 pub(super) mod runs;
 mod schedules;
+mod table;
 mod template;
 mod tokens;
 pub(super) mod words;
@@ -16,7 +17,6 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Row as TableRow, Table, presets};
 use serde::Serialize;
 
 use super::ui::color_for;
@@ -86,7 +86,8 @@ pub(super) fn tone_of(state: State) -> Tone {
 pub(super) struct View {
     format: OutputFormat,
     template: Option<template::Template>,
-    terminal: bool,
+    /// Columns of the terminal, where there is one.
+    width: Option<usize>,
     color: bool,
     now: Timestamp,
 }
@@ -102,7 +103,8 @@ impl View {
     ) -> Result<Self> {
         let terminal = std::io::stdout().is_terminal();
         let template = template.map(template::Template::new).transpose()?;
-        Ok(Self { format, template, terminal, color: color_for(color, terminal), now })
+        let width = terminal.then(width).flatten();
+        Ok(Self { format, template, width, color: color_for(color, terminal), now })
     }
 
     pub(super) fn format(&self) -> OutputFormat {
@@ -174,76 +176,6 @@ impl View {
         raw(text.as_bytes())
     }
 
-    /// A table that fits the terminal: what is too long is cut, not wrapped. Whole where no terminal is.
-    pub(super) fn table<R: Row>(&self, rows: &[R]) -> Result<()> {
-        raw(self.table_text(rows).as_bytes())
-    }
-
-    fn table_text<R: Row>(&self, rows: &[R]) -> String {
-        self.grid(R::HEADERS, rows.iter().map(|row| row.cells(self.now)).collect())
-    }
-
-    /// As [`View::table`], without the columns in which every row says nothing or 0, so that it fits.
-    pub(super) fn dense_table<R: Row>(&self, rows: &[R], always: &[&str]) -> Result<()> {
-        let mut cells: Vec<Vec<Text>> = rows.iter().map(|row| row.cells(self.now)).collect();
-        let says =
-            |at: usize| cells.iter().any(|row| row.get(at).is_some_and(|c| !["", "0"].contains(&c.text.as_str())));
-        let keep: Vec<bool> =
-            R::HEADERS.iter().enumerate().map(|(at, header)| always.contains(header) || says(at)).collect();
-        for row in &mut cells {
-            let mut at = keep.iter();
-            row.retain(|_| at.next().copied().unwrap_or(true));
-        }
-        let headers: Vec<&str> = R::HEADERS.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(h, _)| *h).collect();
-        raw(self.grid(&headers, cells).as_bytes())
-    }
-
-    /// A table of texts.
-    fn grid(&self, headers: &[&str], rows: Vec<Vec<Text>>) -> String {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_truncation_indicator("…");
-        let arrangement = match self.terminal {
-            true => ContentArrangement::Dynamic,
-            false => ContentArrangement::Disabled,
-        };
-        table.set_content_arrangement(arrangement);
-        match self.color {
-            true => table.enforce_styling(),
-            false => table.force_no_tty(),
-        };
-        if let (true, Some(width)) = (self.terminal, width()) {
-            table.set_width(width);
-        }
-        let header = headers.iter().map(|h| self.cell(Text::dim(*h)));
-        let mut header = TableRow::from(header.collect::<Vec<_>>());
-        header.max_height(1);
-        table.set_header(header);
-        for row in rows {
-            let mut row = TableRow::from(row.into_iter().map(|text| self.cell(text)).collect::<Vec<_>>());
-            row.max_height(1);
-            table.add_row(row);
-        }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
-        table.lines().map(|l| format!("{}\n", l.trim_end())).collect()
-    }
-
-    fn cell(&self, Text { text, tone }: Text) -> Cell {
-        let cell = Cell::new_owned(words::one_line(&text));
-        if !self.color {
-            return cell;
-        }
-        match tone {
-            Tone::Plain => cell,
-            Tone::Good => cell.fg(Color::Green),
-            Tone::Bad => cell.fg(Color::Red),
-            Tone::Busy => cell.fg(Color::Cyan),
-            Tone::Waiting => cell.fg(Color::Yellow),
-            Tone::Dim => cell.add_attribute(Attribute::Dim),
-        }
-    }
-
     /// `text` in the colour of its tone.
     pub(super) fn paint(&self, text: Text) -> String {
         paint(text, self.color)
@@ -278,8 +210,8 @@ pub(super) fn paint(Text { text, tone }: Text, color: bool) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
-fn width() -> Option<u16> {
-    rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| size.ws_col).filter(|w| *w > 0)
+fn width() -> Option<usize> {
+    rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| size.ws_col.into()).filter(|w| *w > 0)
 }
 
 /// A line of JSON for each.
