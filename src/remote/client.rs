@@ -71,6 +71,8 @@ impl FromStr for Address {
 pub struct Failure {
     /// Whether it may have been carried out.
     pub sent: bool,
+    /// Whether another try would end alike.
+    pub lasting: bool,
     /// What happened.
     pub error: Error,
 }
@@ -192,13 +194,37 @@ impl Wire {
         let request = request.map_err(|e| self.failure(false, "cannot be asked this").caused_by(e.to_string()))?;
         self.pool.request(request).await.map_err(|e| {
             let sent = !e.is_connect();
-            self.failure(sent, if sent { "broke off" } else { "cannot be reached" }).caused_by(reason(&e))
+            let failure = self.failure(sent, if sent { "broke off" } else { "cannot be reached" });
+            self.explained(failure, &e).caused_by(reason(&e))
         })
+    }
+
+    /// What to do about it, where the cause tells.
+    fn explained(&self, failure: Failure, error: &(dyn std::error::Error + 'static)) -> Failure {
+        use rustls::{CertificateError, Error as Tls, InvalidMessage};
+        // Whoever answers in no HTTP is no coordinator, and did nothing.
+        let no_http = |e: &hyper::Error| e.is_parse() && !e.is_parse_status() && !e.is_parse_too_large();
+        match find::<Tls>(error) {
+            Some(Tls::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
+                failure.lasting("SSL_CERT_FILE=FILE trusts a certificate of your own")
+            }
+            Some(Tls::InvalidCertificate(_)) => failure.lasting("its certificate is not valid for this URL and time"),
+            Some(Tls::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+                failure.lasting("it speaks no TLS: use http://")
+            }
+            None if !self.address.secure && find::<hyper::Error>(error).is_some_and(no_http) => {
+                Failure { sent: false, ..failure.lasting("it speaks TLS or no HTTP at all: use https://") }
+            }
+            None if links(error).any(|link| link.to_string().starts_with("dns error")) => {
+                Failure { error: failure.error.hint("is the host's name right?"), ..failure }
+            }
+            _ => failure,
+        }
     }
 
     fn failure(&self, sent: bool, what: &str) -> Failure {
         let error = Error::unavailable(format!("the coordinator at {} {what}", self.address.url));
-        Failure { sent, error: error.hint("is 'orx coordinator' running there?") }
+        Failure { sent, lasting: false, error: error.hint("is 'orx coordinator' running there?") }
     }
 }
 
@@ -210,10 +236,30 @@ fn bearer(token: &str) -> Result<HeaderValue> {
 }
 
 impl Failure {
+    /// It will be so again, until somebody does what `hint` says.
+    fn lasting(self, hint: &str) -> Self {
+        Self { lasting: true, error: self.error.hint(hint), ..self }
+    }
+
     fn caused_by(mut self, reason: String) -> Self {
         self.error = self.error.source(reason);
         self
     }
+}
+
+/// The error and what caused it; an error of input or output hides its cause inside.
+fn links<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| match error.downcast_ref::<std::io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static)),
+        None => error.source(),
+    })
+}
+
+/// The cause of that type.
+fn find<'e, E: std::error::Error + 'static>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e E> {
+    links(error).find_map(|link| link.downcast_ref())
 }
 
 /// The innermost error: the outer ones say only that there was one.

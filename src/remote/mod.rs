@@ -144,7 +144,9 @@ impl Remote {
                 Ok((status, problem)) => match refusal(status, &problem) {
                     // A coordinator that is ending says that it did nothing: another one may take it. A gateway does not
                     // know.
-                    (told, error) if error.kind() == Kind::Unavailable => Failure { sent: !told, error },
+                    (told, error) if error.kind() == Kind::Unavailable => {
+                        Failure { sent: !told, lasting: false, error }
+                    }
                     (_, error) => return Err(error),
                 },
                 Err(failure) => failure,
@@ -152,7 +154,7 @@ impl Remote {
             sent |= failure.sent;
             // Where nobody can write, whoever asks is to know that now (S2).
             let for_everyone = failure.error.is_for_everyone();
-            if for_everyone || started.elapsed() + pause > PATIENCE {
+            if for_everyone || failure.lasting || started.elapsed() + pause > PATIENCE {
                 if !sent || access == Access::Read {
                     return Err(failure.error);
                 }

@@ -1,9 +1,14 @@
 //! Answers that get lost, and coordinators that die.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 
 use super::support::*;
 use crate::proxy::Proxy;
+
+/// Six calls take no longer, unless one is tried for ten seconds.
+const SOON: Duration = Duration::from_secs(9);
 
 #[test]
 fn an_answer_that_gets_lost_is_asked_for_again_and_nothing_is_done_twice() {
@@ -103,6 +108,42 @@ fn a_coordinator_that_cannot_be_reached_is_6_with_a_hint() {
     eventually("the coordinator to be gone", || !orx.coordinator().is_alive());
     let out = orx.run(&["enqueue", "--", "true"]);
     out.expect(6, &["cannot be reached", "is 'orx coordinator' running there?"]);
+}
+
+/// A certificate of this machine by nobody but itself: its file, and that of its key.
+fn certificate(orx: &Orx, name: &str) -> [String; 2] {
+    let files = [".pem", ".key"].map(|end| orx.path(&format!("{name}{end}")).to_str().unwrap().to_owned());
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(["req", "-x509", "-days", "30", "-subj", &format!("/CN={name}"), "-addext"]);
+    openssl.args(["subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]);
+    openssl.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+    let done = openssl.args(["-out", &files[0], "-keyout", &files[1]]).output().expect("openssl cannot be run");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    files
+}
+
+#[test]
+fn a_wrong_protocol_or_certificate_is_said_at_once_and_so_is_what_helps() {
+    let mut orx = served();
+    let ([mine, key], [other, _]) = (certificate(&orx, "mine"), certificate(&orx, "other"));
+    let began = Instant::now();
+    let at = |orx: &Orx, url: &str, roots: &str, args: &[&str]| {
+        let args = [&["--store", url], args].concat();
+        orx.call(&args).env("SSL_CERT_FILE", roots).run()
+    };
+    let both = [&["list"][..], &["enqueue", "--", "true"]];
+    for args in both {
+        let url = orx.url().replace("http:", "https:");
+        at(&orx, &url, &mine, args).expect(6, &["hint: it speaks no TLS: use http://"]);
+    }
+    orx.serve_at("127.0.0.1:0", &["--tls-cert", &mine, "--tls-key", &key]);
+    for args in both {
+        let url = orx.url().replace("https:", "http:");
+        at(&orx, &url, &mine, args).expect(6, &["hint: it speaks TLS", "use https://"]);
+        at(&orx, &orx.url(), &other, args).expect(6, &["certificate", "hint: SSL_CERT_FILE=FILE trusts"]);
+    }
+    assert!(began.elapsed() < SOON, "it was tried again and again");
+    assert_eq!(at(&orx, &orx.url(), &mine, &["list", "-o", "id"]).stdout(), "", "nothing was stored");
 }
 
 #[test]
