@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::job::JobSpec;
 use crate::ops::enqueue::{self, Enqueued};
 use crate::queue::Queue;
+use crate::store::Location;
 
 #[derive(Args)]
 #[command(
@@ -62,6 +63,10 @@ pub(super) struct Enqueue {
 
 impl Enqueue {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
+        if context.location()? == Location::Memory {
+            let error = Error::usage("a job in memory: would be gone with this command");
+            return Err(error.hint("'orx run' stores it there and runs it"));
+        }
         let source = match (self.from, self.each_line) {
             (Some(file), _) => Some((Source::Ndjson, file)),
             (None, Some(file)) => Some((Source::Lines, file)),
