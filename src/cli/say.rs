@@ -60,6 +60,7 @@ impl Heartbeat {
 
 impl JobResult {
     pub(super) fn run(self, _context: &Context) -> Result<ExitCode> {
+        inside()?; // before somebody is waited for who types
         let mut bytes = Vec::new();
         let limit = MAX_PAYLOAD as u64 + 1;
         let read = match self.file.as_str() {
@@ -82,11 +83,19 @@ fn too_large() -> Error {
     Error::usage("the result is larger than 1 MiB").hint("store it in a file and give its path")
 }
 
+/// The socket of the worker of this job, and the fence of the attempt.
+///
+/// # Errors
+/// `Usage` outside a job.
+fn inside() -> Result<(String, String)> {
+    context::env("ORX_SOCKET")
+        .zip(context::env("ORX_FENCE"))
+        .ok_or_else(|| Error::usage("this works only inside a job").hint("ORX_SOCKET and ORX_FENCE are set there"))
+}
+
 /// Tells the worker, and waits until it has recorded it.
 fn say(message: Message) -> Result<ExitCode> {
-    let outside = || Error::usage("this works only inside a job").hint("ORX_SOCKET and ORX_FENCE are set there");
-    let socket = context::env("ORX_SOCKET").ok_or_else(outside)?;
-    let fence = context::env("ORX_FENCE").ok_or_else(outside)?;
+    let (socket, fence) = inside()?;
     let gone = |e: std::io::Error| Error::unavailable("the worker of this job does not answer").source(e);
     let mut stream = UnixStream::connect(socket).map_err(gone)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(gone)?;

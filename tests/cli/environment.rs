@@ -170,3 +170,10 @@ fn s17_required_labels_choose_the_worker() {
     orx.ok(&["-q", "worker", "--burst", "--labels", "arch=arm64,gpu=no"]);
     assert_eq!(orx.state("1"), "done");
 }
+
+#[test]
+fn a_result_outside_a_job_is_refused_before_anything_is_read() {
+    let orx = Orx::file();
+    let never_ends = format!("mkfifo words; exec 3<> words; exec {} result - <&3", env!("CARGO_BIN_EXE_orx"));
+    orx.program("sh", &["-c", &never_ends]).run().expect(2, &["works only inside a job"]);
+}
