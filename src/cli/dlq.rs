@@ -151,20 +151,24 @@ impl Chosen {
         Ok(letters.into_iter().rev().map(|letter| letter.job.number).collect())
     }
 
-    /// A label or a range chooses among dead letters; a job that is named must have one.
     async fn named(&self, context: &Context) -> Result<Vec<Number>> {
-        if !self.which.is_empty() {
-            return Err(Error::usage("a filter needs --all").hint("or name the jobs and leave it out"));
+        match self.which.is_empty() {
+            true => named(context, &self.jobs).await,
+            false => Err(Error::usage("a filter needs --all").hint("or name the jobs and leave it out")),
         }
-        let dead = dead(context, &self.jobs.find(context).await?).await?;
-        let found = self.jobs.find_fitting(context, |job| dead.contains(&job.number)).await?;
-        match found.iter().find(|job| !dead.contains(&job.number)) {
-            Some(job) => {
-                let message = format!("job {} has no dead letter: it is {}", job.number, job.state);
-                Err(Error::conflict(message).hint("'orx dlq list' shows them"))
-            }
-            None => Ok(found.into_iter().map(|job| job.number).collect()),
+    }
+}
+
+/// A label or a range chooses among dead letters; a job that is named must have one.
+async fn named(context: &Context, jobs: &Jobs) -> Result<Vec<Number>> {
+    let dead = dead(context, &jobs.find(context).await?).await?;
+    let found = jobs.find_fitting(context, |job| dead.contains(&job.number)).await?;
+    match found.iter().find(|job| !dead.contains(&job.number)) {
+        Some(job) => {
+            let message = format!("job {} has no dead letter: it is {}", job.number, job.state);
+            Err(Error::conflict(message).hint("'orx dlq list' shows them"))
         }
+        None => Ok(found.into_iter().map(|job| job.number).collect()),
     }
 }
 
@@ -184,7 +188,7 @@ impl Dlq {
                 }
                 context.view()?.rows(&letters)?;
             }
-            DlqSubcommand::Show { jobs } => return status::show(context, &jobs).await,
+            DlqSubcommand::Show { jobs } => return status::show_jobs(context, named(context, &jobs).await?).await,
             DlqSubcommand::Requeue { chosen, canary } => {
                 let numbers = chosen.find(context, "Requeue").await?;
                 requeue(context, numbers, canary.map(NonZeroUsize::get)).await?;

@@ -11,7 +11,7 @@ use super::select::Jobs;
 use super::view::words::{relative, took};
 use super::view::{self, Placed, Text, Tone, View, tone_of};
 use crate::error::Result;
-use crate::job::{Job, State};
+use crate::job::{Job, Number, State};
 use crate::ops::jobs::GetJobs;
 use crate::ops::status::{self, StatusReply};
 use crate::time::{Span, Timestamp};
@@ -71,8 +71,12 @@ fn show_nodes(view: &View, nodes: &[(String, StatusReply)]) -> Result<()> {
 
 /// All about some jobs and their attempts.
 pub(super) async fn show(context: &Context, jobs: &Jobs) -> Result<ExitCode> {
+    show_jobs(context, jobs.find(context).await?.into_iter().map(|job| job.number).collect()).await
+}
+
+/// The same of jobs that were looked up.
+pub(super) async fn show_jobs(context: &Context, numbers: Vec<Number>) -> Result<ExitCode> {
     let view = context.view()?;
-    let numbers = jobs.find(context).await?.into_iter().map(|job| job.number).collect();
     let jobs = context.queue()?.call(GetJobs { numbers, detail: true }).await?;
     match jobs.as_slice() {
         [job] => view.one(job, |view| describe(view, job))?,

@@ -43,12 +43,18 @@ fn a_job_that_is_named_must_have_a_dead_letter() {
     let orx = four();
     orx.ok(&["dlq", "discard", "2"]);
     for (job, state) in [("2", "failed"), ("3", "done"), ("4", "cancelled")] {
-        for command in ["requeue", "discard"] {
+        for command in ["requeue", "discard", "show"] {
             let said = format!("job {job} has no dead letter: it is {state}");
             orx.run(&["dlq", command, "1", job]).expect(5, &[&said]);
         }
     }
     assert_eq!((orx.states(), letters(&orx)), ("failed failed done cancelled".into(), "1".into()));
+}
+
+#[test]
+fn a_range_shows_the_dead_letters_in_it() {
+    let orx = four();
+    assert_eq!(orx.ok(&["dlq", "show", "1-4", "--format", "{{number}}"]), "1\n2\n");
 }
 
 #[test]
