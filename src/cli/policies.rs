@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::context::Context;
+use super::ui;
 use crate::error::{Error, Result};
 use crate::ops::policies::{LimitChange, ListPolicies, PauseQueue, SetLimit, SetQueue, SetTenant};
 use crate::ops::sharing::ShareQueue;
@@ -199,8 +200,8 @@ impl Queue {
                     false => view.rows(&queues)?,
                 }
             }
-            QueueSubcommand::Pause { queue: name } => queue.call(PauseQueue { queue: name, paused: true }).await?,
-            QueueSubcommand::Resume { queue: name } => queue.call(PauseQueue { queue: name, paused: false }).await?,
+            QueueSubcommand::Pause { queue } => pause(context, queue, true).await?,
+            QueueSubcommand::Resume { queue } => pause(context, queue, false).await?,
             QueueSubcommand::Set { queue: name, limits, share } => {
                 if let Some(shared) = share {
                     queue.call(ShareQueue { queue: name.clone(), shared }).await?;
@@ -212,6 +213,18 @@ impl Queue {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Pauses or resumes, and says so: a name that nobody uses may be a slip.
+async fn pause(context: &Context, name: String, paused: bool) -> Result<()> {
+    let queue = context.queue()?;
+    let known = queue.call(ListPolicies {}).await.map(|all| all.queues.iter().any(|queue| queue.name == name));
+    queue.call(PauseQueue { queue: name.clone(), paused }).await?;
+    let done = if paused { "paused" } else { "resumed" };
+    // Who may pause may perhaps not read.
+    let unused = if known.unwrap_or(true) { "" } else { "; no job has used it yet" };
+    ui::say(context, &format!("queue {name} {done}{unused}"));
+    Ok(())
 }
 
 impl Tenant {

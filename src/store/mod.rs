@@ -65,7 +65,8 @@ impl FromStr for Location {
             Some(("postgres" | "postgresql", _)) => Ok(Self::Server(Box::new(text.parse()?))),
             Some(("http" | "https", _)) => Ok(Self::Coordinator(text.trim_end_matches('/').into())),
             Some((scheme, rest)) if rest.starts_with("//") => {
-                Err(Error::usage(format!("{scheme} is no kind of store")).hint("use a path or sqlite:///path"))
+                Err(Error::usage(format!("{scheme} is no kind of store"))
+                    .hint("use a path, sqlite:///path, postgres://… or a coordinator's http(s)://…"))
             }
             _ => Ok(Self::File(text.into())),
         }

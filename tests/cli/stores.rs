@@ -129,7 +129,24 @@ fn a_store_is_named_by_path_or_url_or_variable() {
     ] {
         assert_eq!((out.code, out.stdout().lines().count()), (Some(0), 1), "{out}");
     }
-    orx.run(&["--store", "mysql://x", "list"]).expect(2, &["mysql"]);
+    orx.run(&["--store", "mysql://x", "list"]).expect(2, &["mysql", "postgres://", "http(s)://"]);
+}
+
+#[test]
+fn no_job_is_left_in_a_store_that_ends_with_the_command() {
+    let orx = Orx::new();
+    orx.run(&["--store", "memory:", "enqueue", "--", "true"]).expect(2, &["would be gone", "'orx run'"]);
+}
+
+#[test]
+fn pausing_is_said_and_so_is_a_name_that_nobody_uses() {
+    let orx = Orx::new();
+    orx.add(&["--queue", "build", "--", "true"]);
+    for (verb, done) in [("pause", "paused"), ("resume", "resumed")] {
+        let said = |name: &str| orx.run(&["queue", verb, name]).stderr();
+        assert_eq!(said("build"), format!("queue build {done}\n"));
+        assert_eq!(said(verb), format!("queue {verb} {done}; no job has used it yet\n"));
+    }
 }
 
 #[test]
