@@ -260,7 +260,7 @@ pub(super) async fn submit(context: &Context, workflow: Value) -> Result<Started
 }
 
 pub(super) fn say_started(context: &Context, started: &Started) {
-    ui::note(context, &format!("run of {} with {}", started.name, ui::count(started.jobs as u64, "job")));
+    ui::note(context, &format!("run of {} with {}", started.name, ui::count(started.jobs as u64, "task")));
 }
 
 /// Completes runs: the newest ones.
