@@ -102,6 +102,9 @@ impl List {
             return until_interrupted(self.watch(context, filter)).await;
         }
         let (jobs, next) = self.page(context, &filter).await?;
+        if jobs.is_empty() {
+            ui::note(context, "no job");
+        }
         context.view()?.rows(&jobs)?;
         if let Some(next) = next {
             ui::note(context, &format!("there may be more: --cursor {next}, or --limit 0 for all"));

@@ -314,7 +314,7 @@ pub fn run() -> ExitCode {
     let parsed = if help { later::at_once(Cli::try_parse) } else { Cli::try_parse() };
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => return ui::usage_error(&error),
+        Err(error) => return ui::usage_error(error),
     };
     let own_error = cli.command.own_error();
     let (globals, junit) = (cli.globals.clone(), cli.command.prints_junit());

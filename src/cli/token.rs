@@ -84,7 +84,13 @@ impl Token {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         match self.command {
             TokenSubcommand::Create(create) => create.run(context).await?,
-            TokenSubcommand::List => context.view()?.rows(&context.queue()?.call(ListTokens {}).await?)?,
+            TokenSubcommand::List => {
+                let tokens = context.queue()?.call(ListTokens {}).await?;
+                if tokens.is_empty() {
+                    ui::note(context, "no token");
+                }
+                context.view()?.rows(&tokens)?;
+            }
             TokenSubcommand::Revoke { token } => {
                 let revoked = context.queue()?.call(RevokeToken { token }).await?;
                 ui::say(context, &format!("token {} opens nothing any more", revoked.name));

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
@@ -29,12 +29,17 @@ impl Manner {
 }
 
 /// Says what clap says: help and version on standard output with 0, errors on standard error with 2 (125 for `run` and `wait`).
-pub(super) fn usage_error(error: &clap::Error) -> ExitCode {
+pub(super) fn usage_error(mut error: clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print(); // a closed pipe is nobody's error
         return ExitCode::SUCCESS;
     }
     let args: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    if error.kind() == ErrorKind::InvalidSubcommand
+        && let Some(meant) = command_word(&args).and_then(meant)
+    {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![meant.into()]));
+    }
     let json = wants_json(&args);
     if json {
         let text = error.render().to_string();
@@ -45,6 +50,17 @@ pub(super) fn usage_error(error: &clap::Error) -> ExitCode {
     }
     let of_job = command_word(&args).is_some_and(|word| ["run", "wait"].contains(&word));
     ExitCode::from(if of_job { exit::own_error(Kind::Usage) } else { Kind::Usage.exit_code() })
+}
+
+/// The command that goes by another name elsewhere.
+fn meant(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "ps" => "list",
+        "rm" | "kill" | "stop" => "cancel",
+        "show" | "inspect" => "status",
+        "submit" => "enqueue",
+        _ => return None,
+    })
 }
 
 /// The first word that is no option and no option's value: the command.

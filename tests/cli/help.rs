@@ -41,6 +41,10 @@ fn nothing_and_nonsense_are_usage_errors() {
     let orx = Orx::new();
     orx.run(&[]).expect(2, &["Usage: orx"]);
     orx.run(&["enqeue"]).expect(2, &["enqueue"]);
+    for (elsewhere, here) in [("ps", "'list'"), ("kill", "'cancel'"), ("inspect", "'status'"), ("submit", "'enqueue'")]
+    {
+        orx.run(&[elsewhere]).expect(2, &[here]);
+    }
     orx.run(&["completions", "tcsh"]).expect(2, &["bash, zsh, fish, elvish, powershell"]);
     orx.run(&["list", "-o", "xml"]).expect(2, &["table, json, ndjson, id"]);
 }
