@@ -238,7 +238,8 @@ impl Reader {
             _ => return flaw(None, key, format!("{key} is a command, such as [\"notify\", \"ops\"]")),
         };
         let own = ("name", "belongs to tasks");
-        for (option, why) in REFUSED.into_iter().chain([own]).filter(|(option, _)| options.contains_key(*option)) {
+        let refused = REFUSED.into_iter().chain([own]).find(|(option, _)| options.contains_key(*option));
+        if let Some((option, why)) = refused {
             return flaw(None, key, format!("{key}: {option} {why}"));
         }
         if key == ON_COMPLETE && options.contains_key("after") {
