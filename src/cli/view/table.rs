@@ -41,8 +41,10 @@ impl View {
                 table = self.whole(&headers, &rows);
             }
             let limits = fit(&headers, widths(&table), width);
-            for (column, limit) in table.column_iter_mut().zip(limits) {
-                let limit = u16::try_from(limit + GAP).unwrap_or(u16::MAX);
+            let last = limits.len().saturating_sub(1);
+            for (at, (column, limit)) in table.column_iter_mut().zip(limits).enumerate() {
+                let gap = if at == last { 0 } else { GAP };
+                let limit = u16::try_from(limit + gap).unwrap_or(u16::MAX);
                 column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(limit)));
             }
         }
@@ -67,8 +69,12 @@ impl View {
         for row in rows {
             table.add_row(line(row.iter().map(|text| self.cell(text)).collect()));
         }
-        for column in table.column_iter_mut() {
+        // Spaces at the end would break a coloured line, of which they are not trimmed.
+        for column in table.column_iter_mut().take(headers.len().saturating_sub(1)) {
             column.set_padding((0, GAP as u16));
+        }
+        if let Some(last) = table.column_mut(headers.len().saturating_sub(1)) {
+            last.set_padding((0, 0));
         }
         table
     }
@@ -134,6 +140,19 @@ mod tests {
     use super::*;
     use crate::cli::OutputFormat;
     use crate::time::Timestamp;
+
+    #[test]
+    fn colours_make_no_line_longer_than_the_terminal() {
+        let (format, now) = (OutputFormat::Table, Timestamp(0));
+        let view = View { format, template: None, width: Some(30), color: true, now };
+        let long = "a command of many words that is longer than that";
+        let text = view.grid(vec!["JOB", "COMMAND"], vec![vec![Text::new("1"), Text::dim(long)]]);
+        let shown = |line: &str| {
+            let parts = line.split("\x1b[").enumerate();
+            parts.map(|(at, part)| if at == 0 { part } else { part.split_once('m').unwrap().1 }).collect::<String>()
+        };
+        assert!(text.lines().all(|line| shown(line).chars().count() <= 30), "{text}");
+    }
 
     fn drawn(width: usize, headers: &[&str], rows: &[&[&str]]) -> String {
         let (format, now) = (OutputFormat::Table, Timestamp(0));
