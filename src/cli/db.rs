@@ -142,7 +142,13 @@ async fn prune(context: &Context, older_than: Span, dead: bool, yes: bool) -> Re
         pruned => pruned,
     };
     bar.finish_and_clear();
-    pruned?;
+    pruned.map_err(|e| match count {
+        0 => e,
+        n => e.hint(format!("{} forgotten before that; the rest is there", ui::count(n as u64, "job"))),
+    })?;
+    if let Err(e) = queue.shrink().await {
+        ui::say(context, &format!("the store stays as large as it is: {e}")); // they are forgotten all the same
+    }
     // Without it the next full disk is worse, and nothing else.
     let _ = queue.ballast(true).await;
     let rows = match rows {
@@ -160,6 +166,7 @@ async fn prune_all(
     (count, rows): (&mut usize, &mut usize),
     bar: &ProgressBar,
 ) -> Result<()> {
+    while queue.call(PruneKeys { epoch: None }).await? > 0 {}
     let mut after = 0;
     loop {
         let numbers = queue.call(Prunable { after, before, dead }).await?;
@@ -170,10 +177,9 @@ async fn prune_all(
         *count += queue.call(Prune { numbers, before, dead, epoch: None }).await?;
         bar.set_position(*count as u64);
     }
-    while queue.call(PruneKeys { epoch: None }).await? > 0 {}
     loop {
         match queue.call(PruneLedger { before, epoch: None }).await? {
-            0 => return queue.shrink().await,
+            0 => return Ok(()),
             n => *rows += n,
         }
     }

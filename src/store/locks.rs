@@ -56,7 +56,7 @@ pub(super) fn own(store: &Path, name: &str, who: Uuid) -> Result<Option<Ownershi
     let predecessors: Vec<Uuid> = text.lines().filter_map(|line| line.parse().ok()).collect();
     let kept = predecessors.len().saturating_sub(MAX_PREDECESSORS - 1);
     let lines: String = predecessors[kept..].iter().chain([&who]).map(|id| format!("{id}\n")).collect();
-    let _ = file.set_len(0).and_then(|()| file.write_all_at(lines.as_bytes(), 0));
+    let _ = file.write_all_at(lines.as_bytes(), 0).and_then(|()| file.set_len(lines.len() as u64));
     Ok(Some(Ownership { predecessors, lock: Box::new(Held(file)) }))
 }
 
