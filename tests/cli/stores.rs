@@ -25,7 +25,8 @@ fn commands_that_come_and_go_leave_a_log_that_is_soon_read() {
     for _ in 0..60 {
         orx.ok(&["enqueue", "--", "true"]);
     }
-    let log = std::fs::metadata(orx.store().with_extension("db-wal")).unwrap().len();
+    // None is left where the last of them put it into the store.
+    let log = std::fs::metadata(orx.store().with_extension("db-wal")).map_or(0, |log| log.len());
     assert!(log < 320 * 4120, "each of them reads {log} bytes");
     assert_eq!(orx.states().split(' ').count(), 60);
 }
