@@ -1,5 +1,7 @@
 //! The words that name jobs, and their completion from the store.
 
+use std::collections::HashSet;
+
 use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 
@@ -68,19 +70,21 @@ impl Jobs {
         context: &Context,
         fits: impl Fn(&Selected) -> bool,
     ) -> Result<Vec<Selected>> {
+        if self.jobs.is_empty() {
+            return self.find(context).await; // says that none is named
+        }
         let chooses = |s: &Selector| matches!(s, Selector::Label(..) | Selector::Range(..));
-        let mut found: Vec<Selected> = Vec::new();
-        for selector in &self.jobs {
-            let jobs = Self { jobs: vec![selector.clone()] }.find(context).await?;
-            let new = |job: &Selected| found.iter().all(|known| known.number != job.number);
-            let more = jobs.into_iter().filter(|job| (!chooses(selector) || fits(job)) && new(job));
-            let more: Vec<Selected> = more.collect();
-            found.extend(more);
+        let (choose, name): (Vec<_>, Vec<_>) = self.jobs.iter().cloned().partition(chooses);
+        let mut found = match name.is_empty() {
+            true => Vec::new(),
+            false => Self { jobs: name }.find(context).await?,
+        };
+        if !choose.is_empty() {
+            let known: HashSet<Number> = found.iter().map(|job| job.number).collect();
+            let chosen = Self { jobs: choose }.find(context).await?;
+            found.extend(chosen.into_iter().filter(|job| fits(job) && !known.contains(&job.number)));
         }
-        match self.jobs.is_empty() {
-            true => self.find(context).await, // says that none is named
-            false => Ok(found),
-        }
+        Ok(found)
     }
 
     /// Whether a label chooses some of them: nobody knows how many those are.

@@ -79,20 +79,20 @@ pub(super) struct Identity {
 /// How often the token of a stream is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-/// Somebody who reads a stream, and may for as long as the token is good.
-pub(super) struct Guest {
+/// A stream that is read, for as long as the token is good that was shown for it.
+pub(super) struct Session {
     app: Arc<App>,
     identity: Identity,
     looked_at: Instant,
 }
 
-impl Guest {
+impl Session {
     pub(super) fn new(app: &Arc<App>, identity: &Identity) -> Self {
         Self { app: Arc::clone(app), identity: identity.clone(), looked_at: Instant::now() }
     }
 
     /// Whether the token is still good. A store that cannot be asked is no reason to end what runs.
-    pub(super) async fn is_welcome(&mut self) -> bool {
+    pub(super) async fn is_good(&mut self) -> bool {
         if self.looked_at.elapsed() < LOOK_AGAIN {
             return true;
         }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::App;
-use super::auth::{Guest, Identity};
+use super::auth::{Identity, Session};
 use super::figures::{Reader, Stream};
 use super::ops::allow;
 use super::problem::Refusal;
@@ -56,10 +56,10 @@ pub(super) async fn changes(
         return Err(Error::new(Kind::Denied, "the token may not hear of changes").into());
     }
     let changes = app.engine.subscribe(Topics(wanted.topics & Topics::ALL.0))?;
-    let held = (Guest::new(&app, &identity), Reader::new(&app, Stream::Changes));
+    let held = (Session::new(&app, &identity), Reader::new(&app, Stream::Changes));
     let lines = stream::unfold((changes, app.stop.clone(), true, held), |state| async move {
         let (mut changes, mut stop, first, mut held) = state;
-        if !held.0.is_welcome().await {
+        if !held.0.is_good().await {
             return None;
         }
         let topics = match first {
@@ -190,12 +190,12 @@ fn feed(
     let (app, trail) = (Arc::clone(app), app.trails.of(&app.engine, &identity.caller));
     let mut changes = app.engine.subscribe(Topics::ALL)?;
     let mut stop = app.stop.clone();
-    let mut guest = Guest::new(&app, identity);
+    let mut session = Session::new(&app, identity);
     tokio::spawn(async move {
         let mut after = after;
         let mut woken = Instant::now();
         let mut last_said = woken;
-        while !*stop.borrow() && !sender.is_closed() && guest.is_welcome().await {
+        while !*stop.borrow() && !sender.is_closed() && session.is_good().await {
             let Ok(lines) = trail.after(after, woken).await else { return };
             if let Some(last) = lines.last() {
                 after = last.event.seq;
@@ -219,7 +219,7 @@ fn feed(
                     break;
                 }
                 last_said = woken;
-                if !guest.is_welcome().await || !hand_over(&app, &sender, Piece::Beat).await {
+                if !session.is_good().await || !hand_over(&app, &sender, Piece::Beat).await {
                     return;
                 }
             }

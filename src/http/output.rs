@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::App;
-use super::auth::{Guest, Identity};
+use super::auth::{Identity, Session};
 use super::figures::{Reader, Stream};
 use super::ops::run;
 use super::problem::Refusal;
@@ -52,7 +52,7 @@ pub(super) async fn output(
     run(&app, &who, first.clone()).await?; // what is wrong is said before the head goes out
     let reading = Reading {
         changes: app.engine.subscribe(Topics::OUTPUT | Topics::JOBS)?,
-        guest: Guest::new(&app, &who),
+        session: Session::new(&app, &who),
         _counted: Reader::new(&app, Stream::Output),
         next: first,
         one: query.attempt.is_some(),
@@ -75,7 +75,7 @@ pub(super) async fn output(
 struct Reading {
     app: Arc<App>,
     who: Identity,
-    guest: Guest,
+    session: Session,
     changes: Subscription,
     next: ReadOutput,
     /// One attempt was named, and no other is wanted.
@@ -88,10 +88,6 @@ impl Reading {
     /// The next piece; none at the end.
     async fn piece(&mut self) -> Result<Option<Bytes>, Refusal> {
         loop {
-            // First: whatever was written before the end is there when we look now.
-            let jobs = run(&self.app, &self.who, GetJobs { numbers: vec![self.next.number], detail: false }).await?;
-            let newest = jobs.first().map_or(0, |job| job.attempt);
-            let is_over = jobs.first().is_none_or(|job| job.state.is_terminal());
             let found = run(&self.app, &self.who, self.next.clone()).await?;
             if found.attempt > 0 {
                 self.next.attempt = Some(found.attempt); // stay with it though a retry begins
@@ -100,15 +96,18 @@ impl Reading {
                 self.next.after = Some(last.seq);
                 return Ok(Some(found.chunks.into_iter().flat_map(|chunk| chunk.bytes).collect()));
             }
-            let ended = found.ended;
-            if !self.follow || ended && self.one || *self.app.stop.borrow() || !self.guest.is_welcome().await {
+            if !self.follow || found.ended && self.one || *self.app.stop.borrow() || !self.session.is_good().await {
                 return Ok(None);
             }
-            if ended && newest > found.attempt {
-                (self.next.attempt, self.next.after) = (Some(found.attempt + 1), None);
-                continue;
+            if found.ended {
+                let op = GetJobs { numbers: vec![self.next.number], detail: false };
+                let job = run(&self.app, &self.who, op).await?.into_iter().next();
+                if job.is_some_and(|job| job.attempt > found.attempt) {
+                    (self.next.attempt, self.next.after) = (Some(found.attempt + 1), None);
+                    continue;
+                }
             }
-            if is_over {
+            if found.state.is_terminal() {
                 return Ok(None);
             }
             self.changes.changed(Some(Instant::now() + LOOK)).await;
