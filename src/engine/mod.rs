@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use self::writer::{Pending, Slot, Writer};
@@ -44,8 +44,8 @@ pub struct Engine {
 
 #[derive(Default)]
 struct Writers {
-    queue: Option<mpsc::Sender<Box<dyn Pending>>>,
-    output: Option<mpsc::Sender<Box<dyn Pending>>>,
+    queue: Option<async_channel::Sender<Box<dyn Pending>>>,
+    output: Option<async_channel::Sender<Box<dyn Pending>>>,
 }
 
 impl Engine {
@@ -107,7 +107,7 @@ impl Engine {
         });
     }
 
-    fn writer(&self, access: Access) -> Result<mpsc::Sender<Box<dyn Pending>>> {
+    fn writer(&self, access: Access) -> Result<async_channel::Sender<Box<dyn Pending>>> {
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
         let (writer, name) = match access {
             Access::Output => (&mut writers.output, "orx-output"),
@@ -116,13 +116,12 @@ impl Engine {
         if let Some(writer) = writer {
             return Ok(writer.clone());
         }
-        let (sender, receiver) = mpsc::channel(MAX_WAITING);
-        let receiver = Arc::new(Mutex::new(receiver));
+        let (sender, receiver) = async_channel::bounded(MAX_WAITING);
         let output = access == Access::Output;
         let wanted = self.store.writers();
         for _ in 0..if output { 1 } else { wanted.count } {
             let (store, hub) = (Arc::clone(&self.store), Arc::clone(&self.hub));
-            let (thread, waiting) = (Writer::new(store, hub, output, wanted.batch), Arc::clone(&receiver));
+            let (thread, waiting) = (Writer::new(store, hub, output, wanted.batch), receiver.clone());
             std::thread::Builder::new().name(name.into()).spawn(move || thread.run(&waiting))?;
         }
         *writer = Some(sender.clone());

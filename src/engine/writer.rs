@@ -1,10 +1,10 @@
 //! The threads that write: an acknowledgement follows the commit by construction (S23).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::{Try, ended};
 use crate::error::{Error, Kind, Result};
@@ -139,8 +139,8 @@ pub(super) struct Writer {
     batch: usize,
 }
 
-/// Ops that wait, for whichever writer is free first.
-pub(super) type Waiting = Mutex<mpsc::Receiver<Box<dyn Pending>>>;
+/// Ops that wait, for whichever writer is free first: each wakes one.
+pub(super) type Waiting = async_channel::Receiver<Box<dyn Pending>>;
 
 impl Writer {
     pub(super) fn new(store: Arc<dyn Store>, hub: Arc<Hub>, output: bool, batch: usize) -> Self {
@@ -157,8 +157,7 @@ impl Writer {
 
     /// Waits for an Op and takes what else waits; false: nobody will ask any more.
     fn gather(&self, waiting: &Waiting, batch: &mut Vec<Box<dyn Pending>>) -> bool {
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(first) = waiting.blocking_recv() else { return false };
+        let Ok(first) = waiting.recv_blocking() else { return false };
         batch.push(first);
         while batch.len() < self.batch
             && let Ok(next) = waiting.try_recv()

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use orx::error::Result;
 use orx::job::lanes::Offer;
+use orx::job::state::Cause;
 use orx::job::{Number, RunId, State};
 use orx::ops::Op;
 use orx::ops::cancel::Cancel;
 use orx::ops::enqueue::Enqueue;
+use orx::ops::lease::Lease;
 use orx::ops::policies::{LimitChange, ListPolicies, SetQueue};
 use orx::ops::prune::Prune;
 use orx::ops::retry::Retry;
 use orx::ops::runs::submit::SubmitRun;
 use orx::ops::sweep::Swept;
+use orx::ops::turn::Turn;
 use orx::store::Limits;
 use orx::time::{Clock as _, Timestamp};
 use serde_json::json;
@@ -108,6 +111,24 @@ async fn a_worker_that_renews_at_this_moment_is_not_taken_for_dead() {
     assert!(matches!(swept, Swept::Done { reaped, .. } if reaped.is_empty()));
     assert_eq!((f.state(number).await, f.job(number).await.losses), (State::Running, 0));
     assert_eq!(f.story(number).await.matches("settled").count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_paused_while_a_turn_waits_gives_it_no_job() {
+    let f = Fixture::postgres();
+    let (first, second) = (f.add("").await, f.add("").await);
+    let w = f.worker("w", Offer::default()).await;
+    let fence = w.take().await;
+    assert_eq!(fence.number, first);
+    let paused = f.meanwhile(&format!(
+        "SELECT number FROM jobs WHERE number = {first} FOR NO KEY UPDATE; UPDATE queues SET paused = true"
+    ));
+    let lease = Lease { worker: w.id, name: "w".into(), offer: Offer::default(), slots: 1, ttl: TTL, only: None };
+    let turn = call(&f, Turn { reports: vec![report(fence, Cause::Itself, Some(0))], lease: Some(lease) });
+    paused.wait_for_waiters(1);
+    paused.commit();
+    assert!(turn.await.unwrap().unwrap().leased.unwrap().jobs.is_empty());
+    assert_eq!(f.states(&[first, second]).await, "done pending");
 }
 
 #[tokio::test(flavor = "multi_thread")]

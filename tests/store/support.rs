@@ -292,18 +292,15 @@ impl TestWorker<'_> {
     }
 
     pub async fn end(&self, fence: Fence, cause: Cause, exit_code: Option<i32>) -> Settled {
-        let ending = Ending { cause, exit_code, signal: None, error: None };
-        let report = Report {
-            fence,
-            ending,
-            started: None,
-            ran: Span::from_secs(1),
-            output: Vec::new(),
-            jitter: 0.5,
-            in_run: true,
-        };
-        self.fixture.queue.call(Settle { reports: vec![report] }).await.unwrap().remove(0)
+        let reports = vec![report(fence, cause, exit_code)];
+        self.fixture.queue.call(Settle { reports }).await.unwrap().remove(0)
     }
+}
+
+/// The end of an attempt that ran for a second and said nothing, perhaps as part of a run.
+pub fn report(fence: Fence, cause: Cause, exit_code: Option<i32>) -> Report {
+    let ending = Ending { cause, exit_code, signal: None, error: None };
+    Report { fence, ending, started: None, ran: Span::from_secs(1), output: Vec::new(), jitter: 0.5, in_run: true }
 }
 
 /// Runs an async case on every kind of store.

@@ -3,7 +3,7 @@
 use orx::error::{Kind, Result};
 use orx::job::lanes::Offer;
 use orx::job::output::{Chunk, Stream};
-use orx::job::state::{Cause, Ending};
+use orx::job::state::Cause;
 use orx::job::{Fence, State, WorkerId};
 use orx::ops::lease::{Lease, Leased};
 use orx::ops::metrics::Measure;
@@ -12,22 +12,14 @@ use orx::ops::policies::{LimitChange, PauseQueue, SetQueue};
 use orx::ops::settle::{Report, Settled};
 use orx::ops::status::Status;
 use orx::ops::turn::{Turn, TurnReply};
-use orx::time::{Span, Timestamp};
+use orx::time::Timestamp;
 
 use super::support::*;
 
 /// Ends an attempt with `code`, and asks for one job.
 async fn turn(f: &Fixture, worker: WorkerId, ended: Fence, code: i32) -> Result<TurnReply> {
     let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes: b"said\n".to_vec() };
-    let report = Report {
-        fence: ended,
-        ending: Ending { cause: Cause::Itself, exit_code: Some(code), signal: None, error: None },
-        started: None,
-        ran: Span::from_secs(1),
-        output: vec![chunk],
-        jitter: 0.5,
-        in_run: false,
-    };
+    let report = Report { output: vec![chunk], in_run: false, ..report(ended, Cause::Itself, Some(code)) };
     let lease = Lease { worker, name: "w".into(), offer: Offer::default(), slots: 1, ttl: TTL, only: None };
     f.queue.call(Turn { reports: vec![report], lease: Some(lease) }).await
 }
@@ -98,6 +90,16 @@ on_every_store! {
             queues.push(w.lease(1).await.remove(0).queue);
         }
         assert!(queues.windows(2).all(|two| two[0] != two[1]), "{queues:?}");
+    }
+
+    async fn many_lanes_that_have_run_dry_hide_none_that_has_jobs(f: Fixture) {
+        let w = f.worker("w", Offer::default()).await;
+        for n in 0..70 {
+            f.add(&format!(r#""queue":"q{n}""#)).await;
+        }
+        assert_eq!(w.lease(70).await.len(), 70);
+        let last = f.add("").await;
+        assert_eq!(w.take().await.number, last);
     }
 
     async fn what_a_worker_took_before_gives_it_no_right_to_more(f: Fixture) {

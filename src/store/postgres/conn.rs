@@ -42,11 +42,23 @@ pub(super) type Param = Box<dyn ToSql + Sync + Send>;
 pub(super) struct Call {
     pub(super) sql: &'static str,
     pub(super) params: Vec<Param>,
+    /// Its first row begins with what begin.sql gives.
+    pub(super) opens: bool,
 }
 
 impl Call {
     pub(super) fn new(sql: &'static str, params: Vec<Param>) -> Self {
-        Self { sql, params }
+        Self { sql, params, opens: false }
+    }
+
+    /// One that also does what a transaction that begins with it needs, and so spares it a statement.
+    pub(super) fn opening(sql: &'static str, params: Vec<Param>) -> Self {
+        Self { opens: true, ..Self::new(sql, params) }
+    }
+
+    /// Where its text lies, and how long it is; it stays there for ever.
+    fn place(&self) -> (usize, usize) {
+        (self.sql.as_ptr() as usize, self.sql.len())
     }
 
     /// Whether it stores nothing.
@@ -100,7 +112,8 @@ impl Drop for Driver {
 pub(super) struct Conn {
     runtime: Driver,
     client: Client,
-    statements: HashMap<&'static str, Statement>,
+    /// By where their texts lie: these are long, and many.
+    statements: HashMap<(usize, usize), Statement>,
     /// The server's process for it.
     pub(super) backend: i32,
     /// The server's life since its last crash.
@@ -130,7 +143,8 @@ impl Conn {
         let settings = format!(
             "SET search_path TO {schema}; SET statement_timeout TO {}; SET lock_timeout TO {};
              SET idle_in_transaction_session_timeout TO {}; SET plan_cache_mode TO force_generic_plan;
-             SET enable_seqscan TO off; SET jit TO off; SET timezone TO 'UTC'; SET client_min_messages TO warning;
+             SET enable_seqscan TO off; SET jit TO off; SET default_transaction_isolation TO 'read committed';
+             SET default_transaction_read_only TO off; SET timezone TO 'UTC'; SET client_min_messages TO warning;
              SELECT pg_backend_pid(), current_setting('server_version_num'), current_setting('server_version'), {ERA}",
             limit.as_millis(),
             LOCK_LIMIT.as_millis(),
@@ -200,9 +214,9 @@ impl Conn {
         notice: Option<&str>,
     ) -> Result<Vec<Vec<Row>>, Failure> {
         for call in calls {
-            if !self.statements.contains_key(call.sql) {
+            if !self.statements.contains_key(&call.place()) {
                 let statement = self.runtime.block_on(bounded(ANSWER_LIMIT, self.client.prepare(call.sql)))?;
-                self.statements.insert(call.sql, statement);
+                self.statements.insert(call.place(), statement);
             }
         }
         let (client, statements) = (&self.client, &self.statements);
@@ -223,7 +237,7 @@ impl Conn {
         };
         let queries = calls.iter().map(|call| async move {
             let params: Vec<&(dyn ToSql + Sync)> = call.params.iter().map(|p| &**p as &(dyn ToSql + Sync)).collect();
-            client.query(&statements[call.sql], &params).await.inspect_err(|_| unsent.set(true))
+            client.query(&statements[&call.place()], &params).await.inspect_err(|_| unsent.set(true))
         });
         let notice = async {
             let mut notice = pin!(simple(notice));

@@ -66,8 +66,9 @@ struct Timers {
 }
 
 impl Timers {
-    fn of(rows: &[Row]) -> Result<Option<Self>> {
-        let timers = |row| Ok(Self { due: time(row, 0)?, deadline: time(row, 1)? });
+    /// Those in the columns from `at` on.
+    fn of(rows: &[Row], at: usize) -> Result<Option<Self>> {
+        let timers = |row| Ok(Self { due: time(row, at)?, deadline: time(row, at + 1)? });
         rows.first().map(timers).transpose()
     }
 
@@ -126,6 +127,39 @@ impl Foreseen {
     }
 }
 
+/// What is asked in one breath.
+struct Questions {
+    /// Locks the jobs of attempts that end; turn_ahead.sql asks for more.
+    lock: Option<Call>,
+    /// Reads those jobs, after they were locked and so as they are under the lock; and the next ones of a lane.
+    read: Option<Call>,
+    /// The timers, then the lanes, where turn_ahead.sql does not ask for them.
+    rest: Vec<Call>,
+}
+
+impl Questions {
+    /// For jobs that end; for the next ones of a lane, which may be known; for the first lanes and up to so many jobs.
+    fn of(ending: &[Number], guess: Option<(LaneId, i64)>, lanes: Option<(usize, u32)>, limited: bool) -> Self {
+        let ending = || ending.to_vec();
+        let read = match guess {
+            Some((lane, most)) => Some(Call::new(sql!("turn_jobs"), values![ending(), lane, most])),
+            None => (!ending().is_empty()).then(|| Call::new(sql!("jobs_hold"), values![ending()])),
+        };
+        if let Some((limit, most)) = lanes
+            && !limited
+        {
+            let columns = values![ending(), limit as i64, i64::from(most)];
+            return Self { lock: Some(Call::opening(sql!("turn_ahead"), columns)), read, rest: Vec::new() };
+        }
+        let lock = (!ending().is_empty()).then(|| Call::opening(sql!("jobs_lock"), values![ending()]));
+        let mut rest = vec![Call::new(sql!("jobs_next_timer"), values![])];
+        if let Some((limit, most)) = lanes {
+            rest.push(Call::new(sql!("lanes_turn"), values![0i64, limit as i64, i64::from(most), ending()]));
+        }
+        Self { lock, read, rest }
+    }
+}
+
 impl PgTx<'_> {
     /// Locks and reads the jobs of the attempts that are about to end, and reads what is asked next, as if they had ended.
     ///
@@ -139,42 +173,33 @@ impl PgTx<'_> {
             let habits = self.habits.lock().unwrap_or_else(PoisonError::into_inner);
             (habits.limited, next.worker.and_then(|worker| habits.lanes.get(&worker).copied()))
         };
-        let mut calls = self.calls_to_lock(&numbers);
-        let locks = calls.len();
-        let guess = guess.filter(|_| next.lanes.is_some());
-        match next.lanes {
-            None => calls.push(Call::new(sql!("jobs_next_timer"), values![])),
-            Some((limit, most)) if limited => {
-                calls.push(Call::new(sql!("jobs_next_timer"), values![]));
-                calls
-                    .push(Call::new(sql!("lanes_turn"), values![0i64, limit as i64, i64::from(most), numbers.clone()]));
+        let guess = guess.zip(next.lanes.map(|(_, most)| i64::from(most)));
+        let Questions { lock, read, rest } = Questions::of(&numbers, guess, next.lanes, limited);
+        let (locks, reads) = (lock.is_some(), read.is_some());
+        let mut answers = self.read(lock.into_iter().chain(read).chain(rest).collect())?.into_iter();
+        let mut answer = |is_there: bool| if is_there { answers.next() } else { None }.unwrap_or_default();
+        let (ahead, mut held) = (answer(locks), answer(reads));
+        let mut pending = None;
+        if let Some((lane, _)) = guess {
+            let place = held.iter().position(|row| get(row, 28).unwrap_or_default());
+            pending = Some((lane, held.split_off(place.unwrap_or(held.len()))));
+        }
+        self.keep_held(&numbers, &held)?;
+        let (timers, lanes) = match next.lanes {
+            Some((limit, _)) if !limited => ahead_of(&ahead, limit)?,
+            lanes => {
+                let timers = Timers::of(&answer(true), 0)?;
+                let mut found = || answer(true).iter().map(lane).collect::<Result<Vec<_>>>();
+                (timers, lanes.map(|_| found()).transpose()?)
             }
-            Some((limit, most)) => calls.push(Call::new(sql!("turn_ahead"), values![limit as i64, i64::from(most)])),
-        }
-        if let (Some(lane), Some((_, most))) = (guess, next.lanes) {
-            calls.push(Call::new(sql!("lanes_pending_lock"), values![lane, i64::from(most)]));
-        }
-        let mut answers = self.read(calls)?.into_iter();
-        if let Some(held) = answers.by_ref().take(locks).last() {
-            self.keep_held(&numbers, &held)?;
-        }
-        let timers = answers.next().unwrap_or_default();
-        let found = match next.lanes {
-            None => None,
-            Some(_) if limited => {
-                Some(answers.next().unwrap_or_default().iter().map(lane).collect::<Result<Vec<_>>>()?)
-            }
-            Some(_) => unlimited(&timers)?,
         };
-        let is_limited = |l: &Lane| l.queue_room.or(l.tenant_room).or(l.key_room).is_some();
-        let limited = found.as_ref().is_none_or(|lanes| lanes.iter().any(is_limited));
         if next.lanes.is_some() {
+            let is_limited = |l: &Lane| l.queue_room.or(l.tenant_room).or(l.key_room).is_some();
+            let limited = lanes.as_ref().is_none_or(|lanes| lanes.iter().any(is_limited));
             self.habits.lock().unwrap_or_else(PoisonError::into_inner).limited = limited;
         }
-        let lanes = next.lanes.zip(found).map(|((limit, most), lanes)| (limit, most, lanes));
-        let pending = guess.zip(answers.next());
-        self.foreseen =
-            Foreseen { timers: Timers::of(&timers)?, lanes, pending, worker: next.worker, ..Foreseen::default() };
+        let lanes = next.lanes.zip(lanes).map(|((limit, most), lanes)| (limit, most, lanes));
+        self.foreseen = Foreseen { timers, lanes, pending, worker: next.worker, ..Foreseen::default() };
         Ok(())
     }
 
@@ -209,15 +234,20 @@ impl PgTx<'_> {
     }
 }
 
-/// The lanes in an answer of turn_ahead.sql; none where a limit may keep jobs of one from running.
-fn unlimited(rows: &[Row]) -> Result<Option<Vec<Lane>>> {
+/// What an answer of turn_ahead.sql tells. No lanes where a limit may keep jobs of one from running, or where idle lanes
+/// stand for others among the first `limit`; nothing where it had to wait for a lock: then it tells of the time before.
+fn ahead_of(rows: &[Row], limit: usize) -> Result<(Option<Timers>, Option<Vec<Lane>>)> {
+    if rows.first().map(|row| get(row, 4)).transpose()?.unwrap_or(true) {
+        return Ok((None, None));
+    }
     let mut lanes = Vec::with_capacity(rows.len());
     for row in rows {
-        match get::<Option<bool>>(row, 8)? {
-            Some(true) => return Ok(None),
-            Some(false) => lanes.push(unlimited_lane(row, 2)?),
-            None => {} // the timers without a lane
+        match (get::<Option<i64>>(row, 12)?, get::<Option<bool>>(row, 13)?) {
+            (Some(0), _) if rows.len() < limit => {}
+            (Some(0), _) | (_, Some(true)) => return Ok((Timers::of(rows, 5)?, None)),
+            (_, Some(false)) => lanes.push(unlimited_lane(row, 7)?),
+            (_, None) => {} // the timers without a lane
         }
     }
-    Ok(Some(lanes))
+    Ok((Timers::of(rows, 5)?, Some(lanes)))
 }

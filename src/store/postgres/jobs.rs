@@ -172,18 +172,14 @@ impl PgTx<'_> {
 
     /// Locks jobs, and reads them with their leases.
     pub(super) fn hold(&mut self, numbers: &[Number]) -> Result<()> {
-        let calls = self.calls_to_lock(numbers);
-        let rows = self.read(calls)?.pop().unwrap_or_default();
-        self.keep_held(numbers, &rows)
-    }
-
-    /// What locks jobs; the last answer is for [`PgTx::keep_held`].
-    pub(super) fn calls_to_lock(&self, numbers: &[Number]) -> Vec<Call> {
         if numbers.is_empty() {
-            return Vec::new();
+            return Ok(());
         }
         // Each statement sees what was committed before it: the rows as they are under the lock.
-        [sql!("jobs_lock"), sql!("jobs_hold")].map(|sql| Call::new(sql, values![numbers.to_vec()])).into()
+        let (lock, read) = (values![numbers.to_vec()], values![numbers.to_vec()]);
+        let calls = vec![Call::opening(sql!("jobs_lock"), lock), Call::new(sql!("jobs_hold"), read)];
+        let rows = self.read(calls)?.pop().unwrap_or_default();
+        self.keep_held(numbers, &rows)
     }
 
     /// Keeps what was read of locked jobs.

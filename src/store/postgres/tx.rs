@@ -198,22 +198,23 @@ impl<'c> PgTx<'c> {
         let mut conn = self.conn.borrow_mut();
         let (begin, first) = match self.mode {
             Mode::Read => ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", sql!("begin_read")),
-            Mode::Write => ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", sql!("begin")),
-            Mode::Output => {
-                ("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit TO off", sql!("begin"))
-            }
+            // Read committed, as the connection is set.
+            Mode::Write => ("BEGIN", sql!("begin")),
+            Mode::Output => ("BEGIN; SET LOCAL synchronous_commit TO off", sql!("begin")),
         };
-        let first = Call::new(first, values![]);
+        let first = Call::opening(first, values![]);
+        let opens = calls.first().is_some_and(|call| call.opens);
         let before = self.clock.boot();
-        let mut answers = conn.begin(begin, &Vec::from_iter(std::iter::once(&first).chain(calls)))?;
-        let opening = answers.remove(0);
-        let row = opening.first().ok_or_else(|| Failure { fault: Fault::Broken, error: damaged() })?;
+        let own = (!opens).then_some(&first);
+        let mut answers = conn.begin(begin, &Vec::from_iter(own.into_iter().chain(calls)))?;
+        let row = answers.first().and_then(|rows| rows.first());
+        let row = row.ok_or_else(|| Failure { fault: Fault::Broken, error: damaged() })?;
         let cell = |i: usize| row.try_get::<_, i64>(i).ok();
         let now = Timestamp(cell(0).unwrap_or_default());
         let moment = self.watch.lock().unwrap_or_else(PoisonError::into_inner).note(&before, now, self.clock.boot());
         let id = self.writes().then(|| cell(1)).flatten();
         let _ = self.begun.set(Begun { now, moment, id }); // it was not set
-        Ok(answers)
+        Ok(answers.split_off(usize::from(!opens)))
     }
 
     /// Runs statements in one breath; gives the rows of each.

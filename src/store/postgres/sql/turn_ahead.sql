@@ -1,13 +1,19 @@
--- The next timers, and beside them the first lanes in turn, as lanes_turn.sql finds them where no limit is. One row that
--- names a limit says that this is not so. Each lateral LIMIT has its rows found one by one.
-SELECT t.due, t.deadline, p.id, p.queue, p.tenant, p.limit_key, p.needs, p.pending, p.limited
-FROM (SELECT (SELECT due_at FROM jobs WHERE state = 'scheduled' ORDER BY due_at, number LIMIT 1) AS due,
+-- What jobs_lock.sql does; whether that took so long that what stands beside it is old; the next timers; and the first
+-- lanes in turn, as lanes_turn.sql finds them where no limit is, but with those that nobody has found idle yet. One row
+-- that names a limit says that there is one. Each lateral LIMIT has its rows found one by one.
+SELECT t.*, p.id, p.queue, p.tenant, p.limit_key, p.needs, p.pending, p.limited
+FROM (SELECT clock_ms(), txid_current(), pg_advisory_xact_lock_shared(hashtext(current_schema()),
+                 ((CASE WHEN is_called THEN last_value ELSE last_value - 1 END) & 2147483647)::integer),
+             ARRAY(SELECT number FROM jobs WHERE number = ANY($1::bigint[]) ORDER BY number FOR NO KEY UPDATE),
+             clock_timestamp() > now() + interval '10 ms',
+             (SELECT due_at FROM jobs WHERE state = 'scheduled' ORDER BY due_at, number LIMIT 1),
              (SELECT deadline_at FROM jobs WHERE deadline_at IS NOT NULL AND state <> 'running'
-              ORDER BY deadline_at LIMIT 1) AS deadline) AS t
+              ORDER BY deadline_at LIMIT 1)
+      FROM events_seq_seq) AS t
 LEFT JOIN (
     SELECT l.id, l.queue, l.tenant, l.limit_key, l.needs,
            (SELECT count(*) FROM (SELECT 1 FROM jobs j WHERE j.state = 'pending' AND j.lane = l.id
-                                  ORDER BY j.priority DESC, j.number LIMIT $2) AS first_ones) AS pending,
+                                  ORDER BY j.priority DESC, j.number LIMIT $3) AS first_ones) AS pending,
            r.limited OR l.limit_key <> '' AS limited
     FROM lanes l
     JOIN lane_turns s ON s.lane = l.id
@@ -15,7 +21,5 @@ LEFT JOIN (
                         FROM queues q CROSS JOIN tenants t
                         WHERE q.name = l.queue AND t.name = l.tenant LIMIT 1) AS r
     WHERE l.active AND NOT r.paused
-      AND (SELECT j.number FROM jobs j WHERE j.state = 'pending' AND j.lane = l.id
-           ORDER BY j.priority DESC, j.number LIMIT 1) IS NOT NULL
-    ORDER BY s.served, l.id LIMIT $1
+    ORDER BY s.served, l.id LIMIT $2
 ) AS p ON true

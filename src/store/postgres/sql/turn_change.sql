@@ -48,5 +48,6 @@ WITH told AS (
     WHERE $68 IS NOT NULL
     ON CONFLICT DO NOTHING
 )
-SELECT must((SELECT count(*) FROM saved), 2, 'OX001', 'a job is not in the state that it leaves'),
-       must((SELECT count(*) FROM granted), 1, 'OX002', 'the worker is not registered')
+SELECT CASE WHEN s.n <> 2 THEN must(s.n, 2, 'OX001', 'a job is not in the state that it leaves') END,
+       CASE WHEN g.n <> 1 THEN must(g.n, 1, 'OX002', 'the worker is not registered') END
+FROM (SELECT count(*) AS n FROM saved) s, (SELECT count(*) AS n FROM granted) g
