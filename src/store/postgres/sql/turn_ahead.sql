@@ -5,7 +5,7 @@ SELECT t.*, p.id, p.queue, p.tenant, p.limit_key, p.needs, p.pending, p.limited
 FROM (SELECT clock_ms(), txid_current(), pg_advisory_xact_lock_shared(hashtext(current_schema()),
                  ((CASE WHEN is_called THEN last_value ELSE last_value - 1 END) & 2147483647)::integer),
              ARRAY(SELECT number FROM jobs WHERE number = ANY($1::bigint[]) ORDER BY number FOR NO KEY UPDATE),
-             clock_timestamp() > now() + interval '10 ms',
+             clock_timestamp() > statement_timestamp() + interval '10 ms',
              (SELECT due_at FROM jobs WHERE state = 'scheduled' ORDER BY due_at, number LIMIT 1),
              (SELECT deadline_at FROM jobs WHERE deadline_at IS NOT NULL AND state <> 'running'
               ORDER BY deadline_at LIMIT 1)
