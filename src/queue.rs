@@ -47,6 +47,13 @@ impl Queue {
         Ok(Self::Remote(Remote::new(url, token)?))
     }
 
+    /// Has `tell` hear of it when a coordinator has been called in vain for a second and is still called.
+    pub fn on_trouble(&self, tell: impl Fn(&Error) + Send + Sync + 'static) {
+        if let Self::Remote(remote) = self {
+            remote.on_trouble(tell);
+        }
+    }
+
     /// Whether it is at a coordinator, which does the upkeep.
     pub fn is_remote(&self) -> bool {
         matches!(self, Self::Remote(_))

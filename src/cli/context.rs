@@ -34,7 +34,13 @@ impl Context {
             return Ok(queue);
         }
         let queue = match self.location()? {
-            Location::Coordinator(url) => Queue::connect(&url, self.token()?)?,
+            Location::Coordinator(url) => {
+                let queue = Queue::connect(&url, self.token()?)?;
+                if !self.quiet() {
+                    queue.on_trouble(ui::trouble);
+                }
+                queue
+            }
             place => Queue::open(
                 &place,
                 Caller { schemas: self.config.schemas()?, ..Caller::local(user()) },

@@ -132,6 +132,14 @@ pub(super) fn print_error(error: &Error, manner: Manner) {
     }
 }
 
+/// Says to a person at a terminal why nothing happens, while it is still tried.
+pub(super) fn trouble(error: &Error) {
+    let mut err = std::io::stderr().lock();
+    if err.is_terminal() {
+        let _ = writeln!(err, "orx: {error}; trying again"); // nobody is left to tell
+    }
+}
+
 /// Talk that a person at a terminal may want, and a script does not.
 pub(super) fn note(context: &Context, text: &str) {
     if std::io::stderr().is_terminal() {

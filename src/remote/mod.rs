@@ -3,7 +3,8 @@
 pub mod changes;
 mod client;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -22,6 +23,8 @@ use crate::store::Topics;
 
 /// How long a call is tried anew while the coordinator cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After which time of trying a person is told that it goes on.
+const SILENCE: Duration = Duration::from_secs(1);
 /// The waits between tries: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
@@ -30,7 +33,13 @@ pub struct Remote {
     client: Arc<Wire>,
     hub: Arc<Hub>,
     ears: Mutex<Ears>,
+    trouble: OnceLock<Tell>,
+    /// The trouble of these moments was told.
+    is_told: AtomicBool,
 }
+
+/// Hears of trouble that is not the end yet.
+type Tell = Box<dyn Fn(&Error) + Send + Sync>;
 
 #[derive(Default)]
 struct Ears {
@@ -83,7 +92,13 @@ impl Remote {
     /// `Usage` when the URL or token cannot be one.
     pub fn new(url: &str, token: Option<String>) -> Result<Arc<Self>> {
         let client = Arc::new(Wire::new(url.parse()?, token)?);
-        Ok(Arc::new(Self { client, hub: Arc::new(Hub::new()), ears: Mutex::default() }))
+        let (hub, ears) = (Arc::new(Hub::new()), Mutex::default());
+        Ok(Arc::new(Self { client, hub, ears, trouble: OnceLock::new(), is_told: AtomicBool::new(false) }))
+    }
+
+    /// Has `tell` hear of it, once each time, when calls have been tried in vain for a second and are still tried.
+    pub fn on_trouble(&self, tell: impl Fn(&Error) + Send + Sync + 'static) {
+        let _ = self.trouble.set(Box::new(tell)); // who came first hears of it
     }
 
     /// Its URL.
@@ -140,7 +155,10 @@ impl Remote {
             since = if sent { since } else { Instant::now() };
             let again = sent && access != Access::Read;
             let failure = match self.client.post(&path, body.clone(), request.id, again).await {
-                Ok((StatusCode::OK, reply)) => return Ok((since, reply)),
+                Ok((StatusCode::OK, reply)) => {
+                    self.is_told.store(false, Ordering::Relaxed);
+                    return Ok((since, reply));
+                }
                 Ok((status, problem)) => match refusal(status, &problem) {
                     // A coordinator that is ending says that it did nothing: another one may take it. A gateway does not
                     // know.
@@ -163,6 +181,12 @@ impl Remote {
                 return Err(unknown.source(failure.error.to_string()));
             }
             debug!("{name} is tried again: {}", failure.error);
+            if let Some(tell) = self.trouble.get()
+                && started.elapsed() >= SILENCE
+                && !self.is_told.swap(true, Ordering::Relaxed)
+            {
+                tell(&failure.error);
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);
         }

@@ -106,8 +106,15 @@ fn a_coordinator_that_cannot_be_reached_is_6_with_a_hint() {
     let mut orx = served();
     orx.coordinator().signal(Signal::KILL);
     eventually("the coordinator to be gone", || !orx.coordinator().is_alive());
-    let out = orx.run(&["enqueue", "--", "true"]);
-    out.expect(6, &["cannot be reached", "is 'orx coordinator' running there?"]);
+    // At a terminal, where it is said before the end that it is tried.
+    let spawn = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+    let out = orx.program("python3", &["-c", spawn, env!("CARGO_BIN_EXE_orx"), "enqueue", "--", "true"]).run();
+    out.expect(6, &[]);
+    let said = String::from_utf8_lossy(&out.stdout);
+    let lines: Vec<&str> = said.lines().collect();
+    let [trying, refused, hint] = lines.as_slice() else { panic!("{said}") };
+    assert!(trying.contains("cannot be reached") && trying.ends_with("; trying again"), "{said}");
+    assert!(refused.contains("cannot be reached") && hint.contains("is 'orx coordinator' running there?"), "{said}");
 }
 
 /// A certificate of this machine by nobody but itself: its file, and that of its key.
