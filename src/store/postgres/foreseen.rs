@@ -151,7 +151,7 @@ impl Questions {
             let columns = values![ending(), limit as i64, i64::from(most)];
             return Self { lock: Some(Call::opening(sql!("turn_ahead"), columns)), read, rest: Vec::new() };
         }
-        let lock = (!ending().is_empty()).then(|| Call::opening(sql!("jobs_lock"), values![ending()]));
+        let lock = (!ending().is_empty()).then(|| Call::new(sql!("jobs_lock"), values![ending()]));
         let mut rest = vec![Call::new(sql!("jobs_next_timer"), values![])];
         if let Some((limit, most)) = lanes {
             rest.push(Call::new(sql!("lanes_turn"), values![0i64, limit as i64, i64::from(most), ending()]));

@@ -176,9 +176,8 @@ impl PgTx<'_> {
             return Ok(());
         }
         // Each statement sees what was committed before it: the rows as they are under the lock.
-        let (lock, read) = (values![numbers.to_vec()], values![numbers.to_vec()]);
-        let calls = vec![Call::opening(sql!("jobs_lock"), lock), Call::new(sql!("jobs_hold"), read)];
-        let rows = self.read(calls)?.pop().unwrap_or_default();
+        let calls = [sql!("jobs_lock"), sql!("jobs_hold")].map(|sql| Call::new(sql, values![numbers.to_vec()]));
+        let rows = self.read(calls.into())?.pop().unwrap_or_default();
         self.keep_held(numbers, &rows)
     }
 

@@ -1,6 +1,6 @@
--- What jobs_lock.sql does; whether that took so long that what stands beside it is old; the next timers; and the first
--- lanes in turn, as lanes_turn.sql finds them where no limit is, but with those that nobody has found idle yet. One row
--- that names a limit says that there is one. Each lateral LIMIT has its rows found one by one.
+-- What begin.sql and jobs_lock.sql do; whether that took so long that what stands beside it is old; the next timers; and
+-- the first lanes in turn, as lanes_turn.sql finds them where no limit is, but with those that nobody has found idle yet.
+-- One row that names a limit says that there is one. Each lateral LIMIT has its rows found one by one.
 SELECT t.*, p.id, p.queue, p.tenant, p.limit_key, p.needs, p.pending, p.limited
 FROM (SELECT clock_ms(), txid_current(), pg_advisory_xact_lock_shared(hashtext(current_schema()),
                  ((CASE WHEN is_called THEN last_value ELSE last_value - 1 END) & 2147483647)::integer),
