@@ -183,7 +183,8 @@ fn places(calls: u64, required: bool, mut chance: Chance) -> Vec<u64> {
     match (full(), required) {
         // A run makes not always as many.
         (true, _) => (1..=2 * calls + 10).collect(),
-        (false, true) => vec![1, chance.between(2, calls.max(2))],
+        // One that is surely reached.
+        (false, true) => vec![chance.between(1, calls.div_ceil(2))],
         (false, false) => Vec::new(),
     }
 }
