@@ -183,14 +183,14 @@ fn places(calls: u64, required: bool, mut chance: Chance) -> Vec<u64> {
     match (full(), required) {
         // A run makes not always as many.
         (true, _) => (1..=2 * calls + 10).collect(),
-        // One that is surely reached.
-        (false, true) => vec![chance.between(1, calls.div_ceil(2))],
+        // One of them; where this run made fewer calls, the first.
+        (false, true) => vec![chance.between(1, calls), 1],
         (false, false) => Vec::new(),
     }
 }
 
 impl Tally {
-    /// Does one harm at one place after the other, until none is hit.
+    /// Does one harm at one place after the other: in full until none is hit, else until one is.
     fn hurt<S: Scenario>(&self, scenario: &S, class: &Class, harm: Harm, places: &[u64]) {
         for at in places {
             let times = if harm.lasting { S::LASTING } else { 1 };
@@ -202,10 +202,12 @@ impl Tally {
                 let (why, kept) = (found.broken.join("; "), world.keep().display());
                 self.broken.lock().unwrap().push(format!("{fault}: {why}\n      kept in {kept}"));
             }
-            if !found.hit {
+            if found.hit {
+                *self.hits.lock().unwrap().entry((harm, class.clone())).or_default() += 1;
+            }
+            if found.hit != full() {
                 return;
             }
-            *self.hits.lock().unwrap().entry((harm, class.clone())).or_default() += 1;
         }
         assert!(!full(), "{class:?}, {}: hit wherever it was tried", harm.says(class.ops));
     }
