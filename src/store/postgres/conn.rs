@@ -24,8 +24,9 @@ use crate::error::{Error, Result};
 const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
 /// How long it waits for a lock.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
-/// How long a transaction of ours may do nothing: then its process hangs, and others wait for it.
-const IDLE_LIMIT: Duration = Duration::from_secs(15);
+/// How long a transaction of ours may do nothing: then its process hangs, and others wait for it. No longer than the
+/// shortest lease in use: who is stopped in the middle of one holds jobs that are to move when their leases are over (S8).
+const IDLE_LIMIT: Duration = Duration::from_secs(3);
 /// After this time an answer is not to be expected any more.
 const ANSWER_LIMIT: Duration = Duration::from_secs(40);
 /// The oldest server that is used.
