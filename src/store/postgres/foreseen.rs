@@ -17,6 +17,8 @@ use crate::job::{LaneId, Number, State, WorkerId};
 use crate::store::{Change, Foresight, Topics, Tx as _};
 use crate::time::Timestamp;
 
+/// For how many turns limits are expected where one was seen.
+const LIMITED: u32 = 64;
 /// How many workers' lanes are remembered.
 const WORKERS: usize = 1024;
 
@@ -39,8 +41,8 @@ pub(super) struct Foreseen {
 /// What was learned from the turns before: what to ask for ahead. It may be wrong at any time.
 #[derive(Default)]
 pub(super) struct Habits {
-    /// There are limits on what may run.
-    limited: bool,
+    /// For so many turns there are limits on what may run. A lane at its limit is not seen among those with room.
+    limited: u32,
     /// The lane that a worker took jobs from.
     lanes: HashMap<WorkerId, LaneId>,
 }
@@ -171,7 +173,7 @@ impl PgTx<'_> {
         let numbers: Vec<Number> = next.ending.iter().map(|fence| fence.number).collect();
         let (limited, guess) = {
             let habits = self.habits.lock().unwrap_or_else(PoisonError::into_inner);
-            (habits.limited, next.worker.and_then(|worker| habits.lanes.get(&worker).copied()))
+            (habits.limited > 0, next.worker.and_then(|worker| habits.lanes.get(&worker).copied()))
         };
         let guess = guess.zip(next.lanes.map(|(_, most)| i64::from(most)));
         let Questions { lock, read, rest } = Questions::of(&numbers, guess, next.lanes, limited);
@@ -195,8 +197,9 @@ impl PgTx<'_> {
         };
         if next.lanes.is_some() {
             let is_limited = |l: &Lane| l.queue_room.or(l.tenant_room).or(l.key_room).is_some();
-            let limited = lanes.as_ref().is_none_or(|lanes| lanes.iter().any(is_limited));
-            self.habits.lock().unwrap_or_else(PoisonError::into_inner).limited = limited;
+            let is_seen = lanes.as_ref().is_none_or(|lanes| lanes.iter().any(is_limited));
+            let mut habits = self.habits.lock().unwrap_or_else(PoisonError::into_inner);
+            habits.limited = if is_seen { LIMITED } else { habits.limited.saturating_sub(1) };
         }
         let lanes = next.lanes.zip(lanes).map(|((limit, most), lanes)| (limit, most, lanes));
         self.foreseen = Foreseen { timers, lanes, pending, worker: next.worker, ..Foreseen::default() };
