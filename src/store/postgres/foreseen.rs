@@ -142,10 +142,10 @@ struct Questions {
 impl Questions {
     /// For jobs that end; for the next ones of a lane, which may be known; for the first lanes and up to so many jobs.
     fn of(ending: &[Number], guess: Option<(LaneId, i64)>, lanes: Option<(usize, u32)>, limited: bool) -> Self {
-        let ending = || ending.to_vec();
+        let (none_ends, ending) = (ending.is_empty(), || ending.to_vec());
         let read = match guess {
             Some((lane, most)) => Some(Call::new(sql!("turn_jobs"), values![ending(), lane, most])),
-            None => (!ending().is_empty()).then(|| Call::new(sql!("jobs_hold"), values![ending()])),
+            None => (!none_ends).then(|| Call::new(sql!("jobs_hold"), values![ending()])),
         };
         if let Some((limit, most)) = lanes
             && !limited
@@ -153,7 +153,7 @@ impl Questions {
             let columns = values![ending(), limit as i64, i64::from(most)];
             return Self { lock: Some(Call::opening(sql!("turn_ahead"), columns)), read, rest: Vec::new() };
         }
-        let lock = (!ending().is_empty()).then(|| Call::new(sql!("jobs_lock"), values![ending()]));
+        let lock = (!none_ends).then(|| Call::new(sql!("jobs_lock"), values![ending()]));
         let mut rest = vec![Call::new(sql!("jobs_next_timer"), values![])];
         if let Some((limit, most)) = lanes {
             rest.push(Call::new(sql!("lanes_turn"), values![0i64, limit as i64, i64::from(most), ending()]));
