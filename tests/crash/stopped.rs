@@ -1,7 +1,9 @@
 //! C2: a worker is stopped past its leases, and goes on as if nothing had happened.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -17,6 +19,9 @@ const SILENT: Duration = Duration::from_secs(15);
 const SLACK: Duration = Duration::from_secs(2);
 /// A lost job is killed, not asked: this is for the worker to hear of it.
 const HEAR: Duration = Duration::from_secs(5);
+
+/// A transaction of a process that goes on takes less.
+const BRIEF: Duration = Duration::from_millis(500);
 
 const ARGS: [&str; 5] = ["-q", "--lease", "3s", "--slots", "4"];
 
@@ -66,7 +71,7 @@ fn run(world: &World, leads: bool, round: usize) {
     for job in [&short, &late] {
         wait_line(world, Mark::Start, job, 1);
     }
-    stopped.signal(Signal::STOP);
+    stop_between_transactions(world, &stopped);
     let since = Instant::now();
     table.fact("jobs held when it was stopped", running(world, &stopped));
     let release = world.worker("b2", &[&ARGS[..], &["--labels", "role=any,who=release"]].concat());
@@ -117,13 +122,37 @@ fn run(world: &World, leads: bool, round: usize) {
     table.finish();
 }
 
+/// Stops it, but not in the middle of a transaction: a file's lock would be held until it goes on, and nobody could write.
+fn stop_between_transactions(world: &World, process: &Process) {
+    eventually("a moment between two transactions", LIMIT, || {
+        process.signal(Signal::STOP);
+        let is_free = is_writable(world);
+        if !is_free {
+            process.signal(Signal::CONT);
+        }
+        is_free
+    });
+}
+
+/// Whether nobody holds the lock of a store that is a file, or that of its output.
+fn is_writable(world: &World) -> bool {
+    let store = world.store().to_str().unwrap();
+    let files = [store.to_owned(), format!("{store}-output")];
+    let is_free = |file: &&String| {
+        let conn = Connection::open(file).unwrap();
+        conn.busy_timeout(BRIEF).unwrap();
+        conn.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok()
+    };
+    store.starts_with("postgres") || files.iter().filter(|file| Path::new(file).exists()).all(|file| is_free(&file))
+}
+
 /// The one that was stopped is the only one left who could do the upkeep: it may do so only when it has been elected again.
 ///
 /// Gives a job that it had to take from a worker that is stopped now.
 fn stop_the_new_leader(world: &World, leader: &Process, worker: &Process, table: &mut Table) -> String {
     let job = world.add(&["--require", "who=release"], &["300000", "50"]);
     wait_line(world, Mark::Start, &job, 1);
-    [leader, worker].into_iter().for_each(|process| process.signal(Signal::STOP));
+    [leader, worker].into_iter().for_each(|process| stop_between_transactions(world, process));
     let since = Instant::now();
     eventually("the lease of a stopped worker to be reaped", SILENT + LEASE + SLACK, || {
         world.json(&["status", &job])["state"] == "pending"
