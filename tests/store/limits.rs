@@ -23,6 +23,21 @@ on_every_store! {
         assert!(first.contains(&small), "{first:?}");
     }
 
+    async fn s14_a_new_tenant_comes_behind_those_that_were_served(f: Fixture) {
+        let mut all = Vec::new();
+        for tenant in ["a", "a", "b"] {
+            all.push(f.add(&format!(r#""tenant":"{tenant}""#)).await);
+        }
+        let w = f.worker("w", Offer::default()).await;
+        let mut taken = w.lease_numbers(1).await;
+        all.push(f.add(r#""tenant":"c""#).await);
+        for _ in 0..3 {
+            taken.extend(w.lease_numbers(1).await);
+        }
+        let [a, again, b, c] = all[..] else { panic!("{all:?}") };
+        assert_eq!(taken, [a, b, again, c]);
+    }
+
     async fn s16_at_most_n_jobs_share_a_key(f: Fixture) {
         for _ in 0..5 {
             f.add(r#""limit":"db=2""#).await;

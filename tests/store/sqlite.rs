@@ -129,6 +129,18 @@ async fn jobs_of_a_name_are_found_without_reading_what_the_others_do() {
 }
 
 #[tokio::test]
+async fn a_lane_is_made_without_looking_at_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("orx.db");
+    drop(open(&path).unwrap());
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    let plan = concat!("EXPLAIN QUERY PLAN ", include_str!("../../src/store/sqlite/sql/lanes_insert.sql"));
+    let mut plan = conn.prepare(plan).unwrap();
+    let steps: Vec<String> = plan.query_map(["", "", "", ""], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
+    assert!(!steps.is_empty() && steps.iter().all(|step| !step.contains("lanes")), "{steps:?}");
+}
+
+#[tokio::test]
 async fn check_names_what_contradicts() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("orx.db");

@@ -27,15 +27,15 @@ impl Lanes for PgTx<'_> {
         if let Some(lane) = self.find_lane(queue, tenant, limit_key, needs)? {
             return Ok(lane);
         }
-        self.run(&[
+        let answers = self.run(&[
             Call::new(sql!("queues_insert"), values![queue.to_owned()]),
             Call::new(sql!("tenants_insert"), values![tenant.to_owned()]),
             Call::new(sql!("lanes_insert"), words()),
+            Call::new(sql!("lanes_first_turn"), words()),
+            Call::new(sql!("lanes_find"), words()),
         ])?;
-        let found = self.column(sql!("lanes_find"), words())?.pop();
-        let lane: LaneId = found.ok_or_else(|| Error::failed("a lane could not be made"))?;
-        self.rows(sql!("lanes_first_turn"), values![lane])?;
-        Ok(lane)
+        let made = answers.last().and_then(|rows| rows.first());
+        made.map(|row| get(row, 0)).transpose()?.ok_or_else(|| Error::failed("a lane could not be made"))
     }
 
     fn find_lane(&mut self, queue: &str, tenant: &str, limit_key: Option<&str>, needs: &str) -> Result<Option<LaneId>> {
