@@ -137,7 +137,7 @@ async fn live(queue: &Queue, worker: WorkerId, finished: usize) {
         }
         let held = turn(queue, worker, LIVES as u32, Vec::new()).await;
         let reports = held.into_iter().map(report).collect();
-        queue.call(Turn { reports, lease: None }).await.unwrap();
+        queue.call(Turn { reports, lease: None, pass_over: false }).await.unwrap();
         (pending, missing) = (pending - LIVES, missing.saturating_sub(LIVES));
     }
     let mut trail = (0, 0);
@@ -216,7 +216,10 @@ async fn rows(queue: &Queue, worker: WorkerId) {
             }
         })
         .await;
-        queue.call(Turn { reports: held.into_iter().map(report).collect(), lease: None }).await.unwrap();
+        queue
+            .call(Turn { reports: held.into_iter().map(report).collect(), lease: None, pass_over: false })
+            .await
+            .unwrap();
     }
     row("list, a page of 50", 100, async || {
         for _ in 0..100 {
@@ -279,7 +282,7 @@ async fn register(queue: &Queue, id: WorkerId) {
 async fn turn(queue: &Queue, worker: WorkerId, slots: u32, held: Vec<Leased>) -> Vec<Leased> {
     let lease = Lease { worker, name: "bench".into(), offer: Offer::default(), slots, ttl: TTL, only: None };
     let reports = held.into_iter().map(report).collect();
-    let leased = queue.call(Turn { reports, lease: Some(lease) }).await.unwrap().leased.unwrap().jobs;
+    let leased = queue.call(Turn { reports, lease: Some(lease), pass_over: false }).await.unwrap().leased.unwrap().jobs;
     assert_eq!(leased.len(), slots as usize);
     leased
 }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::settle::is_kept;
 use super::tenancy::check_jobs;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
@@ -40,7 +41,7 @@ impl Op for AppendOutput {
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Appended> {
         check_jobs(caller, tx, &[self.fence.number])?;
-        if tx.held(&[self.fence])?.iter().all(Option::is_none) {
+        if !is_kept(tx, self.fence)? {
             return Ok(Appended::Stale);
         }
         tx.put_output(self.fence, &self.chunks)?;

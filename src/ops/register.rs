@@ -8,8 +8,8 @@ use super::settle::lose;
 use super::tenancy::check_worker;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
-use crate::job::{EventKind, Number, WorkerId};
-use crate::store::{NewEvent, NewWorker, Topics, Tx};
+use crate::job::{EventKind, Fence, Number, WorkerId};
+use crate::store::{Lease, NewEvent, NewWorker, Topics, Tx};
 use crate::time::Span;
 
 /// Adds a worker.
@@ -77,7 +77,23 @@ impl Op for Register {
 
 /// Ends every attempt of a worker that is known to be dead, as lost.
 pub(super) fn take_back(tx: &mut dyn Tx, worker: WorkerId, why: &str, jitter: f64) -> Result<Vec<Number>> {
-    let leases = tx.leases_of(worker)?;
+    let fences: Vec<Fence> = tx.leases_of(worker)?.into_iter().map(|lease| lease.fence).collect();
+    lose_held(tx, &fences, why, jitter)
+}
+
+/// The same, but waits for no job that somebody else has locked; says whether there was none.
+pub(super) fn take_back_free(tx: &mut dyn Tx, worker: WorkerId, why: &str, jitter: f64) -> Result<bool> {
+    let mut fences: Vec<Fence> = tx.leases_of(worker)?.into_iter().map(|lease| lease.fence).collect();
+    let numbers: Vec<Number> = fences.iter().map(|fence| fence.number).collect();
+    let busy = tx.lock_free(&numbers)?;
+    fences.retain(|fence| !busy.contains(&fence.number));
+    lose_held(tx, &fences, why, jitter)?;
+    Ok(busy.is_empty())
+}
+
+/// Those that are current once their jobs are locked.
+fn lose_held(tx: &mut dyn Tx, fences: &[Fence], why: &str, jitter: f64) -> Result<Vec<Number>> {
+    let leases: Vec<Lease> = tx.held(fences)?.into_iter().flatten().collect();
     lose(tx, &leases, why, jitter)
 }
 

@@ -9,7 +9,7 @@ use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::{Fence, Number, WorkerId};
 use crate::mutant::{Mutant, planted};
-use crate::store::{CancelRequest, Topics, Tx, WorkerState};
+use crate::store::{CancelRequest, Kept, Topics, Tx, WorkerState};
 use crate::time::Span;
 
 /// Renews a worker's heartbeat and its leases.
@@ -48,6 +48,8 @@ pub enum Renewed {
     Held,
     /// It lasts on, and the job is to be ended.
     Cancel(CancelRequest),
+    /// It is held, but somebody is about to change that: it was not renewed, and is to be asked for again.
+    Busy,
     /// It is lost: the process must end, nothing of it counts.
     Stale,
 }
@@ -71,17 +73,18 @@ impl Op for Renew {
             tx.wake(Topics::JOBS);
             worker = Some(WorkerState::Draining);
         }
-        let held = tx.held(&self.fences)?;
+        let held = tx.keep(&self.fences, true)?;
         let mut alive = Vec::with_capacity(held.len());
         let mut leases = Vec::with_capacity(held.len());
         for (fence, lease) in self.fences.iter().zip(held) {
             leases.push(match lease {
-                Some(lease) => {
+                Kept::Held(lease) => {
                     alive.push(*fence);
                     lease.cancel.map_or(Renewed::Held, Renewed::Cancel)
                 }
-                None if planted(Mutant::NoFence) => Renewed::Held,
-                None => {
+                Kept::Busy => Renewed::Busy,
+                Kept::Gone if planted(Mutant::NoFence) => Renewed::Held,
+                Kept::Gone => {
                     reject_stale(tx, *fence, Self::NAME)?;
                     Renewed::Stale
                 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::settle::reject_stale;
+use super::settle::{is_kept, reject_stale};
 use super::tenancy::check_jobs;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ impl Op for Say {
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Heard> {
         check_jobs(caller, tx, &[self.fence.number])?;
-        if tx.held(&[self.fence])?.iter().all(Option::is_none) {
+        if !is_kept(tx, self.fence)? {
             reject_stale(tx, self.fence, Self::NAME)?;
             return Ok(Heard::Stale);
         }

@@ -10,13 +10,13 @@ use super::lease::Lease;
 use super::tenancy::check_jobs;
 use super::transition::{By, load_one, record, resolve_dependants};
 use super::{Access, Caller, Op, Scopes, runs};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::fingerprint::fingerprint;
 use crate::job::output::Chunk;
 use crate::job::state::Ending;
 use crate::job::{Attempt, EventKind, Fence, Life, Number, Outcome, Record, State};
 use crate::mutant::{Mutant, planted};
-use crate::store::{self, DeadLetter, NewEvent, Topics, Tx};
+use crate::store::{self, DeadLetter, Kept, NewEvent, Topics, Tx};
 use crate::time::{Span, Timestamp};
 
 /// Reports the ends of attempts; each by itself, so that a stale one hinders no other.
@@ -63,6 +63,8 @@ pub enum Settled {
     Accepted(State),
     /// The fence is old; nothing changed, and it was recorded.
     Stale,
+    /// Somebody else has the job locked; nothing changed, and it is to be reported again.
+    Busy,
 }
 
 impl Op for Settle {
@@ -98,10 +100,7 @@ impl Settle {
             false => Ok(report.fence),
         };
         let fences: Vec<Fence> = reports.iter().map(fence).collect::<Result<_>>()?;
-        let in_runs: Vec<Number> = reports.iter().filter(|r| r.in_run).map(|r| r.fence.number).collect();
-        if !in_runs.is_empty() {
-            tx.hold_runs(&in_runs)?;
-        }
+        hold_runs(tx, reports)?;
         if let Some(next) = next {
             next.foresee(tx, &fences)?;
         }
@@ -120,6 +119,28 @@ impl Settle {
         Ok(settled)
     }
 
+    /// As [`Settle::reports`], but passes over jobs that somebody else has locked.
+    pub(super) fn free_reports(caller: &Caller, tx: &mut dyn Tx, reports: &[Report]) -> Result<Vec<Settled>> {
+        check_jobs(caller, tx, &numbers(reports))?;
+        hold_runs(tx, reports)?; // before the jobs, as ever: nobody may wait in a circle
+        let busy = tx.lock_free(&numbers(reports))?;
+        let is_free = |report: &&Report| !busy.contains(&report.fence.number);
+        let free: Vec<Report> = reports.iter().filter(is_free).cloned().collect();
+        let mut settled = Self::reports(caller, tx, &free, None)?.into_iter();
+        let mut each = |report| if is_free(&report) { settled.next() } else { None };
+        Ok(reports.iter().map(|report| each(report).unwrap_or(Settled::Busy)).collect())
+    }
+
+    /// As [`Settle::reread_reports`], for some that were passed over: those did not end.
+    pub(super) fn reread_free(caller: &Caller, tx: &mut dyn Tx, reports: &[Report]) -> Result<Option<Vec<Settled>>> {
+        let each = reports.iter().map(|report| {
+            let settled = Self::reread_reports(caller, tx, std::slice::from_ref(report))?;
+            Ok(settled.and_then(|mut one| one.pop()).unwrap_or(Settled::Busy))
+        });
+        let settled: Vec<Settled> = each.collect::<Result<_>>()?;
+        Ok(Some(settled).filter(|all| all.iter().any(|one| *one != Settled::Busy)))
+    }
+
     pub(super) fn reread_reports(caller: &Caller, tx: &mut dyn Tx, reports: &[Report]) -> Result<Option<Vec<Settled>>> {
         check_jobs(caller, tx, &numbers(reports))?;
         // Stored for all or for none. But one that has ended may have been ended by others meanwhile: its lease ran out.
@@ -132,6 +153,12 @@ impl Settle {
         let state = |r: &Report| load_one(tx, r.fence.number).map(|job| Settled::Accepted(job.life.state));
         reports.iter().map(state).collect::<Result<_>>().map(Some)
     }
+}
+
+/// Locks the runs of the jobs that belong to some.
+fn hold_runs(tx: &mut dyn Tx, reports: &[Report]) -> Result<()> {
+    let in_runs: Vec<Number> = reports.iter().filter(|r| r.in_run).map(|r| r.fence.number).collect();
+    if in_runs.is_empty() { Ok(()) } else { tx.hold_runs(&in_runs) }
 }
 
 fn numbers(reports: &[Report]) -> Vec<Number> {
@@ -165,6 +192,18 @@ fn settle(
 /// The attempt that runs now, whichever was meant.
 fn unfenced(tx: &mut dyn Tx, fence: Fence) -> Result<Fence> {
     Ok(Fence { attempt: load_one(tx, fence.number)?.life.attempt, ..fence })
+}
+
+/// Whether the fence is the current one, until this transaction ends.
+///
+/// # Errors
+/// `Unavailable` while somebody changes that.
+pub(super) fn is_kept(tx: &mut dyn Tx, fence: Fence) -> Result<bool> {
+    match tx.keep(&[fence], false)?.pop() {
+        Some(Kept::Held(_)) => Ok(true),
+        Some(Kept::Busy) => Err(Error::unavailable("the lease is being changed").hint("try again in a moment")),
+        Some(Kept::Gone) | None => Ok(false),
+    }
 }
 
 /// Records that a worker wrote with an old fence.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lease::{MAX_TIMERS, expire, promote};
-use super::register::{remove, take_back};
+use super::register::{remove, take_back_free};
 use super::settle::lose;
 use super::{Access, Caller, Op, Scopes, runs};
 use crate::error::Result;
@@ -156,8 +156,10 @@ impl Op for Sweep {
         let reaped = lose(tx, &expired, "its lease expired", self.jitter)?;
         let lost = if self.reap { tx.lost_workers()? } else { Vec::new() };
         for worker in lost {
-            take_back(tx, worker.id, "its worker's heartbeat ended", self.jitter)?;
-            remove(tx, worker.id, &worker.name, EventKind::WorkerLost)?;
+            // One whose job somebody has locked is looked at again: it holds up no others.
+            if take_back_free(tx, worker.id, "its worker's heartbeat ended", self.jitter)? {
+                remove(tx, worker.id, &worker.name, EventKind::WorkerLost)?;
+            }
         }
         for node in tx.nodes()?.into_iter().filter(|node| node.lost) {
             tx.retire(node.id)?;

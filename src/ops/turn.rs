@@ -16,6 +16,9 @@ pub struct Turn {
     pub reports: Vec<Report>,
     /// The jobs to ask for.
     pub lease: Option<Lease>,
+    /// Jobs that somebody else has locked are passed over; otherwise they are waited for.
+    #[serde(default)]
+    pub pass_over: bool,
 }
 
 /// What became of both.
@@ -37,13 +40,20 @@ impl Op for Turn {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<TurnReply> {
-        let settled = Settle::reports(caller, tx, &self.reports, self.lease.as_ref())?;
+        let settled = match self.pass_over {
+            true => Settle::free_reports(caller, tx, &self.reports)?,
+            false => Settle::reports(caller, tx, &self.reports, self.lease.as_ref())?,
+        };
         let leased = self.lease.as_ref().map(|lease| lease.lease(caller, tx)).transpose()?;
         Ok(TurnReply { settled, leased })
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<TurnReply>> {
-        let Some(settled) = Settle::reread_reports(caller, tx, &self.reports)? else { return Ok(None) };
+        let settled = match self.pass_over {
+            true => Settle::reread_free(caller, tx, &self.reports)?,
+            false => Settle::reread_reports(caller, tx, &self.reports)?,
+        };
+        let Some(settled) = settled else { return Ok(None) };
         let leased = match &self.lease {
             Some(lease) => lease.reread(caller, tx)?,
             None => None,

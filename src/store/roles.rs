@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::limit_rows::{Limits, NamedLimit, Quota, Tenant};
 use super::rows::{
-    CancelRequest, Change, DeadLetter, Edge, Filter, KeyHolder, Leader, Lease, Letter, LetterFilter, LetterGroup,
+    CancelRequest, Change, DeadLetter, Edge, Filter, Kept, KeyHolder, Leader, Lease, Letter, LetterFilter, LetterGroup,
     NewEvent, NewJob, NewNode, NewWorker, Node, QueueTotals, ScheduleFilter, Worker, WorkerState,
 };
 use super::run_rows::{Run, RunFilter, RunSpec, TaskKind};
@@ -31,6 +31,10 @@ pub trait Jobs {
     fn stored(&mut self, ids: &[JobId]) -> Result<Vec<JobId>>;
     /// The jobs of `numbers` that exist, in that order.
     fn load(&mut self, numbers: &[Number]) -> Result<Vec<Record>>;
+    /// Locks those jobs that nobody else has locked, and gives the others.
+    fn lock_free(&mut self, _numbers: &[Number]) -> Result<Vec<Number>> {
+        Ok(Vec::new()) // where one writes at a time
+    }
     /// Records new lives, and counts them.
     fn save(&mut self, changes: &[Change]) -> Result<()>;
     /// The numbers that `selector` names, ascending, at most `limit`.
@@ -132,6 +136,12 @@ pub trait Leases {
     fn grant(&mut self, worker: WorkerId, fences: &[Fence], ttl: Span) -> Result<()>;
     /// The lease of each fence; none where it is not the current one.
     fn held(&mut self, fences: &[Fence]) -> Result<Vec<Option<Lease>>>;
+    /// The same for whoever leaves jobs as they are, and at most wants `to_extend` their leases: waits for nobody who
+    /// changes them, or has them locked for long.
+    fn keep(&mut self, fences: &[Fence], to_extend: bool) -> Result<Vec<Kept>> {
+        let _ = to_extend; // where one writes at a time
+        Ok(self.held(fences)?.into_iter().map(|lease| lease.map_or(Kept::Gone, Kept::Held)).collect())
+    }
     /// Makes them last `ttl` from now.
     fn extend(&mut self, fences: &[Fence], ttl: Span) -> Result<()>;
     /// How long ago the last sign of life was stored: a lease, a renewal or a heartbeat. None: there is none.
@@ -143,7 +153,7 @@ pub trait Leases {
     fn release(&mut self, fences: &[Fence]) -> Result<()>;
     /// Leases that ran out, at most `limit`.
     fn expired(&mut self, limit: usize) -> Result<Vec<Lease>>;
-    /// The leases of `worker`.
+    /// The leases of `worker`, as they are at this moment.
     fn leases_of(&mut self, worker: WorkerId) -> Result<Vec<Lease>>;
     /// Leaves a request for the holder of the lease on `number`.
     fn ask_cancel(&mut self, number: Number, request: &CancelRequest) -> Result<()>;

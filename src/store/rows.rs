@@ -120,6 +120,17 @@ pub struct Lease {
     pub cancel: Option<CancelRequest>,
 }
 
+/// What can be said of a lease without waiting.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kept {
+    /// It is the current one, and does not end before this transaction.
+    Held(Lease),
+    /// It is the current one still, but somebody is about to end it.
+    Busy,
+    /// The fence is old.
+    Gone,
+}
+
 /// How a running job is to be ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CancelRequest {

@@ -196,19 +196,28 @@ impl Shared {
     /// One turn. What it settles is never given up, nor is what it may have leased: nobody else could run that. What it
     /// did not lease is asked for once.
     ///
+    /// What takes too long is tried again without the jobs that somebody has locked: they hold up no others.
+    ///
     /// Gives also an instant before which nothing of it was done: the leases that it brings are younger.
-    async fn turn(&self, op: Turn) -> Result<(Instant, TurnReply)> {
+    async fn turn(&self, op: &mut Turn) -> Result<(Instant, TurnReply)> {
         let only_leases = op.reports.is_empty();
-        match self.call_until(&op, |_, unknown| only_leases && !unknown).await {
-            // Not registered any more, so it gets nothing; what it reports is looked at all the same.
-            Err(e) if e.kind() == Kind::Conflict => {
-                warn!("cannot lease: {e}");
-                if op.reports.is_empty() {
-                    return Ok((Instant::now(), TurnReply { settled: Vec::new(), leased: None }));
+        loop {
+            let may_end = only_leases || !op.pass_over;
+            match self.call_until(op, |_, unknown| may_end && !unknown).await {
+                // Not registered any more, so it gets nothing; what it reports is looked at all the same.
+                Err(e) if e.kind() == Kind::Conflict && op.lease.is_some() => {
+                    warn!("cannot lease: {e}");
+                    if only_leases {
+                        return Ok((Instant::now(), TurnReply { settled: Vec::new(), leased: None }));
+                    }
+                    op.lease = None;
                 }
-                self.call_until(&Turn { lease: None, ..op }, |_, _| false).await
+                Err(e) if e.kind() == Kind::Unavailable && !only_leases => {
+                    warn!("{} waits: {e}", Turn::NAME);
+                    op.pass_over = true;
+                }
+                turned => return turned,
             }
-            turned => turned,
         }
     }
 }

@@ -71,6 +71,8 @@ struct Asked {
     settling: Vec<Fence>,
     /// The jobs that it asks for.
     slots: u32,
+    /// What it could not settle, because somebody has those jobs locked.
+    busy: Vec<Report>,
 }
 
 /// A turn under way.
@@ -94,6 +96,10 @@ pub(super) struct Worker {
     tasks: JoinSet<Back>,
     /// Attempts that ended and are to be settled with the next turn.
     ended: Vec<Report>,
+    /// What ended too, but could not be settled while somebody has the jobs locked; and when that is tried again.
+    hindered: (Vec<Report>, Option<Instant>),
+    /// The next turn passes over jobs that are locked.
+    passes_over: bool,
     turning: Vec<UnderWay>,
     /// The number of the last turn that was asked for.
     asked: u64,
@@ -138,6 +144,8 @@ impl Worker {
             running: HashMap::new(),
             tasks: JoinSet::new(),
             ended: Vec::new(),
+            hindered: (Vec::new(), None),
+            passes_over: false,
             turning: Vec::new(),
             asked: 0,
             registering: false,
@@ -195,6 +203,7 @@ impl Worker {
                 self.hear(Topics::WORK);
             }
             self.seat.hope(self.hopes());
+            self.report_hindered();
             self.turn();
             let now = Instant::now();
             if self.is_finished(now) {
@@ -256,7 +265,8 @@ impl Worker {
         // While a renewal is under way, the next one waits for it.
         let renewal = Some(self.renew_at).filter(|_| !self.renewing);
         let unanswered = self.turning.iter().filter_map(|turn| turn.gives_back_at).min();
-        let all = [renewal, timer, idle, drained, late, unanswered, self.gives_up_at()].into_iter().flatten();
+        let all = [renewal, timer, idle, drained, late, unanswered, self.hindered.1, self.gives_up_at()];
+        let all = all.into_iter().flatten();
         all.fold(Instant::now() + self.config().ttl.duration(), Instant::min)
     }
 
@@ -312,7 +322,8 @@ impl Worker {
 
     fn is_finished(&self, now: Instant) -> bool {
         let turned = self.turning.iter().all(|turn| turn.overdue);
-        let quiet = self.running.is_empty() && turned && self.ended.is_empty() && !self.registering;
+        let settled = self.ended.is_empty() && self.hindered.0.is_empty();
+        let quiet = self.running.is_empty() && turned && settled && !self.registering;
         let idle = || {
             let limit = self.config().idle_timeout;
             limit.is_some_and(|t| self.idle_since + t.duration() <= now)

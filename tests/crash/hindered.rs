@@ -12,12 +12,16 @@ use super::verdict::{Copies, judge, wait_all_ended};
 use super::world::{LIMIT, Process, World, eventually, full, seed};
 use crate::server::{self, Cluster, Session};
 
-/// The lease is long, so that nothing can be lost by time.
 const ARGS: [&str; 5] = ["-v", "--slots", "4", "--lease", "60s"];
+/// Leases are much shorter than what stands in the way.
+const SHORT: [&str; 5] = ["-v", "--slots", "4", "--lease", "6s"];
+/// Jobs that run when it begins, and beyond its end.
+const LONG: usize = 3;
+const BEYOND: Duration = Duration::from_secs(3);
 /// How soon a worker that waits must look again: its longest pause, and room for a busy machine.
 const GO_ON: i64 = 8_000;
 
-/// Longer than a session of ours waits for a lock.
+/// Longer than a session of ours waits for a lock, and than leases last.
 fn hold() -> Duration {
     Duration::from_secs(if full() { 600 } else { 12 })
 }
@@ -25,8 +29,9 @@ fn hold() -> Duration {
 #[test]
 fn c7_a_forgotten_transaction_that_locks_running_jobs_hinders_only_them() {
     let lock = "SELECT number FROM jobs WHERE state = 'running' FOR UPDATE";
-    let (mut table, stored) = held("rows of running jobs", lock);
+    let (mut table, stored, done) = held("rows of running jobs", lock);
     table.at_least("jobs stored meanwhile", stored, 5);
+    table.at_least("jobs done meanwhile", done, 5);
     table.finish();
 }
 
@@ -35,28 +40,30 @@ fn c7_a_forgotten_transaction_that_locks_a_table_is_waited_for() {
     held("the table of leases", "LOCK TABLE leases IN ACCESS EXCLUSIVE MODE").0.finish();
 }
 
-/// What happens while an idle transaction holds a lock; gives how many jobs were stored meanwhile.
-fn held(what: &str, lock: &str) -> (Table, usize) {
+/// What happens while an idle transaction holds a lock; gives how many jobs were stored meanwhile, and how many ended.
+fn held(what: &str, lock: &str) -> (Table, usize, usize) {
     let begun = Instant::now();
     let store = server::schema();
     let world = World::on_file().with_store(store.as_str());
     let mut table = Table::new(format!("C7 an idle transaction holds {what} for {:?}, seed {}", hold(), seed()));
-    let workers = ["a", "b"].map(|name| world.ready_worker(name, &ARGS));
+    let workers = ["a", "b"].map(|name| world.ready_worker(name, &SHORT));
     let mut askers = [Asker::new(&world, "x", Chance::new(seed(), 1))];
+    let long = (hold() + BEYOND).as_millis() as u64;
+    (0..LONG).for_each(|_| assert!(askers[0].ask(long, long + 1)));
     let (over, stored) = (AtomicBool::new(false), AtomicUsize::new(0));
     let ended =
         || -> i64 { server::sql(&store, "SELECT count(*) FROM events WHERE kind = 'settled'").trim().parse().unwrap() };
-    let (meanwhile, went_on) = std::thread::scope(|scope| {
+    let (meanwhile, done, went_on) = std::thread::scope(|scope| {
         let over_at_last = Over(&over);
         let [asker] = &mut askers;
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                stored.fetch_add(usize::from(asker.ask(100, 300)), Ordering::Relaxed);
+                stored.fetch_add(usize::from(asker.ask(10, 30)), Ordering::Relaxed);
             }
         });
-        eventually("jobs that run", LIMIT, || world.count(&["running"]) > 0);
+        eventually("jobs that run", LIMIT, || world.count(&["running"]) >= LONG as i64);
         let holder = Session::begin(&store, lock);
-        let at = stored.load(Ordering::Relaxed);
+        let (at, before) = (stored.load(Ordering::Relaxed), ended());
         std::thread::sleep(hold()); // how long it is held is the scenario
         let meanwhile = stored.load(Ordering::Relaxed) - at;
         let so_far = ended();
@@ -65,7 +72,7 @@ fn held(what: &str, lock: &str) -> (Table, usize) {
         eventually("a job to end afterwards", LIMIT, || ended() > so_far);
         let went_on = freed.elapsed().as_millis() as i64;
         drop(over_at_last);
-        (meanwhile, went_on)
+        (meanwhile, (so_far - before) as usize, went_on)
     });
     wait_all_ended(&world, LIMIT);
     let told = settle_up(&world, &mut askers, &mut table);
@@ -77,7 +84,7 @@ fn held(what: &str, lock: &str) -> (Table, usize) {
     nothing_burned(&world, &mut table);
     judge(&world, &told, Copies::Never, &mut table);
     server::drop_schema(&store);
-    (table, meanwhile)
+    (table, meanwhile, done)
 }
 
 fn dead(workers: &[Process]) -> Vec<String> {

@@ -329,7 +329,7 @@ impl Registered {
     async fn turn(&self, queue: &Queue, reports: Vec<Report>, slots: u32) -> Vec<Fence> {
         let (worker, name, offer) = (self.id, self.name.clone(), Offer::default());
         let lease = (slots > 0).then_some(Lease { worker, name, offer, slots, ttl: TTL, only: None });
-        let reply = queue.call(Turn { reports, lease }).await.unwrap();
+        let reply = queue.call(Turn { reports, lease, pass_over: false }).await.unwrap();
         assert!(!reply.settled.contains(&Settled::Stale), "a lease was lost: {:?}", reply.settled);
         reply.leased.into_iter().flat_map(|leased| leased.jobs).map(|job| job.fence).collect()
     }

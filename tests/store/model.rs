@@ -219,7 +219,7 @@ impl Subject {
         let name = worker_name(worker);
         let lease = Lease { worker: id, name, offer: offer.clone(), slots, ttl: Span::from_millis(TTL), only: None };
         let reports = ends.iter().map(|(fence, how)| report(*fence, *how)).collect();
-        let reply = self.call(Turn { reports, lease: (slots > 0).then_some(lease) });
+        let reply = self.call(Turn { reports, lease: (slots > 0).then_some(lease), pass_over: false });
         let mut next = self.model.clone();
         let expected: Vec<Settled> = ends
             .iter()
@@ -249,7 +249,8 @@ impl Subject {
         let over = pick(&self.model.stale, place.into()).copied();
         let to_come = |number: &Number| Fence { number: *number, attempt: self.model.jobs[number].attempt + 1 };
         let Some(fence) = over.or_else(|| self.model.jobs.keys().next().map(to_come)) else { return };
-        let settled = self.call(Turn { reports: vec![report(fence, how)], lease: None }).unwrap().settled;
+        let settled =
+            self.call(Turn { reports: vec![report(fence, how)], lease: None, pass_over: false }).unwrap().settled;
         assert_eq!(settled, [Settled::Stale], "{fence:?}");
     }
 
@@ -269,7 +270,7 @@ impl Subject {
             .map(|lease| match lease {
                 Renewed::Held => false,
                 Renewed::Cancel(_) => true,
-                Renewed::Stale => panic!("a lease that is held is stale"),
+                Renewed::Stale | Renewed::Busy => panic!("a lease that is held is {lease:?}"),
             })
             .collect();
         assert_eq!(held, asked);

@@ -4,20 +4,25 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use orx::error::Result;
+use orx::error::{Kind, Result};
 use orx::job::lanes::Offer;
+use orx::job::output::{Chunk, Stream};
 use orx::job::state::Cause;
-use orx::job::{Number, RunId, State};
+use orx::job::{Fence, Number, RunId, State};
 use orx::ops::Op;
+use orx::ops::append_output::{AppendOutput, Appended};
 use orx::ops::cancel::Cancel;
 use orx::ops::enqueue::Enqueue;
 use orx::ops::lease::Lease;
 use orx::ops::policies::{LimitChange, ListPolicies, SetQueue};
 use orx::ops::prune::Prune;
+use orx::ops::renew::{Renew, Renewed};
 use orx::ops::retry::Retry;
 use orx::ops::runs::submit::SubmitRun;
+use orx::ops::settle::{Report, Settled, Started};
 use orx::ops::sweep::Swept;
 use orx::ops::turn::Turn;
+use orx::ops::workers::ListWorkers;
 use orx::store::Limits;
 use orx::time::{Clock as _, Timestamp};
 use serde_json::json;
@@ -28,6 +33,8 @@ use super::support::*;
 
 /// How long a transaction takes at most that waits for nobody.
 const LIMIT: Duration = Duration::from_secs(20);
+/// Less than a session of ours waits for a lock.
+const BRIEF: Duration = Duration::from_secs(9);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_retried_while_it_is_to_be_forgotten_stays() {
@@ -100,11 +107,10 @@ async fn a_worker_that_renews_at_this_moment_is_not_taken_for_dead() {
     let w = f.worker("w", Offer::default()).await;
     w.take().await;
     f.clock.pass(TTL);
-    let renewed = f.meanwhile(&format!(
+    let renewed = f.meanwhile(
         "UPDATE workers SET heartbeat_at = clock_ms(), expires_at = clock_ms() + ttl;
-         SELECT number FROM jobs WHERE number = {number} FOR NO KEY UPDATE;
-         UPDATE leases SET expires_at = clock_ms() + ttl"
-    ));
+         UPDATE leases SET expires_at = clock_ms() + ttl",
+    );
     let swept =
         tokio::time::timeout(LIMIT, f.sweep()).await.expect("it waits for the worker, to take it for dead then");
     renewed.commit();
@@ -124,11 +130,97 @@ async fn a_queue_that_is_paused_while_a_turn_waits_gives_it_no_job() {
         "SELECT number FROM jobs WHERE number = {first} FOR NO KEY UPDATE; UPDATE queues SET paused = true"
     ));
     let lease = Lease { worker: w.id, name: "w".into(), offer: Offer::default(), slots: 1, ttl: TTL, only: None };
-    let turn = call(&f, Turn { reports: vec![report(fence, Cause::Itself, Some(0))], lease: Some(lease) });
+    let turn =
+        call(&f, Turn { reports: vec![report(fence, Cause::Itself, Some(0))], lease: Some(lease), pass_over: false });
     paused.wait_for_waiters(1);
     paused.commit();
     assert!(turn.await.unwrap().unwrap().leased.unwrap().jobs.is_empty());
     assert_eq!(f.states(&[first, second]).await, "done pending");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_somebody_has_locked_keeps_its_lease_and_hinders_no_other() {
+    let f = Fixture::postgres();
+    let (first, second) = (f.add("").await, f.add("").await);
+    let w = f.worker("w", Offer::default()).await;
+    let fences = [w.take().await, w.take().await];
+    let locked = f.meanwhile(&format!("SELECT number FROM jobs WHERE number = {first} FOR UPDATE"));
+    let renew = || Renew {
+        worker: w.id,
+        name: "w".into(),
+        ttl: TTL,
+        fences: fences.to_vec(),
+        started: vec![(fences[0], Started { pid: 1, at: Timestamp(1) })],
+        draining: false,
+    };
+    let renewed = tokio::time::timeout(BRIEF, call(&f, renew())).await.expect("it is waited for").unwrap().unwrap();
+    assert_eq!(renewed.leases, [Renewed::Held, Renewed::Held]);
+    let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes: b"said\n".to_vec() };
+    let append = call(&f, AppendOutput { fence: fences[0], chunks: vec![chunk] });
+    let appended = tokio::time::timeout(BRIEF, append).await.expect("it is waited for").unwrap().unwrap();
+    assert_eq!(appended, Appended::Stored);
+    let turn = || Turn { reports: fences.map(ended).to_vec(), lease: None, pass_over: true };
+    let turned = tokio::time::timeout(BRIEF, call(&f, turn())).await.expect("it is waited for").unwrap().unwrap();
+    assert_eq!(turned.settled, [Settled::Busy, Settled::Accepted(State::Done)]);
+    assert_eq!(f.states(&[first, second]).await, "running done");
+    locked.commit();
+    let settled = f.queue.call(turn()).await.unwrap().settled;
+    assert_eq!(settled, [Settled::Accepted(State::Done), Settled::Stale]);
+    assert!(f.story(first).await.contains("started"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_somebody_is_about_to_end_is_neither_renewed_nor_lost() {
+    let f = Fixture::postgres();
+    let number = f.add("").await;
+    let w = f.worker("w", Offer::default()).await;
+    let fences = vec![w.take().await];
+    let ending = f.meanwhile(&done(number));
+    let renew = Renew { worker: w.id, name: "w".into(), ttl: TTL, fences, started: Vec::new(), draining: false };
+    let renewed = tokio::time::timeout(BRIEF, call(&f, renew.clone())).await.expect("it is waited for");
+    assert_eq!(renewed.unwrap().unwrap().leases, [Renewed::Busy]);
+    ending.commit();
+    assert_eq!(f.queue.call(renew).await.unwrap().leases, [Renewed::Stale]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_worker_one_of_whose_jobs_is_locked_holds_up_no_upkeep() {
+    let f = Fixture::postgres();
+    let (first, second) = (f.add("").await, f.add("").await);
+    let w = f.worker("w", Offer::default()).await;
+    w.take().await;
+    w.take().await;
+    f.clock.pass(TTL);
+    let locked = f.meanwhile(&format!("SELECT number FROM jobs WHERE number = {first} FOR UPDATE"));
+    let swept = tokio::time::timeout(BRIEF, f.sweep()).await.expect("it is waited for");
+    assert!(matches!(swept, Swept::Done { reaped, .. } if reaped == [second]));
+    assert_eq!(f.states(&[first, second]).await, "running pending");
+    locked.commit();
+    f.sweep().await;
+    assert_eq!(f.states(&[first, second]).await, "pending pending");
+    assert_eq!(f.queue.call(ListWorkers {}).await.unwrap().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_all_leases_are_locked_a_worker_hears_soon_that_nobody_can_take_its_own() {
+    let f = Fixture::postgres();
+    f.add("").await;
+    let w = f.worker("w", Offer::default()).await;
+    let fences = vec![w.take().await];
+    for mode in ["ACCESS EXCLUSIVE", "SHARE"] {
+        let locked = f.meanwhile(&format!("LOCK TABLE leases IN {mode} MODE"));
+        let fences = fences.clone();
+        let renew = Renew { worker: w.id, name: "w".into(), ttl: TTL, fences, started: Vec::new(), draining: false };
+        let failed =
+            tokio::time::timeout(BRIEF, call(&f, renew)).await.expect("it waits for long").unwrap().unwrap_err();
+        assert!(failed.kind() == Kind::Unavailable && failed.is_for_everyone(), "{mode}: {failed}");
+        drop(locked);
+    }
+}
+
+/// The end of an attempt that does not belong to a run.
+fn ended(fence: Fence) -> Report {
+    Report { in_run: false, ..report(fence, Cause::Itself, Some(0)) }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,11 +71,11 @@ impl Load {
             ttl: TTL,
             only: None,
         };
-        let leased = self.queue.call(Turn { reports: Vec::new(), lease: Some(lease) }).await.unwrap();
+        let leased = self.queue.call(Turn { reports: Vec::new(), lease: Some(lease), pass_over: false }).await.unwrap();
         let leased = leased.leased.unwrap().jobs;
         assert_eq!(leased.len(), WAVE);
         let reports = leased.into_iter().map(report).collect();
-        self.queue.call(Turn { reports, lease: None }).await.unwrap();
+        self.queue.call(Turn { reports, lease: None, pass_over: false }).await.unwrap();
         self.made += WAVE;
     }
 

@@ -21,7 +21,7 @@ async fn turn(f: &Fixture, worker: WorkerId, ended: Fence, code: i32) -> Result<
     let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes: b"said\n".to_vec() };
     let report = Report { output: vec![chunk], in_run: false, ..report(ended, Cause::Itself, Some(code)) };
     let lease = Lease { worker, name: "w".into(), offer: Offer::default(), slots: 1, ttl: TTL, only: None };
-    f.queue.call(Turn { reports: vec![report], lease: Some(lease) }).await
+    f.queue.call(Turn { reports: vec![report], lease: Some(lease), pass_over: false }).await
 }
 
 /// The same, and there is a job.

@@ -11,6 +11,8 @@ pub(super) enum Fault {
     Again,
     /// The connection is gone.
     Gone,
+    /// Somebody else held a lock for too long.
+    Locked,
     /// The server cannot do it now.
     Broken,
 }
@@ -23,6 +25,7 @@ pub(super) fn of(error: &tokio_postgres::Error) -> Fault {
         | SqlState::CRASH_SHUTDOWN
         | SqlState::CANNOT_CONNECT_NOW
         | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => Fault::Gone,
+        SqlState::LOCK_NOT_AVAILABLE => Fault::Locked,
         _ => Fault::Broken,
     }
 }

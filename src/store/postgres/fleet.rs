@@ -11,6 +11,8 @@ use crate::job::{Number, WorkerId};
 use crate::store::{Fleet, Leader, NewNode, NewWorker, Node, Tx as _, Worker, WorkerState};
 use crate::time::{Span, Timestamp};
 
+/// How long a heartbeat waits for a lock, and the renewal that follows it: it must hear of one before leases run out.
+const BEAT_PATIENCE: Span = Span::from_secs(1);
 /// By how much the server's clock may differ from the boot clock's progress before leases are shifted (S1).
 const DRIFT: i64 = 1000;
 
@@ -36,8 +38,11 @@ impl Fleet for PgTx<'_> {
     }
 
     fn heartbeat(&mut self, id: WorkerId, ttl: Span) -> Result<Option<WorkerState>> {
-        let state: Option<String> =
-            self.column(sql!("workers_heartbeat"), values![id.0, self.now().0, self.expiry(ttl)])?.pop();
+        let beat = values![id.0, self.now().0, self.expiry(ttl)];
+        let patience = values![BEAT_PATIENCE.as_millis().to_string()];
+        let calls = [Call::new(sql!("patience"), patience), Call::new(sql!("workers_heartbeat"), beat)];
+        let rows = self.run(&calls)?.pop().unwrap_or_default();
+        let state: Option<String> = rows.first().map(|row| get(row, 0)).transpose()?;
         Ok(state.map(|s| worker_state(&s)))
     }
 

@@ -56,6 +56,10 @@ impl Jobs for PgTx<'_> {
         Ok(numbers.iter().filter_map(|n| self.locked.remove(n)).collect())
     }
 
+    fn lock_free(&mut self, numbers: &[Number]) -> Result<Vec<Number>> {
+        self.read_one(sql!("jobs_lock_free"), values![numbers.to_vec()])?.iter().map(|row| get(row, 0)).collect()
+    }
+
     fn save(&mut self, changes: &[Change]) -> Result<()> {
         for change in changes {
             if self.buffer.has_saved(change.number) {

@@ -6,11 +6,12 @@ use tokio_postgres::Row;
 
 use super::buffer::Fences;
 use super::conn::{Call, values};
+use super::fault::Fault;
 use super::sql;
 use super::tx::{PgTx, get, natural, to_json};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::{Fence, Number, WorkerId};
-use crate::store::{CancelRequest, Lease, Leases, Tx as _};
+use crate::store::{CancelRequest, Kept, Lease, Leases, Tx as _};
 use crate::time::{Span, Timestamp};
 
 impl Leases for PgTx<'_> {
@@ -54,6 +55,29 @@ impl Leases for PgTx<'_> {
         Ok(fences.iter().map(&mut find).collect())
     }
 
+    fn keep(&mut self, fences: &[Fence], to_extend: bool) -> Result<Vec<Kept>> {
+        if fences.is_empty() {
+            return Ok(Vec::new());
+        }
+        let columns = || {
+            let Fences { numbers, attempts } = Fences::of(fences);
+            values![numbers, attempts]
+        };
+        let calls = vec![
+            Call::new(if to_extend { sql!("leases_keep") } else { sql!("leases_share") }, columns()),
+            Call::new(sql!("leases_held"), columns()), // a second look: who is not there now is gone
+        ];
+        let mut answers = self.read(calls).map_err(|e| self.nobody_leases(e))?.into_iter();
+        let mut kept = HashMap::new();
+        for row in answers.next().unwrap_or_default() {
+            kept.insert(get::<Number>(&row, 0)?, Kept::Held(numbered(&row)?));
+        }
+        for row in answers.next().unwrap_or_default() {
+            kept.entry(get(&row, 0)?).or_insert(Kept::Busy);
+        }
+        Ok(fences.iter().map(|fence| kept.remove(&fence.number).unwrap_or(Kept::Gone)).collect())
+    }
+
     fn extend(&mut self, fences: &[Fence], ttl: Span) -> Result<()> {
         if fences.is_empty() {
             return Ok(());
@@ -63,8 +87,8 @@ impl Leases for PgTx<'_> {
         }
         self.forget_leases(fences);
         let Fences { numbers, attempts } = Fences::of(fences);
-        self.rows(sql!("leases_extend"), values![ttl.as_millis(), self.expiry(ttl), numbers, attempts])?;
-        Ok(())
+        let columns = values![ttl.as_millis(), self.expiry(ttl), numbers, attempts];
+        self.rows(sql!("leases_extend"), columns).map(|_| ()).map_err(|e| self.nobody_leases(e))
     }
 
     fn last_sign(&mut self) -> Result<Option<Span>> {
@@ -104,13 +128,7 @@ impl Leases for PgTx<'_> {
     }
 
     fn leases_of(&mut self, worker: WorkerId) -> Result<Vec<Lease>> {
-        self.flush()?;
-        let call = |sql| Call::new(sql, values![worker.0]);
-        let mut calls = vec![call(sql!("leases_of_worker"))];
-        if self.writes() {
-            calls.insert(0, call(sql!("leases_of_worker_lock")));
-        }
-        self.run(&calls)?.pop().unwrap_or_default().iter().map(numbered).collect()
+        self.read_one(sql!("leases_of_worker"), values![worker.0])?.iter().map(numbered).collect()
     }
 
     fn ask_cancel(&mut self, number: Number, request: &CancelRequest) -> Result<()> {
@@ -122,6 +140,11 @@ impl Leases for PgTx<'_> {
 }
 
 impl PgTx<'_> {
+    /// Rows are not waited for: where the leases are locked, all of them are, and nobody can give or take any.
+    fn nobody_leases(&self, error: Error) -> Error {
+        if self.fault() == Some(Fault::Locked) { error.for_everyone() } else { error }
+    }
+
     /// They will not be as they were read.
     fn forget_leases(&mut self, fences: &[Fence]) {
         for fence in fences {

@@ -149,7 +149,7 @@ impl Postgres {
                     self.pool.forget(conn);
                     return Written::Nothing(error);
                 }
-                Fault::Again | Fault::Broken => {
+                Fault::Again | Fault::Locked | Fault::Broken => {
                     self.pool.give(conn);
                     return Written::Nothing(error);
                 }

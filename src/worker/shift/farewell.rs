@@ -28,7 +28,7 @@ impl Worker {
     /// What it leaves behind: nobody can say which of these outcomes are stored.
     pub(super) fn given_up(&self) -> Error {
         let mut fences: Vec<Fence> = self.settling.keys().copied().collect();
-        fences.extend(self.ended.iter().map(|report| report.fence));
+        fences.extend(self.ended.iter().chain(&self.hindered.0).map(|report| report.fence));
         fences.sort_unstable_by_key(|fence| (fence.number, fence.attempt));
         let what = match fences.len() {
             0 => return Error::unavailable("the store does not answer, and the worker ends without saying good-bye"),

@@ -64,7 +64,8 @@ impl Worker {
         let long: Vec<Fence> = long.map(|(fence, _)| *fence).collect();
         let slow = !long.is_empty() || self.turning.iter().any(|turn| turn.asked_at.elapsed() > patience);
         let waiting: Vec<Fence> = if slow { waiting.collect() } else { Vec::new() };
-        long.into_iter().chain(waiting)
+        let hindered = self.hindered.0.iter().map(|report| report.fence);
+        long.into_iter().chain(waiting).chain(hindered)
     }
 
     pub(super) fn renew(&mut self) {
@@ -118,9 +119,15 @@ impl Worker {
         }
         for (fence, renewed) in fences.iter().zip(reply.leases) {
             let Some(job) = self.running.get_mut(fence) else { continue };
+            if renewed == Renewed::Busy {
+                self.renew_at = self.renew_at.min(Instant::now() + RENEW_AGAIN);
+                job.told &= !self.telling.contains(fence);
+                continue;
+            }
             job.renewed = since;
             job.late &= !finish;
             match renewed {
+                Renewed::Busy => {}
                 Renewed::Held => {}
                 Renewed::Cancel(how) if job.cancelling.as_ref() != Some(&how) => {
                     job.cancelling = Some(how.clone());

@@ -25,6 +25,8 @@ const MAX_TURNS: usize = 2;
 const MAX_AHEAD: u64 = 64;
 /// How long a guest may keep slots that it only asks jobs for.
 const GUEST_LIMIT: Duration = Duration::from_secs(2);
+/// How soon it is tried again to settle what is locked.
+const LOCKED_AGAIN: Duration = Duration::from_secs(1);
 
 impl Worker {
     /// Reports what ended, and asks for jobs where there are free slots and hope; both share one commit.
@@ -58,9 +60,13 @@ impl Worker {
             only: config.only,
         });
         let (number, shared) = (self.asked, Arc::clone(&self.shared));
+        let mut turn = Turn { reports, lease, pass_over: std::mem::take(&mut self.passes_over) };
         self.tasks.spawn(async move {
-            let reply = shared.turn(Turn { reports, lease }).await;
-            Back::Turned(Asked { number, settling, slots }, reply)
+            let reply = shared.turn(&mut turn).await;
+            let settled = reply.iter().flat_map(|(_, reply)| &reply.settled);
+            let busy = turn.reports.into_iter().zip(settled).filter(|(_, settled)| **settled == Settled::Busy);
+            let busy = busy.map(|(report, _)| report).collect();
+            Back::Turned(Asked { number, settling, slots, busy }, reply)
         });
     }
 
@@ -76,13 +82,28 @@ impl Worker {
         !waits && !self.ended.is_empty() && room
     }
 
-    pub(super) fn turned(&mut self, asked: Asked, reply: Result<(Instant, TurnReply)>) -> Result<()> {
+    /// What could not be settled before goes along with the next turn.
+    pub(super) fn report_hindered(&mut self) {
+        let (reports, at) = &mut self.hindered;
+        if at.is_some_and(|at| at <= Instant::now()) {
+            self.ended.append(reports);
+            (*at, self.passes_over) = (None, true);
+        }
+    }
+
+    pub(super) fn turned(&mut self, mut asked: Asked, reply: Result<(Instant, TurnReply)>) -> Result<()> {
         let Some(at) = self.turning.iter().position(|turn| turn.number == asked.number) else { return Ok(()) };
         let turn = self.turning.remove(at);
         let before = self.running.len();
         let result = self.understood(&asked, turn.beside, reply);
         self.settling.retain(|fence, _| !asked.settling.contains(fence));
-        self.settled.extend(asked.settling.iter().map(|fence| (*fence, self.asked)));
+        let is_busy = |fence: &Fence| asked.busy.iter().any(|report| report.fence == *fence);
+        let settled = asked.settling.iter().filter(|fence| !is_busy(fence));
+        self.settled.extend(settled.map(|fence| (*fence, self.asked)));
+        if !asked.busy.is_empty() {
+            self.hindered.0.append(&mut asked.busy);
+            self.hindered.1 = Some(Instant::now() + LOCKED_AGAIN);
+        }
         let oldest = self.turning.first().map_or(u64::MAX, |turn| turn.number);
         self.settled.retain(|_, asked| *asked >= oldest);
         let started = u32::try_from(self.running.len() - before).unwrap_or(u32::MAX);
@@ -117,6 +138,9 @@ impl Worker {
             Err(e) => return Err(e),
         };
         for (fence, settled) in asked.settling.iter().zip(&reply.settled) {
+            if *settled == Settled::Busy {
+                continue;
+            }
             let span = self.spans.remove(fence);
             if *settled == Settled::Stale {
                 span.unwrap_or_else(tracing::Span::none).in_scope(|| warn!("settled too late: the lease was lost"));
@@ -160,7 +184,7 @@ impl Worker {
         self.running.contains_key(&fence)
             || self.settling.contains_key(&fence)
             || self.settled.contains_key(&fence)
-            || self.ended.iter().any(|report| report.fence == fence)
+            || self.ended.iter().chain(&self.hindered.0).any(|report| report.fence == fence)
     }
 
     fn start(&mut self, job: Leased, leased_at: Instant) {

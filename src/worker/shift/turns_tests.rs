@@ -54,7 +54,7 @@ fn worker() -> Worker {
 #[tokio::test]
 async fn work_that_is_announced_during_a_turn_is_asked_for_after_it() {
     let nothing = || TurnReply { settled: Vec::new(), leased: Some(LeaseReply { jobs: Vec::new(), next_timer: None }) };
-    let asked = |number| Asked { number, settling: Vec::new(), slots: 2 };
+    let asked = |number| Asked { number, settling: Vec::new(), slots: 2, busy: Vec::new() };
     let mut worker = worker();
     worker.turn();
     worker.turned(asked(1), Ok((Instant::now(), nothing()))).unwrap();
@@ -95,7 +95,7 @@ fn two_jobs(worker: &mut Worker) -> [Fence; 2] {
     let fences = [1, 2].map(|number| Fence { number, attempt: 1 });
     worker.turn();
     let lease = LeaseReply { jobs: fences.map(leased).into(), next_timer: None };
-    let asked = Asked { number: 1, settling: vec![], slots: 2 };
+    let asked = Asked { number: 1, settling: vec![], slots: 2, busy: Vec::new() };
     worker.turned(asked, Ok((Instant::now(), TurnReply { settled: vec![], leased: Some(lease) }))).unwrap();
     assert_eq!(worker.running.len(), 2);
     fences
@@ -106,7 +106,7 @@ fn under_way(worker: &Worker) -> Vec<u64> {
 }
 
 fn answer(number: u64, settled: &[Fence], jobs: Vec<Leased>) -> (Asked, Result<(Instant, TurnReply)>) {
-    let asked = Asked { number, settling: settled.into(), slots: 1 };
+    let asked = Asked { number, settling: settled.into(), slots: 1, busy: Vec::new() };
     let leased = Some(LeaseReply { jobs, next_timer: None });
     let settled = settled.iter().map(|_| Settled::Accepted(State::Done)).collect();
     (asked, Ok((Instant::now(), TurnReply { settled, leased })))
