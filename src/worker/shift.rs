@@ -20,6 +20,7 @@ use crate::beat::on_beat;
 use crate::error::{Error, Result};
 use crate::hub::Subscription;
 use crate::job::{Fence, WorkerId};
+use crate::ops::lease::Leased;
 use crate::ops::register::{Deregister, Register, Registered};
 use crate::ops::renew::RenewReply;
 use crate::ops::settle::{Report, Started};
@@ -93,6 +94,8 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     stop: watch::Receiver<Stop>,
     running: HashMap<Fence, Running>,
+    /// Jobs whose leases were old when they came: they start when these are renewed.
+    unsure: HashMap<Fence, Leased>,
     tasks: JoinSet<Back>,
     /// Attempts that ended and are to be settled with the next turn.
     ended: Vec<Report>,
@@ -142,6 +145,7 @@ impl Worker {
             seat,
             stop,
             running: HashMap::new(),
+            unsure: HashMap::new(),
             tasks: JoinSet::new(),
             ended: Vec::new(),
             hindered: (Vec::new(), None),
@@ -323,7 +327,7 @@ impl Worker {
     fn is_finished(&self, now: Instant) -> bool {
         let turned = self.turning.iter().all(|turn| turn.overdue);
         let settled = self.ended.is_empty() && self.hindered.0.is_empty();
-        let quiet = self.running.is_empty() && turned && settled && !self.registering;
+        let quiet = self.running.is_empty() && self.unsure.is_empty() && turned && settled && !self.registering;
         let idle = || {
             let limit = self.config().idle_timeout;
             limit.is_some_and(|t| self.idle_since + t.duration() <= now)

@@ -76,7 +76,7 @@ impl Worker {
             worker: config.id,
             name: config.name.clone(),
             ttl: config.ttl,
-            fences: self.running.keys().copied().chain(self.stuck()).collect(),
+            fences: self.running.keys().chain(self.unsure.keys()).copied().chain(self.stuck()).collect(),
             started: Vec::new(),
             draining: self.draining.is_some(),
         };
@@ -118,9 +118,14 @@ impl Worker {
             None => self.register_again(),
         }
         for (fence, renewed) in fences.iter().zip(reply.leases) {
-            let Some(job) = self.running.get_mut(fence) else { continue };
             if renewed == Renewed::Busy {
                 self.renew_at = self.renew_at.min(Instant::now() + RENEW_AGAIN);
+            }
+            let Some(job) = self.running.get_mut(fence) else {
+                self.ascertain(*fence, &renewed, since);
+                continue;
+            };
+            if renewed == Renewed::Busy {
                 job.told &= !self.telling.contains(fence);
                 continue;
             }

@@ -12,6 +12,7 @@ use crate::error::{Kind, Result};
 use crate::job::Fence;
 use crate::job::state::Ending;
 use crate::ops::lease::{Lease, LeaseReply, Leased};
+use crate::ops::renew::Renewed;
 use crate::ops::settle::{Report, Settled};
 use crate::ops::turn::{Turn, TurnReply};
 use crate::time::Span;
@@ -94,7 +95,7 @@ impl Worker {
     pub(super) fn turned(&mut self, mut asked: Asked, reply: Result<(Instant, TurnReply)>) -> Result<()> {
         let Some(at) = self.turning.iter().position(|turn| turn.number == asked.number) else { return Ok(()) };
         let turn = self.turning.remove(at);
-        let before = self.running.len();
+        let before = self.running.len() + self.unsure.len();
         let result = self.understood(&asked, turn.beside, reply);
         self.settling.retain(|fence, _| !asked.settling.contains(fence));
         let is_busy = |fence: &Fence| asked.busy.iter().any(|report| report.fence == *fence);
@@ -106,7 +107,7 @@ impl Worker {
         }
         let oldest = self.turning.first().map_or(u64::MAX, |turn| turn.number);
         self.settled.retain(|_, asked| *asked >= oldest);
-        let started = u32::try_from(self.running.len() - before).unwrap_or(u32::MAX);
+        let started = u32::try_from(self.running.len() + self.unsure.len() - before).unwrap_or(u32::MAX);
         self.seat.filled(turn.slots, started);
         result
     }
@@ -169,12 +170,16 @@ impl Worker {
         // The millisecond more is for the store's clock, which counts whole ones.
         let ask_at = reply.next_timer.map(|after| Instant::now() + after.duration() + Duration::from_millis(1));
         self.ask_at = [ask_at, self.ask_at.filter(|_| beside)].into_iter().flatten().min();
-        if !reply.jobs.is_empty() && since.elapsed() > self.config().ttl.third().duration() {
+        let (age, ttl) = (since.elapsed(), self.config().ttl.duration());
+        if !reply.jobs.is_empty() && age > ttl / 3 {
             self.renew_at = Instant::now(); // the answer took its time
         }
         for job in reply.jobs {
-            if !self.knows(job.fence) {
-                self.start(job, since);
+            match self.knows(job.fence) {
+                true => {}
+                // Most of it is over, or all: before a process is begun that would have to end, it is renewed.
+                false if age > ttl / 2 => _ = self.unsure.insert(job.fence, job),
+                false => self.start(job, since),
             }
         }
     }
@@ -184,7 +189,25 @@ impl Worker {
         self.running.contains_key(&fence)
             || self.settling.contains_key(&fence)
             || self.settled.contains_key(&fence)
+            || self.unsure.contains_key(&fence)
             || self.ended.iter().chain(&self.hindered.0).any(|report| report.fence == fence)
+    }
+
+    /// A lease that was old when it came was renewed, or not.
+    pub(super) fn ascertain(&mut self, fence: Fence, renewed: &Renewed, since: Instant) {
+        let Some(job) = self.unsure.remove(&fence) else { return };
+        match renewed {
+            Renewed::Held => self.start(job, since),
+            Renewed::Cancel(_) => {
+                self.start(job, since);
+                self.renew_at = Instant::now(); // how it is to be ended
+            }
+            Renewed::Busy => _ = self.unsure.insert(fence, job),
+            Renewed::Stale => {
+                warn!("job {} was lost before it could be started: its lease came too late", fence.number);
+                self.seat.give_back(1);
+            }
+        }
     }
 
     fn start(&mut self, job: Leased, leased_at: Instant) {

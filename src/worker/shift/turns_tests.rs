@@ -8,8 +8,9 @@ use crate::job::schemas::Schemas;
 use crate::job::state::Cause;
 use crate::job::{Captured, JobId, JobSpec, Origin, State, WorkerId};
 use crate::ops::Caller;
+use crate::ops::renew::RenewReply;
 use crate::queue::Queue;
-use crate::store::{Location, Topics};
+use crate::store::{Location, Topics, WorkerState};
 use crate::time::SystemClock;
 use crate::worker::secrets::Places;
 use crate::worker::socket::Talkers;
@@ -207,4 +208,23 @@ async fn a_worker_that_was_idle_for_long_enough_and_may_not_end_sleeps() {
     Arc::get_mut(&mut worker.shared).unwrap().config.idle_timeout = Some(Span::from_millis(1));
     worker.idle_since = Instant::now() - Duration::from_secs(1);
     assert!(worker.wake_at(Instant::now()) > Instant::now() + Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_job_whose_lease_is_old_when_it_comes_starts_when_that_is_renewed() {
+    let mut worker = worker();
+    let fences = [1, 2].map(|number| Fence { number, attempt: 1 });
+    worker.turn();
+    let lease = LeaseReply { jobs: fences.map(leased).into(), next_timer: None };
+    let asked = Asked { number: 1, settling: vec![], slots: 2, busy: Vec::new() };
+    let long_ago = Instant::now() - Config::DEFAULT_TTL.duration();
+    worker.turned(asked, Ok((long_ago, TurnReply { settled: vec![], leased: Some(lease) }))).unwrap();
+    worker.give_up_late_ones();
+    assert!(worker.running.is_empty() && worker.renew_at <= Instant::now() && worker.seat.take() == 0);
+    let lost = RenewReply { worker: Some(WorkerState::Active), leases: vec![Renewed::Busy, Renewed::Stale] };
+    worker.renewed(&fences, Ok((Instant::now(), lost))).unwrap();
+    assert!(worker.running.is_empty() && worker.seat.take() == 1, "the slot of the one that is lost is free");
+    let held = RenewReply { worker: Some(WorkerState::Active), leases: vec![Renewed::Held] };
+    worker.renewed(&fences[..1], Ok((Instant::now(), held))).unwrap();
+    assert!(worker.running.contains_key(&fences[0]) && worker.unsure.is_empty());
 }
