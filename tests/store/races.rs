@@ -170,6 +170,19 @@ async fn a_job_that_somebody_has_locked_keeps_its_lease_and_hinders_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_attempts_of_a_job_only_the_last_is_renewed() {
+    let f = Fixture::postgres();
+    f.add(r#""max_attempts":2,"backoff":"0s""#).await;
+    let w = f.worker("w", Offer::default()).await;
+    let first = w.take().await;
+    w.exit(first, 1).await;
+    let second = w.take().await;
+    let fences = vec![first, second];
+    let renew = Renew { worker: w.id, name: "w".into(), ttl: TTL, fences, started: Vec::new(), draining: false };
+    assert_eq!(f.queue.call(renew).await.unwrap().leases, [Renewed::Stale, Renewed::Held]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_somebody_is_about_to_end_is_neither_renewed_nor_lost() {
     let f = Fixture::postgres();
     let number = f.add("").await;

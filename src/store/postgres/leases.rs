@@ -70,12 +70,13 @@ impl Leases for PgTx<'_> {
         let mut answers = self.read(calls).map_err(|e| self.nobody_leases(e))?.into_iter();
         let mut kept = HashMap::new();
         for row in answers.next().unwrap_or_default() {
-            kept.insert(get::<Number>(&row, 0)?, Kept::Held(numbered(&row)?));
+            let lease = numbered(&row)?;
+            kept.insert(lease.fence, Kept::Held(lease));
         }
         for row in answers.next().unwrap_or_default() {
-            kept.entry(get(&row, 0)?).or_insert(Kept::Busy);
+            kept.entry(numbered(&row)?.fence).or_insert(Kept::Busy);
         }
-        Ok(fences.iter().map(|fence| kept.remove(&fence.number).unwrap_or(Kept::Gone)).collect())
+        Ok(fences.iter().map(|fence| kept.remove(fence).unwrap_or(Kept::Gone)).collect())
     }
 
     fn extend(&mut self, fences: &[Fence], ttl: Span) -> Result<()> {
