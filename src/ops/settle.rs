@@ -77,30 +77,37 @@ impl Op for Settle {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
-        Self::reports(caller, tx, &self.reports, None)
+        Self::reports(caller, tx, &self.reports, None, false)
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
-        Self::reread_reports(caller, tx, &self.reports)
+        Self::reread_reports(caller, tx, &self.reports, false)
     }
 }
 
 impl Settle {
-    /// Ends the attempts; `next` is what will be leased in the same transaction.
+    /// Ends the attempts; `next` is what will be leased in the same transaction. Jobs that somebody else has locked are
+    /// waited for, or passed over.
     pub(super) fn reports(
         caller: &Caller,
         tx: &mut dyn Tx,
         reports: &[Report],
         next: Option<&Lease>,
+        pass_over: bool,
     ) -> Result<Vec<Settled>> {
         check_jobs(caller, tx, &numbers(reports))?;
+        let in_runs: Vec<Number> = reports.iter().filter(|r| r.in_run).map(|r| r.fence.number).collect();
+        if !in_runs.is_empty() {
+            tx.hold_runs(&in_runs)?; // before the jobs: nobody may wait in a circle
+        }
+        let busy = if pass_over { tx.lock_free(&numbers(reports))? } else { Vec::new() };
+        let is_busy = |report: &Report| busy.contains(&report.fence.number);
         // All are read at once: then many reports cost a database on the network little more than one.
         let fence = |report: &Report| match planted(Mutant::NoFence) {
             true => unfenced(tx, report.fence),
             false => Ok(report.fence),
         };
-        let fences: Vec<Fence> = reports.iter().map(fence).collect::<Result<_>>()?;
-        hold_runs(tx, reports)?;
+        let fences: Vec<Fence> = reports.iter().filter(|r| !is_busy(r)).map(fence).collect::<Result<_>>()?;
         if let Some(next) = next {
             next.foresee(tx, &fences)?;
         }
@@ -111,54 +118,38 @@ impl Settle {
         let mut job_of = |lease: store::Lease| Some((jobs.remove(&lease.fence.number)?, lease));
         // What waits for them is looked at when all have ended, also all at once.
         let mut ended = Vec::new();
-        let each = reports.iter().zip(leases);
-        let settled = each.map(|(report, lease)| settle(tx, report, lease.and_then(&mut job_of), &mut ended));
+        let mut leases = leases.into_iter();
+        let settled = reports.iter().map(|report| match is_busy(report) {
+            true => Ok(Settled::Busy),
+            false => settle(tx, report, leases.next().flatten().and_then(&mut job_of), &mut ended),
+        });
         let settled = settled.collect::<Result<_>>()?;
         resolve_dependants(tx, ended)?;
         runs::follow(tx)?; // before anything else is leased
         Ok(settled)
     }
 
-    /// As [`Settle::reports`], but passes over jobs that somebody else has locked.
-    pub(super) fn free_reports(caller: &Caller, tx: &mut dyn Tx, reports: &[Report]) -> Result<Vec<Settled>> {
+    /// What became of the reports, if they were stored; where jobs were passed over, some may have been.
+    pub(super) fn reread_reports(
+        caller: &Caller,
+        tx: &mut dyn Tx,
+        reports: &[Report],
+        passed_over: bool,
+    ) -> Result<Option<Vec<Settled>>> {
         check_jobs(caller, tx, &numbers(reports))?;
-        hold_runs(tx, reports)?; // before the jobs, as ever: nobody may wait in a circle
-        let busy = tx.lock_free(&numbers(reports))?;
-        let is_free = |report: &&Report| !busy.contains(&report.fence.number);
-        let free: Vec<Report> = reports.iter().filter(is_free).cloned().collect();
-        let mut settled = Self::reports(caller, tx, &free, None)?.into_iter();
-        let mut each = |report| if is_free(&report) { settled.next() } else { None };
-        Ok(reports.iter().map(|report| each(report).unwrap_or(Settled::Busy)).collect())
-    }
-
-    /// As [`Settle::reread_reports`], for some that were passed over: those did not end.
-    pub(super) fn reread_free(caller: &Caller, tx: &mut dyn Tx, reports: &[Report]) -> Result<Option<Vec<Settled>>> {
-        let each = reports.iter().map(|report| {
-            let settled = Self::reread_reports(caller, tx, std::slice::from_ref(report))?;
-            Ok(settled.and_then(|mut one| one.pop()).unwrap_or(Settled::Busy))
-        });
-        let settled: Vec<Settled> = each.collect::<Result<_>>()?;
-        Ok(Some(settled).filter(|all| all.iter().any(|one| *one != Settled::Busy)))
-    }
-
-    pub(super) fn reread_reports(caller: &Caller, tx: &mut dyn Tx, reports: &[Report]) -> Result<Option<Vec<Settled>>> {
-        check_jobs(caller, tx, &numbers(reports))?;
-        // Stored for all or for none. But one that has ended may have been ended by others meanwhile: its lease ran out.
+        let mut settled = Vec::with_capacity(reports.len());
         for report in reports {
+            // One that has ended may have been ended by others meanwhile: its lease ran out.
             let attempts = tx.attempts(report.fence.number)?;
-            if !attempts.iter().any(|a| a.number == report.fence.attempt && a.outcome.is_some()) {
-                return Ok(None);
-            }
+            let has_ended = attempts.iter().any(|a| a.number == report.fence.attempt && a.outcome.is_some());
+            settled.push(match has_ended {
+                true => Settled::Accepted(load_one(tx, report.fence.number)?.life.state),
+                false if passed_over => Settled::Busy,
+                false => return Ok(None),
+            });
         }
-        let state = |r: &Report| load_one(tx, r.fence.number).map(|job| Settled::Accepted(job.life.state));
-        reports.iter().map(state).collect::<Result<_>>().map(Some)
+        Ok(Some(settled).filter(|all| all.is_empty() || all.iter().any(|one| *one != Settled::Busy)))
     }
-}
-
-/// Locks the runs of the jobs that belong to some.
-fn hold_runs(tx: &mut dyn Tx, reports: &[Report]) -> Result<()> {
-    let in_runs: Vec<Number> = reports.iter().filter(|r| r.in_run).map(|r| r.fence.number).collect();
-    if in_runs.is_empty() { Ok(()) } else { tx.hold_runs(&in_runs) }
 }
 
 fn numbers(reports: &[Report]) -> Vec<Number> {

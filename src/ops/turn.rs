@@ -40,20 +40,14 @@ impl Op for Turn {
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<TurnReply> {
-        let settled = match self.pass_over {
-            true => Settle::free_reports(caller, tx, &self.reports)?,
-            false => Settle::reports(caller, tx, &self.reports, self.lease.as_ref())?,
-        };
+        let settled = Settle::reports(caller, tx, &self.reports, self.lease.as_ref(), self.pass_over)?;
         let leased = self.lease.as_ref().map(|lease| lease.lease(caller, tx)).transpose()?;
         Ok(TurnReply { settled, leased })
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<TurnReply>> {
-        let settled = match self.pass_over {
-            true => Settle::reread_free(caller, tx, &self.reports)?,
-            false => Settle::reread_reports(caller, tx, &self.reports)?,
-        };
-        let Some(settled) = settled else { return Ok(None) };
+        let reread = Settle::reread_reports(caller, tx, &self.reports, self.pass_over)?;
+        let Some(settled) = reread else { return Ok(None) };
         let leased = match &self.lease {
             Some(lease) => lease.reread(caller, tx)?,
             None => None,

@@ -23,6 +23,7 @@ use orx::ops::settle::{Report, Settled, Started};
 use orx::ops::sweep::Swept;
 use orx::ops::turn::Turn;
 use orx::ops::workers::ListWorkers;
+use orx::queue::Request;
 use orx::store::Limits;
 use orx::time::{Clock as _, Timestamp};
 use serde_json::json;
@@ -163,6 +164,8 @@ async fn a_job_that_somebody_has_locked_keeps_its_lease_and_hinders_no_other() {
     let turned = tokio::time::timeout(BRIEF, call(&f, turn())).await.expect("it is waited for").unwrap().unwrap();
     assert_eq!(turned.settled, [Settled::Busy, Settled::Accepted(State::Done)]);
     assert_eq!(f.states(&[first, second]).await, "running done");
+    let (_, asked_again) = f.another().call_since(turn(), Request::new().again()).await.unwrap();
+    assert_eq!(asked_again.settled, turned.settled, "its answer got lost");
     locked.commit();
     let settled = f.queue.call(turn()).await.unwrap().settled;
     assert_eq!(settled, [Settled::Accepted(State::Done), Settled::Stale]);
@@ -215,7 +218,7 @@ async fn a_dead_worker_one_of_whose_jobs_is_locked_holds_up_no_upkeep() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_all_leases_are_locked_a_worker_hears_soon_that_nobody_can_take_its_own() {
+async fn s2_where_all_leases_are_locked_a_worker_hears_soon_that_nobody_can_take_its_own() {
     let f = Fixture::postgres();
     f.add("").await;
     let w = f.worker("w", Offer::default()).await;

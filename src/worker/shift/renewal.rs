@@ -132,8 +132,7 @@ impl Worker {
             job.renewed = since;
             job.late &= !finish;
             match renewed {
-                Renewed::Busy => {}
-                Renewed::Held => {}
+                Renewed::Held | Renewed::Busy => {}
                 Renewed::Cancel(how) if job.cancelling.as_ref() != Some(&how) => {
                     job.cancelling = Some(how.clone());
                     let _ = job.orders.try_send(Order::Cancel(how)); // full: it is being ended
