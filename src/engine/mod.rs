@@ -13,7 +13,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use self::writer::{Pending, Slot, Writer};
+use self::writer::{Pending, Slot, Write, Writer};
 use crate::error::{Error, Result};
 use crate::hub::{Hub, Subscription};
 use crate::ops::exposition::{Histogram, Timings};
@@ -45,6 +45,7 @@ pub struct Engine {
 #[derive(Default)]
 struct Writers {
     queue: Option<async_channel::Sender<Box<dyn Pending>>>,
+    renewals: Option<async_channel::Sender<Box<dyn Pending>>>,
     output: Option<async_channel::Sender<Box<dyn Pending>>>,
 }
 
@@ -109,19 +110,21 @@ impl Engine {
 
     fn writer(&self, access: Access) -> Result<async_channel::Sender<Box<dyn Pending>>> {
         let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (writer, name) = match access {
-            Access::Output => (&mut writers.output, "orx-output"),
-            _ => (&mut writers.queue, "orx-writer"),
+        let wanted = self.store.writers();
+        let (writer, name, count, write): (_, _, _, Write) = match access {
+            Access::Output => (&mut writers.output, "orx-output", 1, |store, batch| store.write_output(batch)),
+            Access::Renewal if wanted.renewals > 0 => {
+                (&mut writers.renewals, "orx-renewals", wanted.renewals, |store, batch| store.write_renewals(batch))
+            }
+            _ => (&mut writers.queue, "orx-writer", wanted.count, |store, batch| store.write(batch)),
         };
         if let Some(writer) = writer {
             return Ok(writer.clone());
         }
         let (sender, receiver) = async_channel::bounded(MAX_WAITING);
-        let output = access == Access::Output;
-        let wanted = self.store.writers();
-        for _ in 0..if output { 1 } else { wanted.count } {
+        for _ in 0..count {
             let (store, hub) = (Arc::clone(&self.store), Arc::clone(&self.hub));
-            let (thread, waiting) = (Writer::new(store, hub, output, wanted.batch), receiver.clone());
+            let (thread, waiting) = (Writer::new(store, hub, write, wanted.batch), receiver.clone());
             std::thread::Builder::new().name(name.into()).spawn(move || thread.run(&waiting))?;
         }
         *writer = Some(sender.clone());

@@ -130,11 +130,14 @@ impl<O: Op> Pending for Slot<O> {
     }
 }
 
+/// How a thread writes.
+pub(super) type Write = fn(&dyn Store, &mut [&mut dyn Work]) -> Written;
+
 /// The thread that writes.
 pub(super) struct Writer {
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
-    output: bool,
+    write: Write,
     /// The most Ops that share one commit.
     batch: usize,
 }
@@ -143,8 +146,8 @@ pub(super) struct Writer {
 pub(super) type Waiting = async_channel::Receiver<Box<dyn Pending>>;
 
 impl Writer {
-    pub(super) fn new(store: Arc<dyn Store>, hub: Arc<Hub>, output: bool, batch: usize) -> Self {
-        Self { store, hub, output, batch }
+    pub(super) fn new(store: Arc<dyn Store>, hub: Arc<Hub>, write: Write, batch: usize) -> Self {
+        Self { store, hub, write, batch }
     }
 
     pub(super) fn run(&self, waiting: &Waiting) {
@@ -209,10 +212,7 @@ impl Writer {
 
     fn write(&self, batch: &mut [Box<dyn Pending>]) -> Written {
         let mut works: Vec<&mut dyn Work> = batch.iter_mut().map(|slot| &mut **slot as &mut dyn Work).collect();
-        match self.output {
-            true => self.store.write_output(&mut works),
-            false => self.store.write(&mut works),
-        }
+        (self.write)(&*self.store, &mut works)
     }
 
     /// After a failed commit: nobody may be told anything before it was read again (DESIGN §4.1). A store commits the

@@ -173,7 +173,7 @@ pub(super) async fn call(
         }
     };
     let reply = match (route.access, request_id(&headers)) {
-        (Access::Write | Access::Output, Some(id)) => {
+        (Access::Write | Access::Renewal | Access::Output, Some(id)) => {
             let attempt = if headers.contains_key("orx-again") { Try::Again } else { Try::First };
             let key = Key::new(identity.token, id, &name, &body);
             let begin = || {

@@ -11,6 +11,7 @@ pub mod dead_letters;
 pub mod enqueue;
 pub mod events;
 pub mod exposition;
+pub mod heartbeat;
 pub mod jobs;
 pub mod lead;
 pub mod lease;
@@ -59,6 +60,8 @@ pub enum Access {
     Read,
     /// It writes the queue.
     Write,
+    /// It renews leases, and must not wait for those that write the queue.
+    Renewal,
     /// It writes output only, which must not delay the queue (S28).
     Output,
 }

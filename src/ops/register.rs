@@ -78,22 +78,8 @@ impl Op for Register {
 /// Ends every attempt of a worker that is known to be dead, as lost.
 pub(super) fn take_back(tx: &mut dyn Tx, worker: WorkerId, why: &str, jitter: f64) -> Result<Vec<Number>> {
     let fences: Vec<Fence> = tx.leases_of(worker)?.into_iter().map(|lease| lease.fence).collect();
-    lose_held(tx, &fences, why, jitter)
-}
-
-/// The same, but waits for no job that somebody else has locked; says whether there was none.
-pub(super) fn take_back_free(tx: &mut dyn Tx, worker: WorkerId, why: &str, jitter: f64) -> Result<bool> {
-    let mut fences: Vec<Fence> = tx.leases_of(worker)?.into_iter().map(|lease| lease.fence).collect();
-    let numbers: Vec<Number> = fences.iter().map(|fence| fence.number).collect();
-    let busy = tx.lock_free(&numbers)?;
-    fences.retain(|fence| !busy.contains(&fence.number));
-    lose_held(tx, &fences, why, jitter)?;
-    Ok(busy.is_empty())
-}
-
-/// Those that are current once their jobs are locked.
-fn lose_held(tx: &mut dyn Tx, fences: &[Fence], why: &str, jitter: f64) -> Result<Vec<Number>> {
-    let leases: Vec<Lease> = tx.held(fences)?.into_iter().flatten().collect();
+    // Those that are current once their jobs are locked.
+    let leases: Vec<Lease> = tx.held(&fences)?.into_iter().flatten().collect();
     lose(tx, &leases, why, jitter)
 }
 

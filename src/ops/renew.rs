@@ -1,43 +1,26 @@
-//! Heartbeats: a worker keeps its leases, and learns what is asked of it.
+//! Renewals: a worker keeps its leases, and learns which of its jobs are to end.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::settle::{Started, record_start, reject_stale};
+use super::settle::reject_stale;
 use super::tenancy::{check_jobs, check_worker};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::{Fence, Number, WorkerId};
 use crate::mutant::{Mutant, planted};
-use crate::store::{CancelRequest, Kept, Topics, Tx, WorkerState};
+use crate::store::{CancelRequest, Kept, Tx};
 use crate::time::Span;
 
-/// Renews a worker's heartbeat and its leases.
+/// Renews leases, and does nothing else: whatever else in the store is locked must not cost a job its lease.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Renew {
-    /// The worker.
+    /// The worker that holds them.
     pub worker: WorkerId,
-    /// Its name, for the record.
-    pub name: String,
-    /// How long everything lasts from now.
+    /// How long they last from now.
     pub ttl: Span,
-    /// The attempts it runs.
+    /// The attempts.
     pub fences: Vec<Fence>,
-    /// It takes no more jobs.
-    #[serde(default)]
-    pub draining: bool,
-    /// Processes that started since the last call.
-    #[serde(default)]
-    pub started: Vec<(Fence, Started)>,
-}
-
-/// What a worker learns.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct RenewReply {
-    /// What is known of it; none: it must register again.
-    pub worker: Option<WorkerState>,
-    /// One for each fence.
-    pub leases: Vec<Renewed>,
 }
 
 /// What became of a lease.
@@ -55,28 +38,23 @@ pub enum Renewed {
 }
 
 impl Op for Renew {
-    type Reply = RenewReply;
+    /// One for each fence.
+    type Reply = Vec<Renewed>;
     const NAME: &'static str = "renew";
-    const ACCESS: Access = Access::Write;
+    const ACCESS: Access = Access::Renewal;
 
     fn scopes(&self) -> Scopes {
         Scopes::WORK
     }
 
-    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<RenewReply> {
+    fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Vec<Renewed>> {
         check_worker(caller, tx, self.worker)?;
         let fences: Vec<Number> = self.fences.iter().map(|fence| fence.number).collect();
         check_jobs(caller, tx, &fences)?;
-        let mut worker = tx.heartbeat(self.worker, self.ttl)?;
-        if self.draining && worker == Some(WorkerState::Active) {
-            tx.ask_drain(self.worker)?;
-            tx.wake(Topics::JOBS);
-            worker = Some(WorkerState::Draining);
-        }
-        let held = tx.keep(&self.fences, true)?;
-        let mut alive = Vec::with_capacity(held.len());
-        let mut leases = Vec::with_capacity(held.len());
-        for (fence, lease) in self.fences.iter().zip(held) {
+        let kept = tx.keep(&self.fences, true)?;
+        let mut alive = Vec::with_capacity(kept.len());
+        let mut leases = Vec::with_capacity(kept.len());
+        for (fence, lease) in self.fences.iter().zip(kept) {
             leases.push(match lease {
                 Kept::Held(lease) => {
                     alive.push(*fence);
@@ -91,15 +69,10 @@ impl Op for Renew {
             });
         }
         tx.extend(&alive, self.ttl)?;
-        for (fence, started) in &self.started {
-            if alive.contains(fence) {
-                record_start(tx, *fence, &self.name, *started)?;
-            }
-        }
-        Ok(RenewReply { worker, leases })
+        Ok(leases)
     }
 
-    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<RenewReply>> {
+    fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Vec<Renewed>>> {
         // Renewing once more is never wrong.
         self.run(caller, tx).map(Some)
     }

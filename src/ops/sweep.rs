@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lease::{MAX_TIMERS, expire, promote};
-use super::register::{remove, take_back_free};
+use super::register::remove;
 use super::settle::lose;
 use super::{Access, Caller, Op, Scopes, runs};
 use crate::error::Result;
@@ -117,7 +117,7 @@ impl Op for SweepDue {
 
 fn due(tx: &mut dyn Tx) -> Result<Due> {
     let now = tx.now();
-    let lost = |w: &Worker| w.state == WorkerState::Lost;
+    let lost = |w: &Worker| w.state == WorkerState::Lost && w.running.is_empty();
     Ok(Due {
         timers: tx.next_timer()?.is_some_and(|at| at <= now) || !tx.late_runs(1)?.is_empty(),
         expired: !tx.expired(MAX_REAPED)?.is_empty() || tx.workers()?.iter().any(lost),
@@ -156,10 +156,7 @@ impl Op for Sweep {
         let reaped = lose(tx, &expired, "its lease expired", self.jitter)?;
         let lost = if self.reap { tx.lost_workers()? } else { Vec::new() };
         for worker in lost {
-            // One whose job somebody has locked is looked at again: it holds up no others.
-            if take_back_free(tx, worker.id, "its worker's heartbeat ended", self.jitter)? {
-                remove(tx, worker.id, &worker.name, EventKind::WorkerLost)?;
-            }
+            remove(tx, worker.id, &worker.name, EventKind::WorkerLost)?;
         }
         for node in tx.nodes()?.into_iter().filter(|node| node.lost) {
             tx.retire(node.id)?;

@@ -187,6 +187,8 @@ pub struct Writers {
     pub count: usize,
     /// How many works may share one.
     pub batch: usize,
+    /// How many renewals may run side by side, apart from all else; none: they are written as all else is.
+    pub renewals: usize,
 }
 
 /// What a process has that would be the leader.
@@ -213,6 +215,11 @@ pub trait Store: Send + Sync {
 
     /// Runs each work of `batch` by itself (one that errs leaves no write), then commits once.
     fn write(&self, batch: &mut [&mut dyn Work]) -> Written;
+
+    /// The same for renewals of leases, where they run apart.
+    fn write_renewals(&self, batch: &mut [&mut dyn Work]) -> Written {
+        self.write(batch)
+    }
 
     /// Runs `work` in a transaction of the output store, which never delays the queue (S28).
     fn write_output(&self, batch: &mut [&mut dyn Work]) -> Written;

@@ -31,7 +31,7 @@ pub trait Jobs {
     fn stored(&mut self, ids: &[JobId]) -> Result<Vec<JobId>>;
     /// The jobs of `numbers` that exist, in that order.
     fn load(&mut self, numbers: &[Number]) -> Result<Vec<Record>>;
-    /// Locks those jobs that nobody else has locked, and gives the others.
+    /// Locks those jobs of which nobody else has locked anything, and gives the others.
     fn lock_free(&mut self, _numbers: &[Number]) -> Result<Vec<Number>> {
         Ok(Vec::new()) // where one writes at a time
     }
@@ -303,9 +303,11 @@ pub trait Fleet {
     fn deregister(&mut self, id: WorkerId) -> Result<()>;
     /// Every worker, by name.
     fn workers(&mut self) -> Result<Vec<Worker>>;
-    /// Workers whose heartbeat has run out, by name; none of them says that it lives until the transaction ends.
+    /// Workers whose heartbeat has run out and that hold no lease any more, by name; none of them says that it lives until
+    /// the transaction ends. What a worker holds it holds until its lease runs out: so long its processes may run (S2).
     fn lost_workers(&mut self) -> Result<Vec<Worker>> {
-        Ok(self.workers()?.into_iter().filter(|worker| worker.state == WorkerState::Lost).collect())
+        let lost = |w: &Worker| w.state == WorkerState::Lost && w.running.is_empty();
+        Ok(self.workers()?.into_iter().filter(lost).collect())
     }
     /// Asks a worker to take no more jobs.
     fn ask_drain(&mut self, id: WorkerId) -> Result<()>;

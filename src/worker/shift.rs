@@ -20,9 +20,10 @@ use crate::beat::on_beat;
 use crate::error::{Error, Result};
 use crate::hub::Subscription;
 use crate::job::{Fence, WorkerId};
+use crate::ops::heartbeat::HeartbeatReply;
 use crate::ops::lease::Leased;
 use crate::ops::register::{Deregister, Register, Registered};
-use crate::ops::renew::RenewReply;
+use crate::ops::renew::Renewed;
 use crate::ops::settle::{Report, Started};
 use crate::ops::turn::TurnReply;
 use crate::store::{CancelRequest, Topics};
@@ -47,6 +48,8 @@ struct Running {
     grace: Duration,
     /// When the renewal, or the lease itself, was asked for that it lives by.
     renewed: Instant,
+    /// Until then it is known that somebody has its lease locked.
+    busy_until: Option<Instant>,
     /// Its lease could not be renewed in time: it is being ended, or runs on if that is wished.
     late: bool,
     /// The request it is being ended by; another one may be harsher.
@@ -61,8 +64,10 @@ enum Back {
     Turned(Asked, Result<(Instant, TurnReply)>),
     /// The worker was registered again.
     Registered(Result<Registered>),
-    /// Leases were renewed.
-    Renewed(Vec<Fence>, Result<(Instant, RenewReply)>),
+    /// Leases were renewed, since this was asked for.
+    Renewed(Vec<Fence>, Instant, Result<(Instant, Vec<Renewed>)>),
+    /// It was said that the worker lives, and that these attempts have started.
+    Beaten(Vec<Fence>, Result<HeartbeatReply>),
 }
 
 /// A turn, as it was asked for.
@@ -116,11 +121,10 @@ pub(super) struct Worker {
     registering: bool,
     /// A renewal is under way.
     renewing: bool,
-    /// The attempts of whose start it tells.
-    telling: Vec<Fence>,
     renew_at: Instant,
-    /// The last renewal failed because nobody can write the store.
-    nobody_writes: bool,
+    /// A heartbeat is under way.
+    beating: bool,
+    beat_at: Instant,
     /// Whether the last lease left nothing to take.
     dry: bool,
     /// Work was announced since the last turn was asked for: its answer may be older.
@@ -157,9 +161,9 @@ impl Worker {
             settled: HashMap::new(),
             spans: HashMap::new(),
             renewing: false,
-            telling: Vec::new(),
             renew_at: Instant::now(),
-            nobody_writes: false,
+            beating: false,
+            beat_at: Instant::now(),
             dry: false,
             announced: false,
             blind: false,
@@ -201,6 +205,7 @@ impl Worker {
     pub(super) async fn work(&mut self, mut changes: Subscription) -> Result<()> {
         let beat = self.config().ttl.third().duration();
         self.renew_at = on_beat(Instant::now() + beat, beat);
+        self.beat_at = self.renew_at;
         loop {
             self.obey_stop();
             if self.seat.is_called() {
@@ -216,7 +221,7 @@ impl Worker {
             if self.gives_up_at().is_some_and(|at| at <= Instant::now()) {
                 return Err(self.given_up());
             }
-            let wake_at = match self.untold_drain() && !self.renewing {
+            let wake_at = match self.untold_drain() && !self.beating {
                 true => Instant::now(),
                 false => self.wake_at(now),
             };
@@ -236,9 +241,14 @@ impl Worker {
             }
             self.give_up_late_ones();
             self.give_up_slots();
-            if (Instant::now() >= self.renew_at || self.untold_drain()) && !self.renewing {
+            let now = Instant::now();
+            if now >= self.renew_at && !self.renewing {
                 self.renew();
-                self.renew_at = on_beat(Instant::now() + beat, beat);
+                self.renew_at = on_beat(now + beat, beat);
+            }
+            if (now >= self.beat_at || self.untold_drain()) && !self.beating {
+                self.beat();
+                self.beat_at = on_beat(now + beat, beat);
             }
             if self.ask_at.is_some_and(|at| at <= Instant::now()) {
                 self.ask_at = None;
@@ -253,7 +263,7 @@ impl Worker {
             (self.dry, self.announced) = (false, true);
         }
         if topics.meets(Topics::CONTROL) {
-            self.renew_at = Instant::now(); // asks what is wanted of us
+            (self.renew_at, self.beat_at) = (Instant::now(), Instant::now()); // asks what is wanted of us
         }
     }
 
@@ -264,12 +274,12 @@ impl Worker {
         // Once that has passed, it waits for something else.
         let idle = idle.map(|t| self.idle_since + t.duration()).filter(|at| *at > now);
         let drained = self.draining.filter(|_| !self.interrupted);
-        let late = self.running.values().filter(|job| !job.late).map(|job| self.give_up_at(job));
-        let late = late.min().filter(|_| !self.keeps_without_renewal());
-        // While a renewal is under way, the next one waits for it.
+        let late = self.running.values().filter_map(|job| self.give_up_at(job)).min();
+        // While one is under way, the next one waits for it.
         let renewal = Some(self.renew_at).filter(|_| !self.renewing);
+        let heartbeat = Some(self.beat_at).filter(|_| !self.beating);
         let unanswered = self.turning.iter().filter_map(|turn| turn.gives_back_at).min();
-        let all = [renewal, timer, idle, drained, late, unanswered, self.hindered.1, self.gives_up_at()];
+        let all = [renewal, heartbeat, timer, idle, drained, late, unanswered, self.hindered.1, self.gives_up_at()];
         let all = all.into_iter().flatten();
         all.fold(Instant::now() + self.config().ttl.duration(), Instant::min)
     }
@@ -354,9 +364,13 @@ impl Worker {
                     warn!("cannot register: {e}"); // the next heartbeat tries again
                 }
             }
-            Back::Renewed(fences, reply) => {
+            Back::Renewed(fences, asked_at, reply) => {
                 self.renewing = false;
-                self.renewed(&fences, reply)?;
+                self.renewed(&fences, asked_at, reply)?;
+            }
+            Back::Beaten(telling, reply) => {
+                self.beating = false;
+                self.beaten(telling, reply)?;
             }
         }
         Ok(())

@@ -28,8 +28,16 @@ fn hold() -> Duration {
 
 #[test]
 fn c7_a_forgotten_transaction_that_locks_running_jobs_hinders_only_them() {
-    let lock = "SELECT number FROM jobs WHERE state = 'running' FOR UPDATE";
-    let (mut table, stored, done) = held("rows of running jobs", lock);
+    only_them("rows of running jobs", "SELECT number FROM jobs WHERE state = 'running' FOR UPDATE");
+}
+
+#[test]
+fn c7_a_forgotten_transaction_that_locks_leases_hinders_only_their_jobs() {
+    only_them("rows of leases", "SELECT number FROM leases FOR UPDATE");
+}
+
+fn only_them(what: &str, lock: &str) {
+    let (mut table, stored, done) = held(what, lock);
     table.at_least("jobs stored meanwhile", stored, 5);
     table.at_least("jobs done meanwhile", done, 5);
     table.finish();
@@ -38,6 +46,11 @@ fn c7_a_forgotten_transaction_that_locks_running_jobs_hinders_only_them() {
 #[test]
 fn c7_a_forgotten_transaction_that_locks_a_table_is_waited_for() {
     held("the table of leases", "LOCK TABLE leases IN ACCESS EXCLUSIVE MODE").0.finish();
+}
+
+#[test]
+fn c7_a_forgotten_transaction_that_locks_other_tables_costs_no_lease() {
+    held("the tables of workers and events", "LOCK TABLE workers, events IN EXCLUSIVE MODE").0.finish();
 }
 
 /// What happens while an idle transaction holds a lock; gives how many jobs were stored meanwhile, and how many ended.

@@ -5,7 +5,7 @@ use orx::job::{State, WorkerId};
 use orx::ops::cancel::Cancel;
 use orx::ops::lead::{Lead, Right};
 use orx::ops::lease::{Lease, LeaseReply};
-use orx::ops::renew::{Renew, Renewed};
+use orx::ops::renew::Renewed;
 use orx::ops::settle::Settled;
 use orx::ops::sweep::{LastSign, Sweep, Swept};
 use orx::ops::{Caller, Op};
@@ -145,20 +145,35 @@ on_every_store! {
         let number = f.add("").await;
         let w = f.worker("w", Offer::default()).await;
         let fence = w.take().await;
-        let renew = || Renew { worker: w.id, name: "w".into(), ttl: TTL, fences: vec![fence], draining: false, started: vec![] };
+        let renew = || w.renewal(&[fence]);
         for _ in 0..5 {
             f.clock.pass(Span::from_secs(10));
-            let reply = f.queue.call(renew()).await.unwrap();
-            assert_eq!((reply.worker, &reply.leases[..]), (Some(WorkerState::Active), &[Renewed::Held][..]));
+            assert_eq!(f.queue.call(renew()).await.unwrap(), [Renewed::Held]);
+            assert_eq!(f.queue.call(w.heartbeat(&[])).await.unwrap().worker, Some(WorkerState::Active));
             f.sweep().await;
         }
         f.queue.call(Cancel { numbers: vec![number], ..Default::default() }).await.unwrap();
         assert_eq!(f.state(number).await, State::Running, "it ends when its process has ended");
-        let reply = f.queue.call(renew()).await.unwrap();
-        assert!(matches!(reply.leases[0], Renewed::Cancel(_)));
+        assert!(matches!(f.queue.call(renew()).await.unwrap()[..], [Renewed::Cancel(_)]));
         assert_eq!(w.end(fence, Cause::Cancel, None).await, Settled::Accepted(State::Cancelled));
-        let reply = f.queue.call(renew()).await.unwrap();
-        assert_eq!(reply.leases[0], Renewed::Stale);
+        assert_eq!(f.queue.call(renew()).await.unwrap(), [Renewed::Stale]);
+    }
+
+    async fn s2_what_a_silent_worker_leased_last_is_its_own_until_that_lease_is_over(f: Fixture) {
+        f.add("").await;
+        let (silent, other) = (f.worker("silent", Offer::default()).await, f.worker("other", Offer::default()).await);
+        f.clock.pass(Span::from_millis(TTL.as_millis() - 1));
+        let fence = silent.take().await;
+        f.clock.pass(Span::from_millis(1));
+        other.register(&[]).await;
+        f.sweep().await;
+        // By its own clock it has most of a lease yet before it must end the process: another one would run beside it.
+        assert!(other.lease(1).await.is_empty());
+        assert_eq!(f.queue.call(silent.renewal(&[fence])).await.unwrap(), [Renewed::Held]);
+        f.clock.pass(TTL);
+        assert!(matches!(f.sweep().await, Swept::Done { reaped, .. } if reaped == [fence.number]));
+        other.register(&[]).await;
+        assert_eq!(other.lease_numbers(1).await, [fence.number]);
     }
 
     async fn s8_a_worker_that_restarts_takes_back_its_jobs_at_once(f: Fixture) {

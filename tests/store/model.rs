@@ -18,6 +18,7 @@ use orx::ops::Op;
 use orx::ops::cancel::Cancel;
 use orx::ops::dead_letters::DiscardLetters;
 use orx::ops::enqueue::Enqueue;
+use orx::ops::heartbeat::Heartbeat;
 use orx::ops::lease::Lease;
 use orx::ops::policies::{LimitChange, PauseQueue, SetLimit, SetQueue, SetTenant};
 use orx::ops::register::{Deregister, Register};
@@ -259,12 +260,13 @@ impl Subject {
         let mut fences = self.model.fences_of(id);
         fences.extend(self.model.stale.last());
         let ttl = Span::from_millis(TTL);
-        let op = Renew { worker: id, name: worker_name(worker), ttl, fences, draining: false, started: vec![] };
         let stale = usize::from(!self.model.stale.is_empty());
-        let reply = self.call(op).unwrap();
+        let leases = self.call(Renew { worker: id, ttl, fences }).unwrap();
+        let name = worker_name(worker);
+        let heard = self.call(Heartbeat { worker: id, name, ttl, draining: false, started: vec![] }).unwrap();
         let (known, asked) = self.model.renew(id);
-        assert_eq!(reply.worker, known.then_some(WorkerState::Active));
-        let (held, over) = reply.leases.split_at(reply.leases.len() - stale);
+        assert_eq!(heard.worker, known.then_some(WorkerState::Active));
+        let (held, over) = leases.split_at(leases.len() - stale);
         let held: Vec<bool> = held
             .iter()
             .map(|lease| match lease {

@@ -16,7 +16,7 @@ use orx::ops::enqueue::Enqueue;
 use orx::ops::lease::Lease;
 use orx::ops::policies::{LimitChange, ListPolicies, SetQueue};
 use orx::ops::prune::Prune;
-use orx::ops::renew::{Renew, Renewed};
+use orx::ops::renew::Renewed;
 use orx::ops::retry::Retry;
 use orx::ops::runs::submit::SubmitRun;
 use orx::ops::settle::{Report, Settled, Started};
@@ -24,10 +24,10 @@ use orx::ops::sweep::Swept;
 use orx::ops::turn::Turn;
 use orx::ops::workers::ListWorkers;
 use orx::queue::Request;
-use orx::store::Limits;
-use orx::time::{Clock as _, Timestamp};
+use orx::store::{Limits, WorkerState};
+use orx::time::{Clock as _, Span, Timestamp};
 use serde_json::json;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use uuid::Uuid;
 
 use super::support::*;
@@ -58,6 +58,11 @@ async fn a_job_that_is_retried_while_it_is_to_be_forgotten_stays() {
 fn call<O: Op>(f: &Fixture, op: O) -> JoinHandle<Result<O::Reply>> {
     let queue = f.another();
     tokio::spawn(async move { queue.call(op).await })
+}
+
+/// What an Op answers that waits for nobody who has locked something.
+async fn soon<O: Op>(f: &Fixture, op: O) -> Result<O::Reply> {
+    tokio::time::timeout(BRIEF, call(f, op)).await.expect("it is waited for").unwrap()
 }
 
 /// What a settle of the running job `number` stores.
@@ -146,22 +151,14 @@ async fn a_job_that_somebody_has_locked_keeps_its_lease_and_hinders_no_other() {
     let w = f.worker("w", Offer::default()).await;
     let fences = [w.take().await, w.take().await];
     let locked = f.meanwhile(&format!("SELECT number FROM jobs WHERE number = {first} FOR UPDATE"));
-    let renew = || Renew {
-        worker: w.id,
-        name: "w".into(),
-        ttl: TTL,
-        fences: fences.to_vec(),
-        started: vec![(fences[0], Started { pid: 1, at: Timestamp(1) })],
-        draining: false,
-    };
-    let renewed = tokio::time::timeout(BRIEF, call(&f, renew())).await.expect("it is waited for").unwrap().unwrap();
-    assert_eq!(renewed.leases, [Renewed::Held, Renewed::Held]);
+    let renewed = soon(&f, w.renewal(&fences)).await.unwrap();
+    assert_eq!(renewed, [Renewed::Held, Renewed::Held]);
+    let heard = soon(&f, w.heartbeat(&[(fences[0], Started { pid: 1, at: Timestamp(1) })])).await.unwrap();
+    assert_eq!((heard.worker, heard.untold), (Some(WorkerState::Active), vec![]));
     let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes: b"said\n".to_vec() };
-    let append = call(&f, AppendOutput { fence: fences[0], chunks: vec![chunk] });
-    let appended = tokio::time::timeout(BRIEF, append).await.expect("it is waited for").unwrap().unwrap();
-    assert_eq!(appended, Appended::Stored);
+    assert_eq!(soon(&f, AppendOutput { fence: fences[0], chunks: vec![chunk] }).await.unwrap(), Appended::Stored);
     let turn = || Turn { reports: fences.map(ended).to_vec(), lease: None, pass_over: true };
-    let turned = tokio::time::timeout(BRIEF, call(&f, turn())).await.expect("it is waited for").unwrap().unwrap();
+    let turned = soon(&f, turn()).await.unwrap();
     assert_eq!(turned.settled, [Settled::Busy, Settled::Accepted(State::Done)]);
     assert_eq!(f.states(&[first, second]).await, "running done");
     let (_, asked_again) = f.another().call_since(turn(), Request::new().again()).await.unwrap();
@@ -173,6 +170,25 @@ async fn a_job_that_somebody_has_locked_keeps_its_lease_and_hinders_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_somebody_has_locked_hinders_nothing_but_its_own_end() {
+    let f = Fixture::postgres();
+    let (first, second) = (f.add("").await, f.add("").await);
+    let w = f.worker("w", Offer::default()).await;
+    let fences = [w.take().await, w.take().await];
+    f.clock.pass(TTL);
+    let locked = f.meanwhile(&format!("SELECT number FROM leases WHERE number = {first} FOR UPDATE"));
+    assert_eq!(soon(&f, w.renewal(&fences)).await.unwrap(), [Renewed::Busy, Renewed::Held]);
+    let swept = tokio::time::timeout(BRIEF, f.sweep_after(Some(Span::MAX))).await.expect("it is waited for");
+    assert!(matches!(swept, Swept::Done { reaped, .. } if reaped.is_empty()), "who has locked it may be its worker");
+    let turn = Turn { reports: fences.map(ended).to_vec(), lease: None, pass_over: true };
+    let turned = soon(&f, turn).await.unwrap();
+    assert_eq!(turned.settled, [Settled::Busy, Settled::Accepted(State::Done)]);
+    assert_eq!(f.states(&[first, second]).await, "running done");
+    locked.commit();
+    assert_eq!(f.queue.call(w.renewal(&fences[..1])).await.unwrap(), [Renewed::Held]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_attempts_of_a_job_only_the_last_is_renewed() {
     let f = Fixture::postgres();
     f.add(r#""max_attempts":2,"backoff":"0s""#).await;
@@ -180,9 +196,7 @@ async fn of_two_attempts_of_a_job_only_the_last_is_renewed() {
     let first = w.take().await;
     w.exit(first, 1).await;
     let second = w.take().await;
-    let fences = vec![first, second];
-    let renew = Renew { worker: w.id, name: "w".into(), ttl: TTL, fences, started: Vec::new(), draining: false };
-    assert_eq!(f.queue.call(renew).await.unwrap().leases, [Renewed::Stale, Renewed::Held]);
+    assert_eq!(f.queue.call(w.renewal(&[first, second])).await.unwrap(), [Renewed::Stale, Renewed::Held]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,13 +204,13 @@ async fn a_lease_that_somebody_is_about_to_end_is_neither_renewed_nor_lost() {
     let f = Fixture::postgres();
     let number = f.add("").await;
     let w = f.worker("w", Offer::default()).await;
-    let fences = vec![w.take().await];
+    let fence = w.take().await;
     let ending = f.meanwhile(&done(number));
-    let renew = Renew { worker: w.id, name: "w".into(), ttl: TTL, fences, started: Vec::new(), draining: false };
-    let renewed = tokio::time::timeout(BRIEF, call(&f, renew.clone())).await.expect("it is waited for");
-    assert_eq!(renewed.unwrap().unwrap().leases, [Renewed::Busy]);
+    assert_eq!(soon(&f, w.renewal(&[fence])).await.unwrap(), [Renewed::Busy]);
+    let heard = soon(&f, w.heartbeat(&[(fence, Started { pid: 1, at: Timestamp(1) })])).await.unwrap();
+    assert_eq!(heard.untold, [fence]);
     ending.commit();
-    assert_eq!(f.queue.call(renew).await.unwrap().leases, [Renewed::Stale]);
+    assert_eq!(f.queue.call(w.renewal(&[fence])).await.unwrap(), [Renewed::Stale]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,16 +236,43 @@ async fn s2_where_all_leases_are_locked_a_worker_hears_soon_that_nobody_can_take
     let f = Fixture::postgres();
     f.add("").await;
     let w = f.worker("w", Offer::default()).await;
-    let fences = vec![w.take().await];
+    let fence = w.take().await;
     for mode in ["ACCESS EXCLUSIVE", "SHARE"] {
         let locked = f.meanwhile(&format!("LOCK TABLE leases IN {mode} MODE"));
-        let fences = fences.clone();
-        let renew = Renew { worker: w.id, name: "w".into(), ttl: TTL, fences, started: Vec::new(), draining: false };
-        let failed =
-            tokio::time::timeout(BRIEF, call(&f, renew)).await.expect("it waits for long").unwrap().unwrap_err();
+        let failed = soon(&f, w.renewal(&[fence])).await.unwrap_err();
         assert!(failed.kind() == Kind::Unavailable && failed.is_for_everyone(), "{mode}: {failed}");
         drop(locked);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_else_is_locked_leases_are_renewed() {
+    let f = Fixture::postgres();
+    f.add("").await;
+    let w = f.worker("w", Offer::default()).await;
+    let fence = w.take().await;
+    for table in ["jobs", "workers", "events", "lanes", "tenants", "queues"] {
+        let locked = f.meanwhile(&format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"));
+        // Enough to keep each writer and each connection of this process waiting.
+        let mut waiting = JoinSet::new();
+        for _ in 0..8 {
+            let (writes, reads) = (f.queue.clone(), f.queue.clone());
+            waiting.spawn(async move { drop(writes.call(enqueue()).await) });
+            waiting.spawn(async move { drop(reads.call(ListWorkers {}).await) });
+        }
+        locked.wait_for_waiters(4);
+        let renewed = tokio::time::timeout(BRIEF, f.queue.call(w.renewal(&[fence]))).await;
+        assert_eq!(renewed.expect("it is waited for").unwrap(), [Renewed::Held], "{table}");
+        locked.commit();
+        waiting.join_all().await;
+    }
+    let locked = f.meanwhile("SELECT id FROM workers FOR UPDATE");
+    assert_eq!(soon(&f, w.renewal(&[fence])).await.unwrap(), [Renewed::Held]);
+    drop(locked);
+}
+
+fn enqueue() -> Enqueue {
+    Enqueue { jobs: vec![submission(&command(""))] }
 }
 
 /// The end of an attempt that does not belong to a run.

@@ -10,12 +10,13 @@ use orx::job::{Fence, Job, JobId, JobSpec, Number, State, Submission, WorkerId};
 use orx::ops::Caller;
 use orx::ops::enqueue::{Enqueue, Enqueued};
 use orx::ops::events::ReadEvents;
+use orx::ops::heartbeat::Heartbeat;
 use orx::ops::jobs::GetJobs;
 use orx::ops::lead::{Lead, Right};
 use orx::ops::lease::{Lease, Leased};
 use orx::ops::register::Register;
 use orx::ops::renew::Renew;
-use orx::ops::settle::{Report, Settle, Settled};
+use orx::ops::settle::{Report, Settle, Settled, Started};
 use orx::ops::sweep::{Sweep, Swept};
 use orx::queue::Queue;
 use orx::store::{Location, NewWorker};
@@ -273,11 +274,21 @@ impl TestWorker<'_> {
         self.lease(slots).await.iter().map(|j| j.fence.number).collect()
     }
 
+    /// A renewal of leases.
+    pub fn renewal(&self, fences: &[Fence]) -> Renew {
+        Renew { worker: self.id, ttl: TTL, fences: fences.to_vec() }
+    }
+
+    /// A heartbeat that tells of starts.
+    pub fn heartbeat(&self, started: &[(Fence, Started)]) -> Heartbeat {
+        let name = self.name.clone();
+        Heartbeat { worker: self.id, name, ttl: TTL, draining: false, started: started.to_vec() }
+    }
+
     /// Renews one lease, and says that it lives.
     pub async fn renew(&self, fence: Fence) {
-        let (worker, name, fences) = (self.id, self.name.clone(), vec![fence]);
-        let op = Renew { worker, name, ttl: TTL, fences, draining: false, started: vec![] };
-        self.fixture.queue.call(op).await.unwrap();
+        self.fixture.queue.call(self.renewal(&[fence])).await.unwrap();
+        self.fixture.queue.call(self.heartbeat(&[])).await.unwrap();
     }
 
     /// Leases exactly one job.

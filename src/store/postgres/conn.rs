@@ -22,8 +22,8 @@ use crate::error::{Error, Result};
 
 /// How long the server works on a statement at most.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(30);
-/// How long it waits for a lock.
-const LOCK_LIMIT: Duration = Duration::from_secs(10);
+/// How long it waits for a lock, as a rule.
+pub(super) const LOCK_LIMIT: Duration = Duration::from_secs(10);
 /// How long a transaction of ours may do nothing: then its process hangs, and others wait for it. No longer than the
 /// shortest lease in use: who is stopped in the middle of one holds jobs that are to move when their leases are over (S8).
 const IDLE_LIMIT: Duration = Duration::from_secs(3);
@@ -123,8 +123,8 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    /// Connects; `limit` is what a statement may take.
-    pub(super) fn open(place: &Place, limit: Duration) -> Result<Self> {
+    /// Connects; `lock_limit`: so long statements wait for a lock.
+    pub(super) fn open(place: &Place, lock_limit: Duration) -> Result<Self> {
         let runtime = Driver(Some(Builder::new_current_thread().enable_all().build()?));
         let tls = place.tls()?;
         let config = place.config();
@@ -147,8 +147,8 @@ impl Conn {
              SET enable_seqscan TO off; SET jit TO off; SET default_transaction_isolation TO 'read committed';
              SET default_transaction_read_only TO off; SET timezone TO 'UTC'; SET client_min_messages TO warning;
              SELECT pg_backend_pid(), current_setting('server_version_num'), current_setting('server_version'), {ERA}",
-            limit.as_millis(),
-            LOCK_LIMIT.as_millis(),
+            STATEMENT_LIMIT.as_millis(),
+            lock_limit.as_millis(),
             IDLE_LIMIT.as_millis(),
             schema = place.schema,
         );
@@ -163,11 +163,6 @@ impl Conn {
             );
         }
         Ok(conn)
-    }
-
-    /// A connection for Ops.
-    pub(super) fn for_ops(place: &Place) -> Result<Self> {
-        Self::open(place, STATEMENT_LIMIT)
     }
 
     pub(super) fn is_closed(&self) -> bool {

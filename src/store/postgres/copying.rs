@@ -4,7 +4,7 @@ use tokio_postgres::Row as PgRow;
 use tokio_postgres::types::FromSqlOwned;
 use uuid::Uuid;
 
-use super::conn::{Conn, Failure, Param};
+use super::conn::{Conn, Failure, LOCK_LIMIT, Param};
 use super::place::Place;
 use super::tx::{get, text};
 use super::{maintain, sql};
@@ -48,7 +48,7 @@ impl Copying {
     }
 
     fn connect(place: &Place) -> Result<Self> {
-        let mut conn = Conn::for_ops(place)?;
+        let mut conn = Conn::open(place, LOCK_LIMIT)?;
         maintain::migrate(&mut conn, place)?;
         Ok(Self { conn, place: place.clone(), inside: false })
     }

@@ -11,8 +11,6 @@ use crate::job::{Number, WorkerId};
 use crate::store::{Fleet, Leader, NewNode, NewWorker, Node, Tx as _, Worker, WorkerState};
 use crate::time::{Span, Timestamp};
 
-/// How long a heartbeat waits for a lock, and the renewal that follows it: it must hear of one before leases run out.
-const BEAT_PATIENCE: Span = Span::from_secs(1);
 /// By how much the server's clock may differ from the boot clock's progress before leases are shifted (S1).
 const DRIFT: i64 = 1000;
 
@@ -39,9 +37,7 @@ impl Fleet for PgTx<'_> {
 
     fn heartbeat(&mut self, id: WorkerId, ttl: Span) -> Result<Option<WorkerState>> {
         let beat = values![id.0, self.now().0, self.expiry(ttl)];
-        let patience = values![BEAT_PATIENCE.as_millis().to_string()];
-        let calls = [Call::new(sql!("patience"), patience), Call::new(sql!("workers_heartbeat"), beat)];
-        let rows = self.run(&calls)?.pop().unwrap_or_default();
+        let rows = self.rows(sql!("workers_heartbeat"), beat)?;
         let state: Option<String> = rows.first().map(|row| get(row, 0)).transpose()?;
         Ok(state.map(|s| worker_state(&s)))
     }
@@ -86,7 +82,10 @@ impl Fleet for PgTx<'_> {
         let lost: Vec<Uuid> = self.column(sql!("workers_lost_lock"), values![self.now().0])?;
         match lost.is_empty() {
             true => Ok(Vec::new()),
-            false => Ok(self.workers()?.into_iter().filter(|worker| lost.contains(&worker.id.0)).collect()),
+            false => {
+                let lost = |w: &Worker| lost.contains(&w.id.0) && w.running.is_empty();
+                Ok(self.workers()?.into_iter().filter(lost).collect())
+            }
         }
     }
 

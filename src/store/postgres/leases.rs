@@ -6,10 +6,9 @@ use tokio_postgres::Row;
 
 use super::buffer::Fences;
 use super::conn::{Call, values};
-use super::fault::Fault;
 use super::sql;
 use super::tx::{PgTx, get, natural, to_json};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::job::{Fence, Number, WorkerId};
 use crate::store::{CancelRequest, Kept, Lease, Leases, Tx as _};
 use crate::time::{Span, Timestamp};
@@ -67,7 +66,7 @@ impl Leases for PgTx<'_> {
             Call::new(if to_extend { sql!("leases_keep") } else { sql!("leases_share") }, columns()),
             Call::new(sql!("leases_held"), columns()), // a second look: who is not there now is gone
         ];
-        let mut answers = self.read(calls).map_err(|e| self.nobody_leases(e))?.into_iter();
+        let mut answers = self.read(calls)?.into_iter();
         let mut kept = HashMap::new();
         for row in answers.next().unwrap_or_default() {
             let lease = numbered(&row)?;
@@ -89,7 +88,7 @@ impl Leases for PgTx<'_> {
         self.forget_leases(fences);
         let Fences { numbers, attempts } = Fences::of(fences);
         let columns = values![ttl.as_millis(), self.expiry(ttl), numbers, attempts];
-        self.rows(sql!("leases_extend"), columns).map(|_| ()).map_err(|e| self.nobody_leases(e))
+        self.rows(sql!("leases_extend"), columns).map(|_| ())
     }
 
     fn last_sign(&mut self) -> Result<Option<Span>> {
@@ -141,11 +140,6 @@ impl Leases for PgTx<'_> {
 }
 
 impl PgTx<'_> {
-    /// Rows are not waited for: where the leases are locked, all of them are, and nobody can give or take any.
-    fn nobody_leases(&self, error: Error) -> Error {
-        if self.fault() == Some(Fault::Locked) { error.for_everyone() } else { error }
-    }
-
     /// They will not be as they were read.
     fn forget_leases(&mut self, fences: &[Fence]) {
         for fence in fences {

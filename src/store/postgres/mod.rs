@@ -40,7 +40,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-use self::conn::Conn;
+use self::conn::{Conn, LOCK_LIMIT};
 pub(super) use self::copying::Copying;
 use self::fault::Fault;
 use self::foreseen::Habits;
@@ -71,12 +71,21 @@ const RECONNECTS: u32 = 2;
 const RESOLVE_LIMIT: Duration = Duration::from_secs(20);
 /// How many Ops write side by side.
 const WRITERS: usize = 4;
+/// How many renewals do.
+const RENEWALS: usize = 2;
+/// How many connections a process has for its other Ops.
+const MOST: usize = 8;
+/// How long a renewal waits for a lock. It passes over rows that are locked: whole tables are, and the worker must
+/// hear of it before its leases run out.
+const RENEWAL_LOCK_LIMIT: Duration = Duration::from_millis(250);
 
 /// A PostgreSQL store.
 pub struct Postgres {
     place: Place,
     clock: Arc<dyn Clock>,
     pool: Arc<Pool>,
+    /// The connections for renewals, so that those never wait for one.
+    renewals: Pool,
     side: Arc<Side>,
     own: wake::Own,
     watch: Mutex<Watch>,
@@ -96,14 +105,15 @@ impl Postgres {
 
     fn connect(place: &Place, clock: Arc<dyn Clock>) -> Result<Self> {
         let own = wake::Own::new(Mutex::new(HashSet::new()));
-        let pool = Arc::new(Pool::new(place.clone(), Arc::clone(&own)));
+        let pool = Arc::new(Pool::new(place.clone(), Arc::clone(&own), MOST, LOCK_LIMIT));
+        let renewals = Pool::new(place.clone(), Arc::clone(&own), RENEWALS, RENEWAL_LOCK_LIMIT);
         let mut conn = pool.take()?;
         maintain::migrate(&mut conn, place)?;
         maintain::refuse_unfinished(&mut conn, place)?;
         pool.give(conn);
         let side = Side::new(Arc::clone(&pool));
         let (watch, habits) = (Mutex::default(), Mutex::default());
-        Ok(Self { place: place.clone(), clock, side, pool, own, watch, habits })
+        Ok(Self { place: place.clone(), clock, side, pool, renewals, own, watch, habits })
     }
 
     /// The steps of the schema, and which of them it has; makes none.
@@ -112,7 +122,7 @@ impl Postgres {
     /// `Unavailable` when the server cannot be used.
     pub fn steps(place: &Place) -> Result<Vec<Step>> {
         let look = || {
-            let mut conn = Conn::for_ops(place)?;
+            let mut conn = Conn::open(place, LOCK_LIMIT)?;
             maintain::version(&mut conn, place).map(|(version, _)| steps(&maintain::STEPS, version))
         };
         let looked = std::thread::scope(|scope| scope.spawn(look).join());
@@ -122,14 +132,15 @@ impl Postgres {
     /// Runs one work in a transaction of its own, again where that can help and nothing can have been stored.
     fn transact(&self, mode: Mode, work: &mut dyn Work) -> Written {
         let (mut tries, mut reconnects) = (0, 0);
+        let pool = if mode == Mode::Renewal { &self.renewals } else { &*self.pool };
         loop {
-            let mut conn = match self.pool.take() {
+            let mut conn = match pool.take() {
                 Ok(conn) => conn,
                 Err(error) => return Written::Nothing(error),
             };
             let (fault, error) = match self.attempt(&mut conn, mode, work) {
                 Ok(written) => {
-                    self.pool.give(conn);
+                    pool.give(conn);
                     return written;
                 }
                 Err(both) => both,
@@ -137,20 +148,25 @@ impl Postgres {
             match fault {
                 Fault::Again if tries < TRIES => {
                     tries += 1;
-                    self.pool.give(conn);
+                    pool.give(conn);
                     std::thread::sleep(pause(tries));
                 }
                 Fault::Gone if reconnects < RECONNECTS => {
                     reconnects += 1;
-                    self.pool.forget(conn);
+                    pool.forget(conn);
                     std::thread::sleep(pause(reconnects));
                 }
                 Fault::Gone => {
-                    self.pool.forget(conn);
+                    pool.forget(conn);
                     return Written::Nothing(error);
                 }
+                // A renewal waits for no row: a whole table is locked, and whoever leases or reaps needs it too (S2).
+                Fault::Locked if mode == Mode::Renewal => {
+                    pool.give(conn);
+                    return Written::Nothing(error.for_everyone());
+                }
                 Fault::Again | Fault::Locked | Fault::Broken => {
-                    self.pool.give(conn);
+                    pool.give(conn);
                     return Written::Nothing(error);
                 }
             }
@@ -247,7 +263,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Store for Postgres {
     fn writers(&self) -> Writers {
-        Writers { count: WRITERS, batch: 1 }
+        Writers { count: WRITERS, batch: 1, renewals: RENEWALS }
     }
 
     fn fails_for_everyone(&self) -> bool {
@@ -263,6 +279,10 @@ impl Store for Postgres {
 
     fn write(&self, batch: &mut [&mut dyn Work]) -> Written {
         all(batch, |work| self.transact(Mode::Write, work))
+    }
+
+    fn write_renewals(&self, batch: &mut [&mut dyn Work]) -> Written {
+        all(batch, |work| self.transact(Mode::Renewal, work))
     }
 
     fn write_output(&self, batch: &mut [&mut dyn Work]) -> Written {

@@ -8,8 +8,6 @@ use super::place::Place;
 use super::wake::Own;
 use crate::error::{Error, Result};
 
-/// How many connections a process has for its Ops.
-const MOST: usize = 8;
 /// How long one waits for a connection that others have.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -17,6 +15,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(super) struct Pool {
     place: Place,
     own: Own,
+    /// How many there are at most.
+    most: usize,
+    /// How long their statements wait for a lock.
+    lock_limit: Duration,
     state: Mutex<State>,
     freed: Condvar,
 }
@@ -28,8 +30,8 @@ struct State {
 }
 
 impl Pool {
-    pub(super) fn new(place: Place, own: Own) -> Self {
-        Self { place, own, state: Mutex::default(), freed: Condvar::new() }
+    pub(super) fn new(place: Place, own: Own, most: usize, lock_limit: Duration) -> Self {
+        Self { place, own, most, lock_limit, state: Mutex::default(), freed: Condvar::new() }
     }
 
     pub(super) fn place(&self) -> &Place {
@@ -48,7 +50,7 @@ impl Pool {
                 state.open -= 1;
                 self.disown(&conn);
             }
-            if state.open < MOST {
+            if state.open < self.most {
                 state.open += 1;
                 drop(state);
                 return self.open().inspect_err(|_| self.count_down());
@@ -63,7 +65,7 @@ impl Pool {
 
     /// A connection beside those of the pool.
     pub(super) fn open(&self) -> Result<Conn> {
-        let conn = Conn::for_ops(&self.place)?;
+        let conn = Conn::open(&self.place, self.lock_limit)?;
         self.own.lock().unwrap_or_else(PoisonError::into_inner).insert(conn.backend);
         Ok(conn)
     }

@@ -28,6 +28,8 @@ pub(super) enum Mode {
     Read,
     /// It locks what it reads.
     Write,
+    /// It renews leases.
+    Renewal,
     /// It writes output, which may be lost with the server's last moments (S28).
     Output,
 }
@@ -199,7 +201,7 @@ impl<'c> PgTx<'c> {
         let (begin, first) = match self.mode {
             Mode::Read => ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", sql!("begin_read")),
             // Read committed, as the connection is set.
-            Mode::Write => ("BEGIN", sql!("begin")),
+            Mode::Write | Mode::Renewal => ("BEGIN", sql!("begin")),
             Mode::Output => ("BEGIN; SET LOCAL synchronous_commit TO off", sql!("begin")),
         };
         let first = Call::opening(first, values![]);

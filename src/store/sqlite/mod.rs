@@ -167,7 +167,7 @@ const FULL: i64 = 2;
 
 impl Store for Sqlite {
     fn writers(&self) -> Writers {
-        Writers { count: 1, batch: BATCH }
+        Writers { count: 1, batch: BATCH, renewals: 0 }
     }
 
     fn fails_for_everyone(&self) -> bool {

@@ -1,4 +1,4 @@
-//! Keeping leases, learning by the way what is asked for, and giving up in time what cannot be kept (S2).
+//! Keeping leases, giving up in time what cannot be kept (S2), and saying that the worker lives.
 
 use std::time::Duration;
 
@@ -6,40 +6,36 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{Back, Running, Worker};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::job::Fence;
-use crate::ops::renew::{Renew, RenewReply, Renewed};
+use crate::ops::heartbeat::{Heartbeat, HeartbeatReply};
+use crate::ops::renew::{Renew, Renewed};
 use crate::queue::Request;
 use crate::store::WorkerState;
 use crate::worker::attempt::Order;
 
-/// How soon a renewal that failed is tried again.
-const RENEW_AGAIN: Duration = Duration::from_millis(250);
+/// How soon a renewal or a heartbeat that failed is tried again.
+const AGAIN: Duration = Duration::from_millis(250);
+/// For how long it is known of a lease that somebody has it locked: nobody else can take it so long.
+const BUSY: Duration = Duration::from_secs(1);
 
 impl Worker {
-    /// Where nobody can write, nobody can take a lease either (S2).
-    pub(super) fn keeps_without_renewal(&self) -> bool {
-        self.nobody_writes || self.shared.queue.fails_for_everyone()
-    }
-
     /// When the processes of a job must be gone: before the store may hand it to another.
     fn gone_at(&self, job: &Running) -> Instant {
         let ttl = self.config().ttl.duration();
         job.renewed + ttl - ttl / 10
     }
 
-    /// When they are told.
-    pub(super) fn give_up_at(&self, job: &Running) -> Instant {
-        self.gone_at(job) - job.grace.min(self.config().ttl.duration() / 6)
+    /// When they are told; never where nobody could take a lease either as long as this process cannot (S2).
+    pub(super) fn give_up_at(&self, job: &Running) -> Option<Instant> {
+        let at = self.gone_at(job) - job.grace.min(self.config().ttl.duration() / 6);
+        (!job.late && !self.shared.queue.fails_for_everyone()).then(|| job.busy_until.map_or(at, |busy| busy.max(at)))
     }
 
     /// Ends jobs whose leases could not be renewed in time, unless they are to finish: another worker may be given them (S2).
     pub(super) fn give_up_late_ones(&mut self) {
-        if self.keeps_without_renewal() {
-            return;
-        }
         let now = Instant::now();
-        let late = |job: &Running| !job.late && self.give_up_at(job) <= now;
+        let late = |job: &Running| self.give_up_at(job).is_some_and(|at| at <= now);
         let late: Vec<Fence> = self.running.iter().filter(|(_, job)| late(job)).map(|(fence, _)| *fence).collect();
         for fence in late {
             let Some(job) = self.running.get(&fence) else { continue };
@@ -69,68 +65,53 @@ impl Worker {
     }
 
     pub(super) fn renew(&mut self) {
-        self.renewing = true;
-        self.told_drain = self.draining.is_some();
-        let config = self.config();
-        let mut op = Renew {
-            worker: config.id,
-            name: config.name.clone(),
-            ttl: config.ttl,
-            fences: self.running.keys().chain(self.unsure.keys()).copied().chain(self.stuck()).collect(),
-            started: Vec::new(),
-            draining: self.draining.is_some(),
-        };
-        for (fence, job) in &mut self.running {
-            if let (false, Some(started)) = (job.told, job.started.get()) {
-                job.told = true;
-                op.started.push((*fence, *started));
-            }
+        let fences: Vec<Fence> = self.running.keys().chain(self.unsure.keys()).copied().chain(self.stuck()).collect();
+        if fences.is_empty() {
+            return;
         }
-        self.telling = op.started.iter().map(|(fence, _)| *fence).collect();
-        let queue = self.shared.queue.clone();
-        self.tasks.spawn(async move {
-            let fences = op.fences.clone();
-            Back::Renewed(fences, queue.call_since(op, Request::new()).await)
-        });
+        self.renewing = true;
+        let op = Renew { worker: self.config().id, ttl: self.config().ttl, fences: fences.clone() };
+        let (queue, asked_at) = (self.shared.queue.clone(), Instant::now());
+        self.tasks.spawn(async move { Back::Renewed(fences, asked_at, queue.call_since(op, Request::new()).await) });
     }
 
-    pub(super) fn renewed(&mut self, fences: &[Fence], reply: Result<(Instant, RenewReply)>) -> Result<()> {
-        let (since, reply) = match reply {
+    pub(super) fn renewed(
+        &mut self,
+        fences: &[Fence],
+        asked_at: Instant,
+        reply: Result<(Instant, Vec<Renewed>)>,
+    ) -> Result<()> {
+        let (since, leases) = match reply {
             Ok(renewed) => renewed,
-            Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
+            Err(e) if waits(&e) => {
                 warn!("cannot renew: {e}");
-                self.nobody_writes = e.is_for_everyone();
-                self.renew_at = self.renew_at.min(Instant::now() + RENEW_AGAIN);
-                for fence in std::mem::take(&mut self.telling) {
-                    if let Some(job) = self.running.get_mut(&fence) {
-                        job.told = false;
+                self.renew_at = self.renew_at.min(Instant::now() + AGAIN);
+                if e.is_for_everyone() {
+                    // Who could not renew either could not take a lease, and whoever first can gives the time back (S2).
+                    for fence in fences {
+                        if let Some(job) = self.running.get_mut(fence) {
+                            job.renewed = job.renewed.max(asked_at);
+                        }
                     }
                 }
                 return Ok(());
             }
             Err(e) => return Err(e),
         };
-        self.nobody_writes = false;
         let finish = self.config().finish_when_lost;
-        match reply.worker {
-            Some(WorkerState::Draining) => self.drain(),
-            Some(_) => {}
-            None => self.register_again(),
-        }
-        for (fence, renewed) in fences.iter().zip(reply.leases) {
+        for (fence, renewed) in fences.iter().zip(leases) {
             if renewed == Renewed::Busy {
-                self.renew_at = self.renew_at.min(Instant::now() + RENEW_AGAIN);
+                self.renew_at = self.renew_at.min(Instant::now() + AGAIN);
             }
             let Some(job) = self.running.get_mut(fence) else {
                 self.ascertain(*fence, &renewed, since);
                 continue;
             };
-            if renewed == Renewed::Busy {
-                job.told &= !self.telling.contains(fence);
-                continue;
+            job.busy_until = (renewed == Renewed::Busy).then(|| since + BUSY);
+            if renewed != Renewed::Busy {
+                job.renewed = since;
+                job.late &= !finish;
             }
-            job.renewed = since;
-            job.late &= !finish;
             match renewed {
                 Renewed::Held | Renewed::Busy => {}
                 Renewed::Cancel(how) if job.cancelling.as_ref() != Some(&how) => {
@@ -147,6 +128,51 @@ impl Worker {
         Ok(())
     }
 
+    /// Says that the worker lives, and what has started.
+    pub(super) fn beat(&mut self) {
+        self.beating = true;
+        self.told_drain = self.draining.is_some();
+        let mut started = Vec::new();
+        for (fence, job) in &mut self.running {
+            if let (false, Some(start)) = (job.told, job.started.get()) {
+                job.told = true;
+                started.push((*fence, *start));
+            }
+        }
+        let config = self.config();
+        let draining = self.draining.is_some();
+        let op = Heartbeat { worker: config.id, name: config.name.clone(), ttl: config.ttl, draining, started };
+        let queue = self.shared.queue.clone();
+        self.tasks.spawn(async move {
+            let telling = op.started.iter().map(|(fence, _)| *fence).collect();
+            Back::Beaten(telling, queue.call(op).await)
+        });
+    }
+
+    /// `telling`: the attempts of whose start it told.
+    pub(super) fn beaten(&mut self, telling: Vec<Fence>, reply: Result<HeartbeatReply>) -> Result<()> {
+        let (worker, untold) = match reply {
+            Ok(HeartbeatReply { worker, untold }) => (Some(worker), untold),
+            Err(e) if waits(&e) => {
+                warn!("no heartbeat: {e}");
+                self.beat_at = self.beat_at.min(Instant::now() + AGAIN);
+                (None, telling)
+            }
+            Err(e) => return Err(e),
+        };
+        for fence in untold {
+            if let Some(job) = self.running.get_mut(&fence) {
+                job.told = false;
+            }
+        }
+        match worker {
+            Some(Some(WorkerState::Draining)) => self.drain(),
+            Some(None) => self.register_again(),
+            Some(Some(_)) | None => {}
+        }
+        Ok(())
+    }
+
     /// The store took this worker for dead, for instance because it was stopped for a while.
     fn register_again(&mut self) {
         warn!("this worker was taken for dead; registering again");
@@ -158,4 +184,9 @@ impl Worker {
         let queue = self.shared.queue.clone();
         self.tasks.spawn(async move { Back::Registered(queue.call(op).await) });
     }
+}
+
+/// Whether it is tried again after this error.
+fn waits(e: &Error) -> bool {
+    matches!(e.kind(), Kind::Unavailable | Kind::Unknown)
 }

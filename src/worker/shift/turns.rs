@@ -153,7 +153,7 @@ impl Worker {
             None if asked.slots > 0 => {
                 self.blind = true;
                 self.dry = true;
-                self.renew_at = Instant::now();
+                self.beat_at = Instant::now();
                 self.ask_at = Some(Instant::now() + Duration::from_secs(1)); // it may be registered by then
             }
             None => self.dry = false, // what was settled may have made room
@@ -233,6 +233,7 @@ impl Worker {
                 service,
                 grace: job.spec.kill_grace().duration(),
                 renewed: leased_at,
+                busy_until: None,
                 late: false,
                 cancelling: None,
             },

@@ -3,14 +3,14 @@ use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 use super::*;
+use crate::error::Error;
 use crate::job::lanes::Offer;
 use crate::job::schemas::Schemas;
 use crate::job::state::Cause;
 use crate::job::{Captured, JobId, JobSpec, Origin, State, WorkerId};
 use crate::ops::Caller;
-use crate::ops::renew::RenewReply;
 use crate::queue::Queue;
-use crate::store::{Location, Topics, WorkerState};
+use crate::store::{Location, Topics};
 use crate::time::SystemClock;
 use crate::worker::secrets::Places;
 use crate::worker::socket::Talkers;
@@ -18,6 +18,10 @@ use crate::worker::spawn::Spawner;
 use crate::worker::{Config, Shared, Slots, Stop};
 
 fn worker() -> Worker {
+    worker_of(Queue::open(&Location::Memory, Caller::local("test"), Arc::new(SystemClock)).unwrap())
+}
+
+fn worker_of(queue: Queue) -> Worker {
     let config = Config {
         id: WorkerId(uuid::Uuid::now_v7()),
         name: "w".into(),
@@ -38,10 +42,9 @@ fn worker() -> Worker {
         owns_name: false,
         predecessors: Vec::new(),
     };
-    let clock = Arc::new(SystemClock);
     let shared = Shared {
-        queue: Queue::open(&Location::Memory, Caller::local("test"), clock.clone()).unwrap(),
-        clock,
+        queue,
+        clock: Arc::new(SystemClock),
         spawner: Spawner::of_process().unwrap(),
         config,
         secret: [0; 16],
@@ -205,6 +208,7 @@ async fn a_home_that_does_not_answer_keeps_no_slots_and_what_it_gave_is_begun_la
 async fn a_worker_that_was_idle_for_long_enough_and_may_not_end_sleeps() {
     let mut worker = worker();
     worker.renew_at = Instant::now() + Duration::from_secs(60);
+    worker.beat_at = worker.renew_at;
     Arc::get_mut(&mut worker.shared).unwrap().config.idle_timeout = Some(Span::from_millis(1));
     worker.idle_since = Instant::now() - Duration::from_secs(1);
     assert!(worker.wake_at(Instant::now()) > Instant::now() + Duration::from_secs(1));
@@ -221,10 +225,40 @@ async fn a_job_whose_lease_is_old_when_it_comes_starts_when_that_is_renewed() {
     worker.turned(asked, Ok((long_ago, TurnReply { settled: vec![], leased: Some(lease) }))).unwrap();
     worker.give_up_late_ones();
     assert!(worker.running.is_empty() && worker.renew_at <= Instant::now() && worker.seat.take() == 0);
-    let lost = RenewReply { worker: Some(WorkerState::Active), leases: vec![Renewed::Busy, Renewed::Stale] };
-    worker.renewed(&fences, Ok((Instant::now(), lost))).unwrap();
+    let now = Instant::now();
+    worker.renewed(&fences, now, Ok((now, vec![Renewed::Busy, Renewed::Stale]))).unwrap();
     assert!(worker.running.is_empty() && worker.seat.take() == 1, "the slot of the one that is lost is free");
-    let held = RenewReply { worker: Some(WorkerState::Active), leases: vec![Renewed::Held] };
-    worker.renewed(&fences[..1], Ok((Instant::now(), held))).unwrap();
+    worker.renewed(&fences[..1], now, Ok((now, vec![Renewed::Held]))).unwrap();
     assert!(worker.running.contains_key(&fences[0]) && worker.unsure.is_empty());
+}
+
+#[tokio::test]
+async fn s2_a_job_is_kept_while_nobody_could_take_it_and_no_longer() {
+    let mut worker = worker_of(Queue::connect("http://127.0.0.1:1", None).unwrap()); // never called
+    let [first, second] = two_jobs(&mut worker);
+    let lease = Config::DEFAULT_TTL.duration();
+    let age = |worker: &mut Worker| {
+        for job in worker.running.values_mut() {
+            (job.renewed, job.busy_until) = (Instant::now() - lease, None);
+        }
+    };
+    let late = |worker: &mut Worker, fence| {
+        worker.give_up_late_ones();
+        std::mem::take(&mut worker.running.get_mut(&fence).unwrap().late)
+    };
+    let down = || Error::unavailable("the disk is full");
+    let now = Instant::now();
+    age(&mut worker);
+    worker.renewed(&[first, second], now, Err(down().for_everyone())).unwrap();
+    assert!(!late(&mut worker, first) && !late(&mut worker, second), "nobody can write");
+    worker.renewed(&[first, second], now, Ok((now, vec![Renewed::Busy, Renewed::Held]))).unwrap();
+    assert!(!late(&mut worker, first) && !late(&mut worker, second), "it was kept before, and somebody has it locked");
+    age(&mut worker);
+    worker.renewed(&[first, second], now, Ok((now, vec![Renewed::Busy, Renewed::Held]))).unwrap();
+    assert!(!late(&mut worker, first), "nobody else can take what somebody has locked");
+    worker.running.get_mut(&first).unwrap().busy_until = Some(now);
+    assert!(late(&mut worker, first), "nothing was heard for too long");
+    age(&mut worker);
+    worker.renewed(&[first, second], now, Err(down())).unwrap();
+    assert!(late(&mut worker, first) && late(&mut worker, second), "others may be able to write");
 }

@@ -283,8 +283,8 @@ impl Model {
         let expired: Vec<Fence> = self.fences().into_iter().filter(|f| late(&self.jobs[&f.number])).collect();
         expired.iter().for_each(|fence| self.lose(*fence));
         let dead: Vec<WorkerId> = self.workers.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
-        for worker in dead {
-            self.fences_of(worker).into_iter().for_each(|fence| self.lose(fence));
+        // What they hold they hold until those leases end (S2).
+        for worker in dead.into_iter().filter(|worker| self.fences_of(*worker).is_empty()).collect::<Vec<_>>() {
             self.workers.remove(&worker);
         }
         self.pass_timers();

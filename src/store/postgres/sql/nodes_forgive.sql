@@ -1,2 +1,3 @@
+-- What somebody has locked is passed over: it would hold up all others.
 UPDATE nodes SET expires_at = least(greatest(expires_at + $2::bigint, $1::bigint + $3::bigint), $1::bigint + ttl)
-WHERE expires_at + $2::bigint > $1::bigint
+WHERE id = ANY(ARRAY(SELECT id FROM nodes WHERE expires_at + $2::bigint > $1::bigint FOR NO KEY UPDATE SKIP LOCKED))
