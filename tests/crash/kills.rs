@@ -20,13 +20,13 @@ const ARGS: [&str; 5] = ["-q", "--slots", "4", "--lease", "3s"];
 
 #[test]
 fn c1_kill_9_at_random_loses_nothing_and_doubles_nothing_without_a_lost_lease() {
-    let (jobs, kills) = if full() { (10_000, 200) } else { (1_000, 20) };
+    let (jobs, kills) = if full() { (10_000, 200) } else { (600, 20) };
     run(&World::new(), jobs, kills, seed());
 }
 
 #[test]
 fn c1_postgres_kill_9_at_random_loses_nothing_and_doubles_nothing_without_a_lost_lease() {
-    let (jobs, kills) = if full() { (10_000, 200) } else { (1_000, 20) };
+    let (jobs, kills) = if full() { (10_000, 200) } else { (600, 20) };
     run(&World::on_postgres(), jobs, kills, seed());
 }
 

@@ -110,7 +110,7 @@ fn breaches(world: &World) -> Vec<String> {
 
 #[test]
 fn leaders_two_coordinators_and_three_workers_lose_nothing_to_kills_at_random() {
-    let (jobs, kills) = if full() { (10_000, 100) } else { (1_000, 12) };
+    let (jobs, kills) = if full() { (10_000, 100) } else { (600, 12) };
     let begun = Instant::now();
     let world = World::on_postgres();
     let title = format!("Two coordinators, three workers, {jobs} jobs × {kills} kills, {}", world.kind());
