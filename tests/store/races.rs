@@ -249,8 +249,10 @@ async fn s2_where_all_leases_are_locked_a_worker_hears_soon_that_nobody_can_take
 async fn whatever_else_is_locked_leases_are_renewed() {
     let f = Fixture::postgres();
     f.add("").await;
+    f.add("").await;
     let w = f.worker("w", Offer::default()).await;
-    let fence = w.take().await;
+    let (old, fence) = (w.take().await, w.take().await);
+    w.exit(old, 0).await;
     for table in ["jobs", "workers", "events", "lanes", "tenants", "queues"] {
         let locked = f.meanwhile(&format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"));
         // Enough to keep each writer and each connection of this process waiting.
@@ -266,9 +268,11 @@ async fn whatever_else_is_locked_leases_are_renewed() {
         locked.commit();
         waiting.join_all().await;
     }
-    let locked = f.meanwhile("SELECT id FROM workers FOR UPDATE");
-    assert_eq!(soon(&f, w.renewal(&[fence])).await.unwrap(), [Renewed::Held]);
-    drop(locked);
+    for rows in ["SELECT id FROM workers FOR UPDATE", "SELECT number FROM jobs FOR UPDATE"] {
+        let locked = f.meanwhile(rows);
+        assert_eq!(soon(&f, w.renewal(&[fence, old])).await.unwrap(), [Renewed::Held, Renewed::Stale], "{rows}");
+        drop(locked);
+    }
 }
 
 fn enqueue() -> Enqueue {
