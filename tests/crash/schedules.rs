@@ -144,9 +144,11 @@ pub fn judge(
     doubles.extend(twice.map(|id| format!("{name}: the first attempt of {id} started twice")));
     let why =
         |reason: &str| rows.iter().filter(|r| r["reason"] == reason).map(|r| r["count"].as_i64().unwrap()).sum::<i64>();
-    let counts = format!("{} fired, overlap {}, missed {}", fired.len(), why("overlap"), why("missed"));
+    let overlap = why("overlap");
+    let counts = format!("{} fired, overlap {overlap}, missed {}", fired.len(), why("missed"));
     table.fact(&format!("instants of {name}"), format!("{instants}: {counts}"));
-    table.at_least(&format!("rows of {name} that fired"), fired.len(), 5);
+    // A run whose worker was killed goes on until its lease is over, and so long all instants may be skipped.
+    table.at_least(&format!("rows of {name} that fired"), fired.len(), if overlap > 0 { 1 } else { 5 });
     table.none(&format!("instants of {name} in no row"), &gaps);
     table.none(&format!("instants of {name} in two rows"), &doubles);
 }
