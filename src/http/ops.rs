@@ -173,7 +173,7 @@ pub(super) async fn call(
         }
     };
     let reply = match (route.access, request_id(&headers)) {
-        (Access::Write | Access::Renewal | Access::Output, Some(id)) => {
+        (access, Some(id)) if access != Access::Read => {
             let attempt = if headers.contains_key("orx-again") { Try::Again } else { Try::First };
             let key = Key::new(identity.token, id, &name, &body);
             let begin = || {

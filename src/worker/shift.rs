@@ -370,7 +370,7 @@ impl Worker {
             }
             Back::Beaten(telling, reply) => {
                 self.beating = false;
-                self.beaten(telling, reply)?;
+                self.beaten(&telling, reply)?;
             }
         }
         Ok(())

@@ -55,7 +55,7 @@ enum Limited {
 #[test]
 fn races_running_jobs_never_exceed_a_named_limit_and_reach_it() {
     for world in worlds() {
-        run_limited(&world, Limited::Key, if full() { 20_000 } else { 300 }, 7);
+        run_limited(&world, Limited::Key, if full() { 20_000 } else { 600 }, 7);
     }
 }
 

@@ -255,7 +255,7 @@ async fn whatever_else_is_locked_leases_are_renewed() {
     w.exit(old, 0).await;
     for table in ["jobs", "workers", "events", "lanes", "tenants", "queues"] {
         let locked = f.meanwhile(&format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"));
-        // Enough to keep each writer and each connection of this process waiting.
+        // Enough to keep each writer of this process waiting, or, where they only read the table, each connection.
         let mut waiting = JoinSet::new();
         for _ in 0..8 {
             let (writes, reads) = (f.queue.clone(), f.queue.clone());

@@ -150,27 +150,33 @@ impl Worker {
     }
 
     /// `telling`: the attempts of whose start it told.
-    pub(super) fn beaten(&mut self, telling: Vec<Fence>, reply: Result<HeartbeatReply>) -> Result<()> {
-        let (worker, untold) = match reply {
-            Ok(HeartbeatReply { worker, untold }) => (Some(worker), untold),
+    pub(super) fn beaten(&mut self, telling: &[Fence], reply: Result<HeartbeatReply>) -> Result<()> {
+        let heard = match reply {
+            Ok(heard) => heard,
             Err(e) if waits(&e) => {
                 warn!("no heartbeat: {e}");
                 self.beat_at = self.beat_at.min(Instant::now() + AGAIN);
-                (None, telling)
+                self.tell_again(telling);
+                return Ok(());
             }
             Err(e) => return Err(e),
         };
+        self.tell_again(&heard.untold);
+        match heard.worker {
+            Some(WorkerState::Draining) => self.drain(),
+            Some(_) => {}
+            None => self.register_again(),
+        }
+        Ok(())
+    }
+
+    /// The start of these attempts was not recorded.
+    fn tell_again(&mut self, untold: &[Fence]) {
         for fence in untold {
-            if let Some(job) = self.running.get_mut(&fence) {
+            if let Some(job) = self.running.get_mut(fence) {
                 job.told = false;
             }
         }
-        match worker {
-            Some(Some(WorkerState::Draining)) => self.drain(),
-            Some(None) => self.register_again(),
-            Some(Some(_)) | None => {}
-        }
-        Ok(())
     }
 
     /// The store took this worker for dead, for instance because it was stopped for a while.
