@@ -1,5 +1,7 @@
 //! A PostgreSQL server that refuses: each refusal is 6 with a message that says what to do, and no password in it.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
@@ -105,6 +107,41 @@ fn a_server_that_refuses_us_is_6_and_the_password_is_never_shown() {
     let port = server.port.to_string();
     drop(server);
     quiet(&orx, &good, &["list"]).expect(6, &["cannot be reached", &port]);
+}
+
+#[test]
+fn a_server_that_is_too_old_is_6_with_the_oldest_that_will_do() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let store = format!("postgres://ann@{}/jobs?sslmode=disable", listener.local_addr().unwrap());
+    std::thread::spawn(move || listener.incoming().for_each(|client| _ = be_old(client.unwrap())));
+    let orx = Orx::file();
+    for args in [&["list"][..], &["enqueue", "--", "true"], &["worker", "--burst"]] {
+        quiet(&orx, &store, args).expect(6, &["PostgreSQL 11.22 is too old", "hint: orx needs 12 or newer"]);
+    }
+}
+
+/// What a server of that age says to somebody who asks for its version, until he hangs up.
+fn be_old(mut client: TcpStream) -> std::io::Result<()> {
+    let text = |text: &str| [&(text.len() as i32).to_be_bytes(), text.as_bytes()].concat();
+    let message = |tag: u8, body: &[u8]| [&[tag][..], &(body.len() as i32 + 4).to_be_bytes(), body].concat();
+    let heard = |client: &mut TcpStream| {
+        let mut length = [0; 4];
+        client.read_exact(&mut length)?;
+        client.read_exact(&mut vec![0; u32::from_be_bytes(length) as usize - 4])
+    };
+    let cells = ["42", "110022", "11.22", "of old"];
+    let count = (cells.len() as i16).to_be_bytes();
+    let column = [&b"c\0"[..], &[0; 6], &25i32.to_be_bytes(), &(-1i16).to_be_bytes(), &[0; 6]].concat();
+    let columns = message(b'T', &[&count[..], &column.repeat(cells.len())].concat());
+    let row = message(b'D', &[&count[..], &cells.map(text).concat()].concat());
+    let ready = message(b'Z', b"I");
+    heard(&mut client)?; // who it is
+    client.write_all(&[message(b'R', &[0; 4]), ready.clone()].concat())?;
+    loop {
+        client.read_exact(&mut [0])?;
+        heard(&mut client)?;
+        client.write_all(&[columns.clone(), row.clone(), message(b'C', b"SELECT 1\0"), ready.clone()].concat())?;
+    }
 }
 
 /// A certificate for `name` by an authority of its own: the authority, the certificate, its key.
