@@ -82,14 +82,7 @@ impl Engine {
     pub async fn call_as<O: Op>(&self, caller: Arc<Caller>, op: O, attempt: Try) -> Result<O::Reply> {
         let begun = Instant::now();
         let (reply, answer) = oneshot::channel();
-        let slot = Box::new(Slot::new(op, caller, attempt, reply));
-        match O::ACCESS {
-            Access::Read => self.read(slot),
-            access => {
-                let writer = self.writer(access)?;
-                writer.send(slot).await.map_err(|_| ended())?;
-            }
-        }
+        self.begin(O::ACCESS, Box::new(Slot::new(op, caller, attempt, reply))).await?;
         let answer = answer.await.map_err(|_| ended())?;
         self.timings.add(O::NAME, begun.elapsed());
         answer
@@ -100,7 +93,18 @@ impl Engine {
         self.timings.all()
     }
 
-    fn read<O: Op>(&self, mut slot: Box<Slot<O>>) {
+    /// Hands an Op over to a thread that runs it. Of one type for all Ops: it would be compiled for each of them.
+    async fn begin(&self, access: Access, slot: Box<dyn Pending>) -> Result<()> {
+        match access {
+            Access::Read => {
+                self.read(slot);
+                Ok(())
+            }
+            access => self.writer(access)?.send(slot).await.map_err(|_| ended()),
+        }
+    }
+
+    fn read(&self, mut slot: Box<dyn Pending>) {
         let store = Arc::clone(&self.store);
         tokio::task::spawn_blocking(move || match store.read(&mut *slot) {
             Err(error) if !slot.has_run() => slot.fail(error),
