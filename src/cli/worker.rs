@@ -6,7 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::context::{Context, env};
 use super::job_options::at_least_a_second;
@@ -205,11 +208,13 @@ pub(super) fn start_log(context: &Context, format: LogFormat) {
         (_, 1) => "orx=debug,chitchat=error,info",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let wanted = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
+    let filter = wanted.unwrap_or_else(|| level.parse::<Targets>().unwrap_or_default());
+    let lines = layer().with_writer(std::io::stderr).with_target(false);
+    let log = tracing_subscriber::registry().with(filter);
     // A second subscriber is refused; the first one serves as well.
     let _ = match format {
-        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).try_init(),
-        LogFormat::Text => log.with_ansi(super::ui::stderr_colors(context)).try_init(),
+        LogFormat::Json => log.with(lines.json().flatten_event(true).with_span_list(false)).try_init(),
+        LogFormat::Text => log.with(lines.with_ansi(super::ui::stderr_colors(context))).try_init(),
     };
 }
