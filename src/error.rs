@@ -33,7 +33,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The process exit code of CONTRACT.
+    /// The process exit code (docs/reference/exit-codes.md).
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Usage => 2,

@@ -1,26 +1,44 @@
 //! orx: a durable job queue and orchestrator for the shell, systemd and CI.
 //!
-//! The rooms, and the one direction of imports (a room imports only what stands left of it):
+//! The crate is made of rooms; a room is a file or a folder of `src/`. This is their order from the bottom up: a room
+//! imports only from lines above its own, and rooms of one line do not import each other.
 //!
-//! `error, time ← {job, gossip} ← store ← ops ← hub ← {engine, remote} ← queue ← {client, worker, http} ← daemon ← cli ← main`
+//! ```text
+//! mutant hex beat
+//! schema
+//! error time
+//! job gossip
+//! store
+//! ops
+//! hub
+//! engine remote
+//! queue
+//! client worker http
+//! daemon
+//! cli
+//! ```
 //!
-//! - `mutant` — bugs for the harness to catch, compiled into no release; below everything else
-//! - `hex` — bytes as digits; `beat` — one rhythm for what a process does now and then; they need nothing
-//! - `schema` — schemas of types that write themselves; beside [`error`]
-//! - [`error`] — one error with a kind, a message and a hint; [`time`] — instants and the only clocks
-//! - [`job`] — the core: what a job is and what may happen to it; pure
+//! `tests/tidy.rs` holds that order, and `docs/architecture.md` explains it. Why each room is there:
+//!
+//! - `mutant` — bugs that the test harness must catch; no release contains them
+//! - `hex` — bytes as digits
+//! - `beat` — one rhythm for what a process does now and then, so that an idle one wakes seldom
+//! - `schema` — JSON Schemas of types that write themselves
+//! - [`error`] — one error with a kind, a message and a hint, so that exit codes and HTTP statuses follow from it
+//! - [`time`] — instants, durations and the only reading of the clocks, so that tests can turn them
+//! - [`job`] — what a job, run or schedule is and what may happen to it; pure, so that it is tested without a store
 //! - [`gossip`] — which peers are there and what each says of itself, over TCP; knows nothing of jobs
-//! - [`store`] — statements by role, on SQLite and PostgreSQL; knows no policy
-//! - [`ops`] — use cases, each a value: what the CLI, the worker and an API have in common
-//! - [`hub`] — tells the tasks of a process what changed
-//! - [`engine`] — runs Ops in transactions, many to one commit; wakes whoever waits
-//! - [`remote`] — the same Ops, sent to a coordinator
-//! - [`queue`] — the front door: `Queue::call`
-//! - [`client`] — the same for programs: [`Client`], typed and async
+//! - [`store`] — statements by role on SQLite and PostgreSQL, so that nothing above knows which database it is
+//! - [`ops`] — the use cases, each a value: what the command line, workers and the API have in common
+//! - [`hub`] — tells the tasks of a process what changed, so that they need not poll
+//! - [`engine`] — runs Ops in transactions, many to one commit, and answers after it
+//! - [`remote`] — sends the same Ops to a coordinator, and finds out what a lost answer means
+//! - [`queue`] — the front door: `Queue::call`, whether the store is here or at a coordinator
+//! - [`client`] — the front door for programs: [`Client`], typed and async
 //! - [`worker`] — leases, spawns, captures, renews, settles; knows only the queue
 //! - [`http`] — the coordinator's API: every Op is a route
-//! - [`daemon`] — workers and coordinators as processes: upkeep, signals, systemd
-//! - [`cli`] — one file per command; only it prints
+//! - [`daemon`] — workers and coordinators as processes: names, upkeep, signals, systemd, peers
+//! - [`cli`] — one file for each command; only it prints
 
 mod beat;
 pub mod cli;

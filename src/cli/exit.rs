@@ -1,4 +1,4 @@
-//! The exit code of `run`, and of `wait` on one job (CONTRACT).
+//! The exit code of `run`, and of `wait` on one job (docs/reference/exit-codes.md).
 
 use crate::error::Kind;
 use crate::job::state::reason;
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_of_the_contract() {
+    fn codes_are_those_of_the_reference() {
         for (json, code) in [
             (r#"{"state":"done","exit_code":0}"#, 0),
             (r#"{"state":"failed","outcome":"failed","exit_code":7}"#, 7),

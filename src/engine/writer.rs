@@ -215,7 +215,7 @@ impl Writer {
         (self.write)(&*self.store, &mut works)
     }
 
-    /// After a failed commit: nobody may be told anything before it was read again (DESIGN §4.1). A store commits the
+    /// After a failed commit: nobody may be told anything before it was read again (I1). A store commits the
     /// reading only when the failed commit cannot come true any more.
     fn find_out(&self, batch: &mut [Box<dyn Pending>], error: &Error) {
         let mut failed = 0; // for all of them, so that many do not wait for long

@@ -1,4 +1,4 @@
-//! Checks what must always hold (DESIGN §4) from the audit trail: one pass, one small record for each job.
+//! Checks what must always hold (docs/semantics.md) from the audit trail: one pass, one small record for each job.
 
 use std::collections::HashMap;
 

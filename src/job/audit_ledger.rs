@@ -1,4 +1,4 @@
-//! Checks that each instant of a schedule is recorded once (DESIGN §4.7), from what was told of its rules and its ledger.
+//! Checks that each instant of a schedule is recorded once (I7), from what was told of its rules and its ledger.
 
 use std::collections::{HashMap, HashSet};
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What happens where the wall clock is set. The README shows this table.
+/// What happens where the wall clock is set. docs/guide/schedules.md shows this table.
 const NAMED_CASES: &str = "
 | zone | rule | what the clock does | fires at |
 | --- | --- | --- | --- |
@@ -103,9 +103,9 @@ fn named_cases_of_set_clocks() {
 }
 
 #[test]
-fn the_readme_tells_named_cases_only() {
-    let readme = include_str!("../../README.md");
-    let told = readme.lines().skip_while(|l| *l != "### When clocks are set").take_while(|l| !l.starts_with("## "));
+fn the_guide_tells_named_cases_only() {
+    let guide = include_str!("../../docs/guide/schedules.md");
+    let told = guide.lines().skip_while(|l| *l != "### When clocks are set").take_while(|l| !l.starts_with("## "));
     let rows: Vec<&str> = told.filter(|l| l.starts_with("| ")).skip(2).collect();
     assert!(rows.len() > 10, "{rows:?}");
     for row in rows {

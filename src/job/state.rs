@@ -1,4 +1,4 @@
-//! The state machine of a job (DESIGN §3): the only place that names a next state.
+//! The state machine of a job (docs/semantics.md, States): the only place that names a next state.
 //!
 //! Every function is pure: it takes the life of a job and what happened, and gives the life that
 //! follows, or says why it cannot happen. The store records it, and decides nothing.

@@ -26,7 +26,7 @@ fn settle(life: Life, spec: &JobSpec, ending: &Ending) -> Verdict {
     life.settle(spec, ending, Span::from_secs(1), NOW, 0.5).unwrap()
 }
 
-/// Every event in every state: the machine of DESIGN §3 on one page.
+/// Every event in every state: the machine of docs/semantics.md on one page.
 #[test]
 fn grid_of_states_and_events() {
     let word = |r: Result<Life, Refused>| r.map_or("-".into(), |l| l.state.to_string());

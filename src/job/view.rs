@@ -1,4 +1,4 @@
-//! A job as users see it: the JSON of CONTRACT, which every table and answer is made from.
+//! A job as users see it: the JSON of docs/reference/json.md, which every table and answer is made from.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 
 /// A job as users see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs)] // the names are those of CONTRACT and of `JobSpec`
+#[allow(missing_docs)] // the names are those of docs/reference/json.md and of `JobSpec`
 pub struct Job {
     pub id: JobId,
     pub number: Number,
@@ -70,7 +70,7 @@ pub struct Progress {
 
 /// One execution of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs)] // the names are those of CONTRACT
+#[allow(missing_docs)] // the names are those of docs/reference/json.md
 pub struct Attempt {
     pub number: u32,
     pub worker: Option<String>,

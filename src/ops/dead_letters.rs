@@ -25,7 +25,7 @@ pub struct ListLetters {
 
 /// A dead letter as users see it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs)] // the names are those of CONTRACT
+#[allow(missing_docs)] // the names are those of docs/reference/json.md
 pub struct DeadLetter {
     pub job: Job,
     pub reason: String,

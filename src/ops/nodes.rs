@@ -66,7 +66,7 @@ impl Op for Retire {
 
 /// A process that serves or leads, as users see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs)] // the names are those of CONTRACT
+#[allow(missing_docs)] // the names are those of docs/reference/json.md
 pub struct NodeView {
     pub id: Uuid,
     pub name: String,

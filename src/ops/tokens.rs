@@ -68,7 +68,7 @@ impl FromStr for Token {
 
 /// A token, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs)] // the words are those of CONTRACT
+#[allow(missing_docs)] // the words are those of docs/reference/json.md
 pub struct TokenView {
     pub id: Uuid,
     pub name: String,

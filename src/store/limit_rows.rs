@@ -7,7 +7,7 @@ use crate::time::{Span, Timestamp};
 
 /// Limits of a queue or tenant; none where there is none.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs)] // the names are those of CONTRACT
+#[allow(missing_docs)] // the names are those of docs/reference/json.md
 pub struct Limits {
     pub max_running: Option<u32>,
     pub max_queued: Option<u32>,

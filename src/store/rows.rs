@@ -271,7 +271,7 @@ pub struct NewWorker {
 
 /// A worker as users see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs)] // the names are those of CONTRACT
+#[allow(missing_docs)] // the names are those of docs/reference/json.md
 pub struct Worker {
     pub id: WorkerId,
     pub name: String,

@@ -79,14 +79,14 @@ fn pages_follow_one_another_without_gap_or_overlap() {
     assert_eq!(numbers(&orx, &["--cursor", "1"]), "");
 }
 
-/// The fields of a job in CONTRACT.
+/// The fields of a job in docs/reference/json.md.
 pub const FIELDS: &str = "id number queue tenant name state priority command handler payload labels attempt failures
     losses interruptions max_attempts due_at created_at started_at finished_at worker outcome exit_code signal error
     run_id task schedule_id occurrence_id idempotency_key cancel_requested_at trace_id correlation_id progress result
     reason";
 
 #[test]
-fn json_is_an_array_of_jobs_with_exactly_the_fields_of_the_contract() {
+fn json_is_an_array_of_jobs_with_exactly_the_fields_of_the_reference() {
     let orx = some();
     let list = orx.json(&["list"]);
     let jobs = list.as_array().unwrap();

@@ -1,4 +1,4 @@
-//! The real binary: what a person at a shell meets. The rules (S1…) are those of SEMANTICS.
+//! The real binary: what a person at a shell meets. The rules (S1…) are those of docs/semantics.md.
 
 mod bulk;
 mod cancel;

@@ -75,7 +75,7 @@ fn one_job_is_an_object_and_several_are_an_array() {
     orx.run(&["run", "--max-attempts", "2", "--backoff", "0s", "--", "sh", "-c", "echo why >&2; exit 3"]);
     orx.add(&["--after", "1:ended", "--", "true"]);
     let one = orx.json(&["status", "1"]);
-    // Beyond CONTRACT: `after`, the jobs it needs.
+    // What a list does not have: `after`, the jobs it needs.
     assert_eq!(keys(&one), sorted(&format!("{FIELDS} attempts after")));
     let attempts = one["attempts"].as_array().unwrap();
     assert_eq!(attempts.len(), 2);

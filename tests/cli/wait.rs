@@ -27,7 +27,7 @@ fn wait_on_one_job_exits_as_the_job_did() {
 }
 
 #[test]
-fn wait_wakes_when_the_job_ends() {
+fn s25_wait_wakes_when_the_job_ends() {
     let orx = Orx::new();
     let _worker = orx.worker(&[]);
     orx.sh(&[], &format!("{UNTIL_GO}; exit 5"));

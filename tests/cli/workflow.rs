@@ -138,7 +138,7 @@ fn a_workflow_is_stored_run_shown_and_reported() {
 }
 
 #[test]
-fn the_json_of_a_run_has_the_fields_of_the_contract() {
+fn the_json_of_a_run_has_the_fields_of_the_reference() {
     let orx = home();
     orx.ok(&["workflow", "submit", "nightly.toml"]);
     let run = orx.json(&["workflow", "show", "last"]);

@@ -19,7 +19,7 @@ fn eight_jobs_of_a_killed_worker_run_again_in_time() {
     }
 }
 
-/// Nobody runs it again, so nobody looks for its processes but the successor of its worker (DESIGN §4.12, S8).
+/// Nobody runs it again, so nobody looks for its processes but the successor of its worker (I12, S8).
 #[test]
 fn eight_what_is_left_of_a_job_that_must_not_run_again_ends_when_the_name_is_back() {
     let world = World::new();
@@ -59,7 +59,7 @@ fn run(round: usize) {
     table.times("running again on another worker", times(&again, killed));
     table.at_most("the last one, in milliseconds", last(&again, killed), LEASE + 2_000);
     table.none("old processes alive then", &alive(&old, Mark::Start));
-    // Daemons of a dead worker are for its successor to find (DESIGN §4.12).
+    // Daemons of a dead worker are for its successor to find (I12).
     table.fact("daemons left until the same name is back", alive(&old, Mark::Daemon).len());
     let back = world.ready_worker("a", &["-q", "--slots", "1", "--queues", "other"]);
     table.none("daemons left when the same name is back", &alive(&old, Mark::Daemon));

@@ -1,4 +1,4 @@
-//! The harness that proves what DESIGN §4 promises: real processes, real signals, work in flight.
+//! The harness that proves what docs/semantics.md promises (I1 to I14): real processes, real signals, work in flight.
 //!
 //! Each scenario is a function that hurts a queue and hands back a [`table::Table`]; a promise that is broken fails it, and
 //! so does a run that did not hurt enough. As tests they have the size of CI; `tests/chaos --full` runs them on a release

@@ -221,7 +221,7 @@ impl Scenario for Clients {
     }
 }
 
-/// One of the things that may be said (DESIGN §4.1): of a job that was to be stored nothing else. Other commands look
+/// One of the things that may be said (I1): of a job that was to be stored nothing else. Other commands look
 /// before they write, and may fail there in other words.
 fn understand(code: Option<i32>, stderr: &str, storing: bool) -> Option<Answer> {
     match code {

@@ -3,10 +3,12 @@ use orx::job::lanes::Offer;
 use orx::job::state::Cause;
 use orx::job::{State, WorkerId};
 use orx::ops::cancel::Cancel;
+use orx::ops::enqueue::Enqueue;
 use orx::ops::lead::{Lead, Right};
 use orx::ops::lease::{Lease, LeaseReply};
 use orx::ops::renew::Renewed;
 use orx::ops::settle::Settled;
+use orx::ops::status::Status;
 use orx::ops::sweep::{LastSign, Sweep, Swept};
 use orx::ops::{Caller, Op};
 use orx::store::{Location, Tx, Work, WorkerState, open};
@@ -196,6 +198,24 @@ on_every_store! {
         assert!(w.lease(1).await.is_empty());
         f.clock.pass(Span::from_secs(10));
         assert_eq!(w.lease_numbers(1).await, [number]);
+    }
+
+    async fn s18_a_lease_promotes_256_due_jobs_and_takes_those_that_are_pending(f: Fixture) {
+        let due = (0..300).map(|_| submission(&command(r#""queue":"later","delay":"1s""#))).collect();
+        let due = f.queue.call(Enqueue { jobs: due }).await.unwrap();
+        let pending = f.add("").await;
+        f.clock.pass(Span::from_secs(1));
+        let w = f.worker("w", Offer::default()).await;
+        let first = w.lease_numbers(2).await;
+        assert!(first.contains(&pending), "{first:?}");
+        let scheduled = async || {
+            let queues = f.queue.call(Status {}).await.unwrap().queues;
+            queues.iter().map(|queue| queue.counts[&State::Scheduled]).sum::<i64>()
+        };
+        assert_eq!(scheduled().await, 300 - 256);
+        w.lease(1).await;
+        assert_eq!(scheduled().await, 0);
+        assert_eq!(f.story(due[0].number).await, "enqueued→scheduled leased→running", "S26: a promotion is no event");
     }
 
     async fn s7_a_job_that_has_not_started_by_its_deadline_expires(f: Fixture) {

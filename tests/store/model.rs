@@ -1,4 +1,4 @@
-//! Random Ops against a reference model: what orx answers and what it shows must be what SEMANTICS says, step by step.
+//! Random Ops against a reference model: what orx answers and shows must be what docs/semantics.md says, step by step.
 //!
 //! A failure prints the shortest sequence of steps that still fails. `PROPTEST_CASES` or `ORX_CHAOS_FULL=1` makes more.
 

@@ -69,7 +69,7 @@ on_every_store! {
         assert_eq!(f.state(waits).await, State::Pending);
     }
 
-    async fn what_is_told_of_a_job_after_its_end_goes_with_it(f: Fixture) {
+    async fn s26_what_is_told_of_a_job_after_its_end_goes_with_it(f: Fixture) {
         let failed = f.add("").await;
         let w = f.worker("w", Offer::default()).await;
         let fence = w.take().await;

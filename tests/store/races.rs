@@ -13,6 +13,7 @@ use orx::ops::Op;
 use orx::ops::append_output::{AppendOutput, Appended};
 use orx::ops::cancel::Cancel;
 use orx::ops::enqueue::Enqueue;
+use orx::ops::events::ReadEvents;
 use orx::ops::lease::Lease;
 use orx::ops::policies::{LimitChange, ListPolicies, SetQueue};
 use orx::ops::prune::Prune;
@@ -282,6 +283,34 @@ fn enqueue() -> Enqueue {
 /// The end of an attempt that does not belong to a run.
 fn ended(fence: Fence) -> Report {
     Report { in_run: false, ..report(fence, Cause::Itself, Some(0)) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s24_an_op_is_one_transaction_however_many_jobs_it_is_about() {
+    let f = Fixture::postgres();
+    let many = Enqueue { jobs: (0..50).map(|_| submission(&command(""))).collect() };
+    let (many, a, b) = tokio::join!(f.queue.call(many), f.queue.call(enqueue()), f.queue.call(enqueue()));
+    assert_eq!((many.unwrap().len(), a.unwrap().len(), b.unwrap().len()), (50, 1, 1));
+    assert_eq!(f.look("SELECT count(*), count(DISTINCT xmin::text) FROM jobs"), "52|3");
+}
+
+/// A place in the trail is taken before the event can be seen. Who went by what can be seen would pass over it.
+#[tokio::test(flavor = "multi_thread")]
+async fn s26_a_reader_passes_over_no_event_that_is_still_to_come() {
+    let f = Fixture::postgres();
+    let first = f.add("").await;
+    let begin = include_str!("../../src/store/postgres/sql/begin.sql");
+    let told = "INSERT INTO events (at, kind, number) VALUES (0, 'started', 7)";
+    let late = f.meanwhile(&format!("{begin}; {told}"));
+    let second = f.add("").await;
+    let read = async || {
+        let events = f.queue.call(ReadEvents { after: 0, limit: 100 }).await.unwrap();
+        assert!(events.is_sorted_by(|a, b| a.seq < b.seq), "{events:?}");
+        events.into_iter().filter_map(|event| event.number).collect::<Vec<_>>()
+    };
+    assert_eq!(read().await, [first], "what follows waits for what comes before it");
+    late.commit();
+    assert_eq!(read().await, [first, 7, second]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,18 @@
+use std::time::Duration;
+
 use orx::error::Kind;
-use orx::job::State;
 use orx::job::lanes::Offer;
 use orx::job::state::Cause;
+use orx::job::{Job, State};
 use orx::ops::cancel::{Cancel, Did};
+use orx::ops::jobs::GetJobs;
 use orx::ops::retry::Retry;
 use orx::ops::say::Say;
 use orx::ops::settle::Settled;
+use orx::store::Topics;
 use orx::time::Span;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::support::*;
 
@@ -105,5 +110,25 @@ on_every_store! {
         assert!(f.worker("b", burst).await.lease(1).await.is_empty(), "a burst ignores services");
         f.queue.call(Cancel { numbers: vec![number], ..Default::default() }).await.unwrap();
         assert_eq!(f.state(number).await, State::Cancelled);
+    }
+
+    async fn s25_whoever_waits_for_an_end_asks_again_when_something_changed(f: Fixture) {
+        let number = f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        let look = GetJobs { numbers: vec![number], detail: false };
+        let ended = |jobs: &Vec<Job>| jobs[0].state.is_terminal();
+        let now = f.queue.call_until(look.clone(), Topics::JOBS, Some(Instant::now()), ended).await.unwrap();
+        assert_eq!(now[0].state, State::Pending, "no Op waits by itself");
+        let (other, mut asked) = (f.another(), 0);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let counted = |jobs: &Vec<Job>| {
+            asked += 1;
+            ended(jobs)
+        };
+        let (seen, ()) = tokio::join!(biased; other.call_until(look, Topics::JOBS, Some(deadline), counted), async {
+            w.exit(w.take().await, 0).await;
+        });
+        assert_eq!(seen.unwrap()[0].state, State::Done);
+        assert!(Instant::now() < deadline && asked < 10, "asked {asked} times");
     }
 }

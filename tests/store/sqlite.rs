@@ -76,7 +76,7 @@ fn many_threads_open_a_new_store_at_once() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_counted_is_not_acknowledged() {
+async fn s23_what_cannot_be_counted_is_not_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("orx.db");
     let queue = open(&path).unwrap();
@@ -95,6 +95,39 @@ async fn what_cannot_be_counted_is_not_acknowledged() {
     let refused = [alone, a.map(drop), c.map(drop)].into_iter().filter(|result| result.is_err()).count();
     assert_eq!((refused, jobs), (3, 1), "each that was not stored says so");
     assert_eq!(b.unwrap(), Some(1));
+}
+
+/// How many commits the log of a store holds: each ends with a frame that tells the size of the file.
+fn commits(store: &std::path::Path) -> usize {
+    let log = std::fs::read(store.with_extension("db-wal")).unwrap();
+    let (head, frames) = log.split_at(32);
+    let page = u32::from_be_bytes(head[8..12].try_into().unwrap()) as usize;
+    let of_now = frames.chunks_exact(24 + page).take_while(|frame| frame[8..16] == head[16..24]);
+    of_now.filter(|frame| frame[4..8] != [0; 4]).count()
+}
+
+#[tokio::test]
+async fn s24_ops_that_wait_share_a_commit_and_one_that_errs_spoils_it_for_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("orx.db");
+    let queue = open(&path).unwrap();
+    let enqueue = |specs: &[&str]| {
+        let jobs = specs.iter().map(|more| submission(&command(more))).collect();
+        queue.call(orx::ops::enqueue::Enqueue { jobs })
+    };
+    enqueue(&[r#""name":"n""#]).await.unwrap();
+    let before = commits(&path);
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+    // The writer waits for the lock with the first; the others wait for the writer.
+    let plain = futures_util::future::join_all((0..20).map(|_| enqueue(&[""])));
+    let (plain, refused, ()) =
+        tokio::join!(biased; plain, enqueue(&["", r#""name":"n""#]), async { conn.execute_batch("COMMIT").unwrap() });
+    assert_eq!(plain.into_iter().filter(Result::is_ok).count(), 20);
+    assert_eq!(refused.unwrap_err().kind(), Kind::Conflict);
+    let jobs: i64 = conn.query_row("SELECT count(*) FROM jobs", [], |r| r.get(0)).unwrap();
+    assert_eq!(jobs, 21, "S23: nothing is left of an Op that errs");
+    assert!(commits(&path) - before <= 2, "{before}, {}", commits(&path));
 }
 
 #[tokio::test]

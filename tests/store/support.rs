@@ -159,6 +159,12 @@ impl Fixture {
         Session::begin(server.as_ref().expect("a server is needed"), statements)
     }
 
+    /// What SQL behind the back of orx gives, where the store is a server's.
+    pub fn look(&self, statement: &str) -> String {
+        let store = self.clock.server.lock().unwrap();
+        server::sql(store.as_ref().expect("a server is needed"), statement).trim().to_owned()
+    }
+
     /// The same queue as another process has it; in memory there is but one.
     pub fn another(&self) -> Queue {
         match &self.location {

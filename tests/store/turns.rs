@@ -122,7 +122,7 @@ on_every_store! {
         assert_eq!(w.lease_numbers(1).await, [numbers[3]]);
     }
 
-    async fn a_worker_that_is_not_registered_settles_nothing_by_its_turn(f: Fixture) {
+    async fn s23_a_worker_that_is_not_registered_settles_nothing_by_its_turn(f: Fixture) {
         let (a, b) = (f.add("").await, f.add("").await);
         let w = f.worker("w", Offer::default()).await;
         let first = w.take().await;

@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 
 /// A run as users see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs)] // the names are those of CONTRACT
+#[allow(missing_docs)] // the names are those of docs/reference/json.md
 pub struct RunView {
     pub id: RunId,
     pub name: String,

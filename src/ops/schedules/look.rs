@@ -54,7 +54,7 @@ impl ScheduleState {
 
 /// A schedule as users see it, by its newest version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs)] // the names are those of CONTRACT
+#[allow(missing_docs)] // the names are those of docs/reference/json.md
 pub struct ScheduleView {
     pub id: ScheduleId,
     pub name: String,
@@ -204,7 +204,7 @@ impl Op for ShowSchedule {
 
 /// A row of the ledger as users see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs)] // the names are those of CONTRACT
+#[allow(missing_docs)] // the names are those of docs/reference/json.md
 pub struct OccurrenceView {
     pub id: OccurrenceId,
     pub schedule_id: ScheduleId,

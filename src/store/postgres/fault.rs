@@ -60,7 +60,7 @@ pub(super) fn error(error: &tokio_postgres::Error) -> Error {
         }
         SqlState::INVALID_CATALOG_NAME => say("PostgreSQL refused us").hint("make it with: createdb NAME"),
         SqlState::INSUFFICIENT_PRIVILEGE => say("PostgreSQL refused us")
-            .hint("the README names the rights that owner, worker and reader need")
+            .hint("docs/guide/postgresql.md names the rights that owner, worker and reader need")
             .lasting(),
         SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_COLUMN | SqlState::UNDEFINED_FUNCTION => {
             Error::new(Kind::Corrupt, format!("the schema is not what orx made: {message}"))

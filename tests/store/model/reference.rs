@@ -1,4 +1,4 @@
-//! The reference: what SEMANTICS says of jobs, leases and limits, in plain maps and by the book.
+//! The reference: what docs/semantics.md says of jobs, leases and limits, in plain maps and by the book.
 //!
 //! It shares no code with orx but the words. Where orx has a choice (which lanes a lease takes from), it takes what orx
 //! chose and judges it.
