@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The rooms from the bottom up; a room imports only from lines above its own. Rooms of one line do not import each other.
-const RANKS: &[&[&str]] = &[
+pub const RANKS: &[&[&str]] = &[
     &["mutant", "hex", "beat"],
     &["schema"],
     &["error", "time"],
@@ -34,6 +34,7 @@ const TOP: &[&str] = &[
     "completions",
     "contrib",
     "deny.toml",
+    "docs",
     "man",
     "rustfmt.toml",
     "src",

@@ -88,7 +88,7 @@ fn a_server_that_refuses_us_is_6_and_the_password_is_never_shown() {
     quiet(&orx, &jobs("ann", "nowhere"), &["list"])
         .expect(6, &["database \"nowhere\" does not exist", "hint: make it with: createdb NAME"]);
     quiet(&orx, &jobs("ann", "postgres"), &["list"])
-        .expect(6, &["permission denied for database postgres", "hint: the README names the rights"]);
+        .expect(6, &["permission denied for database postgres", "hint: docs/guide/postgresql.md names the rights"]);
     let in_url = good.replace("ann@", &format!("ann:{SECRET}@"));
     quiet_with(&orx, &in_url, "unused-1", &["list"]).expect(0, &[]);
     for args in [&["config", "show"][..], &["-o", "json", "config", "show"], &["status"], &["doctor"], &["db", "check"]]
@@ -210,7 +210,7 @@ fn a_worker_role_does_everything_but_migrate_and_a_reader_looks() {
 
     for role in [&worker, &reader] {
         let out = run(role, &["db", "migrate"]);
-        out.expect(6, &["permission denied for schema orx", "hint: the README names the rights"]);
+        out.expect(6, &["permission denied for schema orx", "hint: docs/guide/postgresql.md names the rights"]);
     }
     run(&owner, &["db", "migrate"]).expect(0, &[]);
     run(&worker, &["db", "migrate"]).expect(0, &["up to date"]);
@@ -263,11 +263,13 @@ fn a_worker_role_does_everything_but_migrate_and_a_reader_looks() {
     assert_eq!(run(&reader, &["tail", &job]).stdout(), "hello\n");
     let jobs = run(&owner, &["list", "-o", "id"]).stdout();
     for args in [&["enqueue", "--", "true"][..], &["cancel", &later], &["queue", "pause", "default"]] {
-        run(&reader, args)
-            .expect(6, &["PostgreSQL refused us: permission denied", "hint: the README names the rights"]);
+        run(&reader, args).expect(
+            6,
+            &["PostgreSQL refused us: permission denied", "hint: docs/guide/postgresql.md names the rights"],
+        );
     }
     // Those that would try again and again where a server is away, too.
-    let refused = ["PostgreSQL refused us: permission denied", "hint: the README names the rights"];
+    let refused = ["PostgreSQL refused us: permission denied", "hint: docs/guide/postgresql.md names the rights"];
     run(&reader, &["worker"]).expect(6, &refused);
     run(&reader, &["coordinator", "--listen", "127.0.0.1:0"]).expect(6, &refused);
     run(&reader, &["run", "--", "true"]).expect(125, &refused);

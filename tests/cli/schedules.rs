@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use super::support::*;
 
-/// The fields of a schedule in CONTRACT.
+/// The fields of a schedule in docs/reference/json.md.
 const FIELDS: &str =
     "id name kind expression tz state next_due_at last_due_at last_skip_reason overlap catch_up version
     task";
-/// The fields of an occurrence in CONTRACT.
+/// The fields of an occurrence in docs/reference/json.md.
 const OCCURRENCE: &str = "id schedule_id due_at until count state reason run_id flags";
 
 fn history(orx: &Orx, name: &str) -> Vec<Value> {
@@ -256,17 +256,17 @@ fn what_is_wrong_with_a_workflow_of_a_schedule_is_told_with_its_place() {
     assert_eq!(orx.json(&["schedule", "show", "s"])["task"], json!({"command": ["./again"], "timeout": 60}));
 }
 
-/// The lines of the first block of this kind in a part of the README.
+/// The lines of the first block of this kind in a part of the guide.
 fn block<'a>(part: &'a str, kind: &str) -> Vec<&'a str> {
     let (_, rest) = part.split_once(&format!("```{kind}\n")).unwrap();
     rest.split_once("```").unwrap().0.lines().collect()
 }
 
 #[test]
-fn the_nightly_build_of_the_readme_works_as_it_is_written() {
+fn the_nightly_build_of_the_guide_works_as_it_is_written() {
     let orx = Orx::new();
-    let readme = include_str!("../../README.md");
-    let (_, part) = readme.split_once("### A nightly build\n").unwrap();
+    let guide = include_str!("../../docs/guide/schedules.md");
+    let (_, part) = guide.split_once("### A nightly build\n").unwrap();
     let part = part.split("\n### ").next().unwrap();
     let file = block(part, "toml");
     orx.write(file[0].trim_start_matches("# "), file.join("\n"));

@@ -6,7 +6,7 @@ mod lost;
 mod matrix;
 pub mod metrics;
 mod openapi;
-mod readme;
+mod recipes;
 mod routes;
 mod schema;
 pub mod support;

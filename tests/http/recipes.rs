@@ -1,15 +1,13 @@
-//! The recipes of the README, executed as they are written.
+//! The recipes of the guide to the coordinator, executed as they are written.
 
 use std::process::{Command, Stdio};
 
 use super::support::*;
 
-/// The shell blocks of the part about coordinators, in their order.
+/// The shell blocks of the guide, in their order.
 fn blocks() -> Vec<&'static str> {
-    let readme = include_str!("../../README.md");
-    let (_, part) = readme.split_once("\n## A coordinator: HTTP, tokens, other machines\n").unwrap();
-    let part = part.split("\n## ").next().unwrap();
-    part.split("```sh\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect()
+    let guide = include_str!("../../docs/guide/coordinator.md");
+    guide.split("```sh\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect()
 }
 
 #[test]
@@ -20,7 +18,7 @@ fn the_recipes_with_curl_work_as_they_are_written() {
     let curl = blocks[1];
     assert!(make_token.contains("orx token create") && curl.matches("curl ").count() >= 6, "{blocks:?}");
     orx.serve_at("127.0.0.1:0", &["--slots", "1"]);
-    // The README's address is whatever address this coordinator has.
+    // The guide's address is whatever address this coordinator has.
     orx.write(".curlrc", format!("connect-to = \"127.0.0.1:7117:{}\"\n", address(&orx)));
     let (finite, endless) = curl.trim_end().rsplit_once('\n').unwrap();
     assert!(endless.contains("/events"), "{endless}");
