@@ -14,7 +14,7 @@ use tracing::{Instrument as _, debug, warn};
 use super::cgroup::Cgroup;
 use super::exit::{self, Exit};
 use super::heard::Heard;
-use super::live::Live;
+use super::live::{Fate, Live};
 use super::mask::Mask;
 use super::program::{self, Files};
 use super::pump::{self, pump};
@@ -131,10 +131,7 @@ impl Attempt {
         match spawned {
             Ok(child) => Ok((child, early)),
             Err(error @ SpawnError::System { .. }) => {
-                // The worker's fault: not counted, and not so often that it spins.
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                let end = ending(Cause::Drain, None, Some(error.to_string()));
-                Err(Box::new(self.report(end, Span::ZERO, Vec::new())))
+                Err(Box::new(self.report(never_ran(error.to_string()).await, Span::ZERO, Vec::new())))
             }
             Err(error) => Err(self.not_started(error.exit_code(), error.to_string())),
         }
@@ -279,16 +276,25 @@ impl Attempt {
                 flush_at = Some(Instant::now());
             }
         }
-        let exit = exit::reap(live.pidfd.as_fd()).ok().flatten();
+        let fate = live.reap().await;
         let (chunks, last_line) = heard.finish();
         let output = self.send_rest(chunks).await;
-        let error = match (live.cause, exit) {
-            (Cause::Timeout, _) if live.silent => self.job.spec.heartbeat_timeout.map(|t| format!("silent for {t}")),
-            (Cause::Timeout, _) => self.job.spec.timeout.map(|t| format!("timed out after {t}")),
-            (_, Some(Exit::Code(0))) => None,
-            _ => last_line,
+        let ending = match fate {
+            Ok((Cause::Itself, Fate::NeverRan)) => never_ran("it was killed before its program ran".into()).await,
+            Ok((cause, Fate::NeverRan)) => ending(cause, None, None),
+            Ok((cause, Fate::Ended(exit))) => {
+                let spec = &self.job.spec;
+                let error = match (cause, exit) {
+                    (Cause::Timeout, _) if live.silent => spec.heartbeat_timeout.map(|t| format!("silent for {t}")),
+                    (Cause::Timeout, _) => spec.timeout.map(|t| format!("timed out after {t}")),
+                    (_, Exit::Code(0)) => None,
+                    _ => last_line,
+                };
+                ending(cause, Some(exit), error)
+            }
+            Err(e) => ending(Cause::Itself, None, Some(format!("nobody knows how it ended: {e}"))),
         };
-        (ending(live.cause, exit, error), output)
+        (ending, output)
     }
 
     /// Stores output while the job runs; false when the fence is old.
@@ -316,6 +322,12 @@ impl Attempt {
         let _ = self.flush(chunks).await;
         Vec::new()
     }
+}
+
+/// The end of an attempt whose program did not run, by no fault of the job: not counted, and not so often that it spins.
+async fn never_ran(why: String) -> Ending {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ending(Cause::Drain, None, Some(why))
 }
 
 fn ending(cause: Cause, exit: Option<Exit>, error: Option<String>) -> Ending {

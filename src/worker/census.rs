@@ -19,11 +19,15 @@ pub struct Stat {
     dead_main: bool,
     /// Its main thread is on its way out: it has no memory to show any more, and is no zombie yet.
     exiting: bool,
+    /// It is a copy of its parent, and no program of its own yet.
+    unborn: bool,
     threads: u64,
 }
 
 /// In the flags of a thread that is ending.
 const PF_EXITING: u64 = 4;
+/// In the flags of a process that was made and has not executed anything.
+const PF_FORKNOEXEC: u64 = 0x40;
 
 impl Stat {
     /// Whether it can still do anything. A main thread that ended looks like a zombie while other threads run on.
@@ -52,6 +56,7 @@ impl Stat {
             start_time,
             dead_main: matches!(state, "Z" | "X" | "x"),
             exiting: flags & PF_EXITING != 0,
+            unborn: flags & PF_FORKNOEXEC != 0,
             threads,
         })
     }
@@ -120,6 +125,11 @@ fn stat(pid: i32) -> io::Result<Stat> {
 /// Reads when a process started, in clock ticks since boot. Errors: not found if there is no such process.
 pub(super) fn start_time(pid: i32) -> io::Result<u64> {
     stat(pid).map(|stat| stat.start_time)
+}
+
+/// Whether a process that has ended, and is not reaped yet, did so before it executed any program.
+pub(super) fn never_executed(pid: i32) -> bool {
+    stat(pid).is_ok_and(|stat| stat.unborn)
 }
 
 /// Whether a process's environment, as it was when it last executed, has an entry that `accept`s; none if it has ended.

@@ -21,8 +21,8 @@ const GUARD_BYTES: usize = 64 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Clone,
+    Session,
     Cgroup,
-    Group,
     DeathSignal,
     Descriptors,
     Directory,
@@ -31,8 +31,15 @@ pub(super) enum Stage {
 
 impl Stage {
     /// Every stage by its number, which is how it crosses from the child.
-    const ALL: [Self; 7] =
-        [Self::Clone, Self::Cgroup, Self::Group, Self::DeathSignal, Self::Descriptors, Self::Directory, Self::Execute];
+    const ALL: [Self; 7] = [
+        Self::Clone,
+        Self::Session,
+        Self::Cgroup,
+        Self::DeathSignal,
+        Self::Descriptors,
+        Self::Directory,
+        Self::Execute,
+    ];
 }
 
 /// Why there is no child.
@@ -240,14 +247,16 @@ unsafe fn become_program(report: &Report<'_>) -> Stage {
     let plan = report.plan;
     // SAFETY: plain system calls on values prepared by the parent; every pointer is to a live C string or array.
     unsafe {
-        reset_signal_handlers();
+        // First, as until then it is in this process's group: a signal to that group (Ctrl-C, Ctrl-Z, `timeout`, a closed
+        // terminal, systemd's KillMode) is sent to it too. Without a terminal it cannot stop for ever on /dev/tty either.
+        if libc::setsid() < 0 {
+            return Stage::Session;
+        }
+        forget_signals();
         if let Some(procs) = &plan.cgroup
             && libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) < 0
         {
             return Stage::Cgroup;
-        }
-        if libc::setpgid(0, 0) < 0 {
-            return Stage::Group;
         }
         limit_files_of_child();
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
@@ -277,20 +286,25 @@ unsafe fn become_program(report: &Report<'_>) -> Stage {
     }
 }
 
-/// Gives every signal its default action, SIGPIPE (which Rust ignores) included.
+/// Throws away what was sent to the group that the child was born in, and gives every signal its default action, SIGPIPE
+/// (which Rust ignores) included.
 ///
 /// # Safety
 /// Only in a child made by `clone_child`. It must run before signals are unblocked: the handlers belong to the parent.
-unsafe fn reset_signal_handlers() {
-    // All zero is `{ SIG_DFL, no flags, no restorer, empty mask }` in the kernel's layout on every architecture. The raw
+unsafe fn forget_signals() {
+    // The handler, no flags, no restorer and an empty mask, in the kernel's layout on x86-64, ARM and RISC-V. The raw
     // call, as `sigaction` of the C library refuses its two internal signals.
-    let default = [0_u64; 8];
+    let mut action = [0_u64; 8];
     let mut signal: c_int = 1;
     while signal <= 64 {
-        // SAFETY: the pointer is to more bytes than the kernel reads; SIGKILL and SIGSTOP are refused, as they should be.
-        unsafe {
-            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<c_void>(), KERNEL_SIGSET)
-        };
+        // A signal that waits outlives a change to the default action, but not one to being ignored.
+        for handler in [libc::SIG_IGN, libc::SIG_DFL] {
+            action[0] = handler as u64;
+            // SAFETY: the pointer is to more bytes than the kernel reads; SIGKILL and SIGSTOP are refused, as they should be.
+            unsafe {
+                libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), ptr::null_mut::<c_void>(), KERNEL_SIGSET)
+            };
+        }
         signal += 1;
     }
 }

@@ -1,7 +1,7 @@
 //! A process tree that is watched: when it is signalled, killed, and when nobody is left.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -11,6 +11,8 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::attempt::Order;
+use super::census;
+use super::exit::{self, Exit};
 use super::kill::Left;
 use super::tree::Tree;
 use crate::job::state::Cause;
@@ -21,13 +23,24 @@ const LOOK_AGAIN: Duration = Duration::from_millis(25);
 /// How long killing may take before the attempt is reported anyway.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Somebody killed its process before it became the program.
+    NeverRan,
+    /// So.
+    Ended(Exit),
+}
+
 /// A process tree that is watched.
 pub(super) struct Live {
     pub(super) pidfd: OwnedFd,
+    /// Its leader.
+    pid: Option<i32>,
     /// Absent while it is being killed.
     tree: Option<Tree>,
     pub(super) killing: Option<JoinHandle<Tree>>,
-    pub(super) cause: Cause,
+    cause: Cause,
     grace: Duration,
     timeout_at: Option<Instant>,
     /// How long the job may say nothing.
@@ -55,6 +68,7 @@ impl Live {
     ) -> Self {
         Self {
             pidfd,
+            pid: tree.leader(),
             tree: Some(tree),
             killing: None,
             cause: Cause::Itself,
@@ -182,6 +196,13 @@ impl Live {
         if let Some(tell) = self.tell_ended.take() {
             let _ = tell.send(()); // the pipes may have ended before
         }
+    }
+
+    /// Reaps the leader, and says what ended it and how. Errors: that cannot be known.
+    pub(super) async fn reap(&mut self) -> io::Result<(Cause, Fate)> {
+        let never_ran = self.pid.is_some_and(census::never_executed);
+        let exit = exit::reap(self.pidfd.as_fd())?.ok_or_else(|| io::Error::other("it is not reaped"))?;
+        Ok((self.cause, if never_ran { Fate::NeverRan } else { Fate::Ended(exit) }))
     }
 
     pub(super) fn next_timer(&self) -> Option<Instant> {

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::clone::{CArray, Failure, Plan, Stack, Stage, clone_child};
 use super::{census, exit, leaders, resolve};
 
-/// A program to run, complete: nothing is inherited but the worker's user, limits and session.
+/// A program to run, complete: nothing is inherited but the worker's user and limits.
 #[derive(Clone, Debug, Default)]
 pub struct Program {
     /// Name and arguments. A name without a slash is looked up in PATH of `env`, one with a slash relative to `cwd`.
@@ -33,7 +33,7 @@ pub struct Program {
     pub cgroup: Option<PathBuf>,
 }
 
-/// A running program, leader of its own process group.
+/// A running program, leader of its own session and process group.
 #[derive(Debug)]
 pub struct Child {
     /// Its process id, which is its process group id too. Not recycled before it is reaped through `pidfd`.
@@ -279,7 +279,7 @@ fn explain(failure: Failure, name: &OsStr, path: PathBuf, cwd: Option<PathBuf>) 
         Stage::Directory => SpawnError::system("entering the working directory", error),
         Stage::Clone => SpawnError::system("making a process", error),
         Stage::Cgroup => SpawnError::system("entering the cgroup", error),
-        Stage::Group => SpawnError::system("making a process group", error),
+        Stage::Session => SpawnError::system("making a session", error),
         Stage::DeathSignal => SpawnError::system("asking for the death signal", error),
         Stage::Descriptors => SpawnError::system("connecting standard streams", error),
     }

@@ -134,10 +134,10 @@ async fn the_environment_is_exact() {
 }
 
 #[tokio::test]
-async fn the_child_leads_its_own_group() {
-    let script = "cut -d' ' -f1,5 /proc/$$/stat";
+async fn the_child_leads_its_own_group_and_session_and_has_no_terminal() {
+    let script = "cut -d' ' -f1,5,6,7 /proc/$$/stat";
     let child = spawner().spawn(command(["sh", "-c", script])).await.unwrap();
-    assert_eq!(read_line(&child.stdout), format!("{} {}", child.pid, child.pid));
+    assert_eq!(read_line(&child.stdout), format!("{0} {0} {0} 0", child.pid));
     assert!(child.started().unwrap() > 0);
     wait_exit(child.pidfd.as_fd()).await.unwrap();
     assert!(child.started().is_err());
@@ -202,6 +202,40 @@ async fn the_child_enters_its_cgroup_itself() {
     program.cgroup = Some(scratch.0.clone());
     assert_eq!(output(program).await.0, Exit::Code(0));
     assert_eq!(std::fs::read_to_string(procs).unwrap(), "0");
+}
+
+#[tokio::test]
+async fn a_child_that_is_killed_before_it_executes_is_told_from_a_program_that_is_killed() {
+    // What it writes into is full, so it stays there until it is killed.
+    let scratch = Scratch::new("unborn");
+    let procs = scratch.0.join("cgroup.procs");
+    let name = CString::new(procs.as_os_str().as_bytes()).unwrap();
+    // SAFETY: a path that lives as long as the call.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let full = std::fs::File::options().read(true).write(true).open(&procs).unwrap();
+    rustix::fs::fcntl_setfl(&full, OFlags::NONBLOCK).unwrap();
+    while rustix::io::write(&full, &[0; 4096]).is_ok() {}
+    let mut program = command(["true"]);
+    program.cgroup = Some(scratch.0.clone());
+    let spawning = tokio::spawn(spawner().spawn(program));
+    let me = rustix::process::getpid().as_raw_nonzero().get();
+    let mut unborn = None;
+    eventually("it stays as it was made", || {
+        let census = census::Census::take().unwrap();
+        let before = unborn;
+        unborn = census.children(me).iter().copied().find(|pid| census::never_executed(*pid));
+        unborn.is_some() && unborn == before
+    });
+    let unborn = rustix::process::Pid::from_raw(unborn.unwrap()).unwrap();
+    rustix::process::kill_process(unborn, Signal::KILL).unwrap();
+    let child = spawning.await.unwrap().unwrap();
+    exit::ended(child.pidfd.as_fd()).await.unwrap();
+    assert!(census::never_executed(child.pid));
+    assert_eq!(wait_exit(child.pidfd.as_fd()).await.unwrap(), Exit::Signal(libc::SIGKILL));
+    let child = spawner().spawn(command(["sh", "-c", "kill -9 $$"])).await.unwrap();
+    exit::ended(child.pidfd.as_fd()).await.unwrap();
+    assert!(!census::never_executed(child.pid));
+    wait_exit(child.pidfd.as_fd()).await.unwrap();
 }
 
 #[tokio::test]

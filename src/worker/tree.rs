@@ -104,6 +104,11 @@ impl Tree {
         }
     }
 
+    /// The pid of its leader.
+    pub(super) fn leader(&self) -> Option<i32> {
+        self.leader.as_ref().map(|leader| leader.process.pid)
+    }
+
     /// The trees of all processes that carry a marker, wherever they are.
     pub(super) fn marked(marker: Marker) -> Self {
         Self { leader: None, marker, cgroup: None, known: HashMap::new(), owned: HashSet::new() }

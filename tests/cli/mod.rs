@@ -14,6 +14,7 @@ mod drain;
 mod enqueue;
 mod environment;
 mod events;
+mod groups;
 mod help;
 mod list;
 mod output;

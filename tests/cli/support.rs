@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{Read, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -282,6 +283,12 @@ impl Call {
 
     pub fn dir(mut self, dir: impl AsRef<Path>) -> Self {
         self.command.current_dir(dir);
+        self
+    }
+
+    /// In a process group of its own.
+    pub fn own_group(mut self) -> Self {
+        self.command.process_group(0);
         self
     }
 
