@@ -151,7 +151,8 @@ impl Live {
         self.killing = None;
         self.tree = tree;
         self.exited |= has_ended(&self.pidfd);
-        // A process in an uninterruptible call outlives SIGKILL; the attempt must not hang with it.
+        // What the leader left behind may outlive SIGKILL, in an uninterruptible call or as another user. The attempt does
+        // not hang with that; for the leader itself it waits, see `reap`.
         self.clean = true;
         self.look_at = None;
         self.tell();
@@ -198,10 +199,14 @@ impl Live {
         }
     }
 
-    /// Reaps the leader, and says what ended it and how. Errors: that cannot be known.
+    /// Reaps the leader, and says what ended it and how: the last thing to be done.
+    ///
+    /// There is no end without it. While a debugger holds what has ended, or where the kernel does not let go of what was
+    /// killed, the attempt goes on. Errors: somebody else has reaped it, so that nobody knows.
     pub(super) async fn reap(&mut self) -> io::Result<(Cause, Fate)> {
+        exit::ended(self.pidfd.as_fd()).await?;
         let never_ran = self.pid.is_some_and(census::never_executed);
-        let exit = exit::reap(self.pidfd.as_fd())?.ok_or_else(|| io::Error::other("it is not reaped"))?;
+        let exit = exit::wait_exit(self.pidfd.as_fd()).await?;
         Ok((self.cause, if never_ran { Fate::NeverRan } else { Fate::Ended(exit) }))
     }
 

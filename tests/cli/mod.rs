@@ -11,6 +11,7 @@ mod death;
 mod dependencies;
 mod dlq;
 mod drain;
+mod ends;
 mod enqueue;
 mod environment;
 mod events;

@@ -1,0 +1,39 @@
+//! How a job ended: what its process says, and nothing else.
+
+use super::support::*;
+
+/// Attaches to the process of its first argument, says so, and holds what is left of it until the file of the second is there.
+const TRACER: &str = "
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.ptrace(0x4206, int(sys.argv[1]), None, None) != 0:
+    sys.exit('ptrace: ' + os.strerror(ctypes.get_errno()))
+print('attached', flush=True)
+while not os.path.exists(sys.argv[2]):
+    time.sleep(0.01)
+";
+
+fn is_zombie(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default().contains(") Z ")
+}
+
+#[test]
+fn a_job_that_a_debugger_holds_ends_when_it_lets_go_and_as_it_ended() {
+    let orx = Orx::new();
+    let _worker = orx.worker(&[]);
+    // It waits without children: a signal, such as that of the end of one, would stop what is traced.
+    let job = orx.sh(&[], "mkfifo go; echo $$ > pid; read word < go");
+    let pid = orx.wait_pid("pid");
+    let tracer = orx.program("python3", &["-c", TRACER, &pid.to_string(), "let-go"]).spawn();
+    tracer.wait_stdout("attached");
+    std::fs::write(orx.path("go"), "on\n").unwrap();
+    eventually("the job to have ended", || is_zombie(pid));
+    // Another job that begins and ends meanwhile shows that the worker had the time to look.
+    orx.ok(&["wait", &orx.add(&["--", "sleep", "0.2"])]);
+    assert_eq!(orx.state(&job), "running", "{}", orx.job(&job));
+    orx.write("let-go", "");
+    orx.run(&["wait", &job]).expect(0, &[]);
+    let job = orx.job(&job);
+    assert_eq!((&job["state"], &job["exit_code"]), (&"done".into(), &0.into()), "{job}");
+    assert!(!is_zombie(pid), "it is not reaped");
+}
