@@ -132,6 +132,34 @@ pub(super) fn never_executed(pid: i32) -> bool {
     stat(pid).is_ok_and(|stat| stat.unborn)
 }
 
+/// Whether a process is on its way out, or gone: no signal reaches it any more.
+pub(super) fn is_ending(pid: i32) -> bool {
+    stat(pid).map_or(true, |stat| stat.exiting || stat.dead_main && stat.threads <= 1)
+}
+
+/// Signals that end nobody who did not ask for them.
+const HARMLESS: [i32; 8] = [
+    libc::SIGCHLD,
+    libc::SIGCONT,
+    libc::SIGSTOP,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGURG,
+    libc::SIGWINCH,
+];
+
+/// Whether this signal is sure to kill the process: it is neither caught, nor ignored, nor blocked.
+pub(super) fn dies_of(pid: i32, signal: i32) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let has = |field: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(field));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_none_or(|mask| mask.checked_shr(signal.unsigned_abs().wrapping_sub(1)).is_none_or(|bit| bit & 1 == 1))
+    };
+    !HARMLESS.contains(&signal) && !["SigBlk:", "SigIgn:", "SigCgt:"].into_iter().any(has)
+}
+
 /// Whether a process's environment, as it was when it last executed, has an entry that `accept`s; none if it has ended.
 ///
 /// False too if it cannot be read, as for a process of another user.

@@ -41,6 +41,8 @@ pub(super) struct Live {
     tree: Option<Tree>,
     pub(super) killing: Option<JoinHandle<Tree>>,
     cause: Cause,
+    /// What it was sent first would have killed it, had it come in time.
+    deadly: bool,
     grace: Duration,
     timeout_at: Option<Instant>,
     /// How long the job may say nothing.
@@ -72,6 +74,7 @@ impl Live {
             tree: Some(tree),
             killing: None,
             cause: Cause::Itself,
+            deadly: false,
             grace,
             timeout_at,
             patience,
@@ -109,21 +112,33 @@ impl Live {
     }
 
     /// Only a process that still runs can be ended by us (S3).
+    fn can_be_ended(&self) -> bool {
+        let ended = || has_ended(&self.pidfd) || self.pid.is_some_and(census::is_ending);
+        !self.exited && self.cause == Cause::Itself && !ended()
+    }
+
     fn set_cause(&mut self, cause: Cause) {
-        if !self.exited && self.cause == Cause::Itself && !has_ended(&self.pidfd) {
+        if self.can_be_ended() {
             self.cause = cause;
         }
     }
 
     fn stop(&mut self, cause: Cause, signal: Signal, grace: Duration) {
         let again = self.cause != Cause::Itself;
-        self.set_cause(cause);
         self.timeout_at = None;
         self.silent_at = None;
-        if let Some(tree) = &mut self.tree
-            && let Err(e) = tree.signal(signal)
-        {
-            warn!("signalling failed: {e}");
+        if let Some(mut tree) = self.tree.take() {
+            // The walk through /proc takes a while, in which the job may end by itself: it is looked at after that.
+            let signalled = tree.signal_after(signal, || {
+                if self.can_be_ended() {
+                    self.deadly = self.pid.is_some_and(|pid| census::dies_of(pid, signal.as_raw()));
+                    self.cause = cause;
+                }
+            });
+            if let Err(e) = signalled {
+                warn!("signalling failed: {e}");
+            }
+            self.tree = Some(tree);
         }
         let at = Instant::now() + grace;
         self.kill_at = Some(match self.kill_at {
@@ -207,6 +222,10 @@ impl Live {
         exit::ended(self.pidfd.as_fd()).await?;
         let never_ran = self.pid.is_some_and(census::never_executed);
         let exit = exit::wait_exit(self.pidfd.as_fd()).await?;
+        // It was about to end when the signal was sent, and never saw it (S3).
+        if self.deadly && exit == Exit::Code(0) {
+            self.cause = Cause::Itself;
+        }
         Ok((self.cause, if never_ran { Fate::NeverRan } else { Fate::Ended(exit) }))
     }
 

@@ -206,13 +206,18 @@ impl Tree {
     /// SIGTERM, SIGINT, SIGHUP and SIGQUIT are followed by SIGCONT, as a stopped process would not see them. Errors:
     /// `/proc` cannot be read; the leader and its group have been signalled then.
     pub fn signal(&mut self, signal: Signal) -> io::Result<usize> {
-        let members = match Census::take() {
-            Ok(census) => self.with_group(&census),
-            Err(error) => {
-                self.signal_leader(signal);
-                return Err(error);
-            }
-        };
+        self.signal_after(signal, || ())
+    }
+
+    /// As [`Tree::signal`]; calls `before` when it is known who the members are, right before the first signal.
+    ///
+    /// The walk comes first though it takes a while: whoever loses its parent by the signal is not found afterwards, if it
+    /// has left its group and its environment.
+    pub(super) fn signal_after(&mut self, signal: Signal, before: impl FnOnce()) -> io::Result<usize> {
+        let census = Census::take();
+        let members = census.map(|census| self.with_group(&census));
+        before();
+        let members = members.inspect_err(|_| self.signal_leader(signal))?;
         let sent = self.send(&members, signal);
         if [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT].contains(&signal) {
             self.send(&members, Signal::CONT);

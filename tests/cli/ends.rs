@@ -37,3 +37,22 @@ fn a_job_that_a_debugger_holds_ends_when_it_lets_go_and_as_it_ended() {
     assert_eq!((&job["state"], &job["exit_code"]), (&"done".into(), &0.into()), "{job}");
     assert!(!is_zombie(pid), "it is not reaped");
 }
+
+#[test]
+fn s3_an_exit_0_that_no_signal_reached_in_time_is_the_jobs_own() {
+    let orx = Orx::new();
+    let line = "{\"command\":[\"sleep\",\"0.05\"],\"timeout\":\"50ms\"}\n";
+    orx.call(&["enqueue", "--from", "-"]).stdin(line.repeat(200)).run().expect(0, &[]);
+    orx.ok(&["-q", "worker", "--burst", "--slots", "8"]);
+    let ends = orx.events().into_iter().filter(|e| e["kind"] == "settled").map(|e| e["data"].clone());
+    let mut late: Vec<_> = ends.filter(|data| data["outcome"] != "done" && data["exit_code"] == 0).collect();
+    assert_eq!(late.len(), 0, "{:?}", late.pop());
+}
+
+#[test]
+fn s3_an_exit_0_after_the_signal_of_the_timeout_stays_a_timeout() {
+    let orx = Orx::new();
+    let script = "trap 'exit 0' TERM; while :; do sleep 0.02; done";
+    orx.run(&["run", "--timeout", "300ms", "--", "sh", "-c", script]).expect(124, &[]);
+    assert_eq!(orx.job("last")["attempts"][0]["outcome"], "timed_out");
+}
