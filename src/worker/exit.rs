@@ -91,7 +91,7 @@ fn wait_id(kind: libc::idtype_t, id: libc::id_t) -> io::Result<Option<(i32, Exit
 /// Reaps dead orphans this process has adopted as a subreaper. Returns how many.
 ///
 /// Never a leader of an attempt, nor a child in this process's own group (so none made by other code here, unless it
-/// asked for a new group). Errors: `/proc` cannot be read.
+/// asked for a new group); the dead of that group are left to [`reap_adopted`]. Errors: `/proc` cannot be read.
 pub fn reap_orphans() -> io::Result<usize> {
     Census::take().map(|census| reap_orphans_in(&census))
 }
@@ -107,11 +107,6 @@ pub(super) fn reap_strangers(pids: impl Iterator<Item = i32>) -> usize {
     let mut reaped = 0;
     leaders::for_each_stranger(dead, |pid| reaped += usize::from(reap_pid(pid)));
     reaped
-}
-
-/// Reaps an orphan outside this process's own group. Returns whether it was there and dead.
-fn reap_one(pid: i32) -> bool {
-    is_of_another_group(&pid) && reap_pid(pid)
 }
 
 fn is_of_another_group(pid: &i32) -> bool {
@@ -159,9 +154,10 @@ pub fn has_adopted() -> bool {
 /// Reaps the dead among those this process has adopted, [`REAPED_AT_ONCE`] at most. Returns how many.
 ///
 /// For the first thread, to be called whenever a child has ended: a job that starts daemons all day would fill the
-/// table of processes with their remains. None in this process's own group, as in [`reap_orphans`].
+/// table of processes with their remains. Whoever is dead there is reaped, also a child that this process had before it
+/// became orx (`sh -c 'helper & exec orx worker'`): as long as one is left, [`has_adopted`] says yes for every job.
 pub(super) fn reap_adopted() -> usize {
-    (0..REAPED_AT_ONCE).take_while(|_| matches!(first_dead_adopted(), Adopted::Dead(pid) if reap_one(pid))).count()
+    (0..REAPED_AT_ONCE).take_while(|_| matches!(first_dead_adopted(), Adopted::Dead(pid) if reap_pid(pid))).count()
 }
 
 /// Reaps the adopted as they die, until it is dropped. On a runtime of the first thread.

@@ -1,5 +1,7 @@
 //! How a job ended: what its process says, and nothing else.
 
+use rustix::process::Signal;
+
 use super::support::*;
 
 /// Attaches to the process of its first argument, says so, and holds what is left of it until the file of the second is there.
@@ -15,6 +17,11 @@ while not os.path.exists(sys.argv[2]):
 
 fn is_zombie(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default().contains(") Z ")
+}
+
+fn dead_children(pid: u32) -> Vec<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    children.split_whitespace().map(|child| child.parse().unwrap()).filter(|child| is_zombie(*child)).collect()
 }
 
 #[test]
@@ -55,4 +62,24 @@ fn s3_an_exit_0_after_the_signal_of_the_timeout_stays_a_timeout() {
     let script = "trap 'exit 0' TERM; while :; do sleep 0.02; done";
     orx.run(&["run", "--timeout", "300ms", "--", "sh", "-c", script]).expect(124, &[]);
     assert_eq!(orx.job("last")["attempts"][0]["outcome"], "timed_out");
+}
+
+#[test]
+fn the_dead_that_a_worker_had_before_it_became_one_are_reaped() {
+    let orx = Orx::new();
+    let worker = [env!("CARGO_BIN_EXE_orx"), "-q", "worker"];
+    let begun = "sh -c 'until [ -e go ]; do sleep 0.02; done' & exec \"$@\"";
+    let worker = orx.program("sh", &[&["-c", begun, "sh"], &worker[..]].concat()).spawn();
+    eventually("the worker to be there", || !orx.json(&["workers"]).as_array().unwrap().is_empty());
+    let helper = || {
+        let pid = worker.pid();
+        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap()
+    };
+    assert!(!helper().trim().is_empty());
+    orx.write("go", "");
+    eventually("its child to be reaped", || helper().trim().is_empty());
+    orx.ok(&["wait", &orx.add(&["--", "true"])]);
+    assert_eq!(dead_children(worker.pid()), [0; 0]);
+    worker.signal(Signal::TERM);
+    worker.wait().expect(0, &[]);
 }
