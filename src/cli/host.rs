@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::context::Context;
-use super::interrupt::{listen, next};
 use super::{ui, worker};
+use crate::daemon::signals::{listen, next};
 use crate::daemon::{self, Upkeep};
 use crate::error::{Error, Kind, Result};
 use crate::job::lanes::{Needs, Offer};

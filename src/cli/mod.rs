@@ -184,7 +184,8 @@ enum Command {
     /// Run jobs until told to stop
     ///
     /// The first SIGTERM or SIGINT drains: no more jobs are taken, running ones may end within the drain
-    /// timeout and are then given back without counting against their attempts. The second gives them back at once.
+    /// timeout and are then given back without counting against their attempts. The second gives them back at once. SIGHUP
+    /// drains too.
     ///
     /// Where a coordinator of its store gossips with peers and takes their jobs (--share), so does the worker, for slots that its
     /// own store has no use for; not with --burst or --idle-timeout.

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::peers::{Gossip, Gossiping, Shown};
+use super::signals::{listen, next};
 use super::{Upkeep, files, host, load, notify, systemd};
 use crate::beat::on_beat;
 use crate::error::{Error, Result};
@@ -57,7 +58,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     let Coordinator { name, doors, mut policy, worker, gossip } = config;
     let id = Uuid::now_v7();
     let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
+    let mut int = listen(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
     files::raise_limit();
     // Workers that come through this door could not renew while it was shut: since the last sign of anybody, at most.
@@ -109,7 +110,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
                 worked.is_err()
             }
             _ = term.recv() => true,
-            _ = int.recv() => true,
+            () = next(&mut int) => true,
             _ = hup.recv() => {
                 server.reload();
                 gossiping.iter().for_each(Gossiping::reload);
@@ -132,7 +133,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
         tokio::select! {
             ended = join(&mut working) => worked = ended,
             _ = term.recv() => drop(stop_worker.send(Stop::Interrupt)),
-            _ = int.recv() => drop(stop_worker.send(Stop::Interrupt)),
+            () = next(&mut int) => drop(stop_worker.send(Stop::Interrupt)),
         }
     }
     if let Some(gossiping) = &mut gossiping {

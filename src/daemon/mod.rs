@@ -11,6 +11,7 @@ mod peer_figures;
 mod peers;
 mod retention;
 mod sharing;
+pub mod signals;
 mod ticker;
 mod upkeep;
 
@@ -19,7 +20,6 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use sha2::{Digest as _, Sha256};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -115,7 +115,7 @@ pub fn store_id(location: &str) -> String {
 /// What the worker says.
 pub async fn run_worker(queue: Queue, config: Config, clock: Arc<dyn Clock>) -> Result<()> {
     let (stop, stopped) = watch::channel(Stop::Run);
-    let signals = tokio::spawn(obey_signals(stop));
+    let signals = tokio::spawn(signals::obey(stop));
     let upkeep = Upkeep::start(queue.clone(), config.name.clone(), Duration::ZERO);
     let (tell_registered, registered) = oneshot::channel();
     let watchdog = tokio::spawn(systemd(registered, stopped.clone()));
@@ -184,24 +184,6 @@ impl Upkeep {
         if tokio::time::timeout(UPKEEP_LIMIT, self.task).await.is_err() {
             warn!("the upkeep does not end");
         }
-    }
-}
-
-/// First SIGTERM or SIGINT: drain. Second: interrupt what runs.
-async fn obey_signals(stop: watch::Sender<Stop>) -> Result<()> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    loop {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        stop.send_modify(|stop| {
-            *stop = match *stop {
-                Stop::Run => Stop::Drain,
-                Stop::Drain | Stop::Interrupt => Stop::Interrupt,
-            };
-        });
     }
 }
 

@@ -90,3 +90,35 @@ fn s4_a_job_that_must_not_run_twice_is_dead_after_an_interruption() {
     assert_eq!((&job["state"], &job["reason"]), (&"failed".into(), &"lost".into()));
     orx.run(&["wait", "1"]).expect(125, &[]);
 }
+
+#[test]
+fn s33_hup_drains_a_worker_and_a_second_one_interrupts_nothing() {
+    let orx = Orx::new();
+    let worker = orx.worker(&["--drain-timeout", "1m"]);
+    orx.sh(&[], &format!("trap '' HUP; echo up > up; {UNTIL_GO}"));
+    orx.wait_line("up");
+    worker.signal(Signal::HUP);
+    worker.wait_stderr("draining");
+    worker.signal(Signal::HUP); // of a terminal that is closed, the shell sends one and the kernel another
+    orx.add(&["--", "true"]);
+    eventually("it to be shown", || orx.json(&["workers"])[0]["state"] == "draining");
+    orx.write("go", "");
+    worker.wait().expect(0, &[]);
+    assert_eq!(orx.states(), "done pending");
+    assert_eq!(orx.job("1")["interruptions"], 0);
+}
+
+#[test]
+fn signals_that_whoever_started_a_worker_ignores_do_not_end_it() {
+    for signal in [Signal::HUP, Signal::INT] {
+        let orx = Orx::new();
+        let started = "trap '' HUP INT; exec \"$@\"";
+        let worker = [env!("CARGO_BIN_EXE_orx"), "worker"];
+        let worker = orx.program("sh", &[&["-c", started, "sh"], &worker[..]].concat()).spawn();
+        worker.wait_stderr("ready");
+        worker.signal(signal);
+        orx.ok(&["wait", &orx.add(&["--", "true"])]);
+        assert!(worker.is_alive() && !worker.stderr().contains("draining"), "{}", worker.stderr());
+        worker.stop().expect(0, &[]);
+    }
+}

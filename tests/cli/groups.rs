@@ -86,7 +86,7 @@ fn a_drain_by_a_signal_to_the_group_fails_no_job() {
         let worker = orx.call(&["worker", "--slots", "4"]).own_group().spawn();
         worker.wait_stderr("ended");
         let group = Pid::from_raw(worker.pid() as i32).unwrap();
-        let kind = [Signal::TERM, Signal::INT][round % 2];
+        let kind = [Signal::TERM, Signal::INT, Signal::HUP][round % 3];
         for _ in 0..10 {
             let _ = kill_process_group(group, kind); // it may have ended
             std::thread::sleep(Duration::from_millis(1));

@@ -1,0 +1,60 @@
+//! What signals ask of a process that runs jobs.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::error::Result;
+use crate::worker::Stop;
+
+/// A listener for a signal; none where whoever started us ignores it, as nohup does and shells for what they run aside.
+///
+/// Read before the first listener for it: that one takes the place of ignoring it.
+///
+/// # Errors
+/// When the runtime cannot receive signals.
+pub fn listen(kind: SignalKind) -> Result<Option<Signal>> {
+    match is_ignored(kind) {
+        true => Ok(None),
+        false => Ok(Some(signal(kind)?)),
+    }
+}
+
+/// Waits for the next signal; for ever for one that is ignored.
+pub async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => _ = signal.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn is_ignored(kind: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (kind.as_raw_value() - 1) & 1 == 1
+}
+
+/// First SIGTERM or SIGINT: drain. Second: interrupt what runs. SIGHUP drains and never interrupts, for of a terminal that
+/// is closed both the shell and the kernel send one.
+///
+/// # Errors
+/// When the runtime cannot receive signals.
+pub(super) async fn obey(stop: watch::Sender<Stop>) -> Result<()> {
+    let mut hup = listen(SignalKind::hangup())?;
+    let mut int = listen(SignalKind::interrupt())?;
+    // Also where it was ignored: a service manager has nothing else to end a worker with.
+    let mut term = signal(SignalKind::terminate())?;
+    loop {
+        let again = tokio::select! {
+            _ = term.recv() => Stop::Interrupt,
+            () = next(&mut int) => Stop::Interrupt,
+            () = next(&mut hup) => Stop::Drain,
+        };
+        stop.send_modify(|stop| {
+            *stop = match *stop {
+                Stop::Run => Stop::Drain,
+                before => before.max(again),
+            };
+        });
+    }
+}
