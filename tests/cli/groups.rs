@@ -166,8 +166,8 @@ fn a_worker_in_a_terminal_goes_on_after_each_ctrl_z_and_fg() {
     terminal.press("orx -q worker --slots 4 --lease 1m\n");
     let ran = || orx.read("ran").len();
     for round in 1..=signals() / 10 {
-        orx.call(&["-q", "enqueue", "--from", "-"]).stdin(line.repeat(50)).run().expect(0, &[]);
         let before = ran();
+        orx.call(&["-q", "enqueue", "--from", "-"]).stdin(line.repeat(50)).run().expect(0, &[]);
         eventually(&format!("a job to run in round {round}"), || ran() > before);
         terminal.press("\x1a");
         eventually("it to be stopped", || terminal.said().matches("Stopped").count() == round);
