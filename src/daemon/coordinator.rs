@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::peers::{Gossip, Gossiping, Shown};
-use super::signals::{listen, next};
+use super::signals::{insist, listen, next};
 use super::{Upkeep, files, host, load, notify, systemd};
 use crate::beat::on_beat;
 use crate::error::{Error, Result};
@@ -128,12 +128,12 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     info!("ending");
     gossiping.iter().for_each(Gossiping::drain);
     let _ = stop.send(Stop::Drain); // for systemd's eyes only
-    let _ = stop_worker.send(Stop::Drain); // there may be none
+    stop_worker.send_replace(Stop::Drain);
     while working.is_some() {
         tokio::select! {
             ended = join(&mut working) => worked = ended,
-            _ = term.recv() => drop(stop_worker.send(Stop::Interrupt)),
-            () = next(&mut int) => drop(stop_worker.send(Stop::Interrupt)),
+            _ = term.recv() => insist(&stop_worker),
+            () = next(&mut int) => insist(&stop_worker),
         }
     }
     if let Some(gossiping) = &mut gossiping {

@@ -34,8 +34,8 @@ fn is_ignored(kind: SignalKind) -> bool {
     mask >> (kind.as_raw_value() - 1) & 1 == 1
 }
 
-/// First SIGTERM or SIGINT: drain. Second: interrupt what runs. SIGHUP drains and never interrupts, for of a terminal that
-/// is closed both the shell and the kernel send one.
+/// First SIGTERM or SIGINT: drain. Second: interrupt what runs. Third: kill it. SIGHUP drains and never interrupts, for of a
+/// terminal that is closed both the shell and the kernel send one.
 ///
 /// # Errors
 /// When the runtime cannot receive signals.
@@ -45,16 +45,21 @@ pub(super) async fn obey(stop: watch::Sender<Stop>) -> Result<()> {
     // Also where it was ignored: a service manager has nothing else to end a worker with.
     let mut term = signal(SignalKind::terminate())?;
     loop {
-        let again = tokio::select! {
-            _ = term.recv() => Stop::Interrupt,
-            () = next(&mut int) => Stop::Interrupt,
-            () = next(&mut hup) => Stop::Drain,
-        };
-        stop.send_modify(|stop| {
-            *stop = match *stop {
-                Stop::Run => Stop::Drain,
-                before => before.max(again),
-            };
-        });
+        tokio::select! {
+            _ = term.recv() => insist(&stop),
+            () = next(&mut int) => insist(&stop),
+            () = next(&mut hup) => stop.send_modify(|stop| *stop = Stop::Drain.max(*stop)),
+        }
     }
+}
+
+/// Asks a worker for more than it was asked for before.
+pub(super) fn insist(stop: &watch::Sender<Stop>) {
+    stop.send_modify(|stop| {
+        *stop = match *stop {
+            Stop::Run => Stop::Drain,
+            Stop::Drain => Stop::Interrupt,
+            Stop::Interrupt | Stop::Kill => Stop::Kill,
+        };
+    });
 }

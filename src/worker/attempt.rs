@@ -45,6 +45,8 @@ pub(super) enum Order {
     Cancel(CancelRequest),
     /// The worker drains.
     Interrupt,
+    /// The worker does not wait for it any more: end at once, and be run again.
+    End,
     /// The lease cannot be renewed: be ended at this instant.
     Lose(Instant),
     /// The lease is lost: end at once, nothing of it counts.
@@ -140,7 +142,7 @@ impl Attempt {
     fn not_begun(&self, order: &Order) -> Box<Report> {
         let cause = match order {
             Order::Cancel(_) => Cause::Cancel,
-            Order::Interrupt => Cause::Drain,
+            Order::Interrupt | Order::End => Cause::Drain,
             Order::Lose(_) | Order::Kill => Cause::Lost,
         };
         Box::new(self.report(ending(cause, None, None), Span::ZERO, Vec::new()))

@@ -90,10 +90,8 @@ impl Live {
 
     pub(super) fn order(&mut self, order: Order) {
         match order {
-            Order::Kill => {
-                self.set_cause(Cause::Lost);
-                self.kill();
-            }
+            Order::Kill => self.end(Cause::Lost),
+            Order::End => self.end(Cause::Drain),
             Order::Lose(at) => self.stop(Cause::Lost, Signal::TERM, at.saturating_duration_since(Instant::now())),
             Order::Interrupt => self.stop(Cause::Drain, Signal::TERM, self.grace),
             Order::Cancel(how) => {
@@ -117,10 +115,12 @@ impl Live {
         !self.exited && self.cause == Cause::Itself && !ended()
     }
 
-    fn set_cause(&mut self, cause: Cause) {
+    /// Kills it now.
+    fn end(&mut self, cause: Cause) {
         if self.can_be_ended() {
-            self.cause = cause;
+            (self.cause, self.deadly) = (cause, true);
         }
+        self.kill();
     }
 
     fn stop(&mut self, cause: Cause, signal: Signal, grace: Duration) {

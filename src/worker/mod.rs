@@ -127,6 +127,8 @@ pub enum Stop {
     Drain,
     /// Interrupt running jobs now.
     Interrupt,
+    /// Kill what does not end.
+    Kill,
 }
 
 /// What all attempts of a worker share.

@@ -138,6 +138,7 @@ pub(super) struct Worker {
     /// The store knows that it drains.
     told_drain: bool,
     interrupted: bool,
+    killed: bool,
     /// Its place at the slots of the process.
     seat: Seat,
 }
@@ -172,6 +173,7 @@ impl Worker {
             draining: None,
             told_drain: false,
             interrupted: false,
+            killed: false,
         }
     }
 
@@ -290,9 +292,15 @@ impl Worker {
             self.drain();
         }
         let late = self.draining.is_some_and(|at| at <= Instant::now());
-        if (stop == Stop::Interrupt || late) && !self.interrupted {
+        if (stop >= Stop::Interrupt || late) && !self.interrupted {
             self.interrupted = true;
+            info!(running = self.running.len(), "interrupting");
             self.tell_all(|_| true, &Order::Interrupt);
+        }
+        if stop == Stop::Kill && !self.killed {
+            self.killed = true;
+            info!(running = self.running.len(), "killing");
+            self.tell_all(|_| true, &Order::End);
         }
     }
 

@@ -27,10 +27,12 @@ use crate::queue::Queue;
 
 /// The longest line, in bytes: a result of 1 MiB and what surrounds it.
 pub const MAX_LINE: usize = 2 * 1024 * 1024;
-/// How long a job may take to say one thing.
+/// How long a job may take to say one thing, once it is heard.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How many may talk at once.
-const MAX_TALKING: usize = 64;
+/// How long it may be silent before it says that.
+const SHORT_PATIENCE: Duration = Duration::from_secs(2);
+/// How many processes of one attempt may talk at once, and how many of whom nobody knows the attempt.
+const MAX_TALKING: usize = 16;
 
 /// What a job says.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -63,6 +65,14 @@ pub(super) struct Talker {
     pub(super) alive: Arc<Notify>,
     /// Its secrets, set before its program starts.
     pub(super) mask: Arc<OnceLock<Mask>>,
+    /// For how many of its processes there is room.
+    room: Arc<Semaphore>,
+}
+
+impl Talker {
+    pub(super) fn new(fence: Fence, alive: Arc<Notify>, mask: Arc<OnceLock<Mask>>) -> Self {
+        Self { fence, alive, mask, room: Arc::new(Semaphore::new(MAX_TALKING)) }
+    }
 }
 
 type Table = HashMap<String, Talker>;
@@ -78,6 +88,15 @@ impl Talkers {
 
     fn find(&self, value: &str) -> Option<Talker> {
         self.lock().get(value).cloned()
+    }
+
+    /// The attempt whose fence is in the environment of the process at the other end.
+    fn of_peer(&self, stream: &UnixStream) -> Option<Talker> {
+        let pid = stream.peer_cred().ok()?.pid()?;
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let mut entries = environment.split(|byte| *byte == 0);
+        let fence = entries.find_map(|entry| entry.strip_prefix(b"ORX_FENCE="))?;
+        self.find(std::str::from_utf8(fence).ok()?)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
@@ -141,14 +160,16 @@ impl Drop for Socket {
 }
 
 async fn serve(listener: UnixListener, queue: Queue, talkers: Talkers) {
-    let talking = Arc::new(Semaphore::new(MAX_TALKING));
+    let strangers = Arc::new(Semaphore::new(MAX_TALKING));
     loop {
-        let Ok(permit) = Arc::clone(&talking).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
+                let room = talkers.of_peer(&stream).map_or_else(|| Arc::clone(&strangers), |talker| talker.room);
+                // Who keeps too many connections is hung up on: one that waited here would silence all other jobs.
+                let Ok(permit) = room.try_acquire_owned() else { continue };
                 let (queue, talkers) = (queue.clone(), talkers.clone());
                 tokio::spawn(async move {
-                    let _ = tokio::time::timeout(PATIENCE, hear(stream, &queue, &talkers)).await;
+                    let _ = hear(stream, &queue, &talkers).await; // who hangs up has said nothing
                     drop(permit);
                 });
             }
@@ -163,20 +184,24 @@ async fn serve(listener: UnixListener, queue: Queue, talkers: Talkers) {
 async fn hear(stream: UnixStream, queue: &Queue, talkers: &Talkers) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(read.take(MAX_LINE as u64)).read_line(&mut line).await?;
-    let answer = match record(&line, queue, talkers).await {
-        Ok(()) => Answer::default(),
-        Err(e) => Answer { error: Some(e.to_string()) },
+    let mut read = BufReader::new(read.take(MAX_LINE as u64));
+    tokio::time::timeout(SHORT_PATIENCE, read.read_line(&mut line)).await??;
+    let answered = async {
+        let answer = match record(&line, queue, talkers).await {
+            Ok(()) => Answer::default(),
+            Err(e) => Answer { error: Some(e.to_string()) },
+        };
+        let mut text = serde_json::to_string(&answer)?;
+        text.push('\n');
+        write.write_all(text.as_bytes()).await
     };
-    let mut text = serde_json::to_string(&answer)?;
-    text.push('\n');
-    write.write_all(text.as_bytes()).await
+    tokio::time::timeout(PATIENCE, answered).await?
 }
 
 async fn record(line: &str, queue: &Queue, talkers: &Talkers) -> Result<()> {
     let message: Message = serde_json::from_str(line).map_err(|e| Error::usage("not understood").source(e))?;
     let stale = || Error::new(Kind::Conflict, "this attempt does not run here any more");
-    let Talker { fence, alive, mask } = talkers.find(&message.fence).ok_or_else(stale)?;
+    let Talker { fence, alive, mask, .. } = talkers.find(&message.fence).ok_or_else(stale)?;
     alive.notify_one(); // whatever it says shows that it lives
     if message.progress.is_none() && message.result.is_none() {
         return Ok(());

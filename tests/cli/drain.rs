@@ -122,3 +122,22 @@ fn signals_that_whoever_started_a_worker_ignores_do_not_end_it() {
         worker.stop().expect(0, &[]);
     }
 }
+
+#[test]
+fn a_third_signal_kills_what_does_not_end_and_gives_it_back() {
+    let orx = Orx::new();
+    let worker = orx.worker(&["--drain-timeout", "1h"]);
+    orx.sh(&["--kill-grace", "1h"], "trap '' TERM; echo $$ > up; while :; do sleep 0.05; done");
+    let job = orx.wait_pid("up");
+    worker.signal(Signal::TERM);
+    worker.wait_stderr("draining");
+    worker.signal(Signal::TERM);
+    worker.wait_stderr("interrupting");
+    assert!(is_alive(job));
+    let asked = Instant::now();
+    worker.stop().expect(0, &[]);
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    assert!(!is_alive(job));
+    let job = orx.job("1");
+    assert_eq!((&job["state"], &job["interruptions"], &job["failures"]), (&"pending".into(), &1.into(), &0.into()));
+}

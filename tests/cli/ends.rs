@@ -83,3 +83,26 @@ fn the_dead_that_a_worker_had_before_it_became_one_are_reaped() {
     worker.signal(Signal::TERM);
     worker.wait().expect(0, &[]);
 }
+
+#[test]
+fn s35_a_job_that_keeps_connections_open_silences_no_other() {
+    let orx = Orx::new();
+    let _worker = orx.worker(&["--slots", "2"]);
+    let hog = "
+import os, socket, time
+kept = []
+for _ in range(64):
+    one = socket.socket(socket.AF_UNIX)
+    one.connect(os.environ['ORX_SOCKET'])
+    kept.append(one)
+open('kept', 'w').write('all\\n')
+while not os.path.exists('go'):
+    time.sleep(0.01)
+";
+    orx.add(&["--", "python3", "-c", hog]);
+    orx.wait_line("kept");
+    let orx_itself = env!("CARGO_BIN_EXE_orx");
+    let beats = format!("for n in 1 2 3 4 5 6 7 8; do {orx_itself} heartbeat || exit 1; sleep 0.5; done");
+    orx.run(&["run", "--heartbeat-timeout", "3s", "--", "sh", "-c", &beats]).expect(0, &[]);
+    orx.write("go", "");
+}

@@ -220,7 +220,7 @@ impl Worker {
         span.in_scope(|| info!("leased"));
         let marker = program::marker(&self.shared, job.fence);
         let (mask, alive) = (Arc::new(OnceLock::new()), Arc::new(Notify::new()));
-        let talker = Talker { fence: job.fence, alive: Arc::clone(&alive), mask: Arc::clone(&mask) };
+        let talker = Talker::new(job.fence, Arc::clone(&alive), Arc::clone(&mask));
         self.shared.talkers.add(&marker, talker);
         self.running.insert(
             job.fence,
