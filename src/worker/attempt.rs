@@ -99,6 +99,10 @@ impl Attempt {
         self.end_lost_ones().await;
         // The same payload fits no better next time.
         self.shared.config.schemas.check(&self.job.spec).map_err(|e| self.refused(format!("the {e}")))?;
+        if self.job.spec.heartbeat_timeout.is_some() && self.shared.socket.is_none() {
+            let why = "it must say that it lives, and this worker could make no socket for that (see its log)";
+            return Err(self.not_started(125, why.into()));
+        }
         let secrets = self.read_secrets().await.map_err(|message| self.not_started(125, message))?;
         let payload = self.write_payload();
         let payload = payload.map_err(|e| self.not_started(125, format!("cannot write the payload: {e}")))?;

@@ -118,17 +118,33 @@ pub(super) struct Socket {
 impl Socket {
     /// The socket of the worker `name` of a store; what a dead worker of this name left is removed.
     ///
+    /// Where TMPDIR is not fit for one, it lies elsewhere.
+    ///
     /// # Errors
     /// When no directory or socket can be made.
     pub(super) fn open(queue: Queue, talkers: Talkers, store_id: &str, name: &str) -> io::Result<Self> {
         let prefix = format!("orx-{}-", hex(&Sha256::digest(format!("{store_id}.{name}"))[..6]));
-        remove_left(&prefix);
-        let dir = tempfile::Builder::new().prefix(&prefix).tempdir()?; // mode 0700
+        let places = places();
+        places.iter().for_each(|place| remove_left(place, &prefix));
+        let mut refused = io::Error::other("no directory for it");
+        for place in places {
+            match Self::bind_in(&place, &prefix) {
+                Ok((dir, listener)) => {
+                    let task = tokio::spawn(serve(listener, queue, talkers));
+                    return Ok(Self { dir, task });
+                }
+                Err(e) => refused = io::Error::new(e.kind(), format!("{}: {e}", place.display())),
+            }
+        }
+        Err(refused)
+    }
+
+    fn bind_in(place: &Path, prefix: &str) -> io::Result<(tempfile::TempDir, UnixListener)> {
+        let dir = tempfile::Builder::new().prefix(prefix).tempdir_in(place)?; // mode 0700
         let path = Self::path_in(dir.path());
-        let listener = UnixListener::bind(&path)?;
+        let listener = UnixListener::bind(&path)?; // too long, perhaps
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        let task = tokio::spawn(serve(listener, queue, talkers));
-        Ok(Self { dir, task })
+        Ok((dir, listener))
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -140,9 +156,25 @@ impl Socket {
     }
 }
 
+/// Where sockets may lie, the best place first. A path of one has 107 bytes at most, and TMPDIR may be anything: too long,
+/// missing, empty, read-only.
+fn places() -> Vec<PathBuf> {
+    let given = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let usual = ["/tmp", "/var/tmp", "/dev/shm", "/run"].into_iter().map(PathBuf::from);
+    let mut places: Vec<PathBuf> = Vec::new();
+    // That of the user's login last, as it goes when they log out.
+    let all = given("TMPDIR").into_iter().chain(usual).chain(given("XDG_RUNTIME_DIR"));
+    for place in all.filter(|place| place.is_absolute()) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
+}
+
 /// Removes directories of ours that begin so: their owner cannot live, as its name is ours now.
-fn remove_left(prefix: &str) {
-    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+fn remove_left(place: &Path, prefix: &str) {
+    let Ok(entries) = std::fs::read_dir(place) else { return };
     let uid = rustix::process::getuid().as_raw();
     let left = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
     for entry in left {

@@ -106,3 +106,15 @@ while not os.path.exists('go'):
     orx.run(&["run", "--heartbeat-timeout", "3s", "--", "sh", "-c", &beats]).expect(0, &[]);
     orx.write("go", "");
 }
+
+#[test]
+fn s35_jobs_can_talk_wherever_tmpdir_leads() {
+    let orx = Orx::new();
+    let long = orx.path(&"x".repeat(100));
+    std::fs::create_dir(&long).unwrap();
+    for tmp in [long.to_str().unwrap(), "/no/such/directory", "", "/proc", "relative"] {
+        let script = format!("{} heartbeat", env!("CARGO_BIN_EXE_orx"));
+        let run = orx.call(&["run", "--heartbeat-timeout", "20s", "--", "sh", "-c", &script]);
+        run.env("TMPDIR", tmp).run().expect(0, &[]);
+    }
+}
