@@ -216,6 +216,17 @@ impl Queue {
         }
     }
 
+    /// Looks whether what others open under the name of the store is still what this process has open.
+    ///
+    /// # Errors
+    /// `Unavailable`; lasting where it is not, so that what is written is for nobody.
+    pub async fn in_place(&self) -> Result<()> {
+        match self {
+            Self::Local(engine) => engine.in_place().await,
+            Self::Remote(_) => Ok(()), // its coordinator looks
+        }
+    }
+
     /// Where it is, for messages.
     pub fn location(&self) -> String {
         match self {

@@ -119,6 +119,13 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
             Ok(()) = shown.changed() => false,
             _ = changes.changed(Some(on_beat(tokio::time::Instant::now() + BEAT, BEAT))) => false,
         };
+        if let Err(e) = queue.in_place().await
+            && e.is_lasting()
+        {
+            warn!("{e}: this coordinator ends");
+            worked = Err(e);
+            break;
+        }
         asked = wanted
             || announce(&queue, id, &name, &url, &mut shown).await.unwrap_or_else(|e| {
                 warn!("cannot say that this coordinator is there: {e}");
@@ -131,7 +138,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     stop_worker.send_replace(Stop::Drain);
     while working.is_some() {
         tokio::select! {
-            ended = join(&mut working) => worked = ended,
+            ended = join(&mut working) => worked = worked.and(ended),
             _ = term.recv() => insist(&stop_worker),
             () = next(&mut int) => insist(&stop_worker),
         }

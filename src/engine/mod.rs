@@ -217,6 +217,15 @@ impl Engine {
         tokio::task::spawn_blocking(move || store.shrink()).await.map_err(|_| ended())?
     }
 
+    /// Looks whether what others open under the name of the store is still what this process has open.
+    ///
+    /// # Errors
+    /// `Unavailable`; lasting where it is not.
+    pub async fn in_place(&self) -> Result<()> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.in_place()).await.map_err(|_| ended())?
+    }
+
     /// Where the store is, for messages.
     pub fn location(&self) -> String {
         self.store.location()

@@ -275,6 +275,14 @@ pub trait Store: Send + Sync {
     /// `Unavailable` when it cannot be written.
     fn shrink(&self) -> Result<()>;
 
+    /// Looks whether what others open under its name is still what this process has open.
+    ///
+    /// # Errors
+    /// `Unavailable`; lasting where it is not, so that what is written here is for nobody.
+    fn in_place(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Where it is, for messages; without passwords.
     fn location(&self) -> String;
 }

@@ -66,6 +66,8 @@ enum Back {
     Registered(Result<Registered>),
     /// Leases were renewed, since this was asked for.
     Renewed(Vec<Fence>, Instant, Result<(Instant, Vec<Renewed>)>),
+    /// It was looked whether the store is still where it was.
+    Placed(Result<()>),
     /// It was said that the worker lives, and that these attempts have started.
     Beaten(Vec<Fence>, Result<HeartbeatReply>),
 }
@@ -139,6 +141,10 @@ pub(super) struct Worker {
     told_drain: bool,
     interrupted: bool,
     killed: bool,
+    /// Why it drains: the store is not where it was.
+    misplaced: Option<Error>,
+    /// It was told of a second name of the store.
+    told_link: bool,
     /// Its place at the slots of the process.
     seat: Seat,
 }
@@ -174,6 +180,8 @@ impl Worker {
             told_drain: false,
             interrupted: false,
             killed: false,
+            misplaced: None,
+            told_link: false,
         }
     }
 
@@ -218,7 +226,7 @@ impl Worker {
             self.turn();
             let now = Instant::now();
             if self.is_finished(now) {
-                return Ok(());
+                return self.misplaced.take().map_or(Ok(()), Err);
             }
             if self.gives_up_at().is_some_and(|at| at <= Instant::now()) {
                 return Err(self.given_up());
@@ -376,6 +384,7 @@ impl Worker {
                 self.renewing = false;
                 self.renewed(&fences, asked_at, reply)?;
             }
+            Back::Placed(placed) => self.placed(placed),
             Back::Beaten(telling, reply) => {
                 self.beating = false;
                 self.beaten(&telling, reply)?;

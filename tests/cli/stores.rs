@@ -98,6 +98,63 @@ fn files_are_for_their_owner_only_under_any_umask() {
 }
 
 #[test]
+fn a_store_with_a_second_name_is_refused_under_both_and_used_again_without_it() {
+    let orx = Orx::file();
+    orx.add(&["--", "true"]);
+    std::fs::hard_link(orx.store(), orx.path("other.db")).unwrap();
+    for store in [orx.store(), orx.path("other.db")] {
+        for args in [&["enqueue", "--", "true"][..], &["list"], &["worker", "--burst"]] {
+            let out = orx.run(&[&["--store", store.to_str().unwrap()], args].concat());
+            out.expect(6, &["has 2 names (hard links)", "hint:"]);
+        }
+    }
+    assert!(!orx.path("other.db-wal").exists(), "the other name has no log");
+    std::fs::remove_file(orx.path("other.db")).unwrap();
+    orx.burst();
+    assert_eq!(orx.states(), "done");
+}
+
+#[test]
+fn a_worker_whose_store_was_removed_or_replaced_says_so_lets_its_job_end_and_ends() {
+    for replaced in [false, true] {
+        let orx = Orx::file();
+        let worker = orx.worker(&["--lease", "1s"]);
+        orx.sh(&[], &format!("echo up > up; {UNTIL_GO}; echo $? > ended"));
+        orx.wait_line("up");
+        std::fs::rename(orx.store(), orx.path("away.db")).unwrap();
+        if replaced {
+            orx.write(".local/share/orx/orx.db", "");
+        }
+        worker.wait_stderr(if replaced { "was replaced" } else { "was removed" });
+        worker.wait_stderr("draining");
+        orx.write("go", "");
+        worker.wait().expect(6, &["while it was in use"]);
+        assert_eq!(orx.read("ended"), "0\n");
+    }
+}
+
+#[test]
+fn a_worker_says_that_its_store_got_a_second_name_and_goes_on() {
+    let orx = Orx::file();
+    let worker = orx.worker(&["--lease", "1s"]);
+    std::fs::hard_link(orx.store(), orx.path("other.db")).unwrap();
+    worker.wait_stderr("has 2 names (hard links)");
+    std::fs::remove_file(orx.path("other.db")).unwrap();
+    let job = orx.add(&["--", "true"]);
+    orx.wait_state(&job, "done");
+    worker.stop().expect(0, &[]);
+}
+
+#[test]
+fn a_coordinator_whose_store_was_removed_ends_and_says_so() {
+    let mut orx = Orx::file();
+    orx.serve();
+    std::fs::remove_file(orx.store()).unwrap();
+    eventually("the coordinator to end", || !orx.coordinator().is_alive());
+    assert!(orx.coordinator().stderr().contains("was removed while it was in use"), "{}", orx.coordinator().stderr());
+}
+
+#[test]
 fn ten_processes_may_make_the_store_at_once() {
     let orx = Orx::new();
     let all: Vec<Running> = (0..10).map(|_| orx.spawn(&["list", "-o", "json"])).collect();

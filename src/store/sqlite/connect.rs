@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{ballast, sql, wake};
+use super::{ballast, identity, sql, wake};
 use crate::error::{Error, Kind, Result};
 use crate::mutant::{Mutant, planted};
 use crate::store::migrate::{self, Plan, SCHEMA};
@@ -109,7 +109,7 @@ pub(super) fn open_output(path: &Path) -> Result<Connection> {
     if !path.exists() {
         make_file(path)?;
     }
-    let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| e.context(path.display()))?;
     if version(&conn)? == 0 {
         let _lock = locks::wait(path, "migrate", BUSY_LIMIT)?;
         if version(&conn)? == 0 {
@@ -149,6 +149,7 @@ pub(super) fn memory() -> Result<(Connection, Connection)> {
 }
 
 fn open(path: &Path, access: OpenFlags) -> Result<Connection> {
+    identity::refuse_links(path)?;
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     set_up(&conn)?;

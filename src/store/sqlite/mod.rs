@@ -8,6 +8,7 @@ mod doubt;
 mod edges;
 mod fleet;
 mod history;
+mod identity;
 mod jobs;
 mod keys;
 mod lanes;
@@ -34,6 +35,7 @@ use uuid::Uuid;
 use self::connect::{check_library, open_output, open_queue};
 pub(super) use self::copying::Copying;
 use self::doubt::{Doubt, roll_back};
+use self::identity::Identity;
 use self::tx::{Reach, SqliteTx};
 use super::migrate::{Step, steps};
 use super::{Claim, Finding, Listening, Ownership, Store, Topics, Work, Writers, Written};
@@ -51,6 +53,8 @@ pub(crate) use sql;
 /// A SQLite store.
 pub struct Sqlite {
     path: Option<PathBuf>,
+    /// The file that was at that path when it was opened.
+    opened: Option<Identity>,
     clock: Arc<dyn Clock>,
     writer: Arc<Mutex<Connection>>,
     doubt: Doubt,
@@ -99,6 +103,7 @@ impl Sqlite {
 
     fn new(path: Option<PathBuf>, clock: Arc<dyn Clock>, writer: Connection, output: Option<Connection>) -> Self {
         Self {
+            opened: path.as_deref().and_then(identity::of),
             path,
             clock,
             writer: Arc::new(Mutex::new(writer)),
@@ -280,6 +285,13 @@ impl Store for Sqlite {
         }
         maintain::shrink(&lock(&self.writer))?;
         self.with_output_writer(maintain::shrink)?
+    }
+
+    fn in_place(&self) -> Result<()> {
+        match (&self.path, self.opened) {
+            (Some(path), Some(opened)) => identity::check(path, opened),
+            _ => Ok(()),
+        }
     }
 
     fn location(&self) -> String {

@@ -143,10 +143,25 @@ impl Worker {
         let draining = self.draining.is_some();
         let op = Heartbeat { worker: config.id, name: config.name.clone(), ttl: config.ttl, draining, started };
         let queue = self.shared.queue.clone();
+        let place = queue.clone();
+        self.tasks.spawn(async move { Back::Placed(place.in_place().await) });
         self.tasks.spawn(async move {
             let telling = op.started.iter().map(|(fence, _)| *fence).collect();
             Back::Beaten(telling, queue.call(op).await)
         });
+    }
+
+    /// Nobody else sees what is written to a store that was removed or replaced: this worker takes no more of it.
+    pub(super) fn placed(&mut self, placed: Result<()>) {
+        let Err(e) = placed else { return };
+        if e.is_lasting() && self.misplaced.is_none() {
+            warn!("{e}: this worker drains");
+            self.misplaced = Some(e);
+            self.drain();
+        } else if !e.is_lasting() && !self.told_link {
+            warn!("{e}: nobody else can open it");
+            self.told_link = true;
+        }
     }
 
     /// `telling`: the attempts of whose start it told.
