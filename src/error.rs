@@ -75,6 +75,7 @@ pub struct Error {
     retry_after: Option<Duration>,
     for_everyone: bool,
     lasting: bool,
+    only_reads: bool,
     source: Option<Source>,
 }
 
@@ -85,7 +86,8 @@ impl Error {
     /// An error of `kind` that says `message` (lower case, no full stop).
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { kind, message, hint: None, retry_after: None, for_everyone: false, lasting: false, source: None }
+        let (hint, retry_after, source) = (None, None, None);
+        Self { kind, message, hint, retry_after, for_everyone: false, lasting: false, only_reads: false, source }
     }
 
     /// The input was not understood.
@@ -147,6 +149,17 @@ impl Error {
         self.lasting
     }
 
+    /// The server that was asked only reads; there may be another one that takes writes.
+    pub fn only_reads(mut self) -> Self {
+        self.only_reads = true;
+        self
+    }
+
+    /// Whether the server that was asked only reads.
+    pub fn is_only_reads(&self) -> bool {
+        self.only_reads
+    }
+
     /// Adds the error beneath.
     pub fn source(mut self, source: impl Into<Source>) -> Self {
         self.source = Some(source.into());
@@ -188,6 +201,7 @@ impl Error {
             retry_after: self.retry_after,
             for_everyone: self.for_everyone,
             lasting: self.lasting,
+            only_reads: self.only_reads,
             source: None,
         }
     }

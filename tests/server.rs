@@ -1,7 +1,8 @@
 //! The PostgreSQL server of the tests: that of `ORX_TEST_POSTGRES`, else one that `tests/postgres` starts.
 
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -170,6 +171,32 @@ impl Cluster {
         psql(&self.url, statements)
     }
 
+    /// Where its socket lies, and all else of it.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A server that only reads, with what is stored here now.
+    pub fn standby(&self) -> Self {
+        let dir = Self::new_dir();
+        let url = self.url.replace(&encoded(&self.dir), &encoded(&dir));
+        self.ctl(&["stop"]).unwrap();
+        let copied = Command::new("cp").arg("-a").args([&self.dir, &dir]).status().unwrap();
+        self.ctl(&["start"]).unwrap();
+        assert!(copied.success());
+        let standby = Self { dir, url };
+        let (wal, conf, signal) =
+            (standby.data("pg_wal"), standby.data("postgresql.conf"), standby.data("standby.signal"));
+        std::fs::remove_file(&wal).unwrap();
+        symlink(standby.dir.join("wal"), &wal).unwrap();
+        // Written in place, they stay the server's own.
+        let (from, to) = (self.dir.display().to_string(), standby.dir.display().to_string());
+        std::fs::write(&conf, std::fs::read_to_string(&conf).unwrap().replace(&from, &to)).unwrap();
+        assert!(Command::new("cp").arg("-a").args([&conf, &signal]).status().unwrap().success());
+        standby.ctl(&["start"]).unwrap();
+        standby
+    }
+
     /// The process that all others of the server come from.
     pub fn postmaster(&self) -> i32 {
         std::fs::read_to_string(self.data("postmaster.pid")).unwrap().lines().next().unwrap().parse().unwrap()
@@ -183,6 +210,10 @@ impl Cluster {
             false => Err(String::from_utf8_lossy(&done.stderr).into_owned()),
         }
     }
+}
+
+fn encoded(dir: &Path) -> String {
+    dir.display().to_string().replace('/', "%2F")
 }
 
 impl Drop for Cluster {

@@ -162,9 +162,10 @@ impl Shared {
         self.call_until(op, |_, _| false).await.map(|(_, reply)| reply)
     }
 
-    /// The same, but ends with an error that lasts: there is nothing to lose yet.
+    /// The same, but ends with an error that lasts: there is nothing to lose yet. A worker that ends when nothing is left
+    /// to do does not wait for a server that only reads to be another one either.
     async fn begin<O: Op + Clone>(&self, op: &O) -> Result<O::Reply> {
-        self.call_until(op, |e, _| e.is_lasting()).await.map(|(_, reply)| reply)
+        self.call_until(op, |e, _| e.is_lasting() || (self.config.burst && e.is_only_reads())).await.map(|(_, reply)| reply)
     }
 
     /// Calls an Op until the store takes it, or `ends` with an error; it is told whether the Op may have been done.

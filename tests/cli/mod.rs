@@ -21,6 +21,7 @@ mod list;
 mod output;
 mod payloads;
 mod pipes;
+mod poolers;
 mod postgres;
 mod retry;
 mod run;

@@ -11,6 +11,8 @@ pub(super) enum Fault {
     Again,
     /// The connection is gone.
     Gone,
+    /// The server only reads: its name may have moved to another by now.
+    ReadOnly,
     /// Somebody else held a lock for too long.
     Locked,
     /// The server cannot do it now.
@@ -26,13 +28,24 @@ pub(super) fn of(error: &tokio_postgres::Error) -> Fault {
         | SqlState::CANNOT_CONNECT_NOW
         | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => Fault::Gone,
         SqlState::LOCK_NOT_AVAILABLE => Fault::Locked,
+        SqlState::READ_ONLY_SQL_TRANSACTION => Fault::ReadOnly,
         _ => Fault::Broken,
     }
+}
+
+/// A standby, or a server that was made one.
+fn only_reads(error: Error) -> Error {
+    error
+        .hint("this server is a standby: name the primary, or all servers and target_session_attrs=read-write in the URL")
+        .only_reads()
 }
 
 /// The server did not get as far as to say anything.
 fn unreached(error: &tokio_postgres::Error, said: String) -> Error {
     // The library tells it by its text only.
+    if said.contains("database does not allow writes") {
+        return only_reads(Error::unavailable("PostgreSQL takes no writes").source(said));
+    }
     if !error.to_string().starts_with("error performing TLS handshake") {
         return Error::unavailable("the PostgreSQL server cannot be reached").source(said);
     }
@@ -68,7 +81,8 @@ pub(super) fn error(error: &tokio_postgres::Error) -> Error {
         SqlState::DISK_FULL | SqlState::OUT_OF_MEMORY | SqlState::INSUFFICIENT_RESOURCES => {
             say("PostgreSQL has no room").hint("nothing is lost; it goes on when there is room").for_everyone()
         }
-        SqlState::READ_ONLY_SQL_TRANSACTION => say("PostgreSQL takes no writes").for_everyone(),
+        // Not for everyone: others may be at the server that takes writes, and be given our jobs.
+        SqlState::READ_ONLY_SQL_TRANSACTION => only_reads(say("PostgreSQL takes no writes")),
         SqlState::TOO_MANY_CONNECTIONS => say("PostgreSQL takes no more connections"),
         SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED => {
             say("PostgreSQL took too long").hint("another session may hold a lock; pg_stat_activity tells")

@@ -160,6 +160,17 @@ impl Postgres {
                     pool.forget(conn);
                     return Written::Nothing(error);
                 }
+                // Nothing was stored. Its name may have moved to another server: all connections to this one are of no use.
+                Fault::ReadOnly => {
+                    pool.forget(conn);
+                    [&*self.pool, &self.renewals].into_iter().for_each(Pool::drain);
+                    self.side.drop_connection();
+                    if reconnects >= RECONNECTS {
+                        return Written::Nothing(error);
+                    }
+                    reconnects += 1;
+                    std::thread::sleep(pause(reconnects));
+                }
                 // A renewal waits for no row: a whole table is locked, and whoever leases or reaps needs it too (S2).
                 Fault::Locked if mode == Mode::Renewal => {
                     pool.give(conn);

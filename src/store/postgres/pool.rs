@@ -91,6 +91,12 @@ impl Pool {
         self.count_down();
     }
 
+    /// Ends those that nobody uses: they are at a server that is of no use.
+    pub(super) fn drain(&self) {
+        let idle = std::mem::take(&mut self.lock().idle);
+        idle.into_iter().for_each(|conn| self.forget(conn));
+    }
+
     fn disown(&self, conn: &Conn) {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).remove(&conn.backend);
     }

@@ -80,6 +80,11 @@ impl Side {
         }
     }
 
+    /// Ends the connection: it is at a server that only reads, and a lock there says nothing.
+    pub(super) fn drop_connection(&self) {
+        self.close(&mut lock(&self.conn));
+    }
+
     fn release(&self) {
         {
             let mut conn = lock(&self.conn);
