@@ -1,5 +1,7 @@
 //! One connection: statements that are prepared once, and several sent in one breath.
 //!
+//! What a session is told lasts for one transaction each: behind a pooler it may be another client's afterwards.
+//!
 //! tokio-postgres is driven by a small runtime per connection, so that whoever runs an Op needs to know nothing of it.
 
 use std::cell::Cell;
@@ -18,6 +20,7 @@ use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
 
 use super::fault::{self, Fault};
 use super::place::Place;
+use super::sql;
 use crate::error::{Error, Result};
 
 /// How long the server works on a statement at most.
@@ -33,7 +36,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(40);
 const OLDEST: u32 = 120_000;
 
 /// What differs after each crash: a server that recovers makes its own processes anew, whether it ended itself or not.
-const ERA: &str = "pg_postmaster_start_time()::text ||
+pub(super) const ERA: &str = "pg_postmaster_start_time()::text ||
      ARRAY(SELECT pid FROM pg_stat_activity WHERE usesysid IS NULL AND datid IS NULL ORDER BY pid)::text";
 
 /// A value for a statement.
@@ -119,6 +122,10 @@ pub(super) struct Conn {
     pub(super) backend: i32,
     /// The server's life since its last crash.
     pub(super) era: String,
+    /// What its transactions go by: schema and limits, as enter.sql takes them.
+    settings: [String; 4],
+    /// The role only reads unless told otherwise.
+    reads_by_default: bool,
     driver: JoinHandle<()>,
 }
 
@@ -139,23 +146,20 @@ impl Conn {
                 tracing::debug!("a connection to PostgreSQL ended: {e}");
             }
         });
-        let mut conn = Self { runtime, client, statements: HashMap::new(), backend: 0, era: String::new(), driver };
-        // Plans by rule and not by statistics, which say nothing of a table that fills and empties all day.
-        let settings = format!(
-            "SET search_path TO {schema}; SET statement_timeout TO {}; SET lock_timeout TO {};
-             SET idle_in_transaction_session_timeout TO {}; SET plan_cache_mode TO force_generic_plan;
-             SET enable_seqscan TO off; SET jit TO off; SET default_transaction_isolation TO 'read committed';
-             SET default_transaction_read_only TO off; SET timezone TO 'UTC'; SET client_min_messages TO warning;
-             SELECT pg_backend_pid(), current_setting('server_version_num'), current_setting('server_version'), {ERA}",
-            STATEMENT_LIMIT.as_millis(),
-            lock_limit.as_millis(),
-            IDLE_LIMIT.as_millis(),
-            schema = place.schema,
+        let limits = [STATEMENT_LIMIT, lock_limit, IDLE_LIMIT].map(|limit| limit.as_millis().to_string());
+        let [statement, lock, idle] = limits;
+        let settings = [place.schema.clone(), statement, lock, idle];
+        let (statements, era) = Default::default();
+        let mut conn = Self { runtime, client, statements, backend: 0, era, settings, reads_by_default: false, driver };
+        let about = format!(
+            "SELECT pg_backend_pid(), current_setting('server_version_num'), current_setting('server_version'), {ERA},
+                 current_setting('default_transaction_read_only')"
         );
-        let rows = conn.simple(&settings).map_err(|f| f.error.context(place))?;
+        let rows = conn.simple(&about).map_err(|f| f.error.context(place))?;
         let cell = |i: usize| rows.first().and_then(|row| row.get(i).cloned().flatten()).unwrap_or_default();
         conn.backend = cell(0).parse().unwrap_or_default();
         conn.era = cell(3);
+        conn.reads_by_default = cell(4) == "on";
         let version: u32 = cell(1).parse().unwrap_or_default();
         if version < OLDEST {
             return Err(
@@ -189,9 +193,70 @@ impl Conn {
         self.say(None, &Vec::from_iter(calls), None, None)
     }
 
-    /// The same of a transaction that begins with them, by `begin`.
+    /// The same of a transaction that begins with them, by `begin`. They must read only: whether it is at the server's
+    /// process that the connection began with is known when they are answered.
     pub(super) fn begin(&mut self, begin: &str, calls: &[&Call]) -> Result<Vec<Vec<Row>>, Failure> {
-        self.say(Some(begin), calls, None, None)
+        let settings = self.settings.iter().map(|text| Box::new(text.clone()) as Param).collect();
+        let enter = Call::new(sql!("enter"), settings);
+        let all = Vec::from_iter([&enter].into_iter().chain(calls.iter().copied()));
+        if all.iter().any(|call| !self.statements.contains_key(&call.place())) {
+            // What a statement means is found out when it is prepared, so it is prepared inside.
+            self.enter(begin)?;
+            self.prepare(&enter)?;
+            return self.say(None, calls, None, None);
+        }
+        let begin = self.begun_by(begin);
+        let mut answers = self.say(Some(&begin), &all, None, None)?;
+        let calls = answers.split_off(1);
+        let backend = answers.first().and_then(|rows| rows.first()).and_then(|row| row.try_get(0).ok());
+        self.check(backend)?;
+        Ok(calls)
+    }
+
+    /// Begins a transaction by `begin`, with all that a statement in it goes by.
+    pub(super) fn enter(&mut self, begin: &str) -> Result<(), Failure> {
+        let [schema, statement, lock, idle] = self.settings.clone();
+        // None of them has a quote in it.
+        let values = [("$1", schema), ("$2", statement), ("$3", lock), ("$4", idle)];
+        let enter =
+            values.iter().fold(sql!("enter").to_owned(), |sql, (n, value)| sql.replace(n, &format!("'{value}'")));
+        let rows = self.simple(&format!("{};\n{enter}", self.begun_by(begin)))?;
+        let backend = rows.first().and_then(|row| row.first().cloned().flatten()).and_then(|pid| pid.parse().ok());
+        self.check(backend)
+    }
+
+    fn begun_by(&self, begin: &str) -> String {
+        match self.reads_by_default && !begin.contains("READ ONLY") {
+            true => format!("{begin}; SET TRANSACTION READ WRITE"),
+            false => begin.to_owned(),
+        }
+    }
+
+    /// Whether it is still the server's process that the connection began with.
+    fn check(&self, backend: Option<i32>) -> Result<(), Failure> {
+        match backend == Some(self.backend) {
+            true => Ok(()),
+            false => Err(Failure { fault: Fault::Pooled, error: fault::pooled() }),
+        }
+    }
+
+    /// Has what transactions go by hold for the whole session: only where that is known to be ours alone.
+    pub(super) fn settle(&mut self) -> Result<(), Failure> {
+        self.enter("BEGIN")?;
+        let names = "'search_path', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout',
+             'plan_cache_mode', 'enable_seqscan', 'jit', 'timezone', 'client_min_messages'";
+        self.simple(&format!(
+            "SELECT set_config(name, current_setting(name), false) FROM unnest(ARRAY[{names}]) AS names(name); COMMIT"
+        ))?;
+        Ok(())
+    }
+
+    fn prepare(&mut self, call: &Call) -> Result<(), Failure> {
+        if !self.statements.contains_key(&call.place()) {
+            let statement = self.runtime.block_on(bounded(ANSWER_LIMIT, self.client.prepare(call.sql)))?;
+            self.statements.insert(call.place(), statement);
+        }
+        Ok(())
     }
 
     /// The same of a transaction that ends with them, and then `notice`, for whose answer nobody waits.
@@ -210,10 +275,7 @@ impl Conn {
         notice: Option<&str>,
     ) -> Result<Vec<Vec<Row>>, Failure> {
         for call in calls {
-            if !self.statements.contains_key(&call.place()) {
-                let statement = self.runtime.block_on(bounded(ANSWER_LIMIT, self.client.prepare(call.sql)))?;
-                self.statements.insert(call.place(), statement);
-            }
+            self.prepare(call)?;
         }
         let (client, statements) = (&self.client, &self.statements);
         // One that could not even be sent must keep the others from being committed.

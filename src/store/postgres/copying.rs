@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::conn::{Conn, Failure, LOCK_LIMIT, Param};
 use super::place::Place;
 use super::tx::{get, text};
-use super::{maintain, sql};
+use super::{fault, maintain, sql};
 use crate::error::{Error, Result};
 use crate::store::copy::{
     BATCH_ROWS, Column, Dump, Load, Row, Sink, TABLES, Table, Value, not_empty, taken, unfinished,
@@ -50,6 +50,11 @@ impl Copying {
     fn connect(place: &Place) -> Result<Self> {
         let mut conn = Conn::open(place, LOCK_LIMIT)?;
         maintain::migrate(&mut conn, place)?;
+        // Its locks and settings are those of the session: a pooler that lends that to others would give both the same.
+        if Conn::open(place, LOCK_LIMIT)?.backend == conn.backend {
+            return Err(fault::pooled().context(place));
+        }
+        conn.settle().map_err(|f| f.error.context(place))?;
         Ok(Self { conn, place: place.clone(), inside: false })
     }
 

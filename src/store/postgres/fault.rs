@@ -13,6 +13,8 @@ pub(super) enum Fault {
     Gone,
     /// The server only reads: its name may have moved to another by now.
     ReadOnly,
+    /// A pooler gives each transaction another session.
+    Pooled,
     /// Somebody else held a lock for too long.
     Locked,
     /// The server cannot do it now.
@@ -27,16 +29,35 @@ pub(super) fn of(error: &tokio_postgres::Error) -> Fault {
         | SqlState::CRASH_SHUTDOWN
         | SqlState::CANNOT_CONNECT_NOW
         | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => Fault::Gone,
+        SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => Fault::Pooled,
         SqlState::LOCK_NOT_AVAILABLE => Fault::Locked,
         SqlState::READ_ONLY_SQL_TRANSACTION => Fault::ReadOnly,
         _ => Fault::Broken,
     }
 }
 
+/// The error of a fault that says all by itself.
+pub(super) fn named(fault: Fault) -> Option<Error> {
+    match fault {
+        Fault::ReadOnly => Some(only_reads(Error::unavailable("PostgreSQL takes no writes"))),
+        Fault::Pooled => Some(pooled()),
+        _ => None,
+    }
+}
+
+/// Locks, notifications and prepared statements belong to a session, so it must be ours from its beginning to its end.
+pub(super) fn pooled() -> Error {
+    Error::unavailable("a pooler between orx and PostgreSQL gives each transaction another session")
+        .hint("set the pooler to session mode (pool_mode = session), or give orx the server's own address")
+        .lasting()
+}
+
 /// A standby, or a server that was made one.
 fn only_reads(error: Error) -> Error {
     error
-        .hint("this server is a standby: name the primary, or all servers and target_session_attrs=read-write in the URL")
+        .hint(
+            "this server is a standby: name the primary, or all servers and target_session_attrs=read-write in the URL",
+        )
         .only_reads()
 }
 
@@ -83,6 +104,8 @@ pub(super) fn error(error: &tokio_postgres::Error) -> Error {
         }
         // Not for everyone: others may be at the server that takes writes, and be given our jobs.
         SqlState::READ_ONLY_SQL_TRANSACTION => only_reads(say("PostgreSQL takes no writes")),
+        // Only a pooler makes statements come and go.
+        SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => pooled().source(message),
         SqlState::TOO_MANY_CONNECTIONS => say("PostgreSQL takes no more connections"),
         SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED => {
             say("PostgreSQL took too long").hint("another session may hold a lock; pg_stat_activity tells")

@@ -38,7 +38,8 @@ pub(super) fn migrate(conn: &mut Conn, place: &Place) -> Result<()> {
     let (schema_version, min_compatible) = version(conn, place)?;
     let Plan::MigrateFrom(_) = plan(schema_version, min_compatible, &place.to_string())? else { return Ok(()) };
     let lock = format!("SELECT pg_advisory_xact_lock(hashtextextended('orx schema {schema}', 0))");
-    run(conn, place, &format!("BEGIN; {lock}"))?;
+    conn.enter("BEGIN").map_err(|f| f.error.context(place))?;
+    run(conn, place, &lock)?;
     // Only where there is none: the statement needs rights on the database, even if it has nothing to do.
     if run(conn, place, &format!("SELECT 1 WHERE to_regnamespace('{schema}') IS NOT NULL"))?.is_empty() {
         run(conn, place, &format!("CREATE SCHEMA {schema}"))?;
@@ -67,10 +68,10 @@ pub(super) fn mark() -> [Param; 1] {
 
 /// Refuses what another store is being copied to.
 pub(super) fn refuse_unfinished(conn: &mut Conn, place: &Place) -> Result<()> {
-    match conn.query(sql!("copy_marked"), &mark()) {
-        Ok(rows) if rows.is_empty() => Ok(()),
-        Ok(_) => Err(copy::unfinished(&place.to_string())),
-        Err(failure) => Err(failure.error.context(place)),
+    let marked = format!("SELECT key FROM {}.meta WHERE key = '{}'", place.schema, copy::MARK);
+    match run(conn, place, &marked)?.is_empty() {
+        true => Ok(()),
+        false => Err(copy::unfinished(&place.to_string())),
     }
 }
 
@@ -100,11 +101,9 @@ pub(super) fn version(conn: &mut Conn, place: &Place) -> Result<(u32, u32)> {
 pub(super) fn check(conn: &mut Conn) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let limit = CHECK_LIMIT.as_millis();
-    conn.simple(&format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_seqscan TO on;
-         SET LOCAL statement_timeout TO {limit}"
-    ))
-    .map_err(|f| f.error)?;
+    conn.enter("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").map_err(|f| f.error)?;
+    conn.simple(&format!("SET LOCAL enable_seqscan TO on; SET LOCAL statement_timeout TO {limit}"))
+        .map_err(|f| f.error)?;
     for (check, sql) in CHECKS {
         let rows = match conn.simple_within(CHECK_LIMIT + MARGIN, sql) {
             Ok(rows) => rows,

@@ -34,7 +34,6 @@ mod tx;
 mod wake;
 mod watch;
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -104,7 +103,7 @@ impl Postgres {
     }
 
     fn connect(place: &Place, clock: Arc<dyn Clock>) -> Result<Self> {
-        let own = wake::Own::new(Mutex::new(HashSet::new()));
+        let own = wake::Own::default();
         let pool = Arc::new(Pool::new(place.clone(), Arc::clone(&own), MOST, LOCK_LIMIT));
         let renewals = Pool::new(place.clone(), Arc::clone(&own), RENEWALS, RENEWAL_LOCK_LIMIT);
         let mut conn = pool.take()?;
@@ -156,7 +155,7 @@ impl Postgres {
                     pool.forget(conn);
                     std::thread::sleep(pause(reconnects));
                 }
-                Fault::Gone => {
+                Fault::Gone | Fault::Pooled => {
                     pool.forget(conn);
                     return Written::Nothing(error);
                 }
@@ -195,6 +194,8 @@ impl Postgres {
         };
         if let Err(error) = ran {
             let (fault, begun) = (tx.fault(), tx.has_begun());
+            // What failed first may have been a question that cannot fail: what failed after it does not say why.
+            let error = fault.and_then(fault::named).unwrap_or(error);
             let back = if begun || fault.is_some() { conn.simple("ROLLBACK").map(|_| ()) } else { Ok(()) };
             return match (fault, back) {
                 (Some(fault), Ok(())) => Err((fault, error)),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::conn::Conn;
 use super::place::Place;
-use super::wake::Own;
+use super::wake::{self, Own};
 use crate::error::{Error, Result};
 
 /// How long one waits for a connection that others have.
@@ -66,7 +66,7 @@ impl Pool {
     /// A connection beside those of the pool.
     pub(super) fn open(&self) -> Result<Conn> {
         let conn = Conn::open(&self.place, self.lock_limit)?;
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).insert(conn.backend);
+        wake::adopt(&self.own, conn.backend, &conn.era).map_err(|e| e.context(&self.place))?;
         Ok(conn)
     }
 
@@ -98,7 +98,7 @@ impl Pool {
     }
 
     fn disown(&self, conn: &Conn) {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).remove(&conn.backend);
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).all.remove(&conn.backend);
     }
 
     fn count_down(&self) {

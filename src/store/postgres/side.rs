@@ -12,6 +12,9 @@ use super::{lock, sql, wake};
 use crate::error::{Error, Result};
 use crate::store::{Claim, Ownership, Topics};
 
+/// What a statement without values answers.
+type Rows = Vec<Vec<Option<String>>>;
+
 /// The connection, made when it is needed first.
 pub(super) struct Side {
     pool: Arc<Pool>,
@@ -48,7 +51,7 @@ impl Side {
         if self.claimed.swap(true, Ordering::AcqRel) {
             return Ok(Claim::Taken);
         }
-        let got = self.simple(&mut lock(&self.conn), sql!("leader_claim"));
+        let got = self.inside(&mut lock(&self.conn), sql!("leader_claim"));
         if let Ok(rows) = &got
             && rows.iter().flatten().flatten().any(|cell| cell == "t")
         {
@@ -58,7 +61,24 @@ impl Side {
         got.map(|_| Claim::Taken).map_err(|failure| failure.error)
     }
 
-    fn simple(&self, conn: &mut Option<Conn>, sql: &str) -> Result<Vec<Vec<Option<String>>>, Failure> {
+    fn simple(&self, conn: &mut Option<Conn>, sql: &str) -> Result<Rows, Failure> {
+        self.with(conn, |conn| conn.simple(sql))
+    }
+
+    /// The same in a transaction, which knows the schema; a lock that belongs to the session outlives it.
+    fn inside(&self, conn: &mut Option<Conn>, sql: &str) -> Result<Rows, Failure> {
+        self.with(conn, |conn| {
+            conn.enter("BEGIN")?;
+            let rows = conn.simple(sql)?;
+            conn.simple("COMMIT").map(|_| rows)
+        })
+    }
+
+    fn with(
+        &self,
+        conn: &mut Option<Conn>,
+        ask: impl FnOnce(&mut Conn) -> Result<Rows, Failure>,
+    ) -> Result<Rows, Failure> {
         if conn.as_ref().is_some_and(Conn::is_closed) {
             self.close(conn);
         }
@@ -67,7 +87,7 @@ impl Side {
             Some(conn) => conn,
             None => self.pool.open().map_err(gone)?,
         };
-        let answer = conn.insert(opened).simple(sql);
+        let answer = ask(conn.insert(opened));
         if answer.is_err() {
             self.close(conn);
         }
@@ -90,7 +110,7 @@ impl Side {
             let mut conn = lock(&self.conn);
             // Without a connection there is no lock either.
             if conn.is_some() {
-                let _ = self.simple(&mut conn, sql!("leader_unclaim")); // closed if that fails, which releases it too
+                let _ = self.inside(&mut conn, sql!("leader_unclaim")); // closed if that fails, which releases it too
             }
         }
         self.claimed.store(false, Ordering::Release);

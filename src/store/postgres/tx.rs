@@ -200,9 +200,10 @@ impl<'c> PgTx<'c> {
         let mut conn = self.conn.borrow_mut();
         let (begin, first) = match self.mode {
             Mode::Read => ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", sql!("begin_read")),
-            // Read committed, as the connection is set.
-            Mode::Write | Mode::Renewal => ("BEGIN", sql!("begin")),
-            Mode::Output => ("BEGIN; SET LOCAL synchronous_commit TO off", sql!("begin")),
+            Mode::Write | Mode::Renewal => ("BEGIN ISOLATION LEVEL READ COMMITTED", sql!("begin")),
+            Mode::Output => {
+                ("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit TO off", sql!("begin"))
+            }
         };
         let first = Call::opening(first, values![]);
         let opens = calls.first().is_some_and(|call| call.opens);
@@ -280,7 +281,7 @@ impl<'c> PgTx<'c> {
     pub(super) fn renew_moment(&mut self) -> Result<()> {
         if self.mode == Mode::Read {
             let again = "COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-            let renewed = self.begin().and_then(|()| self.conn.borrow_mut().simple(again));
+            let renewed = self.begin().and_then(|()| self.conn.borrow_mut().enter(again));
             renewed.map_err(|failure| self.note(failure))?;
         }
         Ok(())
