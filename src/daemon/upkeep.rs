@@ -20,8 +20,11 @@ use crate::worker::chance;
 
 /// How often the leader looks whether there is something to do, and the others whether there is a leader.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often the leader says that it lives, though there was nothing to do, and looks though nothing can be due.
+/// How often the leader says that it lives, though there was nothing to do, and looks though nothing can be due; more often
+/// where a shorter silence would cost it the lead.
 const SAY: Duration = Duration::from_secs(5);
+/// For so long it may be held up, whatever the silence is that would cost it the lead.
+const STALL: Duration = Duration::from_secs(2);
 /// How long after a death of a peer leases are looked at more often: its leases end within that time.
 const CLOSELY: Duration = Duration::from_secs(20);
 /// And how much more often.
@@ -119,24 +122,27 @@ async fn keep_up(
     stop: &mut watch::Receiver<bool>,
 ) -> Result<()> {
     let mut changes = queue.subscribe(Topics::WORK)?;
-    let (mut say_at, mut more) = (on_beat(Instant::now() + SAY, SAY), false);
+    let (mut say, mut more) = (Saying::new(SAY), false);
     while !*stop.borrow() {
         let closely = deaths.borrow().is_some_and(|at| at.elapsed() < CLOSELY);
-        let say = more || Instant::now() >= say_at;
+        let is_due = more || Instant::now() >= say.at;
         let mut quiet = false;
-        match round(queue, epoch, say, away).await {
+        match round(queue, epoch, is_due, away).await {
             Ok(Round::Swept(Swept::Deposed)) => {
                 warn!("another process leads now");
                 return Ok(());
             }
             Ok(Round::Swept(Swept::Done { more: again, due, .. })) => {
                 (away, more, quiet) = (None, again, due.quiet);
-                say_at = on_beat(Instant::now() + SAY, SAY);
+                say = Saying::new(often(due));
                 if more {
                     continue;
                 }
             }
-            Ok(Round::Nothing(due)) => quiet = due.quiet,
+            Ok(Round::Nothing(due)) => {
+                quiet = due.quiet;
+                say.hurry(often(due));
+            }
             Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
                 away = Some(Span::MAX);
                 warn!("upkeep waits: {e}");
@@ -145,8 +151,8 @@ async fn keep_up(
         }
         let rest = async {
             // What changes meanwhile is looked at as late as it is otherwise.
-            if !quiet || changes.changed(Some(say_at)).await != Topics::NONE {
-                tokio::time::sleep(if closely { LOOK / CLOSER } else { LOOK }).await;
+            if !quiet || changes.changed(Some(say.at)).await != Topics::NONE {
+                tokio::time::sleep(if closely { LOOK / CLOSER } else { LOOK.min(say.every) }).await;
             }
         };
         tokio::select! {
@@ -155,6 +161,30 @@ async fn keep_up(
         }
     }
     Ok(())
+}
+
+/// How often the leader says that it lives, so that a stall costs it nothing.
+fn often(due: Due) -> Duration {
+    due.silence.map_or(SAY, |silence| (silence.duration().saturating_sub(STALL) / 2).min(SAY))
+}
+
+/// When the leader says next that it lives.
+struct Saying {
+    at: Instant,
+    every: Duration,
+}
+
+impl Saying {
+    fn new(every: Duration) -> Self {
+        Self { at: on_beat(Instant::now() + every, every), every }
+    }
+
+    /// From now on it is to be said so often.
+    fn hurry(&mut self, every: Duration) {
+        let next = Self::new(every);
+        self.at = self.at.min(next.at);
+        self.every = every;
+    }
 }
 
 /// What came of a round.

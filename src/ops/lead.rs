@@ -10,8 +10,28 @@ use crate::job::EventKind;
 use crate::store::{NewEvent, Topics, Tx};
 use crate::time::Span;
 
-/// A leader that has been silent for so long may be replaced.
-pub const SILENT: Span = Span::from_secs(15);
+/// A leader that has been silent for as long as the shortest lease may be replaced, within these bounds: it is not to hold
+/// up for long what moves when a lease is over, nor to be replaced because its machine was busy for a moment.
+const SILENT: (Span, Span) = (Span::from_secs(3), Span::from_secs(15));
+
+/// How long a worker has been there before others go by its lease: the leader, which says at least every 5 s that it lives,
+/// has seen it by then and says so as often as that takes.
+const SETTLED: Span = Span::from_secs(6);
+
+/// The silence after which a leader may be replaced, and which means that the store could not be written (S2).
+pub fn silent(tx: &mut dyn Tx) -> Result<Span> {
+    silent_after(tx, SETTLED)
+}
+
+/// What that comes to once the workers that came just now count too.
+pub fn soon_silent(tx: &mut dyn Tx) -> Result<Span> {
+    silent_after(tx, Span::ZERO)
+}
+
+fn silent_after(tx: &mut dyn Tx, settled: Span) -> Result<Span> {
+    let (least, most) = SILENT;
+    Ok(tx.shortest_lease(settled)?.map_or(most, |lease| lease.clamp(least, most)))
+}
 
 /// What lets a process lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -63,11 +83,12 @@ impl Op for Lead {
 }
 
 fn is_free(right: Right, tx: &mut dyn Tx) -> Result<bool> {
-    Ok(match (right, tx.leader()?) {
-        (Right::Lock, _) => true,
-        (Right::Silence, Some(leader)) => leader.age.is_none_or(|age| age > SILENT),
-        (Right::Silence, None) => false,
-    })
+    if right == Right::Lock {
+        return Ok(true);
+    }
+    let Some(leader) = tx.leader()? else { return Ok(false) };
+    let limit = silent(tx)?;
+    Ok(leader.age.is_none_or(|age| age > limit))
 }
 
 /// Whether [`Lead`] would be allowed; writes nothing.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::lead::{silent, soon_silent};
 use super::lease::{MAX_TIMERS, expire, promote};
 use super::register::remove;
 use super::settle::lose;
@@ -52,9 +53,6 @@ pub enum Swept {
     },
 }
 
-/// A silence of the leader that is longer means that the store could not be written.
-const GAP: Span = Span::from_secs(15);
-
 /// How long whoever was about to renew has for it once it can again.
 const PATIENCE: Span = Span::from_secs(1);
 
@@ -91,6 +89,9 @@ pub struct Due {
     /// Nothing can come to be due until there is a new job.
     #[serde(default)]
     pub quiet: bool,
+    /// The leader may be replaced after so long a silence; none: the store does not say.
+    #[serde(default)]
+    pub silence: Option<Span>,
 }
 
 impl Due {
@@ -122,6 +123,7 @@ fn due(tx: &mut dyn Tx) -> Result<Due> {
         timers: tx.next_timer()?.is_some_and(|at| at <= now) || !tx.late_runs(1)?.is_empty(),
         expired: !tx.expired(MAX_REAPED)?.is_empty() || tx.workers()?.iter().any(lost),
         quiet: tx.is_quiet()?,
+        silence: Some(soon_silent(tx)?),
     })
 }
 
@@ -145,8 +147,9 @@ impl Op for Sweep {
         if !tx.still_leads(self.epoch)? && !planted(Mutant::NoEpoch) {
             return Ok(Swept::Deposed);
         }
-        let silent = before.is_some_and(|l| l.age.is_some_and(|age| age > GAP)).then_some(Span::MAX);
-        if let Some(away) = self.away.or(silent)
+        let gap = silent(tx)?;
+        let unwritten = before.is_some_and(|l| l.age.is_some_and(|age| age > gap)).then_some(Span::MAX);
+        if let Some(away) = self.away.or(unwritten)
             && !planted(Mutant::NoForgiveness)
         {
             // Nobody could write: the holders could not renew either, and get the time that they lost (S2).

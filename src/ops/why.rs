@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::lead::SILENT;
+use super::lead::silent;
 use super::schedules::Named;
 use super::tenancy::load_mine;
 use super::{Access, Caller, Op, Scopes};
@@ -348,7 +348,8 @@ impl Op for WhySchedule {
             } else if let Some(next) = schedule.next_due_at.filter(|next| *next > now) {
                 causes.push(Cause::new(CauseKind::NotDue, "it is not due").until(Some(next)));
             }
-            let leads = tx.leader()?.is_some_and(|l| !l.released && l.age.is_some_and(|age| age <= SILENT));
+            let limit = silent(tx)?;
+            let leads = tx.leader()?.is_some_and(|l| !l.released && l.age.is_some_and(|age| age <= limit));
             if !leads {
                 let message = "no process keeps the clock, so no schedule fires";
                 causes.push(Cause::new(CauseKind::NoLeader, message).remedy("orx coordinator, or orx worker"));

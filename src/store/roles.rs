@@ -309,6 +309,8 @@ pub trait Fleet {
         let lost = |w: &Worker| w.state == WorkerState::Lost && w.running.is_empty();
         Ok(self.workers()?.into_iter().filter(lost).collect())
     }
+    /// The shortest lease time of the workers that live and have been there for `settled`.
+    fn shortest_lease(&mut self, settled: Span) -> Result<Option<Span>>;
     /// Asks a worker to take no more jobs.
     fn ask_drain(&mut self, id: WorkerId) -> Result<()>;
     /// Who leads.

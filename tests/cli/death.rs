@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use super::support::*;
 
 const TREE: &str = "echo $$ > leader; sleep 300 & echo $! > child; setsid sh -c 'echo $$ > daemon; sleep 300' & wait";
@@ -128,4 +130,38 @@ fn a_killed_run_loses_neither_the_job_nor_its_processes() {
     orx.burst();
     assert_eq!(orx.state("1"), "done");
     assert!(tree.iter().all(|pid| !is_alive(*pid)), "{tree:?}");
+}
+
+#[test]
+fn s30_a_leader_that_hangs_is_followed_after_the_shortest_lease() {
+    let orx = Orx::new();
+    let hangs = orx.worker(&["--name", "hangs", "--lease", "1s"]);
+    orx.sh(&[], &first_time("echo up > up; sleep 300"));
+    orx.wait_line("up");
+    let _lives = orx.worker(&["--name", "lives", "--lease", "1s"]);
+    let stopped = Instant::now();
+    hangs.signal(Signal::STOP);
+    orx.run(&["wait", "1"]).expect(0, &[]);
+    let took = stopped.elapsed();
+    hangs.signal(Signal::CONT);
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    assert_eq!((&orx.job("1")["worker"], &orx.job("1")["losses"]), (&"lives".into(), &1.into()));
+}
+
+#[test]
+fn s30_a_leader_keeps_the_lead_over_stalls_of_two_seconds() {
+    let orx = Orx::file();
+    let stalls = orx.worker(&["--name", "stalls", "--lease", "1s"]);
+    let leads = |e: &serde_json::Value| e["kind"] == "leader_elected";
+    eventually("a leader", || orx.events().iter().any(leads));
+    let _other = orx.worker(&["--name", "other", "--lease", "1s"]);
+    for _ in 0..4 {
+        stalls.signal(Signal::STOP);
+        std::thread::sleep(Duration::from_secs(2)); // the stall itself
+        stalls.signal(Signal::CONT);
+        let job = orx.add(&["--", "true"]);
+        orx.wait_state(&job, "done");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    assert_eq!(orx.events().into_iter().filter(leads).count(), 1);
 }

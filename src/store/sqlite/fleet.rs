@@ -84,6 +84,13 @@ impl Fleet for SqliteTx<'_> {
             .collect()
     }
 
+    fn shortest_lease(&mut self, settled: Span) -> Result<Option<Span>> {
+        let (boot, now) = (self.boot().clone(), self.now().0);
+        let row = params![boot.boot, boot.ms, now.saturating_sub(settled.as_millis()), now];
+        let ttl: Option<i64> = self.first(sql!("workers_shortest"), row, |r| r.get(0))?.flatten();
+        Ok(ttl.map(Span::from_millis))
+    }
+
     fn ask_drain(&mut self, id: WorkerId) -> Result<()> {
         self.execute(sql!("workers_drain"), [id.0.as_bytes().as_slice()])?;
         Ok(())
