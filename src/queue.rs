@@ -142,6 +142,18 @@ impl Queue {
         }
     }
 
+    /// Tries to own `name` on this machine in the place of `dead`; `None` unless the lock itself shows that this one owned it
+    /// and is dead.
+    ///
+    /// # Errors
+    /// `Unavailable` when locks cannot be had.
+    pub fn succeed(&self, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>> {
+        match self {
+            Self::Local(engine) => engine.succeed(name, dead, who),
+            Self::Remote(remote) => store::succeed_here(remote.location(), name, dead, who),
+        }
+    }
+
     /// Whether a failure to write is always one for everybody, so that nobody can take a lease meanwhile (S2).
     pub fn fails_for_everyone(&self) -> bool {
         match self {

@@ -39,6 +39,8 @@ use crate::worker::{self, Config, Slots, Stop};
 
 /// How long the upkeep may take to end: one round that has begun, and letting go.
 const UPKEEP_LIMIT: Duration = Duration::from_secs(5);
+/// How long another worker may have a name only to settle what its dead owner left (S8).
+const SETTLING: Duration = Duration::from_secs(1);
 /// How many names are tried: HOST, HOST-2, …
 const MAX_NAMES: u32 = 1000;
 
@@ -75,11 +77,17 @@ pub fn claim(queue: &Queue, kind: &str, wanted: Option<&str>) -> Result<Name> {
     let id = Uuid::now_v7();
     let own = |name: &str| queue.own(&format!("{kind}s/{name}"), id);
     if let Some(name) = wanted {
-        return match own(name)? {
-            Some(lock) => Ok(Name { name: name.into(), id, lock }),
-            None => Err(Error::conflict(format!("a {kind} named {name} runs on this machine"))
-                .hint("choose another --name, or leave it out")),
-        };
+        let started = Instant::now();
+        loop {
+            match own(name)? {
+                Some(lock) => return Ok(Name { name: name.into(), id, lock }),
+                None if started.elapsed() < SETTLING => std::thread::sleep(SETTLING / 50),
+                None => {
+                    return Err(Error::conflict(format!("a {kind} named {name} runs on this machine"))
+                        .hint("choose another --name, or leave it out"));
+                }
+            }
+        }
     }
     let host = host();
     for n in 1..=MAX_NAMES {

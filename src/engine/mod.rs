@@ -158,6 +158,14 @@ impl Engine {
         self.store.own(name, who)
     }
 
+    /// Tries to own `name` in the place of `dead`; `None` unless the lock itself shows that this one is dead.
+    ///
+    /// # Errors
+    /// `Unavailable` when locks cannot be had.
+    pub fn succeed(&self, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>> {
+        self.store.succeed(name, dead, who)
+    }
+
     /// Whether a failure to write is always one for everybody.
     pub fn fails_for_everyone(&self) -> bool {
         self.store.fails_for_everyone()

@@ -1,9 +1,9 @@
 //! Every Op there is, so that routes, OpenAPI, clients and tests need no list of their own.
 
 use super::{
-    Op, append_output, cancel, dead_letters, enqueue, events, heartbeat, jobs, lead, lease, metrics, nodes, output,
-    policies, prune, register, renew, retention, retry, runs, say, schedules, select, settle, sharing, status, sweep,
-    tokens, turn, why, workers,
+    Op, append_output, cancel, dead_letters, enqueue, events, heartbeat, holdings, jobs, lead, lease, metrics, nodes,
+    output, policies, prune, register, renew, retention, retry, runs, say, schedules, select, settle, sharing, status,
+    sweep, tokens, turn, why, workers,
 };
 
 /// Something that is done with each Op, whatever its type.
@@ -22,6 +22,7 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<enqueue::Enqueue>();
     visitor.op::<events::ReadEvents>();
     visitor.op::<heartbeat::Heartbeat>();
+    visitor.op::<holdings::ListHoldings>();
     visitor.op::<jobs::GetJobs>();
     visitor.op::<jobs::ListJobs>();
     visitor.op::<lead::Lead>();

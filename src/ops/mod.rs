@@ -12,6 +12,7 @@ pub mod enqueue;
 pub mod events;
 pub mod exposition;
 pub mod heartbeat;
+pub mod holdings;
 pub mod jobs;
 pub mod lead;
 pub mod lease;

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::job::lanes::{Needs, Offer};
 use crate::job::spec::Until;
 use crate::job::{Number, Record, State, Target};
-use crate::store::{Filter, RATE_WINDOW, Tx, Worker, WorkerState};
+use crate::store::{Filter, Holding, RATE_WINDOW, Tx, Worker, WorkerState};
 use crate::time::Timestamp;
 
 /// Explains why a job does not run.
@@ -152,7 +152,12 @@ fn own_causes(tx: &mut dyn Tx, job: &Record) -> Result<Vec<Cause>> {
         State::Running => {
             let last = tx.latest(&[job.number])?.pop().and_then(|(attempt, _)| attempt?.worker);
             let on = last.map(|worker| format!(" on {worker}")).unwrap_or_default();
-            vec![Cause::new(CauseKind::Running, format!("attempt {} runs{on}", life.attempt))]
+            let running = Cause::new(CauseKind::Running, format!("attempt {} runs{on}", life.attempt));
+            let lease = tx.holdings(Some(job.number), 1)?.pop();
+            vec![match lease.filter(Holding::is_neglected) {
+                Some(lease) => lost(lease, life.attempt, now),
+                None => running,
+            }]
         }
         state if state.is_terminal() => {
             let why = life.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
@@ -180,6 +185,16 @@ fn own_causes(tx: &mut dyn Tx, job: &Record) -> Result<Vec<Cause>> {
         }
         _ => Vec::new(),
     })
+}
+
+/// Its worker does not renew the lease: it is dead, stopped, or cut off.
+fn lost(lease: Holding, attempt: u32, now: Timestamp) -> Cause {
+    let message = format!(
+        "attempt {attempt} runs on {}, which is lost: it does not renew its lease, and the job is free when that is over",
+        lease.name
+    );
+    let remedy = format!("orx worker --name {} on its machine takes the job back at once", lease.name);
+    Cause::new(CauseKind::Running, message).remedy(remedy).until(Some(now.plus(lease.remains)))
 }
 
 fn blocked(tx: &mut dyn Tx, job: &Record) -> Result<Cause> {

@@ -1,7 +1,7 @@
 //! Locks between processes of one machine. The kernel releases them when their owner dies.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -45,19 +45,41 @@ fn try_lock(file: &File) -> Result<bool> {
 
 /// Owns `name` as `who` until dropped; `None` when another process does.
 pub(super) fn own(store: &Path, name: &str, who: Uuid) -> Result<Option<Ownership>> {
-    let mut file = lock_file(store, name)?;
+    let file = lock_file(store, name)?;
     if !try_lock(&file)? {
         return Ok(None);
     }
+    Ok(Some(take(file, who)))
+}
+
+/// Owns `name` as `who` in the place of `dead`, who owned it before and is dead; `None` where that is not shown: the file is
+/// not there, does not name it, or somebody has it locked. Makes no file.
+pub(super) fn succeed(store: &Path, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>> {
+    let path = path_of(store, name);
+    let Ok(mut file) = OpenOptions::new().read(true).write(true).open(path) else { return Ok(None) };
+    // The lock first: whoever has it may be about to settle what its predecessors left.
+    if !try_lock(&file)? || !owners(&mut file).contains(&dead) {
+        return Ok(None);
+    }
+    Ok(Some(take(file, who)))
+}
+
+/// Those who owned it and did not let go.
+fn owners(file: &mut File) -> Vec<Uuid> {
+    let mut text = String::new();
+    let _ = file.rewind().and_then(|()| file.by_ref().take(MAX_LINES).read_to_string(&mut text));
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+/// Writes its owner into a file that is locked.
+fn take(mut file: File, who: Uuid) -> Ownership {
     // A line that only an owner who lives to the end takes away again. Where it cannot be written (the disk is full) the
     // next owner looks for leftovers in vain, or not at all.
-    let mut text = String::new();
-    let _ = file.by_ref().take(MAX_LINES).read_to_string(&mut text);
-    let predecessors: Vec<Uuid> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    let predecessors = owners(&mut file);
     let kept = predecessors.len().saturating_sub(MAX_PREDECESSORS - 1);
     let lines: String = predecessors[kept..].iter().chain([&who]).map(|id| format!("{id}\n")).collect();
     let _ = file.write_all_at(lines.as_bytes(), 0).and_then(|()| file.set_len(lines.len() as u64));
-    Ok(Some(Ownership { predecessors, lock: Box::new(Held(file)) }))
+    Ownership { predecessors, lock: Box::new(Held(file)) }
 }
 
 /// A lock that is held.

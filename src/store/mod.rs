@@ -6,6 +6,7 @@
 pub mod copy;
 mod copy_tables;
 mod counts;
+mod lease_rows;
 mod limit_rows;
 mod locks;
 mod migrate;
@@ -23,6 +24,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use self::counts::tallies;
+pub use self::lease_rows::*;
 pub use self::limit_rows::*;
 pub use self::migrate::Step;
 pub use self::peer_rows::*;
@@ -95,6 +97,14 @@ pub fn open(location: &Location, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>
 /// `Unavailable` when locks cannot be had.
 pub fn own_here(location: &str, name: &str, who: Uuid) -> Result<Option<Ownership>> {
     postgres::locks::own(location, name, who)
+}
+
+/// Tries to own `name` there in the place of `dead`; `None` unless the lock itself shows that this one is dead.
+///
+/// # Errors
+/// `Unavailable` when locks cannot be had.
+pub fn succeed_here(location: &str, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>> {
+    postgres::locks::succeed(location, name, dead, who)
 }
 
 /// The steps of the schema at `location`, and which of them it has; makes and changes nothing.
@@ -239,6 +249,12 @@ pub trait Store: Send + Sync {
     /// `Unavailable` when locks cannot be had here; `None` when another live process owns it.
     fn own(&self, name: &str, who: Uuid) -> Result<Option<Ownership>>;
 
+    /// Tries to own `name` in the place of `dead`; `None` unless the lock itself shows that this one owned it and is dead.
+    ///
+    /// # Errors
+    /// `Unavailable` when locks cannot be had here.
+    fn succeed(&self, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>>;
+
     /// What this process has that would be the leader (S30). May block; so may giving it back.
     ///
     /// # Errors
@@ -296,6 +312,13 @@ pub struct Ownership {
     pub predecessors: Vec<Uuid>,
     #[allow(dead_code)] // it is there to be dropped
     pub(crate) lock: Box<dyn Send + Sync>,
+}
+
+impl Ownership {
+    /// Keeps it until the process ends, as if that died: whoever owns the name next hears of the predecessors once more.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
 }
 
 /// What an Op sees of a store: one transaction.

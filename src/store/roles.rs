@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
+use super::lease_rows::Holding;
 use super::limit_rows::{Limits, NamedLimit, Quota, Tenant};
 use super::rows::{
     CancelRequest, Change, DeadLetter, Edge, Filter, Kept, KeyHolder, Leader, Lease, Letter, LetterFilter, LetterGroup,
@@ -155,6 +156,8 @@ pub trait Leases {
     fn expired(&mut self, limit: usize) -> Result<Vec<Lease>>;
     /// The leases of `worker`, as they are at this moment.
     fn leases_of(&mut self, worker: WorkerId) -> Result<Vec<Lease>>;
+    /// The leases that end soonest, at most `limit`; of `number` only, where one is given. Locks none.
+    fn holdings(&mut self, number: Option<Number>, limit: usize) -> Result<Vec<Holding>>;
     /// Leaves a request for the holder of the lease on `number`.
     fn ask_cancel(&mut self, number: Number, request: &CancelRequest) -> Result<()>;
 }

@@ -21,6 +21,7 @@ mod shift;
 mod slots;
 pub mod socket;
 pub mod spawn;
+pub mod succession;
 pub mod sweep;
 #[cfg(test)]
 mod testing;

@@ -1,6 +1,7 @@
 //! The loop of a worker: one event at a time, and nothing in it waits for the store.
 
 mod farewell;
+mod reach;
 mod renewal;
 mod turns;
 
@@ -13,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use self::reach::{Look, Reach};
 use super::attempt::Order;
 use super::slots::Seat;
 use super::{Config, SWEEP_LIMIT, Shared, Stop, chance};
@@ -66,6 +68,8 @@ enum Back {
     Registered(Result<Registered>),
     /// Leases were renewed, since this was asked for.
     Renewed(Vec<Fence>, Instant, Result<(Instant, Vec<Renewed>)>),
+    /// It was looked who holds leases of jobs that it could run.
+    Looked(Result<Look>),
     /// It was looked whether the store is still where it was.
     Placed(Result<()>),
     /// It was said that the worker lives, and that these attempts have started.
@@ -141,6 +145,8 @@ pub(super) struct Worker {
     told_drain: bool,
     interrupted: bool,
     killed: bool,
+    /// What holds it back from its end.
+    reach: Reach,
     /// Why it drains: the store is not where it was.
     misplaced: Option<Error>,
     /// It was told of a second name of the store.
@@ -180,6 +186,7 @@ impl Worker {
             told_drain: false,
             interrupted: false,
             killed: false,
+            reach: Reach::default(),
             misplaced: None,
             told_link: false,
         }
@@ -224,6 +231,7 @@ impl Worker {
             self.seat.hope(self.hopes());
             self.report_hindered();
             self.turn();
+            self.look_around();
             let now = Instant::now();
             if self.is_finished(now) {
                 return self.misplaced.take().map_or(Ok(()), Err);
@@ -289,9 +297,9 @@ impl Worker {
         let renewal = Some(self.renew_at).filter(|_| !self.renewing);
         let heartbeat = Some(self.beat_at).filter(|_| !self.beating);
         let unanswered = self.turning.iter().filter_map(|turn| turn.gives_back_at).min();
-        let all = [renewal, heartbeat, timer, idle, drained, late, unanswered, self.hindered.1, self.gives_up_at()];
-        let all = all.into_iter().flatten();
-        all.fold(Instant::now() + self.config().ttl.duration(), Instant::min)
+        let own = [renewal, heartbeat, timer, idle, drained, late, unanswered];
+        let all = own.into_iter().chain([self.hindered.1, self.gives_up_at(), self.reach.again_at()]);
+        all.flatten().fold(Instant::now() + self.config().ttl.duration(), Instant::min)
     }
 
     fn obey_stop(&mut self) {
@@ -350,17 +358,22 @@ impl Worker {
         }
     }
 
-    fn is_finished(&self, now: Instant) -> bool {
+    /// Whether nothing of its own is under way.
+    fn is_quiet(&self) -> bool {
         let turned = self.turning.iter().all(|turn| turn.overdue);
         let settled = self.ended.is_empty() && self.hindered.0.is_empty();
-        let quiet = self.running.is_empty() && self.unsure.is_empty() && turned && settled && !self.registering;
+        self.running.is_empty() && self.unsure.is_empty() && turned && settled && !self.registering
+    }
+
+    fn is_finished(&self, now: Instant) -> bool {
         let idle = || {
             let limit = self.config().idle_timeout;
             limit.is_some_and(|t| self.idle_since + t.duration() <= now)
         };
         let blind = self.blind && self.seat.may_take();
         let nothing = self.dry || !self.seat.may_take();
-        quiet && (self.draining.is_some() || (nothing && !blind && (self.config().burst || idle())))
+        let burst = self.config().burst && self.reach.is_clear();
+        self.is_quiet() && (self.draining.is_some() || (nothing && !blind && (burst || idle())))
     }
 
     /// Whether it would take more jobs.
@@ -384,6 +397,7 @@ impl Worker {
                 self.renewing = false;
                 self.renewed(&fences, asked_at, reply)?;
             }
+            Back::Looked(look) => self.looked(look),
             Back::Placed(placed) => self.placed(placed),
             Back::Beaten(telling, reply) => {
                 self.beating = false;

@@ -132,6 +132,99 @@ fn a_killed_run_loses_neither_the_job_nor_its_processes() {
     assert!(tree.iter().all(|pid| !is_alive(*pid)), "{tree:?}");
 }
 
+/// The jobs of a worker that was killed, and whose `lease` is as given, with what it left.
+fn left_behind(orx: &Orx, lease: &str) -> Vec<i32> {
+    let worker = orx.worker(&["--name", "dead", "--lease", lease]);
+    orx.sh(&[], &first_time(TREE));
+    let tree = ["leader", "child", "daemon"].map(|file| orx.wait_pid(file));
+    worker.kill();
+    tree.into()
+}
+
+#[test]
+fn s8_a_short_lived_worker_takes_back_at_once_what_a_dead_one_of_this_machine_had() {
+    let orx = Orx::new();
+    let tree = left_behind(&orx, "1h");
+    let started = Instant::now();
+    orx.run(&["worker", "--name", "p2", "--burst"]).expect(0, &["a worker of this machine is dead"]);
+    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+    assert!(tree.iter().all(|pid| !is_alive(*pid)), "{tree:?}");
+    let job = orx.job("1");
+    assert_eq!((&job["state"], &job["attempt"], &job["losses"]), (&"done".into(), &2.into(), &1.into()));
+    assert_eq!(job["attempts"][0]["outcome"], "lost");
+}
+
+#[test]
+fn s8_a_short_lived_worker_waits_for_a_lease_that_nobody_renews() {
+    let orx = Orx::new();
+    orx.sh(&[], &first_time("echo up > up; sleep 300"));
+    // What nobody finds the lock of may live: on another machine, or with temporary files of its own.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let worker = orx.call(&["worker", "--name", "dead", "--lease", "10s"]).env("TMPDIR", elsewhere.path()).spawn();
+    orx.wait_line("up");
+    worker.kill();
+    let _ = std::fs::remove_file(orx.store().with_file_name("orx.db-workers").join("dead")); // a file's only
+    eventually("the job to be done", || {
+        let out = orx.run(&["worker", "--name", "p2", "--burst"]);
+        out.expect(0, &[]);
+        out.stderr().contains("waits for a lease") && orx.state("1") == "done"
+    });
+}
+
+#[test]
+fn s8_a_short_lived_worker_beside_a_healthy_one_ends_at_once() {
+    let orx = Orx::new();
+    let _healthy = orx.worker(&["--name", "healthy", "--lease", "3s"]);
+    orx.sh(&[], "echo up > up; sleep 600");
+    orx.wait_line("up");
+    for _ in 0..20 {
+        let started = Instant::now();
+        let out = orx.run(&["worker", "--name", "p2", "--burst"]);
+        out.expect(0, &[]);
+        assert!(!out.stderr().contains("waits for"), "{out}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    }
+    assert_eq!((orx.state("1"), &orx.job("1")["attempt"]), ("running".into(), &1.into()));
+}
+
+#[test]
+fn s8_a_short_lived_worker_leaves_alone_what_it_could_not_run() {
+    let orx = Orx::new();
+    let worker = orx.worker(&["--name", "dead", "--lease", "1h"]);
+    orx.sh(&["--queue", "other"], "echo up > up; sleep 300");
+    orx.wait_line("up");
+    worker.kill();
+    orx.ok(&["-q", "worker", "--name", "p2", "--queues", "default", "--burst"]);
+    assert_eq!(orx.state("1"), "running");
+}
+
+#[test]
+fn s8_run_takes_back_its_own_job_from_a_dead_worker() {
+    let orx = Orx::new();
+    let worker = orx.worker(&["--name", "dead", "--lease", "1h"]);
+    let run = orx.spawn(&["run", "--", "sh", "-c", &first_time("echo $ORX_WORKER > up; sleep 300")]);
+    assert_eq!(orx.wait_line("up"), "dead");
+    worker.kill();
+    run.wait().expect(0, &[]);
+    assert_eq!((&orx.job("1")["attempt"], &orx.job("1")["losses"]), (&2.into(), &1.into()));
+}
+
+#[test]
+fn s8_why_says_that_the_worker_is_lost_and_when_the_job_is_free() {
+    let orx = Orx::new();
+    // Whoever leads would take it back.
+    let _leader = orx.worker(&["--name", "leader", "--queues", "none", "--lease", "1h"]);
+    let worker = orx.worker(&["--name", "dead", "--lease", "6s"]);
+    orx.sh(&[], &first_time("echo up > up; sleep 300"));
+    orx.wait_line("up");
+    assert!(!orx.ok(&["why", "1"]).contains("lost"));
+    worker.kill();
+    eventually("it to be lost", || {
+        let said = orx.ok(&["why", "1"]);
+        said.contains("runs on dead, which is lost") && said.contains(", until ")
+    });
+}
+
 #[test]
 fn s30_a_leader_that_hangs_is_followed_after_the_shortest_lease() {
     let orx = Orx::new();

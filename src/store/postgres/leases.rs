@@ -10,7 +10,7 @@ use super::sql;
 use super::tx::{PgTx, get, natural, to_json};
 use crate::error::Result;
 use crate::job::{Fence, Number, WorkerId};
-use crate::store::{CancelRequest, Kept, Lease, Leases, Tx as _};
+use crate::store::{CancelRequest, Holding, Kept, Lease, Leases, Tx as _};
 use crate::time::{Span, Timestamp};
 
 impl Leases for PgTx<'_> {
@@ -129,6 +129,22 @@ impl Leases for PgTx<'_> {
 
     fn leases_of(&mut self, worker: WorkerId) -> Result<Vec<Lease>> {
         self.read_one(sql!("leases_of_worker"), values![worker.0])?.iter().map(numbered).collect()
+    }
+
+    fn holdings(&mut self, number: Option<Number>, limit: usize) -> Result<Vec<Holding>> {
+        let now = self.now().0;
+        let rows = self.read_one(sql!("leases_holdings"), values![now, number, limit as i64])?;
+        let holding = |row: &Row| {
+            Ok(Holding {
+                number: get(row, 0)?,
+                worker: WorkerId(get(row, 1)?),
+                name: get(row, 2)?,
+                host: get(row, 3)?,
+                remains: Span::from_millis(get::<i64>(row, 4)?.max(0)),
+                ttl: Span::from_millis(get(row, 5)?),
+            })
+        };
+        rows.iter().map(holding).collect()
     }
 
     fn ask_cancel(&mut self, number: Number, request: &CancelRequest) -> Result<()> {

@@ -17,6 +17,12 @@ pub(in crate::store) fn own(location: &str, name: &str, who: Uuid) -> Result<Opt
     locks::own(&directory()?.join(store), name, who)
 }
 
+/// Owns `name` in the place of `dead`, who is shown to be dead.
+pub(in crate::store) fn succeed(location: &str, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>> {
+    let store = hex(&Sha256::digest(location.as_bytes())[..8]);
+    locks::succeed(&directory()?.join(store), name, dead, who)
+}
+
 /// A directory for this user only.
 fn directory() -> Result<PathBuf> {
     let uid = rustix::process::getuid().as_raw();

@@ -313,6 +313,10 @@ impl Store for Postgres {
         locks::own(&self.location(), name, who)
     }
 
+    fn succeed(&self, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>> {
+        locks::succeed(&self.location(), name, dead, who)
+    }
+
     fn claim_lead(&self) -> Result<Claim> {
         self.side.claim()
     }

@@ -7,7 +7,7 @@ use super::tx::{Column, SqliteTx, to_json};
 use crate::error::{Error, Result};
 use crate::job::{Fence, Number, WorkerId};
 use crate::mutant::{Mutant, planted};
-use crate::store::{CancelRequest, Lease, Leases, Tx as _};
+use crate::store::{CancelRequest, Holding, Lease, Leases, Tx as _};
 use crate::time::{Span, Timestamp};
 
 impl Leases for SqliteTx<'_> {
@@ -67,6 +67,20 @@ impl Leases for SqliteTx<'_> {
 
     fn leases_of(&mut self, worker: WorkerId) -> Result<Vec<Lease>> {
         self.all(sql!("leases_of_worker"), [worker.0.as_bytes().as_slice()], lease)
+    }
+
+    fn holdings(&mut self, number: Option<Number>, limit: usize) -> Result<Vec<Holding>> {
+        let boot = self.boot().clone();
+        self.all(sql!("leases_holdings"), params![boot.boot, boot.ms, number, limit as i64], |r| {
+            Ok(Holding {
+                number: r.get(0)?,
+                worker: r.get::<_, Column<WorkerId>>(1)?.0,
+                name: r.get(2)?,
+                host: r.get(3)?,
+                remains: Span::from_millis(r.get::<_, i64>(4)?.max(0)),
+                ttl: Span::from_millis(r.get(5)?),
+            })
+        })
     }
 
     fn ask_cancel(&mut self, number: Number, request: &CancelRequest) -> Result<()> {

@@ -248,6 +248,13 @@ impl Store for Sqlite {
         }
     }
 
+    fn succeed(&self, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>> {
+        match &self.path {
+            Some(path) => super::locks::succeed(path, name, dead, who),
+            None => Ok(None), // nobody else can have had it
+        }
+    }
+
     fn claim_lead(&self) -> Result<Claim> {
         Ok(self.own("leader", Uuid::nil())?.map_or(Claim::Taken, Claim::Lock))
     }

@@ -174,6 +174,9 @@ impl Worker {
         if !reply.jobs.is_empty() && age > ttl / 3 {
             self.renew_at = Instant::now(); // the answer took its time
         }
+        if !reply.jobs.is_empty() {
+            self.reach.had_job();
+        }
         for job in reply.jobs {
             match self.knows(job.fence) {
                 true => {}

@@ -1,0 +1,59 @@
+//! Taking the place of another worker of this machine that is dead: what it left is ended, its jobs move at once (S8).
+
+use std::time::Instant;
+
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{Config, SWEEP_LIMIT, chance, program, sweep};
+use crate::error::{Error, Result};
+use crate::job::{Number, WorkerId};
+use crate::ops::register::{Deregister, Register};
+use crate::queue::Queue;
+use crate::store::Ownership;
+
+/// Takes the place of the worker `id` of this `name`, if the lock on the name shows that it is dead; gives its jobs.
+///
+/// `None`: nothing shows that. It is what a worker of that name would do that started and ended now. `config` is that of
+/// the caller, which must not have this name.
+///
+/// # Errors
+/// When locks cannot be had, or the store does not take it: whoever has the name next then does it.
+pub async fn succeed(queue: &Queue, config: &Config, id: WorkerId, name: &str) -> Result<Option<Vec<Number>>> {
+    if name == config.name || name.contains('/') {
+        return Ok(None); // no file of ours
+    }
+    let me = WorkerId(Uuid::now_v7());
+    let (locks, file) = (queue.clone(), format!("workers/{name}"));
+    let lock = tokio::task::spawn_blocking(move || locks.succeed(&file, id.0, me.0));
+    let Some(lock) = lock.await.map_err(|e| Error::failed("looking at a lock failed").source(e))?? else {
+        return Ok(None);
+    };
+    let mut lock = Unfinished(Some(lock));
+    let predecessors = lock.0.iter().flat_map(|lock| &lock.predecessors).map(|id| WorkerId(*id)).collect();
+    let successor = Config { id: me, name: name.to_owned(), predecessors, ..config.clone() };
+    let marker = program::worker_marker(&successor);
+    let sweep = move || sweep::sweep(marker.as_bytes(), Instant::now() + SWEEP_LIMIT);
+    let processes = tokio::task::spawn_blocking(sweep).await.unwrap_or_default();
+    let mut worker = successor.introduction();
+    worker.solo = true; // nobody is to count on it
+    let op = Register { worker, ttl: config.ttl, succeeds: successor.predecessors, jitter: chance() };
+    let jobs = queue.call(op).await?.taken_back;
+    info!(worker = name, processes, ?jobs, "a worker of this machine is dead: took back its jobs");
+    if let Err(e) = queue.call(Deregister { worker: me, name: name.to_owned() }).await {
+        warn!("{name} could not say good-bye: {e}"); // it is forgotten by itself
+    }
+    drop(lock.0.take());
+    Ok(Some(jobs))
+}
+
+/// A lock that goes on naming the dead where what they left is not settled: also where this is given up half-way.
+struct Unfinished(Option<Ownership>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(lock) = self.0.take() {
+            lock.leave();
+        }
+    }
+}
