@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use tokio::task::JoinSet;
 
 use super::context::Context;
 use super::enqueue::store;
-use super::host::{Host, Signals};
+use super::host::{Host, KILL, PATIENCE, Signals, unanswered};
 use super::job_options::{JobOptions, StartOptions, submission};
 use super::{exit, run_workflow, tail, ui};
 use crate::error::{Error, Result};
@@ -63,12 +64,14 @@ impl Run {
         let at = self.start.instant(context)?;
         let spec = JobSpec { at, ..self.options.spec(self.command)? };
         spec.check()?;
-        let signals = Signals::new()?;
-        let job = store(context, submission(context, spec.clone(), captured)).await?;
+        let submission = submission(context, spec.clone(), captured);
+        context.queue()?; // which may take long, and is ended by a signal like any program
+        let mut signals = Signals::new()?;
+        let job = signals.outlast(store(context, submission)).await?;
         let stored = |e: Error| e.context(format_args!("stored as job {}", job.number));
         let mut host = Host::new(context, Only::Job(job.number), 1, [&spec]).map_err(stored)?;
         let ended = accompany(context, &mut host, signals, job.number).await;
-        host.stop().await;
+        host.stop(ended.is_err()).await;
         let Some(ended) = ended.map_err(stored)? else { return Ok(ExitCode::from(DETACHED)) };
         let code = exit::exit_code(&ended);
         if let Some(why) = exit::explain(&ended) {
@@ -81,38 +84,45 @@ impl Run {
 /// Stays with the job to its end; gives none where a signal says to leave it to others.
 async fn accompany(context: &Context, host: &mut Host, mut signals: Signals, number: Number) -> Result<Option<Job>> {
     let mut followed = std::pin::pin!(tail::follow(context, number));
-    let mut asked = 0;
+    let (mut asked, mut cancelling) = (0, JoinSet::new());
     loop {
         tokio::select! {
             ended = &mut followed => return ended.map(Some),
             result = host.look_after(context) => result?,
+            Some(told) = cancelling.join_next() => told.map_err(|e| Error::failed("a task failed").source(e))??,
             hung_up = signals.next() => {
                 if hung_up && runs_elsewhere(context, host, number).await? {
                     ui::say(context, &format!("job {number} goes on"));
                     return Ok(None);
                 }
                 asked += 1;
-                cancel(context, number, asked).await?;
+                if asked > KILL && !cancelling.is_empty() {
+                    return Err(unanswered());
+                }
+                // Nothing waits for the store: it may not answer.
+                cancelling.spawn(cancel(context, host, number, asked));
             }
         }
     }
 }
 
 /// The first time: the job's own grace. Then: SIGKILL.
-async fn cancel(context: &Context, number: Number, asked: u32) -> Result<()> {
+fn cancel(context: &Context, host: &Host, number: Number, asked: u32) -> impl Future<Output = Result<()>> + use<> {
     let how = match asked {
         1 => CancelRequest::default(),
         _ => CancelRequest { signal: Some(libc::SIGKILL), grace: Some(Span::ZERO) },
     };
     ui::say(context, if asked == 1 { "cancelling; again to kill" } else { "killing" });
-    let op = Cancel { numbers: vec![number], reason: Some("interrupted".into()), how };
-    context.queue()?.call(op).await.map(|_| ())
+    let op = Cancel { numbers: vec![number], reason: Some("interrupted".into()), how: how.clone() };
+    host.cancel(op, Some(how))
 }
 
 /// Whether another process runs the job.
 async fn runs_elsewhere(context: &Context, host: &Host, number: Number) -> Result<bool> {
     if host.is_own() {
-        return Ok(false);
+        // Where the store does not answer, this process's own worker is told.
+        let held = tokio::time::timeout(PATIENCE, host.is_held_elsewhere()).await;
+        return held.unwrap_or(Ok(false));
     }
     let jobs = context.queue()?.call(GetJobs { numbers: vec![number], detail: false }).await?;
     Ok(jobs.iter().any(|job| job.state == State::Running))

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::context::Context;
-use super::host::{Host, Signals};
+use super::host::{Host, KILL, Signals, unanswered};
 use super::view::words::{ending, one_line, took};
 use super::{ui, view, workflow};
 use crate::error::{Error, Kind, Result};
@@ -35,15 +36,16 @@ const DETACHED: u8 = 128 + 1;
 /// Submits the workflow in `file` and follows it to its end.
 pub(super) async fn run(context: &Context, file: &str) -> Result<ExitCode> {
     let (given, workflow) = workflow::read(file)?;
-    let signals = Signals::new()?;
-    let id = workflow::submit(context, given).await?.id;
+    context.queue()?; // as in `orx run`
+    let mut signals = Signals::new()?;
+    let id = signals.outlast(workflow::submit(context, given)).await?.id;
     let specs = workflow.tasks.iter().map(|task| &task.spec);
     let specs = specs.chain(&workflow.on_start).chain(&workflow.on_complete);
     let slots = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
     let stored = |e: Error| e.context(format_args!("stored as run {id}"));
     let mut host = Host::new(context, Only::Run(id), slots, specs).map_err(stored)?;
     let ended = accompany(context, &mut host, signals, id).await;
-    host.stop().await;
+    host.stop(ended.is_err()).await;
     let Some(run) = ended.map_err(stored)? else { return Ok(ExitCode::from(DETACHED)) };
     let view = context.view()?;
     if !view.is_for_people() {
@@ -55,18 +57,22 @@ pub(super) async fn run(context: &Context, file: &str) -> Result<ExitCode> {
 /// Stays with the run to its end; gives none where a signal says to leave it to others.
 async fn accompany(context: &Context, host: &mut Host, mut signals: Signals, id: RunId) -> Result<Option<RunView>> {
     let mut followed = std::pin::pin!(follow(context, id, None));
-    let mut asked = 0;
+    let (mut asked, mut cancelling) = (0, JoinSet::new());
     loop {
         tokio::select! {
             ended = &mut followed => return ended.map(Some),
             result = host.look_after(context) => result?,
+            Some(told) = cancelling.join_next() => told.map_err(|e| Error::failed("a task failed").source(e))??,
             hung_up = signals.next() => {
                 if hung_up && !host.is_own() {
                     ui::say(context, &format!("run {id} goes on"));
                     return Ok(None);
                 }
                 asked += 1;
-                cancel(context, id, asked).await?;
+                if asked > KILL + 1 && !cancelling.is_empty() {
+                    return Err(unanswered());
+                }
+                cancelling.spawn(cancel(context, host, id, asked));
             }
         }
     }
@@ -91,18 +97,15 @@ fn conclude(context: &Context, run: &RunView) -> ExitCode {
 }
 
 /// First `always` tasks run still, then nothing, then nothing is asked twice.
-async fn cancel(context: &Context, id: RunId, asked: u32) -> Result<()> {
+fn cancel(context: &Context, host: &Host, id: RunId, asked: u32) -> impl Future<Output = Result<()>> + use<> {
     let (word, how) = match asked {
         1 => ("cancelling; again to end clean-up tasks too", CancelRequest::default()),
         2 => ("cancelling everything; again to kill", CancelRequest::default()),
         _ => ("killing", CancelRequest { signal: Some(libc::SIGKILL), grace: Some(Span::ZERO) }),
     };
     ui::say(context, word);
-    let op = CancelRun { run: RunName::Id(id), reason: Some("interrupted".into()), how };
-    match context.queue()?.call(op).await {
-        Err(e) if e.kind() == Kind::Conflict => Ok(()), // it has ended
-        answer => answer.map(|_| ()),
-    }
+    let op = CancelRun { run: RunName::Id(id), reason: Some("interrupted".into()), how: how.clone() };
+    host.cancel(op, (asked > 1).then_some(how)) // the first leaves `always` tasks alone, which only the store knows
 }
 
 /// Shows what becomes of the tasks, until all have ended.

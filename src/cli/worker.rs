@@ -165,6 +165,7 @@ pub(super) fn config(context: &Context, name: String) -> Result<Config> {
         idle_timeout: None,
         finish_when_lost: false,
         only: None,
+        cancel: None,
         owns_name: false,
         predecessors: Vec::new(),
     })

@@ -52,7 +52,7 @@ use crate::ops::Op;
 use crate::ops::lease::Only;
 use crate::ops::turn::{Turn, TurnReply};
 use crate::queue::{Queue, Request};
-use crate::store::{NewWorker, Topics};
+use crate::store::{CancelRequest, NewWorker, Topics};
 use crate::time::{Clock, Span};
 
 /// What a worker is to do.
@@ -90,6 +90,8 @@ pub struct Config {
     pub finish_when_lost: bool,
     /// Run this only.
     pub only: Option<Only>,
+    /// How all its jobs are to be ended, once somebody in this process has asked for that; also where the store does not answer.
+    pub cancel: Option<watch::Receiver<Option<CancelRequest>>>,
     /// It owns the lock on its name.
     pub owns_name: bool,
     /// Who owned that before and died without letting go: they may have left processes, and jobs that move at once (S8).
@@ -166,7 +168,9 @@ impl Shared {
     /// The same, but ends with an error that lasts: there is nothing to lose yet. A worker that ends when nothing is left
     /// to do does not wait for a server that only reads to be another one either.
     async fn begin<O: Op + Clone>(&self, op: &O) -> Result<O::Reply> {
-        self.call_until(op, |e, _| e.is_lasting() || (self.config.burst && e.is_only_reads())).await.map(|(_, reply)| reply)
+        self.call_until(op, |e, _| e.is_lasting() || (self.config.burst && e.is_only_reads()))
+            .await
+            .map(|(_, reply)| reply)
     }
 
     /// Calls an Op until the store takes it, or `ends` with an error; it is told whether the Op may have been done.

@@ -14,10 +14,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use self::farewell::asked;
 use self::reach::{Look, Reach};
 use super::attempt::Order;
 use super::slots::Seat;
-use super::{Config, SWEEP_LIMIT, Shared, Stop, chance};
+use super::{Config, Shared, Stop, chance};
 use crate::beat::on_beat;
 use crate::error::{Error, Result};
 use crate::hub::Subscription;
@@ -147,6 +148,8 @@ pub(super) struct Worker {
     killed: bool,
     /// What holds it back from its end.
     reach: Reach,
+    /// How all its jobs are to be ended.
+    cancel: Option<watch::Receiver<Option<CancelRequest>>>,
     /// Why it drains: the store is not where it was.
     misplaced: Option<Error>,
     /// It was told of a second name of the store.
@@ -158,6 +161,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, seat: Seat, stop: watch::Receiver<Stop>) -> Self {
         Self {
+            cancel: shared.config.cancel.clone(),
             shared,
             seat,
             stop,
@@ -255,6 +259,7 @@ impl Worker {
                     }
                 }
                 () = self.seat.changed() => {}
+                () = asked(&mut self.cancel) => self.obey_cancel(),
                 () = tokio::time::sleep_until(wake_at) => {}
             }
             self.give_up_late_ones();
@@ -333,23 +338,6 @@ impl Worker {
     /// Others must not count on a worker that drains.
     fn untold_drain(&self) -> bool {
         self.draining.is_some() && !self.told_drain && !self.running.is_empty()
-    }
-
-    /// Kills what runs still: nothing of it counts any more.
-    pub(super) async fn end_all(&mut self) {
-        self.tell_all(|_| true, &Order::Kill);
-        let ended = async {
-            while !self.running.is_empty() {
-                match self.tasks.join_next().await {
-                    Some(Ok(Back::Ended(report))) => self.ended(report),
-                    Some(_) => {}
-                    None => return,
-                }
-            }
-        };
-        if tokio::time::timeout(SWEEP_LIMIT, ended).await.is_err() {
-            warn!("some jobs do not end");
-        }
     }
 
     fn tell_all(&self, which: impl Fn(&Running) -> bool, order: &Order) {

@@ -119,3 +119,72 @@ fn s33_signals_that_whoever_started_run_ignores_cancel_nothing() {
         run.wait().expect(3, &[]);
     }
 }
+
+#[test]
+fn s33_hup_leaves_a_job_to_the_worker_that_has_it_though_run_has_one_too() {
+    let orx = Orx::new();
+    let script = format!("[ $ORX_ATTEMPT = 1 ] && exit 1; echo $ORX_WORKER > who; {UNTIL_GO}");
+    let run = orx.spawn(&["run", "--max-attempts", "2", "--backoff", "3s", "--", "sh", "-c", &script]);
+    orx.wait_state("1", "scheduled");
+    // The worker of `orx run` is there, and another one is first.
+    run.signal(Signal::STOP);
+    let _other = orx.worker(&["--name", "other"]);
+    assert_eq!(orx.wait_line("who"), "other");
+    run.signal(Signal::CONT);
+    run.signal(Signal::HUP);
+    run.wait().expect(129, &["job 1 goes on"]);
+    assert_eq!(orx.state("1"), "running");
+    orx.write("go", "");
+    orx.run(&["wait", "1"]).expect(0, &[]);
+}
+
+#[test]
+fn s33_run_does_not_wait_for_a_worker_that_is_dead() {
+    let orx = Orx::new();
+    orx.worker(&["--name", "dead", "--lease", "1h"]).kill();
+    let started = Instant::now();
+    assert_eq!(orx.ok(&["run", "--", "echo", "mine"]), "mine\n");
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+}
+
+/// The store takes no writes until this is dropped.
+fn blocked(orx: &Orx) -> rusqlite::Connection {
+    let conn = rusqlite::Connection::open(orx.store()).unwrap();
+    eventually("the lock of the store", || conn.execute_batch("BEGIN IMMEDIATE").is_ok());
+    conn
+}
+
+#[test]
+fn s33_a_signal_ends_run_before_the_store_has_answered() {
+    let orx = Orx::file();
+    orx.ok(&["run", "--", "true"]);
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let store = blocked(&orx);
+        let run = orx.spawn(&["run", "--", "true"]);
+        // It listens for signals, or dies of one: either way it ends.
+        eventually("it to have the store open", || {
+            let files = std::fs::read_dir(format!("/proc/{}/fd", run.pid())).unwrap().flatten();
+            files.filter_map(|fd| std::fs::read_link(fd.path()).ok()).any(|file| file == orx.store())
+        });
+        let asked = Instant::now();
+        run.signal(signal);
+        let out = run.wait();
+        assert!(out.code != Some(0) && asked.elapsed() < Duration::from_secs(8), "{:?} {out}", asked.elapsed());
+        drop(store);
+    }
+}
+
+#[test]
+fn s33_an_interrupted_run_ends_its_job_though_the_store_does_not_answer() {
+    let orx = Orx::file();
+    let run = orx.spawn(&["run", "--", "sh", "-c", TREE]);
+    let tree = wait_tree(&orx);
+    let store = blocked(&orx);
+    let asked = Instant::now();
+    run.signal(Signal::INT);
+    eventually("the processes to be gone", || tree.iter().all(|pid| !is_alive(*pid)));
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    drop(store);
+    run.wait().expect(130, &["cancelling"]);
+    assert_eq!(orx.state("1"), "cancelled");
+}

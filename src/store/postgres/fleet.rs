@@ -92,7 +92,8 @@ impl Fleet for PgTx<'_> {
     fn shortest_lease(&mut self, settled: Span) -> Result<Option<Span>> {
         let now = self.now().0;
         let times = values![now, now.saturating_sub(settled.as_millis())];
-        let ttl: Option<Option<i64>> = self.read_one(sql!("workers_shortest"), times)?.first().map(|row| get(row, 0)).transpose()?;
+        let ttl: Option<Option<i64>> =
+            self.read_one(sql!("workers_shortest"), times)?.first().map(|row| get(row, 0)).transpose()?;
         Ok(ttl.flatten().map(Span::from_millis))
     }
 

@@ -1,12 +1,17 @@
-//! The end of a worker that drains while the store takes nothing.
+//! The end of a worker that drains while the store takes nothing, and of its jobs where it does not wait for the store.
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::warn;
 
-use super::Worker;
+use super::{Back, Worker};
 use crate::error::{Error, Kind};
 use crate::job::Fence;
+use crate::store::CancelRequest;
+use crate::worker::SWEEP_LIMIT;
+use crate::worker::attempt::Order;
 
 /// The longest that a worker which drains tries to settle what has ended; less where its leases are shorter.
 ///
@@ -16,7 +21,45 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 /// How many attempts are named.
 const MAX_NAMED: usize = 20;
 
+/// Waits until somebody in this process asks for the end of its jobs; for ever where nobody can.
+pub(super) async fn asked(cancel: &mut Option<watch::Receiver<Option<CancelRequest>>>) {
+    if let Some(changes) = cancel
+        && changes.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
 impl Worker {
+    /// Kills what runs still: nothing of it counts any more.
+    pub(in crate::worker) async fn end_all(&mut self) {
+        self.tell_all(|_| true, &Order::Kill);
+        let ended = async {
+            while !self.running.is_empty() {
+                match self.tasks.join_next().await {
+                    Some(Ok(Back::Ended(report))) => self.ended(report),
+                    Some(_) => {}
+                    None => return,
+                }
+            }
+        };
+        if tokio::time::timeout(SWEEP_LIMIT, ended).await.is_err() {
+            warn!("some jobs do not end");
+        }
+    }
+
+    /// Somebody in this process asked for the end of all its jobs.
+    pub(super) fn obey_cancel(&mut self) {
+        let how = self.cancel.as_mut().and_then(|cancel| cancel.borrow_and_update().clone());
+        if let Some(how) = how {
+            for job in self.running.values_mut().filter(|job| job.cancelling.as_ref() != Some(&how)) {
+                job.cancelling = Some(how.clone());
+                let _ = job.orders.try_send(Order::Cancel(how.clone())); // full: it is being ended
+            }
+        }
+    }
+
     /// When it stops trying to reach the store: it drains, nothing runs any more, and nothing could be said for so long.
     pub(super) fn gives_up_at(&self) -> Option<Instant> {
         let config = self.config();

@@ -241,6 +241,7 @@ impl Worker {
                 cancelling: None,
             },
         );
+        self.obey_cancel(); // it may have been asked for before there was a job
         if self.interrupted || (self.draining.is_some() && service) {
             let _ = orders.try_send(Order::Interrupt); // it is the first
         }

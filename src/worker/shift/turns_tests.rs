@@ -39,6 +39,7 @@ fn worker_of(queue: Queue) -> Worker {
         idle_timeout: None,
         finish_when_lost: false,
         only: None,
+        cancel: None,
         owns_name: false,
         predecessors: Vec::new(),
     };
