@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::context::Context;
-use super::worker::{self, LogFormat, check_name, start_log};
+use super::log::{self, LogFormat};
+use super::worker::{self, check_name};
 use crate::daemon::{self, Gossip, Share};
 use crate::error::Result;
 use crate::gossip::Seeds;
@@ -107,7 +108,7 @@ impl From<Sharing> for Share {
 
 impl Coordinator {
     pub(super) async fn run(mut self, context: &Context) -> Result<ExitCode> {
-        start_log(context, self.log_format);
+        let _log = log::start(context, self.log_format);
         let queue = context.queue()?.clone();
         if let Some(name) = &self.name {
             check_name(name, "coordinator")?;

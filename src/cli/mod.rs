@@ -25,6 +25,7 @@ mod interrupt;
 mod job_options;
 mod later;
 mod list;
+mod log;
 mod man;
 mod metrics;
 mod nodes;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -20,7 +21,7 @@ use crate::ops::lease::Only;
 use crate::ops::runs::cancel::CancelRun;
 use crate::ops::runs::view::{GetRun, RunTask, RunView};
 use crate::store::{CancelRequest, Topics};
-use crate::time::Span;
+use crate::time::{Clock, Span};
 
 /// How often all tasks are looked at, at most.
 const LOOK: Duration = Duration::from_millis(100);
@@ -118,14 +119,13 @@ async fn follow(context: &Context, id: RunId, deadline: Option<Instant>) -> Resu
     let mut lines = Lines::new(context);
     loop {
         let looked = Instant::now();
-        let run = queue.call(GetRun { run: RunName::Id(id), options: false }).await?;
-        lines.update(&run);
+        let mut run = queue.call(GetRun { run: RunName::Id(id), options: false }).await?;
+        let late = deadline.is_some_and(|at| at <= looked);
+        (lines, run) = lines.show(run, late).await?;
         if run.state.is_terminal() {
-            lines.end();
             return Ok(run);
         }
-        if deadline.is_some_and(|at| at <= looked) {
-            lines.end();
+        if late {
             return Err(Error::new(Kind::TimedOut, format!("run {id} is {} still", run.state)));
         }
         let until = |at: Instant| deadline.map_or(at, |deadline| deadline.min(at));
@@ -135,15 +135,17 @@ async fn follow(context: &Context, id: RunId, deadline: Option<Instant>) -> Resu
 }
 
 /// One line for each task: on a terminal one that moves while it runs, elsewhere one for each change.
-struct Lines<'c> {
-    context: &'c Context,
+struct Lines {
+    quiet: bool,
+    colors: bool,
+    clock: Arc<dyn Clock>,
     seen: HashMap<String, (State, u32)>,
     terminal: Option<(MultiProgress, ProgressBar)>,
     running: HashMap<String, ProgressBar>,
 }
 
-impl<'c> Lines<'c> {
-    fn new(context: &'c Context) -> Self {
+impl Lines {
+    fn new(context: &Context) -> Self {
         let terminal = (!context.quiet() && std::io::stderr().is_terminal()).then(|| {
             let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
             let sum = all.add(ProgressBar::new(0));
@@ -152,7 +154,21 @@ impl<'c> Lines<'c> {
             }
             (all, sum)
         });
-        Self { context, seen: HashMap::new(), terminal, running: HashMap::new() }
+        let (quiet, colors) = (context.quiet(), ui::stderr_colors(context));
+        let clock = Arc::clone(&context.clock);
+        Self { quiet, colors, clock, seen: HashMap::new(), terminal, running: HashMap::new() }
+    }
+
+    /// Shows what is new on another thread: a terminal that was stopped must not stop a worker that lives in this process.
+    async fn show(mut self, run: RunView, last: bool) -> Result<(Self, RunView)> {
+        let showing = tokio::task::spawn_blocking(move || {
+            self.update(&run);
+            if last || run.state.is_terminal() {
+                self.end();
+            }
+            (self, run)
+        });
+        showing.await.map_err(|e| Error::failed("printing failed").source(e))
     }
 
     fn update(&mut self, run: &RunView) {
@@ -176,7 +192,7 @@ impl<'c> Lines<'c> {
                     }
                 }
                 None if task.state.is_terminal() || task.state == State::Running => {
-                    ui::say(self.context, &self.text(task));
+                    ui::say_unless(self.quiet, &self.text(task));
                 }
                 None => {}
             }
@@ -190,7 +206,7 @@ impl<'c> Lines<'c> {
     /// `build  done in 2s`
     fn text(&self, task: &RunTask) -> String {
         let how = match task.state {
-            State::Done => format!(" in {}", took(task.started_at, task.finished_at, self.context.clock.now())),
+            State::Done => format!(" in {}", took(task.started_at, task.finished_at, self.clock.now())),
             State::Failed => {
                 let how = ending(task.exit_code, task.signal);
                 let job = task.job.map(|n| format!("; orx tail {n}")).unwrap_or_default();
@@ -200,7 +216,7 @@ impl<'c> Lines<'c> {
             State::Skipped | State::Cancelled => task.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default(),
             _ => String::new(),
         };
-        let state = view::paint(view::Text::state(task.state), ui::stderr_colors(self.context));
+        let state = view::paint(view::Text::state(task.state), self.colors);
         format!("{}  {state}{}", one_line(&task.task), one_line(&how))
     }
 

@@ -149,7 +149,12 @@ pub(super) fn note(context: &Context, text: &str) {
 
 /// Talk that is unwanted only with --quiet.
 pub(super) fn say(context: &Context, text: &str) {
-    if !context.quiet() {
+    say_unless(context.quiet(), text);
+}
+
+/// The same where the context is far.
+pub(super) fn say_unless(quiet: bool, text: &str) {
+    if !quiet {
         let _ = writeln!(std::io::stderr().lock(), "{text}"); // nobody is left to tell
     }
 }

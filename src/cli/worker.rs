@@ -6,13 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::layer;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::context::{Context, env};
 use super::job_options::at_least_a_second;
+use super::log::{self, LogFormat};
 use crate::daemon;
 use crate::error::{Error, Result};
 use crate::job::WorkerId;
@@ -76,14 +73,6 @@ pub(super) struct Worker {
     log_format: LogFormat,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum LogFormat {
-    /// For people
-    Text,
-    /// One JSON object a line
-    Json,
-}
-
 /// What jobs do when the lease runs out because the server is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -105,7 +94,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 impl Worker {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
-        start_log(context, self.log_format);
+        let _log = log::start(context, self.log_format);
         let queue = context.queue()?.clone();
         let file = &context.config.worker;
         let wanted = self.name.as_ref().or(file.name.as_ref());
@@ -199,23 +188,4 @@ pub(super) fn check_name(name: &str, what: &str) -> Result<()> {
 
 fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1))
-}
-
-/// Logs go to standard error. RUST_LOG says more than -v.
-pub(super) fn start_log(context: &Context, format: LogFormat) {
-    let level = match (context.quiet(), context.globals.verbose) {
-        (true, _) => "error",
-        (_, 0) => "orx=info,chitchat=error,warn",
-        (_, 1) => "orx=debug,chitchat=error,info",
-        _ => "trace",
-    };
-    let wanted = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
-    let filter = wanted.unwrap_or_else(|| level.parse::<Targets>().unwrap_or_default());
-    let lines = layer().with_writer(std::io::stderr).with_target(false);
-    let log = tracing_subscriber::registry().with(filter);
-    // A second subscriber is refused; the first one serves as well.
-    let _ = match format {
-        LogFormat::Json => log.with(lines.json().flatten_event(true).with_span_list(false)).try_init(),
-        LogFormat::Text => log.with(lines.with_ansi(super::ui::stderr_colors(context))).try_init(),
-    };
 }

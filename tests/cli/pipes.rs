@@ -53,6 +53,64 @@ fn who_reads_only_the_beginning_is_no_error() {
 }
 
 #[test]
+fn s8_a_worker_whose_log_cannot_be_written_ends_no_job() {
+    let orx = Orx::new();
+    for (number, log) in [("1", "2> /dev/full"), ("2", "2>&1 | true")] {
+        orx.sh(&[], "sleep 0.1");
+        // Nobody reads the pipe any more when the job ends.
+        let script = format!("{{ {ORX} worker --burst; echo $? > code{number}; }} {log}");
+        shell(&orx, &script);
+        assert_eq!(orx.wait_line(&format!("code{number}")), "0", "{log}");
+        let job = orx.job(number);
+        assert_eq!((&job["state"], &job["attempt"], &job["losses"]), (&"done".into(), &1.into(), &0.into()), "{log}");
+    }
+}
+
+/// A pager that was left open, a terminal after Ctrl-S: nobody reads, and nobody hangs up.
+#[test]
+fn s8_a_worker_whose_log_nobody_reads_keeps_its_jobs() {
+    let orx = Orx::new();
+    orx.sh(&[], "sleep 2");
+    let fill = "mkfifo log; exec 3<> log; head -c 65536 /dev/zero >&3";
+    let out = shell(&orx, &format!("{fill}; exec {ORX} worker --burst --lease 1s 2>&3"));
+    assert_eq!(out.code, Some(0), "{out}");
+    let job = orx.job("1");
+    assert_eq!((&job["state"], &job["attempt"], &job["losses"]), (&"done".into(), &1.into(), &0.into()));
+}
+
+#[test]
+fn a_coordinator_whose_log_cannot_be_written_goes_on() {
+    let orx = Orx::file();
+    let serve = format!("exec {ORX} coordinator --listen 127.0.0.1:0 2> /dev/full");
+    let coordinator = orx.program("sh", &["-c", &serve]).spawn();
+    eventually("the coordinator to lead", || {
+        assert!(coordinator.is_alive());
+        !orx.json(&["nodes"]).as_array().unwrap().is_empty()
+    });
+    coordinator.stop().expect(0, &[]);
+}
+
+/// No command, whatever it has to say there.
+#[test]
+fn no_command_needs_a_standard_error_that_can_be_written() {
+    let orx = Orx::new();
+    orx.write("two.ndjson", "{\"command\":[\"true\"]}\n".repeat(2));
+    orx.write("flow.toml", "name = \"f\"\n[[task]]\nname = \"a\"\ncommand = [\"true\"]\n");
+    for (args, code) in [
+        ("run -- sh -c 'echo err >&2; exit 7'", 7),
+        ("run --workflow flow.toml", 0),
+        ("enqueue --from two.ndjson", 0),
+        ("queue pause other", 0),
+        ("status 99", 3),
+        ("no-such-command", 2),
+        ("cancel --all --yes", 0),
+    ] {
+        let out = shell(&orx, &format!("{ORX} {args} 2> /dev/full"));
+        assert_eq!(out.code, Some(code), "{args}\n{out}");
+    }
+}
+
+#[test]
 fn s35_a_worker_that_hangs_up_is_an_error_of_the_result() {
     let orx = Orx::file();
     let socket = orx.path("socket");
