@@ -39,6 +39,14 @@ impl Queue {
         Ok(Self::Local(Engine::new(store::open(location, clock)?, caller)))
     }
 
+    /// Opens the queue at `location` for somebody who only looks: where there is none, none is made.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none, `Unavailable` when the store cannot be used.
+    pub fn open_existing(location: &Location, caller: Caller, clock: Arc<dyn Clock>) -> Result<Self> {
+        Ok(Self::Local(Engine::new(store::open_existing(location, clock)?, caller)))
+    }
+
     /// The queue of the coordinator at `url`, called with `token`.
     ///
     /// # Errors

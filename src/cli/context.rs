@@ -17,13 +17,15 @@ pub(crate) struct Context {
     pub(super) globals: Globals,
     pub(super) config: Config,
     pub(super) clock: Arc<dyn Clock>,
+    /// Whether the command makes a store where there is none. Who only looks makes nothing.
+    pub(super) makes_store: bool,
     queue: OnceLock<Queue>,
 }
 
 impl Context {
     pub(super) fn new(globals: Globals) -> Result<Self> {
         let config = Config::load(globals.config.as_deref())?;
-        let context = Self { globals, config, clock: Arc::new(SystemClock), queue: OnceLock::new() };
+        let context = Self { globals, config, clock: Arc::new(SystemClock), makes_store: false, queue: OnceLock::new() };
         context.view()?; // a template that is not understood is refused before anything is done
         Ok(context)
     }
@@ -41,11 +43,11 @@ impl Context {
                 }
                 queue
             }
-            place => Queue::open(
-                &place,
-                Caller { schemas: self.config.schemas()?, ..Caller::local(user()) },
-                Arc::clone(&self.clock),
-            )?,
+            place => {
+                let caller = Caller { schemas: self.config.schemas()?, ..Caller::local(user()) };
+                let open = if self.makes_store { Queue::open } else { Queue::open_existing };
+                open(&place, caller, Arc::clone(&self.clock))?
+            }
         };
         Ok(self.queue.get_or_init(|| queue))
     }
@@ -53,7 +55,7 @@ impl Context {
     /// The same at another queue.
     pub(super) fn at(&self, queue: Queue) -> Self {
         let (globals, config) = (self.globals.clone(), self.config.clone());
-        Self { globals, config, clock: Arc::clone(&self.clock), queue: OnceLock::from(queue) }
+        Self { globals, config, clock: Arc::clone(&self.clock), makes_store: false, queue: OnceLock::from(queue) }
     }
 
     /// Where the queue is: flag, environment, file, default.

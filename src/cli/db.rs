@@ -70,6 +70,14 @@ enum DbSubcommand {
 }
 
 impl Db {
+    pub(super) fn makes_store(&self) -> bool {
+        match &self.command {
+            DbSubcommand::Migrate { .. } => true,
+            DbSubcommand::Retention(retention) => retention.changes(),
+            _ => false,
+        }
+    }
+
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         match self.command {
             DbSubcommand::Check => {

@@ -299,6 +299,21 @@ impl Command {
         matches!(self, Command::Workflow(c) if c.0.prints_junit())
     }
 
+    /// Whether it makes a store where there is none, because it leaves something there.
+    fn makes_store(&self) -> bool {
+        match self {
+            Command::Enqueue(_) | Command::Run(_) | Command::Worker(_) | Command::Coordinator(_) => true,
+            Command::Schedule(c) => c.0.makes_store(),
+            Command::Queue(c) => c.0.makes_store(),
+            Command::Tenant(c) => c.0.makes_store(),
+            Command::Limit(c) => c.0.makes_store(),
+            Command::Token(c) => c.0.makes_store(),
+            Command::Workflow(c) => c.0.makes_store(),
+            Command::Db(c) => c.0.makes_store(),
+            _ => false,
+        }
+    }
+
     /// The exit code of orx's own errors: `run` and `wait` keep the small numbers for the job (S33).
     fn own_error(&self) -> fn(Kind) -> u8 {
         match self {
@@ -322,9 +337,12 @@ pub fn run() -> ExitCode {
     let (globals, junit) = (cli.globals.clone(), cli.command.prints_junit());
     let context = Context::new(cli.globals);
     let manner = context.as_ref().map_or_else(|_| ui::Manner::of(&globals, None), Context::manner);
-    let result = context.and_then(|context| match globals.output {
+    let result = context.and_then(|mut context| match globals.output {
         Some(OutputFormat::Junit) if !junit => Err(Error::usage("-o junit is for 'orx workflow report' only")),
-        _ => complete(cli.command, &context),
+        _ => {
+            context.makes_store = cli.command.makes_store();
+            complete(cli.command, &context)
+        }
     });
     result.unwrap_or_else(|error| {
         if view::is_unread(&error) {

@@ -189,6 +189,10 @@ impl Limits {
 }
 
 impl Queue {
+    pub(super) fn makes_store(&self) -> bool {
+        matches!(self.command, QueueSubcommand::Pause { .. } | QueueSubcommand::Set { .. })
+    }
+
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         let queue = context.queue()?;
         match self.command {
@@ -228,6 +232,10 @@ async fn pause(context: &Context, name: String, paused: bool) -> Result<()> {
 }
 
 impl Tenant {
+    pub(super) fn makes_store(&self) -> bool {
+        matches!(self.command, TenantSubcommand::Set { .. })
+    }
+
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         let queue = context.queue()?;
         match self.command {
@@ -241,6 +249,10 @@ impl Tenant {
 }
 
 impl Limit {
+    pub(super) fn makes_store(&self) -> bool {
+        matches!(self.command, LimitSubcommand::Set { .. })
+    }
+
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         let queue = context.queue()?;
         match self.command {

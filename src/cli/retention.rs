@@ -44,10 +44,15 @@ fn age(text: &str) -> Result<Age, String> {
 }
 
 impl Retention {
+    /// Whether it is to be changed, and not only shown.
+    pub(super) fn changes(&self) -> bool {
+        self.done_older_than.is_some() || self.max_size.is_some()
+    }
+
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         let queue = context.queue()?;
         let Kept { mut retention, .. } = queue.call(GetRetention {}).await?;
-        if self.done_older_than.is_some() || self.max_size.is_some() {
+        if self.changes() {
             if let Some(Age(age)) = self.done_older_than {
                 retention.done_older_than = age;
             }

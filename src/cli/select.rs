@@ -47,6 +47,11 @@ pub(super) struct JobsOrAll {
 }
 
 impl Jobs {
+    /// Those that an option names.
+    pub(super) fn named(jobs: Vec<Selector>) -> Self {
+        Self { jobs }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
@@ -90,14 +95,6 @@ impl Jobs {
     /// Whether a label chooses some of them: nobody knows how many those are.
     pub(super) fn by_label(&self) -> bool {
         self.jobs.iter().any(|s| matches!(s, Selector::Label(..)))
-    }
-
-    /// The only one.
-    pub(super) async fn find_one(&self, context: &Context) -> Result<Number> {
-        match self.find(context).await?.as_slice() {
-            [one] => Ok(one.number),
-            many => Err(Error::usage(format!("{} jobs are named, and one is needed", many.len()))),
-        }
     }
 }
 

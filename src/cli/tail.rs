@@ -23,7 +23,8 @@ use crate::time::Timestamp;
 Examples:
   orx tail last
   orx tail -f 42            until it ends; attaches before it starts
-  orx tail -n 20 --stderr 42")]
+  orx tail -n 20 --stderr 42
+  orx tail 5-8              one after the other")]
 pub(super) struct Tail {
     #[command(flatten)]
     job: Jobs,
@@ -31,7 +32,7 @@ pub(super) struct Tail {
     #[command(flatten)]
     everywhere: Everywhere,
 
-    /// Go on until the job ends, through all its attempts
+    /// Go on until the job ends, through all its attempts; of several jobs one after the other
     #[arg(short, long)]
     follow: bool,
 
@@ -60,7 +61,19 @@ impl Tail {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         let home = self.everywhere.home(context, &self.job).await?;
         let context = home.as_ref().unwrap_or(context);
-        let number = self.job.find_one(context).await?;
+        let jobs = self.job.find(context).await?;
+        for job in &jobs {
+            if jobs.len() > 1 && !context.quiet() {
+                let gap = if job.number == jobs[0].number { "" } else { "\n" };
+                raw(format!("{gap}==> job {} <==\n", job.number).as_bytes())?;
+            }
+            self.show(context, job.number).await?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What there is of one job, and with --follow what comes.
+    async fn show(&self, context: &Context, number: Number) -> Result<()> {
         let only = match (self.stdout, self.stderr) {
             (true, _) => Some(Stream::Stdout),
             (_, true) => Some(Stream::Stderr),
@@ -90,7 +103,7 @@ impl Tail {
         if self.follow && !state.is_terminal() {
             follow_from(context, reader, &mut printer).await?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 }
 

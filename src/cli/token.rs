@@ -81,6 +81,10 @@ struct Create {
 }
 
 impl Token {
+    pub(super) fn makes_store(&self) -> bool {
+        matches!(self.command, TokenSubcommand::Create(_))
+    }
+
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         match self.command {
             TokenSubcommand::Create(create) => create.run(context).await?,

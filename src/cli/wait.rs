@@ -15,7 +15,8 @@ use super::{exit, ui};
 use crate::error::{Error, Kind, Result};
 use crate::job::{Job, Number, State};
 use crate::ops::jobs::GetJobs;
-use crate::store::Topics;
+use crate::ops::select::{Select, Selected};
+use crate::store::{Filter, Topics};
 use crate::time::Span;
 
 #[derive(Args)]
@@ -24,11 +25,16 @@ Examples:
   orx wait 42                 exits as job 42 does
   orx wait 5-8 --timeout 10m  exits 0 if all are done, else 1
   orx wait --any @team=web
+  orx wait --all              until nothing is left of what there is now
 
 Exit code for one job: as 'orx run'. 75 when --timeout passes before they have ended; 125 when orx failed.")]
 pub(super) struct Wait {
     #[command(flatten)]
     jobs: Jobs,
+
+    /// Every job that has not ended now, instead of naming them
+    #[arg(long, conflicts_with_all = ["jobs", "cluster"])]
+    all: bool,
 
     #[command(flatten)]
     everywhere: Everywhere,
@@ -46,7 +52,14 @@ impl Wait {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         let home = self.everywhere.home(context, &self.jobs).await?;
         let context = home.as_ref().unwrap_or(context);
-        let found = self.jobs.find(context).await?;
+        let found = match self.all {
+            true => unfinished(context).await?,
+            false => self.jobs.find(context).await?,
+        };
+        if self.all && found.is_empty() {
+            ui::say(context, "no job to wait for");
+            return Ok(ExitCode::SUCCESS);
+        }
         let numbers: Vec<Number> = found.iter().map(|job| job.number).collect();
         let deadline = self.timeout.map(|t| Instant::now() + t.duration());
         let need = if self.any { 1 } else { numbers.len() };
@@ -66,17 +79,24 @@ impl Wait {
             return Err(Error::new(Kind::TimedOut, message));
         }
         let why = match jobs.as_slice() {
-            [job] => exit::explain(job),
+            [job] if !self.all => exit::explain(job),
             _ => not_done(&jobs),
         };
         if let Some(why) = why {
             ui::say(context, &why);
         }
         Ok(ExitCode::from(match jobs.as_slice() {
-            [job] => exit::exit_code(job),
+            [job] if !self.all => exit::exit_code(job),
             _ => u8::from(ended(&jobs).any(|job| job.state != State::Done)),
         }))
     }
+}
+
+/// All jobs that have not ended.
+async fn unfinished(context: &Context) -> Result<Vec<Selected>> {
+    let states = State::ALL.iter().copied().filter(|state| !state.is_terminal()).collect();
+    let all = Some(Filter { states, ..Filter::default() });
+    context.queue()?.call(Select { selectors: Vec::new(), all }).await
 }
 
 /// Which of those that ended are not done: nothing else says it.

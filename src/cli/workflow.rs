@@ -172,6 +172,10 @@ impl From<State> for RunState {
 }
 
 impl WorkflowCommand {
+    pub(super) fn makes_store(&self) -> bool {
+        matches!(self.command, WorkflowSubcommand::Submit { .. })
+    }
+
     /// Whether it prints JUnit XML.
     pub(super) fn prints_junit(&self) -> bool {
         matches!(self.command, WorkflowSubcommand::Report { .. })

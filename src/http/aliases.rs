@@ -226,12 +226,12 @@ fn live() -> Vec<Alias> {
         let summary = "Events as they happen; a reader resumes where it was";
         let alias = Alias::streams(path, id, summary, || get(live::events), answer);
         let headers = &[("Last-Event-ID", "The id of the last event that was seen.", "0")];
-        Alias { headers, ..alias.query::<live::Selection>().refuses(&[422]) }
+        Alias { headers, ..alias.query::<live::Selection>().refuses(&[404, 422]) }
     };
     let socket = |path, id| {
         let summary = "The same events over a WebSocket";
         let alias = Alias::streams(path, id, summary, || get(live::socket), (101, JSON)).query::<live::Selection>();
-        alias.refuses(&[422, 426])
+        alias.refuses(&[404, 422, 426])
     };
     vec![
         events("/events", "follow_events"),

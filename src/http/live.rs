@@ -1,5 +1,6 @@
 //! Streams: changes for remote processes, events for people and programs.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +20,15 @@ use tokio::time::Instant;
 use super::App;
 use super::auth::{Identity, Session};
 use super::figures::{Reader, Stream};
-use super::ops::allow;
+use super::ops::{allow, run};
 use super::problem::Refusal;
 use super::serve::Place;
 use super::trail::Line;
 use crate::error::{Error, Kind, Result};
-use crate::job::{Event, EventKind, Number};
+use crate::job::{Event, EventKind, Number, Selector};
 use crate::ops::Scopes;
 use crate::ops::events::ReadEvents;
+use crate::ops::select::Select;
 use crate::remote::changes::Change;
 use crate::store::Topics;
 
@@ -85,15 +87,35 @@ pub(super) struct Selection {
     from: Option<i64>,
     /// Of this kind.
     kind: Option<EventKind>,
-    /// About this job.
-    job: Option<Number>,
+    /// About these jobs: a number, an id or the start of one, `last`; several with commas.
+    job: Option<String>,
 }
 
-impl Selection {
+/// The events that are wanted, by the numbers of the jobs.
+struct Wish {
+    kind: Option<EventKind>,
+    jobs: Option<HashSet<Number>>,
+}
+
+impl Wish {
+    async fn of(selection: &Selection, app: &Arc<App>, who: &Identity) -> Result<Self, Refusal> {
+        let jobs = match &selection.job {
+            None => None,
+            Some(words) => {
+                let selectors: Result<_, _> = words.split(',').map(|word| word.parse::<Selector>()).collect();
+                let selectors = selectors.map_err(|e| Refusal::field("job".into(), Error::usage(e)))?;
+                let found = run(app, who, Select { selectors, all: None }).await?;
+                Some(found.into_iter().map(|job| job.number).collect())
+            }
+        };
+        Ok(Self { kind: selection.kind, jobs })
+    }
+
     fn wants(&self, event: &Event) -> bool {
+        let about = |jobs: &HashSet<Number>| event.number.is_some_and(|number| jobs.contains(&number));
         event.kind != EventKind::Hidden
             && self.kind.is_none_or(|kind| event.kind == kind)
-            && self.job.is_none_or(|job| event.number == Some(job))
+            && self.jobs.as_ref().is_none_or(about)
     }
 }
 
@@ -117,7 +139,8 @@ pub(super) async fn events(
         Some(None) => return Err(Refusal::malformed("Last-Event-ID is no number")),
         None => selection.from.unwrap_or(0),
     };
-    let pieces = feed(&app, &identity, selection, after)?;
+    let wish = Wish::of(&selection, &app, &identity).await?;
+    let pieces = feed(&app, &identity, wish, after)?;
     let reader = Reader::new(&app, Stream::Sse);
     let body = stream::unfold((pieces, reader), |(mut pieces, reader)| async move {
         let text = match pieces.recv().await? {
@@ -142,7 +165,8 @@ pub(super) async fn socket(
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Refusal> {
     let after = selection.from.unwrap_or(0);
-    let pieces = feed(&app, &identity, selection, after)?;
+    let wish = Wish::of(&selection, &app, &identity).await?;
+    let pieces = feed(&app, &identity, wish, after)?;
     Ok(upgrade.max_message_size(64 * 1024).on_upgrade(move |socket| async move {
         let _held = (place, Reader::new(&app, Stream::WebSocket));
         send_all(&app, socket, pieces).await;
@@ -182,7 +206,7 @@ fn text(line: &Line) -> Option<Message> {
 fn feed(
     app: &Arc<App>,
     identity: &Identity,
-    selection: Selection,
+    wish: Wish,
     after: i64,
 ) -> Result<mpsc::Receiver<Piece>, Refusal> {
     allow(&ReadEvents { after, limit: 1 }, identity)?;
@@ -199,7 +223,7 @@ fn feed(
             let Ok(lines) = trail.after(after, woken).await else { return };
             if let Some(last) = lines.last() {
                 after = last.event.seq;
-                let wanted: Vec<_> = lines.into_iter().filter(|line| selection.wants(&line.event)).collect();
+                let wanted: Vec<_> = lines.into_iter().filter(|line| wish.wants(&line.event)).collect();
                 if !wanted.is_empty() {
                     last_said = Instant::now();
                     if !hand_over(&app, &sender, Piece::Lines(wanted)).await {

@@ -80,15 +80,41 @@ impl FromStr for Location {
 /// # Errors
 /// `Unavailable` when it cannot be used, `Corrupt` when it is no store.
 pub fn open(location: &Location, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>> {
+    open_or_make(location, clock, true)
+}
+
+/// Opens the store at `location` for somebody who only looks: where there is none, none is made.
+///
+/// # Errors
+/// `NotFound` where there is none, else as [`open`].
+pub fn open_existing(location: &Location, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>> {
+    open_or_make(location, clock, false)
+}
+
+fn open_or_make(location: &Location, clock: Arc<dyn Clock>, make: bool) -> Result<Arc<dyn Store>> {
     Ok(match location {
+        Location::File(path) if !make && is_missing(path)? => return Err(missing(&path.display())),
         Location::File(path) => Arc::new(sqlite::Sqlite::open(path, clock)?),
         Location::Memory => Arc::new(sqlite::Sqlite::memory(clock)?),
-        Location::Server(place) => Arc::new(postgres::Postgres::open(place, clock)?),
+        Location::Server(place) => Arc::new(postgres::Postgres::open(place, clock, make)?),
         Location::Coordinator(url) => {
             return Err(Error::usage(format!("{url} is a coordinator, not a store"))
                 .hint("run this where the store is, with --store and its place"));
         }
     })
+}
+
+/// Whether there is certainly no file.
+fn is_missing(path: &std::path::Path) -> Result<bool> {
+    path.try_exists().map(|exists| !exists).map_err(|e| {
+        Error::unavailable(format!("cannot look at {}", path.display())).source(e)
+    })
+}
+
+/// There is no store at a place.
+fn missing(place: &dyn std::fmt::Display) -> Error {
+    Error::not_found(format!("there is no store at {place}"))
+        .hint("'orx enqueue' and 'orx worker' make one; --store or ORX_STORE names another place")
 }
 
 /// Owns `name` among the processes of this machine that use what is at `location`; `None` when another one does.

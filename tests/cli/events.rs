@@ -46,6 +46,21 @@ fn events_are_read_from_a_place_and_followed() {
     follow.wait().expect(0, &[]);
 }
 
+#[test]
+fn events_of_some_jobs_are_chosen_as_jobs_are_named_elsewhere() {
+    let orx = Orx::new();
+    let ids: Vec<String> = (0..4).map(|_| orx.ok(&["enqueue", "--", "true"]).trim().to_owned()).collect();
+    let of = |jobs: &[&str]| {
+        let events = lines_of_json(&orx.ok(&[&["events", "--job"], jobs].concat()));
+        events.iter().map(|event| event["number"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&["2"]), [2]);
+    assert_eq!(of(&["last"]), [4]);
+    assert_eq!(of(&[&format!("{},3-4", ids[0])]), [1, 3, 4]);
+    assert_eq!(of(&["1", "--job", "last"]), [1, 4]);
+    orx.run(&["events", "--job", "9"]).expect(3, &["no job 9"]);
+}
+
 /// An interrupt that comes while it prints, and not while it waits for more, is none the less one.
 #[test]
 fn events_that_are_followed_end_at_an_interrupt_whenever_it_comes() {

@@ -16,7 +16,7 @@ fn a_place_that_cannot_be_written_is_6_with_a_hint() {
             "hint: name another place with --store or ORX_STORE",
         ],
     );
-    orx.run(&["--store", "/proc/orx.db", "list"]).expect(6, &["/proc/orx.db"]);
+    orx.run(&["--store", "/proc/orx.db", "enqueue", "--", "true"]).expect(6, &["/proc/orx.db"]);
 }
 
 #[test]
@@ -157,11 +157,56 @@ fn a_coordinator_whose_store_was_removed_ends_and_says_so() {
 #[test]
 fn ten_processes_may_make_the_store_at_once() {
     let orx = Orx::new();
-    let all: Vec<Running> = (0..10).map(|_| orx.spawn(&["list", "-o", "json"])).collect();
-    for list in all {
-        let out = list.wait();
-        assert_eq!((out.code, out.stdout()), (Some(0), "[]\n".into()), "{out}");
+    let all: Vec<Running> = (0..10).map(|_| orx.spawn(&["queue", "pause", "build"])).collect();
+    for pause in all {
+        pause.wait().expect(0, &["queue build paused"]);
     }
+    assert_eq!(orx.json(&["list"]), serde_json::json!([]));
+}
+
+#[test]
+fn who_only_looks_makes_no_store() {
+    let orx = Orx::file();
+    let server = server::schema();
+    let empty = || std::fs::read_dir(orx.path("")).unwrap().next().is_none();
+    for store in [None, Some("some/where/q.db"), Some(&server)] {
+        for args in [
+            &["list"][..],
+            &["status"],
+            &["status", "1"],
+            &["workers"],
+            &["nodes"],
+            &["events"],
+            &["tail", "last"],
+            &["cancel", "1"],
+            &["retry", "1"],
+            &["why", "1"],
+            &["audit"],
+            &["metrics"],
+            &["queue", "list"],
+            &["limit", "list"],
+            &["tenant", "list"],
+            &["token", "list"],
+            &["schedule", "list"],
+            &["workflow", "list"],
+            &["dlq", "list"],
+            &["db", "check"],
+            &["db", "backup", "copy.db"],
+            &["db", "copy", "copy.db"],
+            &["db", "retention"],
+            &["db", "prune", "--older-than", "1d", "--yes"],
+        ] {
+            let store: Vec<&str> = store.into_iter().flat_map(|store| ["--store", store]).collect();
+            let out = orx.run(&[&store, args].concat());
+            out.expect(3, &["orx: there is no store at ", "hint: 'orx enqueue' and 'orx worker' make one"]);
+            assert!(empty(), "{args:?} made something");
+        }
+    }
+    orx.run(&["wait", "1"]).expect(125, &["there is no store at"]);
+    orx.run(&["--store", &server, "db", "migrate", "--dry-run"]).expect(0, &["1 step would be made"]);
+    orx.ok(&["--store", "some/where/q.db", "queue", "pause", "build"]);
+    assert_eq!(orx.json(&["--store", "some/where/q.db", "list"]), serde_json::json!([]));
+    server::drop_schema(&server);
 }
 
 #[test]

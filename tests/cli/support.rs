@@ -230,7 +230,10 @@ impl Orx {
         let pid = Value::from(worker.pid());
         eventually("the worker to be there", || {
             assert!(worker.is_alive(), "{}", worker.stderr());
-            self.json(&["workers"]).as_array().unwrap().iter().any(|w| w["pid"] == pid)
+            // There may be no store yet.
+            let listed = self.run(&["-o", "json", "workers"]).stdout();
+            let listed: Vec<Value> = serde_json::from_str(&listed).unwrap_or_default();
+            listed.iter().any(|w| w["pid"] == pid)
         });
         worker
     }

@@ -24,6 +24,17 @@ fn tail_prints_what_there_is_each_stream_on_its_own() {
 }
 
 #[test]
+fn tail_prints_several_jobs_one_after_the_other() {
+    let orx = Orx::new();
+    for word in ["one", "two"] {
+        orx.add(&["--", "echo", word]);
+    }
+    orx.burst();
+    assert_eq!(orx.ok(&["tail", "1-2"]), "==> job 1 <==\none\n\n==> job 2 <==\ntwo\n");
+    assert_eq!(orx.ok(&["tail", "-q", "-f", "2", "1"]), "two\none\n");
+}
+
+#[test]
 fn tail_f_attaches_before_the_start_and_follows_to_the_end() {
     let orx = Orx::new();
     orx.sh(&[], STEPS);

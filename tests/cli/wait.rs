@@ -27,6 +27,20 @@ fn wait_on_one_job_exits_as_the_job_did() {
 }
 
 #[test]
+fn wait_for_all_waits_for_what_has_not_ended_and_says_what_went_wrong() {
+    let orx = Orx::new();
+    orx.run(&["run", "--", "false"]).expect(1, &[]);
+    orx.run(&["wait", "--all"]).expect(0, &["no job to wait for"]);
+    orx.add(&["--", "true"]);
+    orx.run(&["wait", "--all", "--timeout", "1ms"]).expect(75, &["job 2 is pending still"]);
+    orx.add(&["--after", "2", "--", "false"]);
+    let wait = orx.spawn(&["wait", "--all"]);
+    orx.burst();
+    wait.wait().expect(1, &["1 of 2 not done: 3"]);
+    orx.run(&["wait", "--all", "2"]).expect(125, &["cannot be used with"]);
+}
+
+#[test]
 fn s25_wait_wakes_when_the_job_ends() {
     let orx = Orx::new();
     let _worker = orx.worker(&[]);

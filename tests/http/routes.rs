@@ -156,6 +156,19 @@ fn the_same_events_come_over_a_websocket() {
 }
 
 #[test]
+fn events_of_some_jobs_are_chosen_as_jobs_are_named_elsewhere() {
+    let orx = served();
+    let ids: Vec<String> = (0..3).map(|_| orx.ok(&["enqueue", "--", "true"]).trim().to_owned()).collect();
+    let first = |words: &str| {
+        let mut stream = open_stream(&orx, orx.token().unwrap(), &format!("/events?kind=enqueued&job={words}"));
+        next_event(&mut stream).1["number"].clone()
+    };
+    assert_eq!((first("2"), first("last"), first(&format!("{},1", ids[1]))), (2.into(), 3.into(), 1.into()));
+    ask(&orx, "GET /events?job=9", "").expect(404);
+    assert_eq!(ask(&orx, "GET /events?job=x9", "").expect(422).json()["field"], "job");
+}
+
+#[test]
 fn a_stream_ends_with_its_token() {
     let orx = served();
     orx.add(&["--", "true"]);

@@ -80,6 +80,10 @@ impl Many {
 }
 
 impl Schedule {
+    pub(super) fn makes_store(&self) -> bool {
+        matches!(self.command, Command::Add(_))
+    }
+
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         match self.command {
             Command::Add(c) => c.run(context).await,

@@ -29,7 +29,7 @@ pub(in crate::store) struct Copying {
 impl Copying {
     /// The store at `place`, to be read.
     pub(in crate::store) fn source(place: &Place) -> Result<Self> {
-        let mut copying = Self::connect(place)?;
+        let mut copying = Self::connect(place, false)?;
         match copying.is_marked()? {
             true => Err(unfinished(&place.to_string())),
             false => Ok(copying),
@@ -38,7 +38,7 @@ impl Copying {
 
     /// The store at `place`, to be filled.
     pub(in crate::store) fn target(place: &Place) -> Result<Self> {
-        let mut copying = Self::connect(place)?;
+        let mut copying = Self::connect(place, true)?;
         let lock = format!("SELECT pg_try_advisory_lock(hashtextextended('orx copy {}', 0))", place.schema);
         let got = copying.simple(&lock)?;
         match got.iter().flatten().flatten().any(|cell| cell == "t") {
@@ -47,9 +47,9 @@ impl Copying {
         }
     }
 
-    fn connect(place: &Place) -> Result<Self> {
+    fn connect(place: &Place, make: bool) -> Result<Self> {
         let mut conn = Conn::open(place, LOCK_LIMIT)?;
-        maintain::migrate(&mut conn, place)?;
+        maintain::migrate(&mut conn, place, make)?;
         // Its locks and settings are those of the session: a pooler that lends that to others would give both the same.
         if Conn::open(place, LOCK_LIMIT)?.backend == conn.backend {
             return Err(fault::pooled().context(place));

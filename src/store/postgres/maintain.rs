@@ -7,7 +7,7 @@ use super::place::Place;
 use super::sql;
 use crate::error::{Error, Kind, Result};
 use crate::store::migrate::{Plan, SCHEMA, plan};
-use crate::store::{Finding, copy};
+use crate::store::{Finding, copy, missing};
 
 /// The steps, from version 0 on.
 pub(super) const STEPS: [(&str, &str); SCHEMA as usize] = [("0001_queue", include_str!("migrations/0001_queue.sql"))];
@@ -33,9 +33,12 @@ const CHECK_LIMIT: Duration = Duration::from_secs(3600);
 const MARGIN: Duration = Duration::from_secs(10);
 
 /// Brings the schema up to date, whoever else tries the same at this moment.
-pub(super) fn migrate(conn: &mut Conn, place: &Place) -> Result<()> {
+pub(super) fn migrate(conn: &mut Conn, place: &Place, make: bool) -> Result<()> {
     let schema = &place.schema;
     let (schema_version, min_compatible) = version(conn, place)?;
+    if schema_version == 0 && !make {
+        return Err(missing(place));
+    }
     let Plan::MigrateFrom(_) = plan(schema_version, min_compatible, &place.to_string())? else { return Ok(()) };
     let lock = format!("SELECT pg_advisory_xact_lock(hashtextextended('orx schema {schema}', 0))");
     conn.enter("BEGIN").map_err(|f| f.error.context(place))?;

@@ -92,22 +92,22 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Opens the store at `place`, making or migrating its schema where needed.
+    /// Opens the store at `place`, migrating its schema where needed, and making it where `make` says so.
     ///
     /// # Errors
-    /// `Unavailable` when the server cannot be used.
-    pub fn open(place: &Place, clock: Arc<dyn Clock>) -> Result<Self> {
+    /// `Unavailable` when the server cannot be used, `NotFound` when there is no store and none is to be made.
+    pub fn open(place: &Place, clock: Arc<dyn Clock>, make: bool) -> Result<Self> {
         // On a thread of its own: the caller may be a task, which must not block on another runtime.
-        let opened = std::thread::scope(|scope| scope.spawn(|| Self::connect(place, clock)).join());
+        let opened = std::thread::scope(|scope| scope.spawn(|| Self::connect(place, clock, make)).join());
         opened.unwrap_or_else(|_| Err(Error::failed("opening a store hit a bug in orx")))
     }
 
-    fn connect(place: &Place, clock: Arc<dyn Clock>) -> Result<Self> {
+    fn connect(place: &Place, clock: Arc<dyn Clock>, make: bool) -> Result<Self> {
         let own = wake::Own::default();
         let pool = Arc::new(Pool::new(place.clone(), Arc::clone(&own), MOST, LOCK_LIMIT));
         let renewals = Pool::new(place.clone(), Arc::clone(&own), RENEWALS, RENEWAL_LOCK_LIMIT);
         let mut conn = pool.take()?;
-        maintain::migrate(&mut conn, place)?;
+        maintain::migrate(&mut conn, place, make)?;
         maintain::refuse_unfinished(&mut conn, place)?;
         pool.give(conn);
         let side = Side::new(Arc::clone(&pool));
