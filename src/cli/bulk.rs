@@ -149,6 +149,7 @@ fn unfinished(error: Error, done: u64, batch: Uuid) -> Error {
     match done {
         0 if error.kind() == Kind::Unknown => error.hint(rest),
         0 => error,
+        1 => error.hint(format!("1 job was stored before; {rest}")),
         _ => error.hint(format!("{done} jobs were stored before; {rest}")),
     }
 }

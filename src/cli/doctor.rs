@@ -133,6 +133,7 @@ fn fleet(say: &mut impl FnMut(&'static str, Level, String), status: &StatusReply
     let active = status.workers.iter().filter(|w| w.state == WorkerState::Active).count();
     match (active, waiting) {
         (0, 0) => say("workers", Level::Ok, "none runs, and no job waits".into()),
+        (0, 1) => say("workers", Level::Warning, "none runs, and 1 job waits; start one with 'orx worker'".into()),
         (0, n) => say("workers", Level::Warning, format!("none runs, and {n} jobs wait; start one with 'orx worker'")),
         (n, _) => say("workers", Level::Ok, format!("{n} active")),
     }

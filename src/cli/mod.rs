@@ -30,6 +30,7 @@ mod man;
 mod metrics;
 mod nodes;
 mod policies;
+mod process;
 mod retention;
 mod retry;
 mod run;

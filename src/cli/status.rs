@@ -7,6 +7,7 @@ use clap::Args;
 use super::OutputFormat;
 use super::context::Context;
 use super::everywhere::{self, EverywhereOrPart};
+use super::process::{self, Process};
 use super::select::Jobs;
 use super::view::words::{relative, took};
 use super::view::{self, Placed, Text, Tone, View, tone_of};
@@ -15,6 +16,7 @@ use crate::job::{Job, Number, State};
 use crate::ops::jobs::GetJobs;
 use crate::ops::status::{self, StatusReply};
 use crate::time::{Span, Timestamp};
+use crate::worker::program::INHERITED;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -79,18 +81,30 @@ pub(super) async fn show_jobs(context: &Context, numbers: Vec<Number>) -> Result
     let view = context.view()?;
     let jobs = context.queue()?.call(GetJobs { numbers, detail: true }).await?;
     match jobs.as_slice() {
-        [job] => view.one(job, |view| describe(view, job))?,
+        [job] => {
+            let process = of_people(context, &view, job).await?;
+            view.one(job, |view| describe(view, job, process.as_ref()))?;
+        }
         many if view.is_for_people() => {
             for (i, job) in many.iter().enumerate() {
                 if i > 0 {
                     view::line("")?;
                 }
-                describe(&view, job)?;
+                let process = of_people(context, &view, job).await?;
+                describe(&view, job, process.as_ref())?;
             }
         }
         many => view.rows(many)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The process of a job that a person is shown.
+async fn of_people(context: &Context, view: &View, job: &Job) -> Result<Option<Process>> {
+    match view.is_for_people() {
+        true => process::of(context, job).await,
+        false => Ok(None),
+    }
 }
 
 fn describe_all(view: &View, reply: &StatusReply) -> Result<()> {
@@ -114,13 +128,16 @@ fn describe_all(view: &View, reply: &StatusReply) -> Result<()> {
     Ok(())
 }
 
-fn describe(view: &View, job: &Job) -> Result<()> {
+fn describe(view: &View, job: &Job, process: Option<&Process>) -> Result<()> {
     let now = view.now();
     let at = |t: Option<Timestamp>| t.map(|t| format!("{t} ({})", relative(t, now)));
     let mut facts = vec![
         ("job", Some(Text::new(format!("{}  {}", job.number, job.id)))),
         ("state", Some(Text::toned(state(job, now), tone_of(job.state)))),
         ("command", Some(Text::new(job.title()))),
+        ("directory", job.cwd.clone().map(Text::new)),
+        ("variables", variables(job).map(Text::new)),
+        ("process", process.map(|process| Text::new(process.to_string()))),
         ("name", job.name.clone().map(Text::new)),
         ("task", job.task.as_ref().map(|task| Text::new(format!("{task} of run {}", run(job))))),
         ("queue", Some(Text::new(&job.queue))),
@@ -173,6 +190,13 @@ fn state(job: &Job, now: Timestamp) -> String {
         }
     }
     text
+}
+
+/// What of its environment somebody asked for: what every job gets is in the JSON.
+fn variables(job: &Job) -> Option<String> {
+    let own = job.env.iter().flatten().filter(|(name, _)| !INHERITED.contains(&name.as_str()));
+    let own: Vec<String> = own.map(|(name, value)| format!("{name}={value}")).collect();
+    (!own.is_empty()).then(|| own.join(" "))
 }
 
 fn run(job: &Job) -> String {

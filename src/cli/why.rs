@@ -6,12 +6,15 @@ use clap::Args;
 
 use super::context::Context;
 use super::everywhere::Everywhere;
+use super::process;
 use super::select::Jobs;
 use super::view::words::relative;
 use super::view::{self, Text, Tone, View};
 use crate::error::Result;
+use crate::job::{Number, State};
+use crate::ops::jobs::GetJobs;
 use crate::ops::schedules::Named;
-use crate::ops::why::{self, Cause, Explanation, WhySchedule};
+use crate::ops::why::{self, Cause, CauseKind, Explanation, WhySchedule};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -48,7 +51,12 @@ impl Why {
             }
             None => {
                 for job in self.jobs.find(context).await? {
-                    all.push(queue.call(why::Why { number: job.number }).await?);
+                    let mut why = queue.call(why::Why { number: job.number }).await?;
+                    // What only this machine knows.
+                    if job.state == State::Running {
+                        why.causes.splice(0..0, stopped(context, job.number).await?);
+                    }
+                    all.push(why);
                 }
             }
         }
@@ -59,6 +67,23 @@ impl Why {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// That processes of it are stopped, where they are on this machine.
+async fn stopped(context: &Context, number: Number) -> Result<Option<Cause>> {
+    let jobs = context.queue()?.call(GetJobs { numbers: vec![number], detail: false }).await?;
+    let Some(job) = jobs.first() else { return Ok(None) };
+    let stopped = process::of(context, job).await?.map(|process| process.stopped).filter(|pids| !pids.is_empty());
+    Ok(stopped.map(|pids| {
+        let pids = process::words(&pids);
+        Cause {
+            kind: CauseKind::Stopped,
+            message: format!("stopped by a signal, or by the terminal: process {pids}"),
+            remedy: Some(format!("kill -CONT {pids}")),
+            until: None,
+            jobs: Vec::new(),
+        }
+    }))
 }
 
 fn describe(view: &View, one: &Explanation) -> Result<()> {

@@ -23,6 +23,7 @@ pub mod schemas;
 mod secrets;
 pub mod spec;
 pub mod state;
+pub mod surroundings;
 pub mod view;
 mod words;
 pub mod workflow;

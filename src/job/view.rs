@@ -45,7 +45,6 @@ pub struct Job {
     pub idempotency_key: Option<String>,
     pub cancel_requested_at: Option<Timestamp>,
     pub trace_id: Option<String>,
-    pub correlation_id: Option<String>,
     pub progress: Option<Progress>,
     pub result: Option<Value>,
     pub reason: Option<String>,
@@ -55,6 +54,12 @@ pub struct Job {
     /// Given by `status` only: the jobs it waits or waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Vec<String>>,
+    /// Given by `status` only: the directory that it was given; none: the worker's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// Given by `status` only: the variables that it was given, without values that may be secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<BTreeMap<String, String>>,
 }
 
 /// How far a job says it is.
@@ -132,12 +137,13 @@ impl Job {
             idempotency_key,
             cancel_requested_at: life.cancel_requested_at,
             trace_id: Some(captured.trace_id(record.id)),
-            correlation_id: None,
             progress: said.progress,
             result: said.result,
             reason: life.reason,
             attempts: None,
             after: None,
+            cwd: None,
+            env: None,
         }
     }
 

@@ -192,13 +192,18 @@ fn size_in(quota: &Quota, spec: &JobSpec) -> Result<()> {
     }
 }
 
+/// `1 job`, `2 jobs`.
+pub(super) fn jobs(n: u32) -> String {
+    if n == 1 { "1 job".into() } else { format!("{n} jobs") }
+}
+
 /// Refuses one more submission in this minute.
 fn rate_in(quota: &Quota, now: Timestamp) -> Result<()> {
     let Quota { scope, name, per_minute: Some(max), submitted, first_at, .. } = quota else { return Ok(()) };
     if submitted < max {
         return Ok(());
     }
-    let refused = Error::new(Kind::Limit, format!("{scope} {name} may submit {max} jobs a minute"));
+    let refused = Error::new(Kind::Limit, format!("{scope} {name} may submit {} a minute", jobs(*max)));
     Err(match first_at {
         Some(first) => {
             // Whole seconds, and not before the time.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::spec::Until;
-use crate::job::{Job, Number};
+use crate::job::{Job, Number, surroundings};
 use crate::store::{Filter, Tx};
 
 /// Lists jobs, newest first.
@@ -79,6 +79,14 @@ impl Op for GetJobs {
             jobs.retain(|job| job.tenant == *tenant);
         }
         if self.detail {
+            let records = tx.load(&self.numbers)?;
+            for (job, record) in jobs.iter_mut().filter_map(|job| {
+                let record = records.iter().find(|record| record.number == job.number)?;
+                Some((job, record))
+            }) {
+                job.cwd = surroundings::directory(record);
+                job.env = Some(surroundings::environment(record));
+            }
             for job in &mut jobs {
                 job.attempts = Some(tx.attempts(job.number)?);
                 // An edge to itself waits for another run.

@@ -1,5 +1,7 @@
 //! Why a job does not run, or a schedule does not fire: every cause, and what would end it.
 
+mod life;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -7,12 +9,12 @@ use uuid::Uuid;
 use super::lead::silent;
 use super::schedules::Named;
 use super::tenancy::load_mine;
+use super::admission::jobs;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::lanes::{Needs, Offer};
-use crate::job::spec::Until;
 use crate::job::{Number, Record, State, Target};
-use crate::store::{Filter, Holding, RATE_WINDOW, Tx, Worker, WorkerState};
+use crate::store::{Filter, RATE_WINDOW, Tx, Worker, WorkerState};
 use crate::time::Timestamp;
 
 /// Explains why a job does not run.
@@ -65,6 +67,12 @@ pub enum CauseKind {
     Ended,
     /// It runs.
     Running,
+    /// It runs, and nothing has been heard of its worker.
+    WorkerLost,
+    /// It runs, and was asked to end.
+    Cancelling,
+    /// It runs, and a process of it is stopped; known on its machine only.
+    Stopped,
     /// Other jobs have to end first.
     Blocked,
     /// It is to start later.
@@ -125,7 +133,7 @@ impl Op for Why {
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Explanation> {
         let job = load_mine(caller, tx, self.number)?;
-        let mut causes = own_causes(tx, &job)?;
+        let mut causes = life::causes(tx, &job)?;
         if !matches!(job.life.state, State::Running) && !job.life.state.is_terminal() {
             causes.extend(paused(tx, &job)?);
             let may_start = causes.is_empty();
@@ -142,84 +150,6 @@ impl Op for Why {
         }
         Ok(Explanation { id: job.id.0, what: job.number.to_string(), state: job.life.state.to_string(), causes })
     }
-}
-
-/// What the job's own life says.
-fn own_causes(tx: &mut dyn Tx, job: &Record) -> Result<Vec<Cause>> {
-    let life = &job.life;
-    let now = tx.now();
-    Ok(match life.state {
-        State::Running => {
-            let last = tx.latest(&[job.number])?.pop().and_then(|(attempt, _)| attempt?.worker);
-            let on = last.map(|worker| format!(" on {worker}")).unwrap_or_default();
-            let running = Cause::new(CauseKind::Running, format!("attempt {} runs{on}", life.attempt));
-            let lease = tx.holdings(Some(job.number), 1)?.pop();
-            vec![match lease.filter(Holding::is_neglected) {
-                Some(lease) => lost(lease, life.attempt, now),
-                None => running,
-            }]
-        }
-        state if state.is_terminal() => {
-            let why = life.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            let cause = Cause::new(CauseKind::Ended, format!("it is {state}{why}"));
-            let again = matches!(state, State::Failed | State::Cancelled);
-            vec![if again { cause.remedy(format!("orx retry {}", job.number)) } else { cause }]
-        }
-        State::Blocked => vec![blocked(tx, job)?],
-        State::Scheduled if life.due_at.is_some_and(|at| at > now) => {
-            let at = life.due_at;
-            vec![
-                match (life.failures, life.streak) {
-                    (1.., _) => {
-                        let of = job.spec.max_attempts();
-                        Cause::new(
-                            CauseKind::Backoff,
-                            format!("{} of {of} attempts failed; it waits for the next", life.failures),
-                        )
-                    }
-                    (0, 1..) => Cause::new(CauseKind::Backoff, "it asked to be tried again later, or is started again"),
-                    _ => Cause::new(CauseKind::NotDue, "it is to start later"),
-                }
-                .until(at),
-            ]
-        }
-        _ => Vec::new(),
-    })
-}
-
-/// Its worker does not renew the lease: it is dead, stopped, or cut off.
-fn lost(lease: Holding, attempt: u32, now: Timestamp) -> Cause {
-    let message = format!(
-        "attempt {attempt} runs on {}, which is lost: it does not renew its lease, and the job is free when that is over",
-        lease.name
-    );
-    let remedy = format!("orx worker --name {} on its machine takes the job back at once", lease.name);
-    Cause::new(CauseKind::Running, message).remedy(remedy).until(Some(now.plus(lease.remains)))
-}
-
-fn blocked(tx: &mut dyn Tx, job: &Record) -> Result<Cause> {
-    let open: Vec<_> = tx.needs(job.number)?.into_iter().filter(|(edge, _)| !edge.satisfied).collect();
-    // An edge to itself waits for another run.
-    let others: Vec<_> = open.iter().filter(|(edge, _)| edge.needs != job.number).collect();
-    let mut words: Vec<String> = others
-        .iter()
-        .take(MAX_NAMED)
-        .map(|(edge, state)| {
-            let end = if edge.until == Until::Done { "be done" } else { "end" };
-            let state = state.map(|state| format!(" ({state})")).unwrap_or_default();
-            format!("job {}{state} to {end}", edge.needs)
-        })
-        .collect();
-    if others.len() < open.len() {
-        words.push("the run before its own to end".into());
-    }
-    let cause = Cause::new(CauseKind::Blocked, format!("it waits for {}", words.join(", ")));
-    let first = others.first().map(|(edge, _)| edge.needs);
-    let cause = cause.jobs(others.iter().map(|(edge, _)| edge.needs));
-    Ok(match first {
-        Some(number) => cause.remedy(format!("orx why {number}")),
-        None => cause,
-    })
 }
 
 fn paused(tx: &mut dyn Tx, job: &Record) -> Result<Option<Cause>> {
@@ -308,7 +238,10 @@ fn worker_cause(tx: &mut dyn Tx, caller: &Caller, job: &Record) -> Result<(bool,
     let numbers: Vec<Number> = workers.iter().flat_map(|w| w.running.iter().copied()).take(MAX_AHEAD).collect();
     let mine = tx.load(&numbers)?.into_iter().filter(|holder| caller.sees(&holder.tenant)).map(|job| job.number);
     let slots: u64 = workers.iter().map(|w| u64::from(w.slots)).sum();
-    let message = format!("all {slots} slots of the workers that could run it are taken");
+    let message = match slots {
+        1 => "the only slot of a worker that could run it is taken".to_owned(),
+        n => format!("all {n} slots of the workers that could run it are taken"),
+    };
     Ok((true, Some(Cause::new(CauseKind::NoSlot, message).remedy("more slots, or more workers").jobs(mine))))
 }
 
@@ -328,6 +261,7 @@ fn turn(tx: &mut dyn Tx, job: &Record) -> Result<Cause> {
         tx.pending(job.lane, MAX_AHEAD)?.into_iter().take_while(|number| *number != job.number).collect();
     Ok(match ahead.len() {
         0 => Cause::new(CauseKind::Nothing, "a worker is about to take it"),
+        1 => Cause::new(CauseKind::Behind, "1 job of its queue and tenant comes first").jobs(ahead),
         n => Cause::new(CauseKind::Behind, format!("{n} jobs of its queue and tenant come first")).jobs(ahead),
     })
 }
@@ -387,7 +321,7 @@ fn rate(tx: &mut dyn Tx, schedule: &crate::job::Schedule) -> Result<Vec<Cause>> 
     let over = tx.quotas(lane)?.into_iter().filter(|q| q.per_minute.is_some_and(|max| q.submitted >= max));
     Ok(over
         .map(|q| {
-            let message = format!("{} {} may submit {} jobs a minute, and did", q.scope, q.name, q.submitted);
+            let message = format!("{} {} may submit {} a minute, and did", q.scope, q.name, jobs(q.submitted));
             Cause::new(CauseKind::Rate, message).until(q.first_at.map(|first| first.plus(RATE_WINDOW)))
         })
         .collect())

@@ -274,7 +274,7 @@ fn over_a_limit_the_code_is_8_and_says_when_to_try_again() {
     orx.ok(&["queue", "set", "small", "--max-queued", "1"]);
     orx.ok(&["enqueue", "--queue", "small", "--", "true"]);
     orx.run(&["enqueue", "--queue", "small", "--", "true"])
-        .expect(8, &["queue small may have 1 jobs queued", "try again in 5 s"]);
+        .expect(8, &["queue small may have 1 job queued", "try again in 5 s"]);
     assert_eq!(orx.states(), "pending");
 }
 

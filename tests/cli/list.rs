@@ -82,7 +82,7 @@ fn pages_follow_one_another_without_gap_or_overlap() {
 /// The fields of a job in docs/reference/json.md.
 pub const FIELDS: &str = "id number queue tenant name state priority command handler payload labels attempt failures
     losses interruptions max_attempts due_at created_at started_at finished_at worker outcome exit_code signal error
-    run_id task schedule_id occurrence_id idempotency_key cancel_requested_at trace_id correlation_id progress result
+    run_id task schedule_id occurrence_id idempotency_key cancel_requested_at trace_id progress result
     reason";
 
 #[test]
