@@ -103,6 +103,8 @@ impl Cancel {
         let context = home.as_ref().unwrap_or(context);
         let unfinished = [State::Blocked, State::Scheduled, State::Pending, State::Running];
         let found = self.jobs.find(context, "Cancel", &unfinished, &unfinished).await?;
+        // Who is chosen among others may end meanwhile: that is what was wanted of it.
+        let named = self.jobs.one_by_one(context).await?;
         let op = cancel::Cancel {
             numbers: found.iter().map(|job| job.number).collect(),
             reason: self.reason,
@@ -113,7 +115,8 @@ impl Cancel {
         if !(view.is_for_people() && (context.quiet() || replies.is_empty())) {
             view.rows(&replies)?;
         }
-        let late: Vec<_> = replies.iter().filter(|r| r.did == Did::TooLate && r.state != State::Cancelled).collect();
+        let late = replies.iter().filter(|r| r.did == Did::TooLate && r.state != State::Cancelled);
+        let late: Vec<_> = late.filter(|r| named.contains(&r.number)).collect();
         match late.as_slice() {
             [] => Ok(ExitCode::SUCCESS),
             [one] => Err(Error::new(Kind::Conflict, format!("job {} is {} already", one.number, one.state))),

@@ -142,10 +142,10 @@ async fn prune(context: &Context, older_than: Span, dead: bool, yes: bool) -> Re
     ui::confirm(&format!("Forget all jobs that finished before {before}?"), yes)?;
     let bar = ui::progress(context, 0, "forgotten");
     let (mut count, mut rows) = (0, 0);
-    let pruned = match prune_all(queue, before, dead, (&mut count, &mut rows), &bar).await {
+    let pruned = match prune_all(queue, before, dead, (&mut count, &mut rows), &bar, Room::Plenty).await {
         // On a full disk even forgetting needs room: what was kept for this is given away now.
         Err(e) if e.kind() == Kind::Unavailable && queue.ballast(false).await.unwrap_or_default() => {
-            prune_all(queue, before, dead, (&mut count, &mut rows), &bar).await
+            prune_all(queue, before, dead, (&mut count, &mut rows), &bar, Room::Little).await
         }
         pruned => pruned,
     };
@@ -167,12 +167,23 @@ async fn prune(context: &Context, older_than: Span, dead: bool, yes: bool) -> Re
     Ok(ExitCode::SUCCESS)
 }
 
+/// How much room there is for the log of what is forgotten.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Plenty,
+    Little,
+}
+
+/// How many jobs are forgotten at once where there is little room.
+const FEW: usize = 50;
+
 async fn prune_all(
     queue: &Queue,
     before: Timestamp,
     dead: bool,
     (count, rows): (&mut usize, &mut usize),
     bar: &ProgressBar,
+    room: Room,
 ) -> Result<()> {
     while queue.call(PruneKeys { epoch: None }).await? > 0 {}
     let mut after = 0;
@@ -180,10 +191,17 @@ async fn prune_all(
         let numbers = queue.call(Prunable { after, before, dead }).await?;
         let Some(last) = numbers.last() else { break };
         after = *last;
-        // Output first: what is interrupted in between leaves a job without output, not output without a job.
-        queue.call(DropOutput { numbers: numbers.clone(), before, dead, epoch: None }).await?;
-        *count += queue.call(Prune { numbers, before, dead, epoch: None }).await?;
-        bar.set_position(*count as u64);
+        let at_once = if room == Room::Little { FEW } else { numbers.len() };
+        for numbers in numbers.chunks(at_once) {
+            let numbers = numbers.to_vec();
+            // Output first: what is interrupted in between leaves a job without output, not output without a job.
+            queue.call(DropOutput { numbers: numbers.clone(), before, dead, epoch: None }).await?;
+            *count += queue.call(Prune { numbers, before, dead, epoch: None }).await?;
+            bar.set_position(*count as u64);
+            if room == Room::Little {
+                queue.shrink().await?; // what became free is room for the next
+            }
+        }
     }
     loop {
         match queue.call(PruneLedger { before, epoch: None }).await? {

@@ -78,7 +78,6 @@ impl Jobs {
         if self.jobs.is_empty() {
             return self.find(context).await; // says that none is named
         }
-        let chooses = |s: &Selector| matches!(s, Selector::Label(..) | Selector::Range(..));
         let (choose, name): (Vec<_>, Vec<_>) = self.jobs.iter().cloned().partition(chooses);
         let mut found = match name.is_empty() {
             true => Vec::new(),
@@ -98,7 +97,22 @@ impl Jobs {
     }
 }
 
+/// Whether it chooses among jobs instead of naming one.
+fn chooses(selector: &Selector) -> bool {
+    matches!(selector, Selector::Label(..) | Selector::Range(..))
+}
+
 impl JobsOrAll {
+    /// Those that are named one by one, and not chosen among others by --all, a label or a range.
+    pub(super) async fn one_by_one(&self, context: &Context) -> Result<HashSet<Number>> {
+        let is_name = |s: &&Selector| !chooses(s);
+        let jobs: Vec<Selector> = self.named.jobs.iter().filter(is_name).cloned().collect();
+        if jobs.is_empty() {
+            return Ok(HashSet::new());
+        }
+        Ok(Jobs { jobs }.find(context).await?.into_iter().map(|job| job.number).collect())
+    }
+
     /// Those that are named.
     pub(super) fn named_ones(&self) -> Result<&Jobs> {
         match self.all {

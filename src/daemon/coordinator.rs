@@ -83,6 +83,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     sources.extend(gossiping.as_ref().map(Gossiping::figures));
     let app = App::new(Arc::clone(engine), Arc::clone(&clock), policy, Routes::all(), sources, closed.clone());
     let (door, router) = (Arc::clone(&server), app.router());
+    let note = |error: Option<&Error>| app.note_writing(error);
     let serving = tokio::spawn(async move { door.serve(router, closed).await });
     let mut changes = queue.subscribe(Topics::CONTROL)?;
     let (stop, stopped) = watch::channel(Stop::Run);
@@ -91,7 +92,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
         Some(gossiping) => (gossiping.shown.clone(), gossiping.deaths.clone()),
         None => (watch::channel(Shown::default()).1, watch::channel(None).1),
     };
-    let mut asked = announce(&queue, id, &name, &url, &mut shown).await?;
+    let mut asked = announce(&queue, id, &name, &url, &mut shown, note).await?;
     let upkeep = Upkeep::start_with(queue.clone(), name.clone(), Duration::ZERO, Some(away), deaths);
     let (stop_worker, worker_stopped) = watch::channel(Stop::Run);
     let mut working = worker.map(|(slots, config)| {
@@ -127,7 +128,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
             break;
         }
         asked = wanted
-            || announce(&queue, id, &name, &url, &mut shown).await.unwrap_or_else(|e| {
+            || announce(&queue, id, &name, &url, &mut shown, note).await.unwrap_or_else(|e| {
                 warn!("cannot say that this coordinator is there: {e}");
                 false
             });
@@ -180,7 +181,14 @@ async fn open(doors: Doors) -> Result<Server> {
 }
 
 /// Says that the coordinator is there; true when it is asked to end. An error: it never can.
-async fn announce(queue: &Queue, id: Uuid, name: &str, url: &str, shown: &mut watch::Receiver<Shown>) -> Result<bool> {
+async fn announce(
+    queue: &Queue,
+    id: Uuid,
+    name: &str,
+    url: &str,
+    shown: &mut watch::Receiver<Shown>,
+    note: impl Fn(Option<&Error>),
+) -> Result<bool> {
     let Shown { peers, homes } = shown.borrow_and_update().clone();
     let node = NewNode {
         id,
@@ -194,7 +202,9 @@ async fn announce(queue: &Queue, id: Uuid, name: &str, url: &str, shown: &mut wa
         peers,
         homes,
     };
-    match queue.call(Announce { node, ttl: TTL }).await {
+    let said = queue.call(Announce { node, ttl: TTL }).await;
+    note(said.as_ref().err());
+    match said {
         Err(e) if !e.is_lasting() => {
             warn!("cannot say that this coordinator is there: {e}");
             Ok(false)

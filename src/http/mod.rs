@@ -16,7 +16,7 @@ mod rest;
 mod serve;
 mod trail;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::Router;
@@ -33,6 +33,7 @@ use self::replies::Replies;
 pub use self::serve::{Doors, Server, Tls};
 use self::trail::Trails;
 use crate::engine::Engine;
+use crate::error::Error;
 use crate::time::Clock;
 
 /// The longest body that is read, in bytes: 10,000 jobs of 6 KiB.
@@ -53,6 +54,8 @@ pub struct App {
     trails: Trails,
     /// When a refusal was put on record last.
     denied: Mutex<Option<Instant>>,
+    /// Why nothing can be written, while that is so.
+    refused: Mutex<Option<String>>,
     /// Streams end when it becomes true.
     stop: watch::Receiver<bool>,
 }
@@ -79,8 +82,14 @@ impl App {
             figures,
             trails: Trails::default(),
             denied: Mutex::default(),
+            refused: Mutex::default(),
             stop,
         })
+    }
+
+    /// Notes how writing to the store went last; while it fails the coordinator is not ready.
+    pub fn note_writing(&self, error: Option<&Error>) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = error.map(ToString::to_string);
     }
 
     /// All routes.

@@ -1,7 +1,7 @@
 //! Names for what people call by hand: each reads path and query into the Op that the command line uses too.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -307,7 +307,10 @@ pub(super) async fn readyz(State(app): Here) -> Response {
     let look = app.engine.call(MayLead { right: Right::Silence });
     let what = match tokio::time::timeout(READY, look).await {
         _ if *app.stop.borrow() => "ending\n".to_owned(),
-        Ok(Ok(_)) => return "ready\n".into_response(),
+        Ok(Ok(_)) => match app.refused.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            None => return "ready\n".into_response(),
+            Some(why) => format!("not ready: nothing can be written: {why}\n"),
+        },
         Ok(Err(e)) => format!("not ready: {e}\n"),
         Err(_) => "not ready: the store does not answer\n".to_owned(),
     };

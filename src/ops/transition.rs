@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
+use super::admission::jobs;
 use crate::error::{Error, Kind, Result};
 use crate::job::spec::Until;
 use crate::job::{EventKind, JobSpec, LaneId, Life, Number, Record, State};

@@ -93,6 +93,17 @@ fn a_job_that_has_ended_is_a_conflict_and_the_others_are_cancelled() {
     assert_eq!(orx.states(), "done cancelled cancelled");
 }
 
+/// What is chosen among others may end between the choice and the cancel: then all is as it was wanted.
+#[test]
+fn cancelling_all_beside_a_worker_is_no_conflict() {
+    let orx = Orx::new();
+    let _worker = orx.worker(&["--slots", "4"]);
+    for _ in 0..5 {
+        orx.call(&["-q", "enqueue", "--from", "-"]).stdin("{\"command\":[\"true\"]}\n".repeat(300)).run().expect(0, &[]);
+        orx.run(&["-q", "cancel", "--all", "--yes"]).expect(0, &[]);
+    }
+}
+
 #[test]
 fn cancelling_by_label_cancels_all_of_it() {
     let orx = Orx::new();

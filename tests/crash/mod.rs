@@ -17,7 +17,7 @@ mod eight;
 mod faults;
 mod fleet;
 mod front;
-mod full_disk;
+pub mod full_disk;
 mod hindered;
 mod kills;
 mod latency;

@@ -6,6 +6,7 @@ mod lost;
 mod matrix;
 pub mod metrics;
 mod openapi;
+mod ready;
 mod recipes;
 mod routes;
 mod schema;

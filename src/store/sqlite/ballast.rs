@@ -10,8 +10,10 @@ use crate::error::{Error, Result};
 
 /// How much is kept, in bytes: enough to forget some thousand jobs.
 const SIZE: u64 = 8 << 20;
-/// It is kept only where so many times its size is free.
+/// Less is kept where less than so many times its size is free.
 const SPARE: u64 = 16;
+/// None is kept where it would be less than this: it would not be enough to forget some jobs.
+const LEAST: u64 = 1 << 20;
 /// What is given to whoever opens the store on a full disk, in bytes.
 const LOAN: u64 = 64 << 10;
 
@@ -30,15 +32,17 @@ fn open(store: &Path) -> Result<File> {
 /// Keeps the room, where it is not kept yet and there is plenty. Gives whether it is kept.
 pub(super) fn keep(store: &Path) -> Result<bool> {
     let file = open(store)?;
-    if file.metadata()?.len() >= SIZE {
+    let room = fstatvfs(&file).map_err(std::io::Error::from)?;
+    let kept = file.metadata()?.len();
+    let size = (room.f_bavail.saturating_mul(room.f_frsize) / SPARE).min(SIZE);
+    if kept >= size.max(LEAST) {
         return Ok(true);
     }
-    let room = fstatvfs(&file).map_err(std::io::Error::from)?;
-    if room.f_bavail.saturating_mul(room.f_frsize) < SIZE * SPARE {
+    if size < LEAST {
         return Ok(false);
     }
     // Where the file system cannot promise room, there is none to keep.
-    Ok(fallocate(&file, FallocateFlags::empty(), 0, SIZE).is_ok())
+    Ok(fallocate(&file, FallocateFlags::empty(), 0, size).is_ok())
 }
 
 /// Gives the room to whoever needs it now. Gives whether there was any.
