@@ -18,6 +18,8 @@ use crate::ops::enqueue::{Enqueue, MAX_BATCH};
 
 /// The longest line, in bytes.
 const MAX_LINE: usize = 4 * 1024 * 1024;
+/// A line that is longer than this has no end, and is not kept in memory until there is none left.
+const ENDLESS: usize = 64 << 20;
 /// How many bad lines are shown.
 const MAX_SHOWN: usize = 5;
 
@@ -80,13 +82,11 @@ impl Bulk {
     }
 
     fn read(&self) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
         let done = match self.file.as_str() {
-            "-" => std::io::stdin().lock().read_to_end(&mut bytes),
-            file => std::fs::File::open(file).and_then(|mut f| f.read_to_end(&mut bytes)),
+            "-" => read_lines(std::io::stdin().lock()),
+            file => std::fs::File::open(file).and_then(read_lines),
         };
-        done.map_err(|e| Error::usage(format!("cannot read {}", self.file)).source(e))?;
-        Ok(bytes)
+        done.map_err(|e| Error::usage(format!("cannot read {}", self.file)).source(e))
     }
 
     fn parser(&self, text: Arc<Vec<u8>>) -> Result<Parser> {
@@ -131,6 +131,24 @@ impl Bulk {
         let what = if bad.len() == 1 { "a line is" } else { "some lines are" };
         Err(Error::usage(format!("{what} not valid; nothing was stored\n  {shown}"))
             .hint("--skip-invalid stores the others"))
+    }
+}
+
+/// All of it, unless a line of it has no end: what no job can have is not kept in memory.
+fn read_lines(mut source: impl Read) -> std::io::Result<Vec<u8>> {
+    let (mut bytes, mut start) = (Vec::new(), 0);
+    loop {
+        let before = bytes.len();
+        if source.by_ref().take(ENDLESS as u64).read_to_end(&mut bytes)? == 0 {
+            return Ok(bytes);
+        }
+        if let Some(end) = bytes[before..].iter().rposition(|b| *b == b'\n') {
+            start = before + end + 1;
+        }
+        if bytes.len() - start > ENDLESS {
+            let why = format!("a line is longer than {} MiB", ENDLESS >> 20);
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, why));
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::context::{self, Context};
+use super::files::{self, SETTINGS};
 use super::view::{Row, Text};
 use super::worker::OnServerLost;
 use super::{ColorChoice, OutputFormat};
@@ -67,7 +68,7 @@ impl Config {
         let Some(path) = named.or_else(context::default_config) else {
             return Ok(Self::default());
         };
-        let text = match std::fs::read_to_string(&path) {
+        let text = match files::text(&path, SETTINGS) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must_exist => return Ok(Self::default()),
             Err(e) => return Err(Error::usage(format!("cannot read {}", path.display())).source(e)),
@@ -90,7 +91,7 @@ impl Config {
         let dir = self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
         let read = |(name, handler): (&String, &Handler)| {
             let path = dir.join(handler.schema.as_ref()?);
-            let text = std::fs::read(&path);
+            let text = files::bytes(&path, SETTINGS);
             let text = text.map_err(|e| Error::usage(format!("cannot read {}", path.display())).source(e));
             let schema = text.and_then(|text| {
                 serde_json::from_slice(&text)

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::config::Config;
 use super::view::View;
-use super::{ColorChoice, Globals, ui};
+use super::{ColorChoice, Globals, files, ui};
 use crate::error::{Error, Result};
 use crate::ops::Caller;
 use crate::queue::Queue;
@@ -83,7 +83,7 @@ impl Context {
             return Ok(Some(token));
         }
         let Some(path) = &self.config.token_file else { return Ok(None) };
-        let text = std::fs::read_to_string(path);
+        let text = files::text(path, files::SETTINGS);
         let text = text.map_err(|e| Error::usage(format!("cannot read {}", path.display())).source(e))?;
         Ok(Some(text.trim().to_owned()))
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Context, command, ui, view};
+use super::{Context, command, files, ui, view};
 use crate::error::{Error, Result};
 
 /// Print the manual page, or write all pages to a directory
@@ -31,7 +31,7 @@ impl Man {
         let cannot = |e: std::io::Error| Error::failed(format!("cannot write to {}", dir.display())).source(e);
         std::fs::create_dir_all(&dir).map_err(cannot)?;
         for (name, page) in &pages {
-            std::fs::write(dir.join(name), page).map_err(cannot)?;
+            files::write(&dir.join(name), page)?;
         }
         ui::say(context, &format!("{} pages in {}", pages.len(), dir.display()));
         Ok(ExitCode::SUCCESS)

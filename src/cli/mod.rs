@@ -20,6 +20,7 @@ mod enqueue;
 mod events;
 mod everywhere;
 mod exit;
+mod files;
 mod host;
 mod interrupt;
 mod job_options;

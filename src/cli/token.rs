@@ -55,7 +55,7 @@ Examples:
 
 #[derive(Args)]
 struct Create {
-    /// What to call it [default: the first digits of its id]
+    /// What to call it [default: the last 12 digits of its id]
     #[arg(long)]
     name: Option<String>,
 

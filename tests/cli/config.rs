@@ -36,6 +36,38 @@ fn config_show_tells_each_value_and_where_it_came_from() {
 }
 
 #[test]
+fn a_file_that_never_ends_is_refused() {
+    let orx = Orx::file();
+    orx.run(&["--config", "/dev/zero", "list"]).expect(2, &["cannot read /dev/zero", "larger than 1.00 MiB"]);
+    let from = orx.call(&["list"]).env("ORX_CONFIG", "/dev/zero").run();
+    from.expect(2, &["cannot read /dev/zero"]);
+    orx.run(&["enqueue", "--from", "/dev/zero"]).expect(2, &["cannot read /dev/zero", "a line is longer than 64 MiB"]);
+    orx.write(".config/orx/config.toml", "token_file = \"/dev/zero\"\n");
+    orx.run(&["--store", "http://127.0.0.1:1", "list"]).expect(2, &["cannot read /dev/zero", "larger than"]);
+}
+
+#[test]
+fn what_is_written_never_goes_where_a_link_leads() {
+    let orx = Orx::file();
+    orx.add(&["--", "true"]);
+    let other = orx.write("other", "precious\n");
+    std::fs::create_dir(orx.path("man")).unwrap();
+    for link in ["man/orx.1", "copy.db", "copy.db.part"] {
+        std::os::unix::fs::symlink(&other, orx.path(link)).unwrap();
+    }
+    orx.run(&["man", "man"]).expect(1, &["cannot write man/orx.1", "it is a symbolic link"]);
+    orx.run(&["db", "backup", "copy.db"]).expect(5, &["copy.db exists already"]);
+    std::fs::remove_file(orx.path("copy.db")).unwrap();
+    std::os::unix::fs::symlink("nowhere", orx.path("copy.db")).unwrap();
+    orx.run(&["db", "backup", "copy.db"]).expect(5, &["copy.db exists already"]);
+    std::fs::remove_file(orx.path("copy.db")).unwrap();
+    orx.ok(&["db", "backup", "copy.db"]);
+    assert_eq!(orx.json(&["--store", "copy.db", "list"]).as_array().unwrap().len(), 1);
+    assert_eq!(orx.read("other"), "precious\n");
+    assert!(orx.path("copy.db.part").symlink_metadata().is_err());
+}
+
+#[test]
 fn flag_beats_environment_beats_file_beats_default() {
     let orx = Orx::file();
     let show = ["config", "show", "-o", "json"];

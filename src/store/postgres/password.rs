@@ -1,5 +1,6 @@
 //! Passwords that stand neither in a URL nor in argv: PGPASSWORD, PGPASSFILE, ~/.pgpass.
 
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -33,7 +34,9 @@ pub(super) fn find(config: &Config) -> Option<String> {
     };
     let port = config.get_ports().first().copied().unwrap_or(5432).to_string();
     let wanted = [&*host, &*port, config.get_dbname().unwrap_or_default(), config.get_user().unwrap_or_default()];
-    std::fs::read_to_string(&file).ok()?.lines().find_map(|line| matching(line, &wanted))
+    let mut text = String::new();
+    std::fs::File::open(&file).ok()?.take(MAX_FILE).read_to_string(&mut text).ok()?; // a device has no length
+    text.lines().find_map(|line| matching(line, &wanted))
 }
 
 /// The password of a line `host:port:database:user:password`, where the first four match.

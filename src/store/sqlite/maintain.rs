@@ -1,6 +1,6 @@
 //! Looking after the files: whether they are sound, and copies of them.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -56,7 +56,7 @@ fn all(conn: &Connection, check: &str, sql: &str) -> Result<Vec<Finding>> {
 pub(super) fn backup(queue: &Path, output: &Path, to: &Path) -> Result<()> {
     let side = with_ending(to, "-output");
     for file in [to, side.as_path()] {
-        if file.exists() {
+        if file.symlink_metadata().is_ok() {
             return Err(Error::conflict(format!("{} exists already", file.display())).hint("name a new file"));
         }
     }
@@ -74,10 +74,11 @@ pub(super) fn backup(queue: &Path, output: &Path, to: &Path) -> Result<()> {
 /// `VACUUM INTO` reads one moment and ends even under a busy writer, which copying page by page does not.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let cannot = |e: std::io::Error| Error::unavailable(format!("cannot write {}", to.display())).source(e);
-    let mut made = to.as_os_str().to_owned();
-    made.push(".part");
-    let part = PathBuf::from(made);
-    let _ = std::fs::remove_file(&part); // of a copy that was interrupted
+    // In a directory of our own: nobody else can put a link there under the name that is written.
+    let dir = with_ending(to, ".part");
+    let _ = std::fs::remove_dir_all(&dir); // of a copy that was interrupted
+    std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(cannot)?;
+    let part = dir.join("copy");
     let text = part.to_str().ok_or_else(|| Error::usage("the path is not UTF-8"))?;
     let conn = connect::open_reader(from)?;
     conn.execute_batch("PRAGMA query_only=0")?;
@@ -88,9 +89,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         std::fs::File::open(&part).and_then(|f| f.sync_all()).map_err(cannot)?;
         std::fs::rename(&part, to).map_err(cannot)
     });
-    kept.inspect_err(|_| {
-        let _ = std::fs::remove_file(&part);
-    })
+    let _ = std::fs::remove_dir_all(&dir); // empty where all went well
+    kept
 }
 
 /// How many free pages are given back at a time.
