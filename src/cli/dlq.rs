@@ -175,10 +175,15 @@ async fn named(context: &Context, jobs: &Jobs) -> Result<Vec<Number>> {
 impl Dlq {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         match self.command {
-            DlqSubcommand::List { which, group: true, .. } => {
+            DlqSubcommand::List { which, group: true, limit } => {
                 let filter = which.filter(context)?;
-                let groups = context.queue()?.call(GroupLetters { filter }).await?;
+                let mut groups = context.queue()?.call(GroupLetters { filter }).await?;
+                let more = if limit == 0 { 0 } else { groups.len().saturating_sub(limit) };
+                groups.truncate(groups.len() - more);
                 context.view()?.rows(&groups)?;
+                if more > 0 {
+                    ui::say(context, &format!("{} more; --limit 0 shows all", ui::count(more as u64, "group")));
+                }
             }
             DlqSubcommand::List { which, limit, .. } => {
                 let limit = if limit == 0 { usize::MAX } else { limit };

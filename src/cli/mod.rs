@@ -50,6 +50,7 @@ mod worker;
 mod workers;
 mod workflow;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
@@ -328,9 +329,11 @@ impl Command {
 /// The whole program: reads the command line, runs the command, says what went wrong.
 pub fn run() -> ExitCode {
     completions::complete_and_exit();
+    let words = spelled(std::env::args_os().collect());
     // Help lists global options last only where they come last.
-    let help = std::env::args_os().any(|word| word == "-h" || word == "--help");
-    let parsed = if help { later::at_once(Cli::try_parse) } else { Cli::try_parse() };
+    let help = words.iter().any(|word| word == "-h" || word == "--help");
+    let parse = || Cli::try_parse_from(words.clone());
+    let parsed = if help { later::at_once(parse) } else { parse() };
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return ui::usage_error(error),
@@ -353,6 +356,15 @@ pub fn run() -> ExitCode {
         ui::print_error(&error, manner);
         ExitCode::from(own_error(error.kind()))
     })
+}
+
+/// `orx help COMMAND` as what it stands for, `orx COMMAND --help`.
+fn spelled(mut words: Vec<OsString>) -> Vec<OsString> {
+    if words.get(1).is_some_and(|word| word == "help") {
+        words.remove(1);
+        words.push("--help".into());
+    }
+    words
 }
 
 /// Runs a command to its end.

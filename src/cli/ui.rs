@@ -55,10 +55,21 @@ pub(super) fn usage_error(mut error: clap::Error) -> ExitCode {
 /// The command that goes by another name elsewhere.
 fn meant(word: &str) -> Option<&'static str> {
     Some(match word {
-        "ps" => "list",
-        "rm" | "kill" | "stop" => "cancel",
-        "show" | "inspect" => "status",
-        "submit" => "enqueue",
+        "ps" | "jobs" => "list",
+        "rm" | "remove" | "delete" | "kill" | "stop" | "abort" => "cancel",
+        "show" | "inspect" | "info" | "top" => "status",
+        "submit" | "push" => "enqueue",
+        "clean" | "clear" | "purge" | "gc" | "vacuum" => "db prune",
+        "backup" => "db backup",
+        "requeue" => "dlq requeue",
+        "rerun" | "restart" => "retry",
+        "pause" => "queue pause",
+        "resume" | "unpause" => "queue resume",
+        "serve" | "server" | "daemon" => "coordinator",
+        "work" | "start" => "worker",
+        "cron" | "at" => "schedule add",
+        "log" | "output" => "tail",
+        "history" | "trail" => "events",
         _ => return None,
     })
 }

@@ -119,6 +119,7 @@ fn alias(text: &str) -> Result<&str> {
     let known = || names.map(|(name, _)| name).join(" ");
     let hint = || match text {
         "@reboot" => "a schedule follows the clock; what runs at boot belongs to systemd".to_owned(),
+        every if every.starts_with("@every") => "use --every 5m, or the duration after 'every' in a file".to_owned(),
         _ => format!("the names are {}", known()),
     };
     found.map(|(_, fields)| *fields).ok_or_else(|| Error::usage(format!("{text:?} names no schedule")).hint(hint()))
@@ -128,9 +129,25 @@ fn unsuitable(error: cron::error::Error) -> Error {
     Error::failed("the cron fields could not be used").source(error)
 }
 
+/// Refuses what a crontab has beside the fields: it has places of its own here.
+fn refuse_line(words: &[&str]) -> Result<()> {
+    if let Some(setting) = words.first().filter(|word| word.contains('=')) {
+        return Err(Error::usage(format!("{setting:?} is no field of a cron expression"))
+            .hint("the time zone of a schedule is said by --tz (tz in a file)"));
+    }
+    let is_program = |word: &&str| word.starts_with(['/', '~']) || word.contains('.');
+    if words.len() > 5 && words[5..].iter().any(is_program) {
+        let fields = words[..5].join(" ");
+        return Err(Error::usage("a cron expression has no command")
+            .hint(format!("give the fields alone, and the command after --: --cron '{fields}' -- CMD")));
+    }
+    Ok(())
+}
+
 impl Fields {
     fn parse(text: &str) -> Result<Self> {
         let words: Vec<&str> = text.split_whitespace().collect();
+        refuse_line(&words)?;
         let (second, rest) = match words.as_slice() {
             rest if rest.len() == 5 => ("0", rest),
             [second, rest @ ..] if rest.len() == 5 => (*second, rest),

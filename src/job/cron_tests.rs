@@ -88,6 +88,9 @@ fn lines_that_are_no_lines_are_refused_with_a_hint() {
         ("0 0 0 1 1 * 2030", "5 or 6 fields, not 7"),
         ("@reboot", "\"@reboot\" names no schedule"),
         ("@every 5m", "names no schedule"),
+        ("TZ=Europe/Berlin 0 2 * * *", "is no field of a cron expression"),
+        ("0 2 * * * /usr/bin/backup --all", "has no command"),
+        ("0 2 ? * *", "? is no value"),
         ("0 24 * * *", "hour field \"24\": 24 is not from 0 to 23"),
         ("0 0 * * 8", "day of week field \"8\": 8 is not from 0 to 7"),
         ("60 * * * * *", "second field \"60\": 60 is not from 0 to 59"),
@@ -96,6 +99,12 @@ fn lines_that_are_no_lines_are_refused_with_a_hint() {
         let error = Cron::parse(line).unwrap_err();
         assert!(error.message().contains(said) && error.hint_text().is_some(), "{line}: {error}");
     }
+    for (line, hint) in
+        [("@every 5m", "--every 5m"), ("0/5 * * * *", "*/5"), ("0 2 * * * ./x", "--cron '0 2 * * *' -- CMD")]
+    {
+        assert!(Cron::parse(line).unwrap_err().hint_text().unwrap().contains(hint), "{line}");
+    }
+    assert!(Cron::parse("0 0 2 * * mon-fri/2").is_ok());
     assert!(Cron::parse(&"1,".repeat(600)).unwrap_err().message().contains("longer"));
 }
 

@@ -28,6 +28,20 @@ fn a_label_asks_before_letters_are_discarded() {
 }
 
 #[test]
+fn groups_are_limited_as_letters_are_and_it_is_said() {
+    let orx = Orx::new();
+    for code in 1..=3 {
+        orx.sh(&[], &format!("exit {code}"));
+    }
+    orx.burst();
+    let groups = |limit: &str| orx.run(&["dlq", "list", "--group", "--limit", limit, "-o", "ndjson"]);
+    assert_eq!(groups("0").stdout().lines().count(), 3);
+    let two = groups("2");
+    two.expect(0, &["1 group more; --limit 0 shows all"]);
+    assert_eq!(two.stdout().lines().count(), 2);
+}
+
+#[test]
 fn labels_and_ranges_choose_among_dead_letters() {
     let orx = four();
     orx.run(&["dlq", "requeue", "@team=web", "--yes"]).expect(0, &["2 jobs requeued"]);

@@ -61,6 +61,15 @@ fn events_of_some_jobs_are_chosen_as_jobs_are_named_elsewhere() {
     orx.run(&["events", "--job", "9"]).expect(3, &["no job 9"]);
 }
 
+#[test]
+fn a_template_may_name_what_only_some_events_have_but_nothing_that_none_has() {
+    let orx = Orx::new();
+    orx.run(&["run", "--", "true"]).expect(0, &[]);
+    let shown = orx.ok(&["events", "--job", "1", "--format", "{{kind}} {{data.outcome}}"]);
+    assert!(shown.starts_with("enqueued \n") && shown.ends_with("settled done\n"), "{shown}");
+    orx.run(&["events", "--format", "{{kin}}"]).expect(2, &["there is no kin", "-o json shows"]);
+}
+
 /// An interrupt that comes while it prints, and not while it waits for more, is none the less one.
 #[test]
 fn events_that_are_followed_end_at_an_interrupt_whenever_it_comes() {

@@ -31,6 +31,15 @@ fn the_help_of_every_command_has_an_example() {
 }
 
 #[test]
+fn help_of_a_command_is_asked_for_in_either_order() {
+    let orx = Orx::new();
+    for words in [&[][..], &["enqueue"], &["workflow", "submit"]] {
+        assert_eq!(orx.ok(&[&["help"], words].concat()), orx.ok(&[words, &["--help"]].concat()));
+    }
+    orx.run(&["help", "nothing"]).expect(2, &["nothing"]);
+}
+
+#[test]
 fn the_version_is_printed() {
     let orx = Orx::new();
     assert_eq!(orx.ok(&["--version"]), format!("orx {}\n", env!("CARGO_PKG_VERSION")));
@@ -41,10 +50,18 @@ fn nothing_and_nonsense_are_usage_errors() {
     let orx = Orx::new();
     orx.run(&[]).expect(2, &["Usage: orx"]);
     orx.run(&["enqeue"]).expect(2, &["enqueue"]);
-    for (elsewhere, here) in [("ps", "'list'"), ("kill", "'cancel'"), ("inspect", "'status'"), ("submit", "'enqueue'")]
-    {
+    for (elsewhere, here) in [
+        ("ps", "'list'"),
+        ("kill", "'cancel'"),
+        ("inspect", "'status'"),
+        ("submit", "'enqueue'"),
+        ("clean", "'db prune'"),
+        ("serve", "'coordinator'"),
+        ("resume", "'queue resume'"),
+    ] {
         orx.run(&[elsewhere]).expect(2, &[here]);
     }
+    assert!(!orx.run(&["clean"]).stderr().contains("cancel"), "another verb than was meant");
     orx.run(&["completions", "tcsh"]).expect(2, &["bash, zsh, fish, elvish, powershell"]);
     orx.run(&["list", "-o", "xml"]).expect(2, &["table, json, ndjson, id"]);
 }
