@@ -1,6 +1,6 @@
 //! Many jobs at once: `orx enqueue --from` and `--each-line` (S32).
 
-use std::io::Read as _;
+use std::io::Read;
 use std::process::ExitCode;
 use std::sync::Arc;
 

@@ -25,7 +25,8 @@ pub(crate) struct Context {
 impl Context {
     pub(super) fn new(globals: Globals) -> Result<Self> {
         let config = Config::load(globals.config.as_deref())?;
-        let context = Self { globals, config, clock: Arc::new(SystemClock), makes_store: false, queue: OnceLock::new() };
+        let context =
+            Self { globals, config, clock: Arc::new(SystemClock), makes_store: false, queue: OnceLock::new() };
         context.view()?; // a template that is not understood is refused before anything is done
         Ok(context)
     }

@@ -132,7 +132,7 @@ fn put(mut bytes: &[u8]) {
             Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => std::thread::sleep(PAUSE), // somebody who shares it made it so
-            Err(_) => return, // nobody is left to tell
+            Err(_) => return,                               // nobody is left to tell
         }
     }
 }

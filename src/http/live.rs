@@ -203,12 +203,7 @@ fn text(line: &Line) -> Option<Message> {
 }
 
 /// Events after a place, for as long as the reader keeps up. The writer never waits for it.
-fn feed(
-    app: &Arc<App>,
-    identity: &Identity,
-    wish: Wish,
-    after: i64,
-) -> Result<mpsc::Receiver<Piece>, Refusal> {
+fn feed(app: &Arc<App>, identity: &Identity, wish: Wish, after: i64) -> Result<mpsc::Receiver<Piece>, Refusal> {
     allow(&ReadEvents { after, limit: 1 }, identity)?;
     let (sender, receiver) = mpsc::channel(WAITING);
     let (app, trail) = (Arc::clone(app), app.trails.of(&app.engine, &identity.caller));

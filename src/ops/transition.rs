@@ -183,9 +183,11 @@ pub(super) fn room_in(quota: &Quota) -> Result<()> {
     let Quota { scope, name, max_queued: Some(max), queued, .. } = quota else { return Ok(()) };
     match queued < max {
         true => Ok(()),
-        false => Err(Error::new(Kind::Limit, format!("{scope} {name} may have {} queued, and has {queued}", jobs(*max)))
-            .retry_after(std::time::Duration::from_secs(5))
-            .hint("some have to end first")),
+        false => {
+            Err(Error::new(Kind::Limit, format!("{scope} {name} may have {} queued, and has {queued}", jobs(*max)))
+                .retry_after(std::time::Duration::from_secs(5))
+                .hint("some have to end first"))
+        }
     }
 }
 

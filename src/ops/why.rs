@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::admission::jobs;
 use super::lead::silent;
 use super::schedules::Named;
 use super::tenancy::load_mine;
-use super::admission::jobs;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::lanes::{Needs, Offer};

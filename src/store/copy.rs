@@ -138,7 +138,7 @@ pub fn copy(from: &Location, to: &Location, progress: &mut dyn FnMut(u64, u64)) 
 fn source(location: &Location) -> Result<Box<dyn Dump>> {
     match location {
         Location::File(path) if !path.exists() => {
-            Err(Error::not_found(format!("there is no store {}", path.display()))
+            Err(Error::not_found(format!("there is no store at {}", path.display()))
                 .hint("--store or ORX_STORE names the one to copy"))
         }
         Location::File(path) => Ok(Box::new(sqlite::Copying::source(path)?)),

@@ -106,9 +106,9 @@ fn open_or_make(location: &Location, clock: Arc<dyn Clock>, make: bool) -> Resul
 
 /// Whether there is certainly no file.
 fn is_missing(path: &std::path::Path) -> Result<bool> {
-    path.try_exists().map(|exists| !exists).map_err(|e| {
-        Error::unavailable(format!("cannot look at {}", path.display())).source(e)
-    })
+    path.try_exists()
+        .map(|exists| !exists)
+        .map_err(|e| Error::unavailable(format!("cannot look at {}", path.display())).source(e))
 }
 
 /// There is no store at a place.

@@ -99,7 +99,10 @@ fn cancelling_all_beside_a_worker_is_no_conflict() {
     let orx = Orx::new();
     let _worker = orx.worker(&["--slots", "4"]);
     for _ in 0..5 {
-        orx.call(&["-q", "enqueue", "--from", "-"]).stdin("{\"command\":[\"true\"]}\n".repeat(300)).run().expect(0, &[]);
+        orx.call(&["-q", "enqueue", "--from", "-"])
+            .stdin("{\"command\":[\"true\"]}\n".repeat(300))
+            .run()
+            .expect(0, &[]);
         orx.run(&["-q", "cancel", "--all", "--yes"]).expect(0, &[]);
     }
 }

@@ -151,6 +151,7 @@ fn config_show_tells_where_the_token_comes_from_and_never_the_token() {
 #[test]
 fn errors_are_printed_as_the_file_says() {
     let orx = Orx::file();
+    orx.make();
     orx.write(".config/orx/config.toml", "output = \"json\"\n");
     let kind = |args: &[&str]| {
         let said: serde_json::Value = serde_json::from_slice(&orx.run(args).stderr).unwrap();

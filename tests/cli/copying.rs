@@ -138,7 +138,7 @@ fn a_target_with_anything_in_it_is_left_alone() {
     }
     orx.run(&["db", "copy", &orx.url()]).expect(5, &["is not empty"]);
     orx.run(&["db", "copy", "memory:"]).expect(2, &["to a file or a PostgreSQL server"]);
-    orx.run(&["--store", "none.db", "db", "copy", "new.db"]).expect(3, &["there is no store none.db"]);
+    orx.run(&["--store", "none.db", "db", "copy", "new.db"]).expect(3, &["there is no store at none.db"]);
     assert!(!orx.path("none.db").exists() && !orx.path("new.db").exists());
     server::drop_schema(&server);
 }

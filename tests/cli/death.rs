@@ -82,6 +82,7 @@ fn s8_the_jobs_of_a_dead_worker_move_when_the_lease_is_over() {
 #[test]
 fn workers_that_die_leave_no_more_than_one_directory_for_temporary_files() {
     let orx = Orx::new();
+    orx.make();
     let tmp = tempfile::tempdir().unwrap();
     let names = || {
         let entries = std::fs::read_dir(tmp.path()).unwrap();

@@ -37,6 +37,7 @@ fn a_list_for_people_is_newest_first() {
 #[test]
 fn an_empty_list_is_an_empty_list() {
     let orx = Orx::new();
+    orx.make();
     assert_eq!(orx.ok(&["list", "-o", "json"]), "[]\n");
     assert_eq!(orx.ok(&["list", "-o", "ndjson"]), "");
     assert_eq!(orx.ok(&["ls", "-o", "id"]), "");

@@ -81,6 +81,7 @@ fn s8_a_worker_whose_log_nobody_reads_keeps_its_jobs() {
 #[test]
 fn a_coordinator_whose_log_cannot_be_written_goes_on() {
     let orx = Orx::file();
+    orx.make();
     let serve = format!("exec {ORX} coordinator --listen 127.0.0.1:0 2> /dev/full");
     let coordinator = orx.program("sh", &["-c", &serve]).spawn();
     eventually("the coordinator to lead", || {

@@ -87,7 +87,7 @@ fn a_server_that_refuses_us_is_6_and_the_password_is_never_shown() {
     }
     quiet(&orx, &jobs("ann", "nowhere"), &["list"])
         .expect(6, &["database \"nowhere\" does not exist", "hint: make it with: createdb NAME"]);
-    quiet(&orx, &jobs("ann", "postgres"), &["list"])
+    quiet(&orx, &jobs("ann", "postgres"), &["enqueue", "--", "true"])
         .expect(6, &["permission denied for database postgres", "hint: docs/guide/postgresql.md names the rights"]);
     let in_url = good.replace("ann@", &format!("ann:{SECRET}@"));
     quiet_with(&orx, &in_url, "unused-1", &["list"]).expect(0, &[]);

@@ -233,6 +233,7 @@ fn a_schedule_runs_a_workflow() {
 #[test]
 fn what_is_wrong_with_a_workflow_of_a_schedule_is_told_with_its_place() {
     let orx = Orx::new();
+    orx.make();
     orx.write("build.toml", BUILD);
     orx.write("bad.toml", BUILD.replace("\"make\"]", "\"made\"]"));
     orx.write("late.toml", format!("{BUILD}at = \"2030-01-01T00:00:00Z\"\n"));

@@ -9,7 +9,9 @@ const ATTEMPT: &str = "number worker started_at finished_at outcome exit_code si
 
 #[test]
 fn nothing_is_said_plainly() {
-    snapshot!(Orx::file().run(&["status"]), @r"
+    let orx = Orx::file();
+    orx.make();
+    snapshot!(orx.run(&["status"]), @r"
     exit 0
     -- stdout
     no job has been stored yet
@@ -75,8 +77,9 @@ fn one_job_is_an_object_and_several_are_an_array() {
     orx.run(&["run", "--max-attempts", "2", "--backoff", "0s", "--", "sh", "-c", "echo why >&2; exit 3"]);
     orx.add(&["--after", "1:ended", "--", "true"]);
     let one = orx.json(&["status", "1"]);
-    // What a list does not have: `after`, the jobs it needs.
-    assert_eq!(keys(&one), sorted(&format!("{FIELDS} attempts after")));
+    // What a list does not have. The directory is known where the caller's was taken along.
+    let cwd = if orx.token().is_none() { "cwd" } else { "" };
+    assert_eq!(keys(&one), sorted(&format!("{FIELDS} attempts after {cwd} env")));
     let attempts = one["attempts"].as_array().unwrap();
     assert_eq!(attempts.len(), 2);
     for (i, attempt) in attempts.iter().enumerate() {
@@ -92,6 +95,22 @@ fn one_job_is_an_object_and_several_are_an_array() {
         orx.ok(&["status", "1", "2", "-o", "id"]),
         orx.ok(&["status", "2", "1", "-o", "id"]).lines().rev().map(|l| format!("{l}\n")).collect::<String>()
     );
+}
+
+#[test]
+fn a_job_is_shown_with_its_directory_its_variables_and_its_process() {
+    let orx = Orx::file();
+    let url = "postgres://u:hush@db/x";
+    let env =
+        ["--env", "STAGE=blue", "--env", "API_TOKEN=hush", "--env", &format!("DB={url}"), "--env", "S=secret://s"];
+    orx.add(&[&env[..], &["--", "sh", "-c", "echo $$ > pid; sleep 300"]].concat());
+    let shown = orx.ok(&["status", "1"]);
+    let line = |key: &str| shown.lines().find_map(|line| Some(line.strip_prefix(key)?.trim().to_owned()));
+    assert_eq!(line("cwd:"), Some(orx.path("").to_str().unwrap().trim_end_matches('/').to_owned()));
+    assert_eq!(line("env:").unwrap(), "API_TOKEN=(hidden) DB=(hidden) S=secret://s STAGE=blue");
+    assert_eq!(line("pid:"), None);
+    let all = orx.run(&["-o", "json", "status", "1"]).to_string();
+    assert!(!all.contains("hush") && all.contains("\"HOME\""), "{all}");
 }
 
 #[test]
@@ -118,7 +137,10 @@ fn a_person_reads_the_story_of_a_job() {
     let options = ["--name", "deploy", "--label", "team=web", "--max-attempts", "2", "--backoff", "0s"];
     orx.sh(&options, script);
     orx.ok(&["-q", "worker", "--burst", "--name", "w"]);
-    snapshot!(orx.run(&["status", "1"]), @r"
+    // Where the directory of the caller is known.
+    let shown = orx.run(&["status", "1"]).to_string();
+    let shown: Vec<&str> = shown.lines().filter(|line| !line.starts_with("cwd:")).collect();
+    snapshot!(shown.join("\n"), @r"
     exit 0
     -- stdout
     job:  1  [id]

@@ -93,6 +93,7 @@ fn wait_is_75_when_its_time_is_over_and_the_job_lives_on() {
 #[test]
 fn errors_of_orx_itself_are_125_usage_included() {
     let orx = Orx::file();
+    orx.make();
     orx.run(&["wait", "--bogus", "1"]).expect(125, &["--bogus"]);
     orx.run(&["wait"]).expect(125, &["no job is named"]);
     orx.run(&["wait", "99"]).expect(125, &["no job 99"]);

@@ -1,5 +1,7 @@
 //! `orx why` and `orx metrics`.
 
+use rustix::process::Signal;
+
 use super::support::*;
 
 #[test]
@@ -31,6 +33,43 @@ fn a_person_is_told_what_to_do_and_a_program_the_cause() {
     orx.ok(&["schedule", "add", "nightly", "--every", "1h", "--", "true"]);
     assert!(orx.ok(&["why", "--schedule", "nightly"]).starts_with("nightly is active\n"));
     orx.run(&["why", "--schedule", "none"]).expect(3, &["no schedule none"]);
+}
+
+#[test]
+fn why_says_what_is_wrong_with_a_job_that_runs() {
+    let orx = Orx::file();
+    let worker = orx.worker(&["--name", "w", "--lease", "1s"]);
+    orx.sh(&[], "trap '' TERM; echo $$ > pid; while :; do sleep 0.05; done");
+    let pid = orx.wait_pid("pid");
+    let kinds = || {
+        let why = orx.json(&["why", "1"]);
+        why["causes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|cause| cause["kind"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(), ["running"]);
+    assert!(orx.ok(&["status", "1"]).contains(&format!("{pid}\n")), "{}", orx.ok(&["status", "1"]));
+    let process = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(process, Signal::STOP).unwrap();
+    eventually("it to be stopped", || kinds() == ["stopped", "running"]);
+    assert!(orx.ok(&["why", "1"]).contains(&format!("kill -CONT {pid}")));
+    rustix::process::kill_process(process, Signal::CONT).unwrap();
+    orx.ok(&["cancel", "1", "--grace", "1h"]);
+    assert_eq!(kinds(), ["cancelling", "running"]);
+    worker.signal(Signal::STOP);
+    eventually("the worker to be taken for lost", || kinds().first().is_some_and(|kind| kind == "worker_lost"));
+    worker.signal(Signal::CONT);
+}
+
+#[test]
+fn why_says_how_a_failed_job_ended() {
+    let orx = Orx::new();
+    orx.run(&["run", "--", "sh", "-c", "echo no such host >&2; exit 7"]).expect(7, &[]);
+    let why = orx.ok(&["why", "1"]);
+    assert!(why.contains("it is failed: attempts used up; the last attempt: exit code 7: no such host"), "{why}");
 }
 
 #[test]

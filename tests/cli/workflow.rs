@@ -159,6 +159,7 @@ fn the_json_of_a_run_has_the_fields_of_the_reference() {
 #[test]
 fn a_file_that_makes_no_sense_is_refused_with_the_place() {
     let orx = Orx::new();
+    orx.make();
     orx.write("bad.toml", "name = 'x'\n\n[[task]]\nname = 'a'\nneeds = ['b']\ncommand = ['true']\n");
     snapshot!(orx.run(&["workflow", "submit", "bad.toml"]), @r#"
     exit 2

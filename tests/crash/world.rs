@@ -247,9 +247,11 @@ impl World {
         });
     }
 
-    /// The workers, as the store knows them.
+    /// The workers, as the store knows them; none where the first one has not made the store yet.
     pub fn workers(&self) -> Vec<Value> {
-        self.json(&["workers"]).as_array().unwrap().clone()
+        let (code, listed, why) = self.run(&["-o", "json", "workers"]);
+        assert!(code == Some(0) || why.contains("there is no store"), "{code:?}: {why}");
+        serde_json::from_str(&listed).unwrap_or_default()
     }
 
     /// How many jobs are in one of `states`.

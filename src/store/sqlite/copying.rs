@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::copy::{
     BATCH_BYTES, BATCH_ROWS, Column, Dump, Load, MARK, Row, Sink, TABLES, Table, Value, not_empty, size, taken,
 };
-use crate::store::{Ownership, locks, missing};
+use crate::store::{Ownership, locks};
 
 /// What belongs to processes and is not copied.
 const OF_PROCESSES: [&str; 3] = ["leases", "workers", "nodes"];
@@ -32,9 +32,6 @@ impl Copying {
     /// The store at `path`, to be read.
     pub(in crate::store) fn source(path: &Path) -> Result<Self> {
         check_library()?;
-        if !path.exists() {
-            return Err(missing(&path.display()));
-        }
         drop(connect::open_queue(path)?); // up to date, and refused when it is itself a copy that was not finished
         let conn = connect::open_reader(path)?;
         let output = Sqlite::output_path(path);
