@@ -77,7 +77,7 @@ impl Kind {
         };
         let (from, to) = match range.split_once('-') {
             _ if range == "*" => (self.min, self.max),
-            _ if range == "?" => return Err(Error::usage("? is no value").hint("write *")),
+            _ if range == "?" => return Err(Error::usage("\"?\" is not understood").hint("write *")),
             Some((from, to)) => self.range(from, to)?,
             None if step.is_some() => {
                 return Err(Error::usage(format!("a step needs a range, not {range:?}")).hint(format!(

@@ -67,6 +67,7 @@ fn s3_an_exit_0_after_the_signal_of_the_timeout_stays_a_timeout() {
 #[test]
 fn the_dead_that_a_worker_had_before_it_became_one_are_reaped() {
     let orx = Orx::new();
+    orx.make();
     let worker = [env!("CARGO_BIN_EXE_orx"), "-q", "worker"];
     let begun = "sh -c 'until [ -e go ]; do sleep 0.02; done' & exec \"$@\"";
     let worker = orx.program("sh", &[&["-c", begun, "sh"], &worker[..]].concat()).spawn();

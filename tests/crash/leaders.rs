@@ -31,6 +31,7 @@ const ENDS: [&str; 3] = ["SIGTERM", "orx nodes drain", "kill -9"];
 fn leaders_hand_over_at_once_when_they_stop_and_are_followed_when_they_die() {
     let world = World::on_postgres();
     let mut table = Table::new(format!("Leaders: two coordinators, {}, seed {}", world.kind(), seed()));
+    world.ok(&["-q", "db", "migrate"]);
     let mut nodes = vec![coordinator(&world, "front-1")];
     eventually("a leader", LIMIT, || leader(&world).is_some());
     nodes.push(coordinator(&world, "front-2"));

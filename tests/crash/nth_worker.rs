@@ -66,7 +66,7 @@ fn full_log() -> World {
     let home = World::on_file();
     let store = home.path(STORE);
     let home = home.with_store(store);
-    home.ok(&["list"]);
+    home.ok(&["-q", "db", "migrate"]);
     let conn = Connection::open(home.path(STORE)).unwrap();
     conn.execute_batch("PRAGMA synchronous=OFF; PRAGMA wal_autocheckpoint=0").unwrap();
     let version: u32 = conn.query_row("PRAGMA user_version", [], |r| r.get(0)).unwrap();

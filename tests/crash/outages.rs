@@ -54,7 +54,7 @@ fn run(restarts: usize, ended: usize, behind_http: bool) {
     let kind = world.kind();
     let title = format!("C7 {restarts} restarts and {ended} ended sessions of PostgreSQL, {kind}, seed {}", seed());
     let mut table = Table::new(title);
-    world.ok(&["list"]);
+    world.ok(&["-q", "db", "migrate"]);
     let workers = WORKERS.map(|name| world.ready_worker(name, &ARGS));
     let mut askers = ["x", "y"].map(|name| Asker::new(&world, name, Chance::new(seed(), name.as_bytes()[0].into())));
     let over = AtomicBool::new(false);

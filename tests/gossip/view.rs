@@ -10,6 +10,7 @@ fn one_command_shows_and_ends_the_jobs_of_all_nodes() {
     let [a, b, c] = [Orx::file(), Orx::file(), Orx::file()];
     let key = a.path("cluster.key").to_str().unwrap().to_owned();
     a.ok(&["cluster", "key", &key]);
+    a.make();
     let alone = a.run(&["status", "--cluster"]);
     alone.expect(6, &["no coordinator of this store"]);
     let (first, address) = coordinator(&a, "a", &key, &["--share", "none"]);

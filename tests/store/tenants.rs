@@ -255,6 +255,7 @@ on_every_store! {
             ("select", json!({ "selectors": [], "all": { "tenant": "acme" } }), Nothing),
             ("settle", json!({ "reports": [report(&fence)] }), Gone),
             ("list_homes", json!({}), Nothing),
+            ("list_holdings", json!({ "worker": Uuid::now_v7(), "offer": Offer::default(), "only": null }), Nothing),
             ("list_waiting", json!({}), Nothing),
             ("share_queue", json!({ "queue": "acme-queue", "shared": false }), Denied),
             ("status", json!({}), Nothing),
