@@ -90,7 +90,7 @@ fn lines_that_are_no_lines_are_refused_with_a_hint() {
         ("@every 5m", "names no schedule"),
         ("TZ=Europe/Berlin 0 2 * * *", "is no field of a cron expression"),
         ("0 2 * * * /usr/bin/backup --all", "has no command"),
-        ("0 2 ? * *", "? is no value"),
+        ("0 2 ? * *", "\"?\" is not understood"),
         ("0 24 * * *", "hour field \"24\": 24 is not from 0 to 23"),
         ("0 0 * * 8", "day of week field \"8\": 8 is not from 0 to 7"),
         ("60 * * * * *", "second field \"60\": 60 is not from 0 to 59"),
