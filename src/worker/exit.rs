@@ -91,7 +91,7 @@ fn wait_id(kind: libc::idtype_t, id: libc::id_t) -> io::Result<Option<(i32, Exit
 /// Reaps dead orphans this process has adopted as a subreaper. Returns how many.
 ///
 /// Never a leader of an attempt, nor a child in this process's own group (so none made by other code here, unless it
-/// asked for a new group); the dead of that group are left to [`reap_adopted`]. Errors: `/proc` cannot be read.
+/// asked for a new group); the dead of that group are left to `reap_adopted`. Errors: `/proc` cannot be read.
 pub fn reap_orphans() -> io::Result<usize> {
     Census::take().map(|census| reap_orphans_in(&census))
 }
