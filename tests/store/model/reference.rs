@@ -13,7 +13,9 @@ use super::steps::Order;
 
 /// How long leases and heartbeats last here, in milliseconds.
 pub const TTL: i64 = 10_000;
-/// A leader that was silent for longer could not write (S2).
+/// A leader that was silent for longer than the lease of a worker that has been there for a while could not write (S2, S30).
+const SETTLED: i64 = 6_000;
+/// And for longer than this where there is no such worker.
 const GAP: i64 = 15_000;
 /// How long a key is kept after the end (S13).
 const KEY_KEPT: i64 = 24 * 3600 * 1000;
@@ -80,6 +82,8 @@ pub struct Model {
     pub limits: BTreeMap<(String, String), u32>,
     /// Who is registered, and until when.
     pub workers: BTreeMap<WorkerId, i64>,
+    /// And since when.
+    came: BTreeMap<WorkerId, i64>,
     led: Option<i64>,
     /// Ended attempts.
     pub stale: Vec<Fence>,
@@ -237,6 +241,7 @@ impl Model {
         }
         taken.iter().for_each(|fence| self.lose(*fence));
         self.workers.insert(worker, self.now + TTL);
+        self.came.insert(worker, self.now);
         taken.iter().map(|fence| fence.number).collect()
     }
 
@@ -275,7 +280,9 @@ impl Model {
     /// One round of upkeep; gives the jobs whose leases had expired.
     pub fn sweep(&mut self) -> Vec<Number> {
         let (now, until) = (self.now, self.now + TTL);
-        if self.led.replace(now).is_some_and(|at| now - at > GAP) {
+        let counts = |(id, at): (&WorkerId, &i64)| *at > now && self.came[id] + SETTLED <= now;
+        let gap = if self.workers.iter().any(counts) { TTL } else { GAP };
+        if self.led.replace(now).is_some_and(|at| now - at > gap) {
             self.workers.values_mut().for_each(|at| *at = until);
             self.jobs.values_mut().filter_map(|job| job.lease.as_mut()).for_each(|(_, at)| *at = until);
         }
