@@ -259,3 +259,34 @@ fn s30_a_leader_keeps_the_lead_over_stalls_of_two_seconds() {
     }
     assert_eq!(orx.events().into_iter().filter(leads).count(), 1);
 }
+
+/// In a container, or under a unit with a `/proc` of its own, a process can read another boot id than one beside it.
+#[test]
+fn s8_two_processes_that_read_different_boot_ids_do_not_take_each_other_for_dead() {
+    let orx = Orx::new();
+    orx.write("id", "0f0e0d0c-0b0a-4908-8706-050403020100\n");
+    let mounted = r#"mount --bind "$PWD/id" /proc/sys/kernel/random/boot_id && exec "$@""#;
+    let program = env!("CARGO_BIN_EXE_orx");
+    let inside = ["-m", "sh", "-c", mounted, "sh", program, "worker", "--name", "inside", "--lease", "3s"];
+    let inside = orx.program("unshare", &inside).spawn();
+    eventually("the worker to be there, or to be refused its mount", || {
+        !inside.is_alive() || inside.stderr().contains("ready")
+    });
+    if !inside.is_alive() {
+        eprintln!("skipped: no mount namespace can be had here: {}", inside.stderr());
+        return;
+    }
+    // It outlasts several rounds of upkeep by whichever of the two leads.
+    orx.sh(&[], "echo $$ > job; sleep 5; echo $ORX_ATTEMPT >> ends");
+    orx.wait_pid("job");
+    let outside = orx.worker(&["--name", "outside", "--lease", "3s"]);
+    orx.run(&["run", "--", "true"]).expect(0, &[]);
+    orx.run(&["wait", "1"]).expect(0, &[]);
+    let job = orx.job("1");
+    assert_eq!((orx.read("ends"), &job["worker"], &job["losses"]), ("1\n".into(), &"inside".into(), &0.into()));
+    let events = orx.events();
+    let count = |kind: &str| events.iter().filter(|e| e["kind"] == kind).count();
+    assert_eq!((count("leader_elected"), count("worker_lost")), (1, 0), "{events:?}");
+    outside.stop().expect(0, &[]);
+    inside.stop().expect(0, &[]);
+}

@@ -10,6 +10,7 @@ use orx::ops::renew::Renewed;
 use orx::ops::settle::Settled;
 use orx::ops::status::Status;
 use orx::ops::sweep::{LastSign, Sweep, Swept};
+use orx::ops::workers::ListWorkers;
 use orx::ops::{Caller, Op};
 use orx::store::{Location, Tx, Work, WorkerState, open};
 use orx::time::Span;
@@ -117,6 +118,24 @@ on_every_store! {
         let w = f.worker("w", Offer::default()).await;
         w.take().await;
         f.clock.reboot();
+        f.sweep().await;
+        assert_eq!((f.state(number).await, f.job(number).await.losses), (State::Pending, 1));
+    }
+
+    async fn s1_another_boot_id_by_the_same_clock_shows_nothing(f: Fixture) {
+        if !f.is_local() {
+            return; // it goes by the server's clock
+        }
+        let number = f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        w.take().await;
+        f.clock.read_another_boot_id();
+        f.clock.pass(Span::from_millis(TTL.as_millis() - 1));
+        f.sweep().await;
+        assert_eq!(f.state(number).await, State::Running, "its lease has not ended");
+        let workers = f.queue.call(ListWorkers {}).await.unwrap();
+        assert_eq!(workers[0].state, WorkerState::Active);
+        f.clock.pass(Span::from_millis(1));
         f.sweep().await;
         assert_eq!((f.state(number).await, f.job(number).await.losses), (State::Pending, 1));
     }

@@ -102,6 +102,11 @@ impl TestClock {
         self.delay.store(span.as_millis(), Ordering::SeqCst);
     }
 
+    /// As a process in a container does; the clock is the same.
+    pub fn read_another_boot_id(&self) {
+        *self.id.lock().unwrap() = "boot-2".into();
+    }
+
     /// The machine starts again.
     pub fn reboot(&self) {
         *self.id.lock().unwrap() = "boot-2".into();

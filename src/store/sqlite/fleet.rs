@@ -99,13 +99,14 @@ impl Fleet for SqliteTx<'_> {
     fn leader(&mut self) -> Result<Option<Leader>> {
         let boot = self.boot().clone();
         self.first(sql!("leader_find"), [], |r| {
-            let same_boot = r.get::<_, String>(3)? == boot.boot;
-            let seen: i64 = r.get(4)?;
+            let (same_boot, seen) = (r.get::<_, String>(3)? == boot.boot, r.get::<_, i64>(4)?);
+            // Another boot id may be that of another container; a time that has not come yet is that of another boot (S1).
+            let of_this_boot = same_boot || seen <= boot.ms;
             Ok(Leader {
                 name: r.get(0)?,
                 epoch: r.get(1)?,
                 seen_at: r.get::<_, Column<Timestamp>>(2)?.0,
-                age: same_boot.then(|| Span::from_millis(boot.ms - seen)),
+                age: of_this_boot.then(|| Span::from_millis(boot.ms - seen)),
                 released: r.get(5)?,
             })
         })

@@ -1,4 +1,4 @@
 SELECT id, name, host, pid, state, offer, slots, version, solo, started_at, heartbeat_at,
-       boot <> ?1 OR expires_boot <= ?2 AS lost,
+       (expires_boot <= ?2 OR boot <> ?1 AND expires_boot > ?2 + ttl) AS lost,
        (SELECT json_group_array(number) FROM leases WHERE worker = w.id) AS running
 FROM workers w ORDER BY name, started_at
