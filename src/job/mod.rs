@@ -16,6 +16,7 @@ pub mod output;
 pub mod plan;
 pub mod recurrence;
 mod repeat;
+pub mod results;
 pub mod retry;
 pub mod run;
 pub mod schedule;

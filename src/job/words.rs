@@ -177,3 +177,16 @@ pub(super) mod present {
         Value::deserialize(d).map(Some)
     }
 }
+
+/// One word or several.
+#[derive(Default)]
+pub(super) struct Words(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        match serde_json::Value::deserialize(d)? {
+            serde_json::Value::String(one) => Ok(Self(vec![one])),
+            many => serde_json::from_value(many).map(Self).map_err(de::Error::custom),
+        }
+    }
+}

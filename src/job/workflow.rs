@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::JobSpec;
+use super::results::clash;
 use super::spec::word;
+use super::words::Words;
 use crate::error::{Error, Result};
 use crate::time::Span;
 
@@ -286,9 +288,9 @@ impl Reader {
             message: format!("task {name}: {}", f.message),
         };
         let always = take::<bool>(&mut options, "always").map_err(in_task)?.unwrap_or_default();
-        let needs = take::<Words>(&mut options, "needs").map_err(in_task)?.unwrap_or_default();
-        let mut found = Vec::with_capacity(needs.0.len());
-        for need in &needs.0 {
+        let Words(needs) = take(&mut options, "needs").map_err(in_task)?.unwrap_or_default();
+        let mut found = Vec::with_capacity(needs.len());
+        for need in &needs {
             match places.get(need) {
                 Some(place) if *place == i => return flaw(Some(i), "needs", format!("task {name} needs itself")),
                 Some(place) if !found.contains(place) => found.push(*place),
@@ -296,10 +298,15 @@ impl Reader {
                 None => return flaw(Some(i), "needs", format!("task {name} needs {need}, which is no task")),
             }
         }
-        for (key, why) in REFUSED {
-            if options.contains_key(key) {
-                return flaw(Some(i), key, format!("task {name}: {key} {why}"));
-            }
+        if let Some((one, other, variable)) = clash(needs.iter().map(String::as_str)) {
+            return flaw(
+                Some(i),
+                "needs",
+                format!("task {name} needs {one} and {other}: both results are in {variable}"),
+            );
+        }
+        if let Some((key, why)) = REFUSED.into_iter().find(|(key, _)| options.contains_key(*key)) {
+            return flaw(Some(i), key, format!("task {name}: {key} {why}"));
         }
         let spec = self.effective(options).or_else(|(key, e)| flaw(Some(i), &key, format!("task {name}: {e}")))?;
         Ok(Task { name, needs: found, always, spec })
@@ -372,19 +379,6 @@ fn spec_of(options: &Options) -> std::result::Result<JobSpec, (String, String)> 
         }
     }
     Err((String::new(), error.to_string()))
-}
-
-/// One word or several.
-#[derive(Default)]
-struct Words(Vec<String>);
-
-impl<'de> Deserialize<'de> for Words {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
-        match Value::deserialize(d)? {
-            Value::String(one) => Ok(Self(vec![one])),
-            many => serde_json::from_value(many).map(Self).map_err(serde::de::Error::custom),
-        }
-    }
 }
 
 /// The workflow of a body.

@@ -112,6 +112,10 @@ fn what_is_wrong_is_told_with_its_line() {
         ("name='w'\n\n[[task]]\nname='a'\ncommand=['x']\nneeds=['b']\n", "line 6: task a needs b, which is no task"),
         ("name='w'\n[[task]]\nname='a'\ncommand=['x']\nneeds='a'\n", "line 5: task a needs itself"),
         (
+            "name='w'\n[[task]]\nname='a.b'\ncommand=['x']\n[[task]]\nname='A-b'\ncommand=['x']\n[[task]]\nname='c'\ncommand=['x']\nneeds=['a.b','A-b']\n",
+            "line 11: task c needs a.b and A-b: both results are in ORX_RESULT_A_B",
+        ),
+        (
             "name='w'\n[[task]]\nname='a'\ncommand=['x']\n[[task]]\nname='a'\ncommand=['x']",
             "line 6: task a is there twice, as number 1 too",
         ),
