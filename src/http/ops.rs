@@ -28,10 +28,13 @@ use crate::ops::{Access, Op, Scopes};
 
 type Answer = BoxFuture<'static, Result<Bytes, Arc<Error>>>;
 
+/// A call that is allowed, and has not begun.
+type Begin = Box<dyn FnOnce(Arc<App>, Try) -> Answer + Send>;
+
 /// A call of some Op that was read.
 enum Prepared {
-    /// It is allowed, and has not begun.
-    Call(Box<dyn FnOnce(Arc<App>, Try) -> Answer + Send>),
+    /// It is allowed.
+    Call(Begin),
     /// The token lacks some of these.
     Denied(Scopes, Error),
 }
@@ -77,8 +80,12 @@ fn prepare<O: Op>(identity: &Identity, body: &[u8]) -> Result<Prepared, Refusal>
     if let Err(refused) = allow(&op, identity) {
         return Ok(Prepared::Denied(op.scopes(), refused));
     }
+    Ok(Prepared::Call(begin(identity, op)))
+}
+
+fn begin<O: Op>(identity: &Identity, op: O) -> Begin {
     let caller = Arc::clone(&identity.caller);
-    Ok(Prepared::Call(Box::new(move |app, attempt| {
+    Box::new(move |app, attempt| {
         async move {
             let reply = app.engine.call_as(caller, op, attempt).await?;
             let reply = serde_json::to_vec(&reply).map_err(|e| Error::failed("the answer cannot be written").source(e));
@@ -86,7 +93,19 @@ fn prepare<O: Op>(identity: &Identity, body: &[u8]) -> Result<Prepared, Refusal>
         }
         .map(|result: Result<Bytes>| result.map_err(Arc::new))
         .boxed()
-    })))
+    })
+}
+
+/// Begins the call `key`, whose answer is kept for whoever makes it again.
+fn kept(app: &Arc<App>, key: Key, call: Begin, attempt: Try) -> Answer {
+    let app = Arc::clone(app);
+    // On its own: a client that goes away does not end it.
+    let task = tokio::spawn(async move {
+        let reply = call(Arc::clone(&app), attempt).await;
+        app.replies.came(key, &reply);
+        reply
+    });
+    task.map(|joined| joined.unwrap_or_else(|_| Err(Arc::new(Error::failed("the call ended"))))).boxed()
 }
 
 /// Reads a body; what is wrong is told with its place.
@@ -148,6 +167,54 @@ pub(super) async fn run<O: Op>(app: &Arc<App>, identity: &Identity, op: O) -> Re
     Ok(app.engine.call_as(Arc::clone(&identity.caller), op, Try::First).await?)
 }
 
+/// The call of a route with a name of its own, which may be made again: what tells it from others.
+pub(super) struct Repeatable<'a> {
+    /// The route, with what its path names.
+    pub(super) place: &'a str,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) body: &'a [u8],
+}
+
+impl Repeatable<'_> {
+    /// Whether it was made before, as its client says.
+    pub(super) fn is_again(&self) -> bool {
+        request_id(self.headers).is_some() && again(self.headers) == Try::Again
+    }
+
+    fn key(&self, identity: &Identity) -> Option<Key> {
+        request_id(self.headers).map(|id| Key::new(identity.token, id, self.place, self.body))
+    }
+
+    /// Whether its answer is still there.
+    pub(super) fn is_known(&self, app: &App, identity: &Identity) -> bool {
+        self.key(identity).is_some_and(|key| app.replies.has(key))
+    }
+}
+
+/// As [`run`], once only for a call that is made again under the id that its client gave it.
+///
+/// Unlike a call by the name of its Op, one under the same id that does not say so is another one: what passes for an id
+/// may be that of a whole pipeline.
+pub(super) async fn run_once<O: Op>(
+    app: &Arc<App>,
+    identity: &Identity,
+    call: &Repeatable<'_>,
+    op: O,
+) -> Result<O::Reply, Refusal> {
+    let Some(key) = call.key(identity) else { return run(app, identity, op).await };
+    if let Err(refused) = allow(&op, identity) {
+        record(app, identity, O::NAME, op.scopes()).await;
+        return Err(refused.into());
+    }
+    let attempt = again(call.headers);
+    if attempt == Try::First {
+        app.replies.forget(key);
+    }
+    let begun = || kept(app, key, begin(identity, op), attempt);
+    let reply = app.replies.answer(key, begun).await.map_err(|error| error.copy())?;
+    serde_json::from_slice(&reply).map_err(|e| Error::failed("the answer cannot be read").source(e).into())
+}
+
 /// As [`run`], for an answer that goes out as it is.
 pub(super) async fn json<O: Op>(app: &Arc<App>, identity: &Identity, op: O) -> Result<Json<O::Reply>, Refusal> {
     run(app, identity, op).await.map(Json)
@@ -174,19 +241,8 @@ pub(super) async fn call(
     };
     let reply = match (route.access, request_id(&headers)) {
         (access, Some(id)) if access != Access::Read => {
-            let attempt = if headers.contains_key("orx-again") { Try::Again } else { Try::First };
             let key = Key::new(identity.token, id, &name, &body);
-            let begin = || {
-                let app = Arc::clone(&app);
-                // On its own: a client that goes away does not end it.
-                let task = tokio::spawn(async move {
-                    let reply = prepared(Arc::clone(&app), attempt).await;
-                    app.replies.came(key, &reply);
-                    reply
-                });
-                task.map(|joined| joined.unwrap_or_else(|_| Err(Arc::new(Error::failed("the call ended"))))).boxed()
-            };
-            app.replies.answer(key, begin).await
+            app.replies.answer(key, || kept(&app, key, prepared, again(&headers))).await
         }
         _ => prepared(Arc::clone(&app), Try::First).await,
     };
@@ -199,6 +255,11 @@ pub(super) async fn call(
 /// The id that the client gave its request.
 fn request_id(headers: &HeaderMap) -> Option<Uuid> {
     headers.get("x-request-id")?.to_str().ok()?.parse().ok()
+}
+
+/// Whether the client has made its call before.
+fn again(headers: &HeaderMap) -> Try {
+    if headers.contains_key("orx-again") { Try::Again } else { Try::First }
 }
 
 /// A page that a browser shows cannot make a request of this type elsewhere without asking first.

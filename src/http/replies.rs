@@ -69,6 +69,18 @@ impl Replies {
         reply
     }
 
+    /// Whether the answer to the call `key` is known, or on its way.
+    pub(super) fn has(&self, key: Key) -> bool {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.forget();
+        kept.replies.get(&key).is_some_and(|reply| !reply.peek().is_some_and(Result::is_err))
+    }
+
+    /// The next call `key` is another one.
+    pub(super) fn forget(&self, key: Key) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).replies.remove(&key);
+    }
+
     /// The answer to the call `key` is there: a long one is not kept.
     pub(super) fn came(&self, key: Key, reply: &Result<Bytes, Arc<Error>>) {
         if reply.as_ref().is_ok_and(|reply| reply.len() > MAX_REPLY) {

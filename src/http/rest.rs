@@ -15,9 +15,9 @@ use uuid::Uuid;
 
 use super::App;
 use super::auth::Identity;
-use super::ops::{check_type, json as reply, read, run};
+use super::ops::{Repeatable, check_type, json as reply, read, run, run_once};
 use super::problem::Refusal;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::job::ids::RunName;
 use crate::job::spec::Captured;
 use crate::job::{Job, JobId, JobSpec, Number, Origin, Selector, State as JobState, Submission};
@@ -63,6 +63,12 @@ pub(super) async fn submit(
             _ => return Err(Refusal::malformed("an Idempotency-Key is for one job; give each its idempotency_key")),
         }
     }
+    let call = Repeatable { place: "submit", headers: &headers, body: &body };
+    if call.is_again() && !call.is_known(&app, &who) && specs.iter().any(|spec| spec.idempotency_key.is_none()) {
+        return Err(Error::new(Kind::Unknown, "whether the call before has stored jobs is unknown")
+            .hint("an Idempotency-Key tells for a day; GET /api/v1/jobs shows what is stored")
+            .into());
+    }
     let captured = Arc::new(Captured::of_trace(headers.get("traceparent").and_then(|v| v.to_str().ok())));
     let jobs = specs.into_iter().map(|spec| Submission {
         id: new_id(&app),
@@ -71,7 +77,7 @@ pub(super) async fn submit(
         origin: Origin::default(),
         line: None,
     });
-    let stored: Vec<Enqueued> = run(&app, &who, Enqueue { jobs: jobs.collect() }).await?;
+    let stored: Vec<Enqueued> = run_once(&app, &who, &call, Enqueue { jobs: jobs.collect() }).await?;
     let status = if stored.iter().all(|job| job.existing) { StatusCode::OK } else { StatusCode::CREATED };
     match stored.as_slice() {
         [job] if !many => {
@@ -200,11 +206,13 @@ pub(super) async fn cancel(
     State(app): Here,
     Extension(who): Who,
     Path(id): Path<String>,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let CancelBody { reason, how } = if body.is_empty() { CancelBody::default() } else { read(&body)? };
     let number = find(&app, &who, &id).await?;
-    let cancelled = run(&app, &who, Cancel { numbers: vec![number], reason, how }).await?;
+    let call = Repeatable { place: &format!("cancel {number}"), headers: &headers, body: &body };
+    let cancelled = run_once(&app, &who, &call, Cancel { numbers: vec![number], reason, how }).await?;
     Ok(Json(cancelled.first()).into_response())
 }
 
@@ -220,11 +228,13 @@ pub(super) async fn retry(
     State(app): Here,
     Extension(who): Who,
     Path(id): Path<String>,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let RetryBody { only } = if body.is_empty() { RetryBody::default() } else { read(&body)? };
     let number = find(&app, &who, &id).await?;
-    Ok(Json(run(&app, &who, Retry { numbers: vec![number], only }).await?).into_response())
+    let call = Repeatable { place: &format!("retry {number}"), headers: &headers, body: &body };
+    Ok(Json(run_once(&app, &who, &call, Retry { numbers: vec![number], only }).await?).into_response())
 }
 
 #[derive(Default, Deserialize, JsonSchema)]

@@ -61,6 +61,46 @@ fn one_request_id_stands_for_one_call_and_not_for_others() {
 }
 
 #[test]
+fn a_route_with_a_name_of_its_own_is_called_once_however_often_its_answer_is_asked_for() {
+    let mut orx = served();
+    let listen = address(&orx);
+    let id = format!("x-request-id: {}", uuid::Uuid::now_v7());
+    let (first, again) = (vec![id.as_str()], vec![id.as_str(), "orx-again: 1"]);
+    let post = |orx: &Orx, route: &str, headers: &[&str], body: &str, status| {
+        request(orx, orx.token(), &format!("POST /api/v1/jobs{route}"), headers, body).expect(status).body
+    };
+    let job = r#"{"command":["false"]}"#;
+    let stored = post(&orx, "", &first, job, 201);
+    assert_eq!(post(&orx, "", &again, job, 201), stored);
+    assert_eq!(orx.states(), "pending", "one job");
+    post(&orx, "", &again, r#"{"command":["true"]}"#, 504);
+    assert_eq!(orx.states(), "pending", "nobody knows of a call before with that body");
+    let many = r#"[{"command":["false"]},{"command":["false"]}]"#;
+    assert_eq!(post(&orx, "", &first, many, 201), post(&orx, "", &again, many, 201));
+    assert_eq!(orx.states(), "pending pending pending");
+    orx.burst();
+    let retried = post(&orx, "/1/retry", &first, "", 200);
+    orx.burst();
+    assert_eq!(post(&orx, "/1/retry", &again, "", 200), retried);
+    assert_eq!((orx.state("1"), &orx.job("1")["attempt"]), ("failed".into(), &2.into()), "it ran again once");
+    // An id that stands for all calls of a pipeline makes no two of them one.
+    post(&orx, "", &first, job, 201);
+    assert_eq!(orx.states(), "failed failed failed pending");
+    orx.coordinator().signal(Signal::KILL);
+    eventually("the coordinator to be gone", || !orx.coordinator().is_alive());
+    orx.serve_at(&listen, &[]);
+    assert!(post(&orx, "", &again, job, 504).contains("unknown"), "its answers are gone with it");
+    let with_key = r#"{"command":["true"],"idempotency_key":"k"}"#;
+    let stored = post(&orx, "", &first, with_key, 201);
+    orx.coordinator().signal(Signal::KILL);
+    eventually("the coordinator to be gone", || !orx.coordinator().is_alive());
+    orx.serve_at(&listen, &[]);
+    let found = post(&orx, "", &again, with_key, 200);
+    let id = |body: &str| serde_json::from_str::<serde_json::Value>(body).unwrap()["id"].clone();
+    assert_eq!(id(&found), id(&stored));
+}
+
+#[test]
 fn a_worker_keeps_its_jobs_while_the_coordinator_is_away() {
     let mut orx = served();
     let listen = address(&orx);
