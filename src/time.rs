@@ -28,11 +28,24 @@ impl Timestamp {
         Span::from_millis(self.0.saturating_sub(earlier.0).max(0))
     }
 
-    /// Reads RFC 3339, or a local time (`2026-01-31 09:00`, `09:00`) in the zone `tz` (default: the system's).
+    /// Reads RFC 3339, or a local time (`2026-01-31 09:00`, `09:00`) in the zone `tz` (default: the system's). A time of
+    /// day is that of today.
     ///
     /// # Errors
     /// What is wrong, for a person.
     pub fn parse(text: &str, tz: Option<&str>, now: Timestamp) -> Result<Self, String> {
+        Self::read(text, tz, now, false)
+    }
+
+    /// As [`Timestamp::parse`], but a time of day is the next one after `now`, as `at(1)` has it.
+    ///
+    /// # Errors
+    /// What is wrong, for a person.
+    pub fn parse_next(text: &str, tz: Option<&str>, now: Timestamp) -> Result<Self, String> {
+        Self::read(text, tz, now, true)
+    }
+
+    fn read(text: &str, tz: Option<&str>, now: Timestamp, next: bool) -> Result<Self, String> {
         if let Ok(t) = text.parse::<jiff::Timestamp>() {
             return Ok(Self(t.as_millisecond()));
         }
@@ -41,15 +54,16 @@ impl Timestamp {
             None => jiff::tz::TimeZone::system(),
         };
         let bad = |_| format!("{text:?} is not a time such as 2026-01-31T09:00:00Z or 2026-01-31 09:00");
-        let local = match text.parse::<jiff::civil::DateTime>() {
-            Ok(local) => local,
-            Err(_) => {
-                let time: jiff::civil::Time = text.parse().map_err(bad)?;
-                now.jiff().to_zoned(zone.clone()).date().to_datetime(time)
-            }
-        };
-        let zoned = local.to_zoned(zone).map_err(bad)?;
-        Ok(Self(zoned.timestamp().as_millisecond()))
+        if let Ok(local) = text.parse::<jiff::civil::DateTime>() {
+            return of_local(local, &zone).map_err(bad);
+        }
+        let time: jiff::civil::Time = text.parse().map_err(bad)?;
+        let today = now.jiff().to_zoned(zone.clone()).date();
+        let at = of_local(today.to_datetime(time), &zone).map_err(bad)?;
+        match next && at <= now {
+            true => of_local(today.tomorrow().map_err(bad)?.to_datetime(time), &zone).map_err(bad),
+            false => Ok(at),
+        }
     }
 
     /// As the wall clock in `tz` shows it, with the day of the week and the offset; in UTC where there is no such zone.
@@ -83,6 +97,20 @@ impl<'de> Deserialize<'de> for Timestamp {
             text.parse().map_err(|_| de::Error::custom(format!("{text:?} is not an RFC 3339 time")))?;
         Ok(Self(time.as_millisecond()))
     }
+}
+
+/// The instant at which clocks in `zone` show `local`: of two the first; where they never do, that at which they have gone
+/// past it.
+fn of_local(local: jiff::civil::DateTime, zone: &jiff::tz::TimeZone) -> Result<Timestamp, jiff::Error> {
+    let shown = zone.to_ambiguous_timestamp(local);
+    let in_gap = matches!(shown.offset(), jiff::tz::AmbiguousOffset::Gap { .. });
+    let at = shown.compatible()?;
+    if !in_gap {
+        return Ok(Timestamp(at.as_millisecond()));
+    }
+    let just_after = at.checked_add(jiff::SignedDuration::from_nanos(1))?;
+    let turn = zone.preceding(just_after).next().map_or(at, |turn| turn.timestamp());
+    Ok(Timestamp(turn.as_millisecond()))
 }
 
 schema!(Timestamp, "Timestamp", { "type": "string", "format": "date-time" });
@@ -277,12 +305,26 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_clocks_never_show_is_when_they_have_gone_past_it_and_of_two_the_first() {
+        let at = |text| Timestamp::parse(text, Some("Europe/Berlin"), Timestamp(0)).unwrap().to_string();
+        for never in ["2026-03-29 02:00", "2026-03-29 02:30", "2026-03-29 02:59:59", "2026-03-29 03:00"] {
+            assert_eq!(at(never), "2026-03-29T01:00:00.000Z", "{never}");
+        }
+        assert_eq!(at("2026-10-25 02:30"), "2026-10-25T00:30:00.000Z");
+    }
+
+    #[test]
     fn local_times_follow_the_zone() {
         let now = Timestamp(1_767_225_600_000);
         let t = Timestamp::parse("2026-07-01 09:00", Some("Europe/Berlin"), now).unwrap();
         assert_eq!(t.to_string(), "2026-07-01T07:00:00.000Z");
         let t = Timestamp::parse("09:00", Some("UTC"), now).unwrap();
         assert_eq!(t.to_string(), "2026-01-01T09:00:00.000Z");
+        let next = |text, tz| Timestamp::parse_next(text, Some(tz), now).unwrap().to_string();
+        assert_eq!(next("09:00", "UTC"), "2026-01-01T09:00:00.000Z");
+        assert_eq!(next("00:00", "UTC"), "2026-01-02T00:00:00.000Z", "now is over");
+        assert_eq!(next("09:00", "Asia/Tokyo"), "2026-01-02T00:00:00.000Z", "it is nine there");
+        assert_eq!(next("2025-07-01 09:00", "UTC"), "2025-07-01T09:00:00.000Z", "a date is a date");
         assert!(Timestamp::parse("noon", None, now).is_err());
         assert!(Timestamp::parse("09:00", Some("Mars/Base"), now).is_err());
     }

@@ -137,7 +137,7 @@ pub(super) struct JobOptions {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Job options")]
 pub(super) struct StartOptions {
-    /// Start no earlier than this time (RFC 3339, or a local time)
+    /// Start no earlier than this time (RFC 3339, or a local time; a time of day is the next one)
     #[arg(long, value_name = "TIME", conflicts_with = "delay")]
     at: Option<String>,
 
@@ -149,10 +149,19 @@ pub(super) struct StartOptions {
 impl StartOptions {
     /// The instant, if one is given.
     pub(super) fn instant(&self, context: &Context) -> Result<Option<Timestamp>> {
-        let parse = |at: &String| Timestamp::parse(at, self.tz.as_deref(), context.clock.now());
-        self.at.as_ref().map(parse).transpose().map_err(Error::usage)
+        let Some(text) = &self.at else { return Ok(None) };
+        let now = context.clock.now();
+        let at = Timestamp::parse_next(text, self.tz.as_deref(), now).map_err(Error::usage)?;
+        if now.since(at) > PAST {
+            return Err(Error::usage(format!("--at: {at} is over since {}", now.since(at)))
+                .hint("without --at the job starts at once; is the date right, and the time zone (--tz)?"));
+        }
+        Ok(Some(at))
     }
 }
+
+/// A time that a person gives may be over for so long: commands take their time to be typed.
+const PAST: Span = Span::from_secs(60);
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Conflict {

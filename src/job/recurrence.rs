@@ -228,7 +228,7 @@ impl Times {
                 Times::Repeat(Repeat::every(rule.start.unwrap_or(rule.created_at.plus(step)).0, step)?)
             }
             RuleKind::At => {
-                let at = Timestamp::parse(text, Some(&rule.tz), rule.created_at).map_err(Error::usage)?;
+                let at = Timestamp::parse_next(text, Some(&rule.tz), rule.created_at).map_err(Error::usage)?;
                 rule.expression = at.to_string();
                 Times::Repeat(Repeat::once(at.0))
             }

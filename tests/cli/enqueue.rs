@@ -214,6 +214,32 @@ fn a_time_is_read_in_the_zone_that_was_named() {
 }
 
 #[test]
+fn a_time_of_day_is_the_next_one_and_a_time_that_is_over_is_refused() {
+    let orx = Orx::new();
+    let ms = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    // Whatever the time is: an hour ago, and in an hour.
+    for (job, ago) in [("1", 3600), ("2", -3600)] {
+        let now = jiff::Timestamp::now();
+        let time = (now - jiff::SignedDuration::from_secs(ago)).to_zoned(jiff::tz::TimeZone::UTC).strftime("%H:%M:%S");
+        orx.add(&["--at", &time.to_string(), "--tz", "UTC", "--", "true"]);
+        let due = ms(orx.job(job)["due_at"].as_str().unwrap()) - now.as_millisecond();
+        let expected = if ago > 0 { 23 } else { 1 } * 3_600_000;
+        assert!((due - expected).abs() < 60_000, "{job}: due in {due} ms");
+    }
+    for command in ["enqueue", "run"] {
+        let past = orx.run(&[command, "--at", "2020-01-01 09:00", "--tz", "UTC", "--", "true"]);
+        past.expect(
+            if command == "run" { 125 } else { 2 },
+            &["--at: 2020-01-01T09:00:00.000Z is over since", "time zone"],
+        );
+    }
+    // What a program says of the past starts at once.
+    orx.write("jobs", r#"{"command":["true"],"at":"2020-01-01T09:00:00Z"}"#);
+    orx.ok(&["enqueue", "--from", "jobs"]);
+    assert_eq!(orx.state("3"), "pending");
+}
+
+#[test]
 fn a_delayed_job_runs_when_it_is_due() {
     let orx = Orx::new();
     let _worker = orx.worker(&[]);
