@@ -293,3 +293,20 @@ fn the_nightly_build_of_the_guide_works_as_it_is_written() {
     assert_eq!(last.lines().collect::<Vec<_>>(), lines[from..], "{}", orx.ok(&["workflow", "report", "last"]));
     assert_eq!(orx.json(&["workflow", "report", "last"])["state"], "done");
 }
+
+#[test]
+fn a_preview_begins_with_the_instant_that_an_update_has_left_as_it_was() {
+    let orx = Orx::new();
+    orx.ok(&["schedule", "add", "n", "--cron", "0 2 * * *", "--tz", "UTC", "--", "true"]);
+    orx.ok(&["schedule", "update", "n", "--apply", "next", "--cron", "0 5 * * *"]);
+    let preview = |args: &[&str]| -> Vec<String> {
+        let shown = orx.json(&[&["schedule", "preview", "n", "-n", "3"], args].concat());
+        shown.as_array().unwrap().iter().map(|row| row["due_at"].as_str().unwrap().to_owned()).collect()
+    };
+    let next = orx.json(&["schedule", "show", "n"])["next_due_at"].as_str().unwrap().to_owned();
+    let day = &next[..10];
+    let due = preview(&[]);
+    assert_eq!(due[..2], [format!("{day}T02:00:00.000Z"), format!("{day}T05:00:00.000Z")]);
+    assert!(due[2].ends_with("T05:00:00.000Z"), "{due:?}");
+    assert_eq!(preview(&["--from", &due[1]])[0], due[1], "it is over by then");
+}

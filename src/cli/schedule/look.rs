@@ -140,14 +140,16 @@ pub(super) struct Preview {
 impl Preview {
     pub(super) async fn run(self, context: &Context) -> Result<()> {
         let now = context.clock.now();
-        let recurrence = Recurrence::new(self.rule(context).await?)?;
+        let (rule, kept) = self.rule(context).await?;
+        let recurrence = Recurrence::new(rule)?;
         let tz = recurrence.rule().tz.clone();
         let from = match &self.from {
             Some(text) => time(text, &tz, now)?,
             None => now,
         };
-        let after = Timestamp(from.0.saturating_sub(1));
-        let instants = recurrence.between(after, Timestamp(i64::MAX)).take(self.count as usize);
+        let kept = kept.filter(|at| *at >= from);
+        let after = kept.unwrap_or(Timestamp(from.0.saturating_sub(1)));
+        let instants = kept.into_iter().chain(recurrence.between(after, Timestamp(i64::MAX))).take(self.count as usize);
         let instants: Vec<Instant> = instants.map(|due_at| Instant { due_at, local: due_at.local(&tz) }).collect();
         context.view()?.rows(&instants)?;
         if instants.is_empty() {
@@ -156,12 +158,14 @@ impl Preview {
         Ok(())
     }
 
-    async fn rule(&self, context: &Context) -> Result<Rule> {
-        let Some(name) = &self.schedule else { return self.rule.rule(context) };
+    /// The rule, and the instant before it that an update has left as it was.
+    async fn rule(&self, context: &Context) -> Result<(Rule, Option<Timestamp>)> {
+        let Some(name) = &self.schedule else { return Ok((self.rule.rule(context)?, None)) };
         let schedule = Named { tenant: self.tenant.clone(), name: name.clone() };
-        let mut rule = context.queue()?.call(ShowSchedule { schedule }).await?.definition.rule;
+        let shown = context.queue()?.call(ShowSchedule { schedule }).await?;
+        let mut rule = shown.definition.rule;
         self.rule.change(context, &mut rule)?;
-        Ok(rule)
+        Ok((rule, shown.view.more.and_then(|more| more.version_from)))
     }
 }
 
