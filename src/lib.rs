@@ -4,7 +4,7 @@
 //! imports only from lines above its own, and rooms of one line do not import each other.
 //!
 //! ```text
-//! mutant hex beat
+//! mutant hex beat private
 //! schema
 //! error time
 //! job gossip
@@ -23,6 +23,7 @@
 //! - `mutant` — bugs that the test harness must catch; no release contains them
 //! - `hex` — bytes as digits
 //! - `beat` — one rhythm for what a process does now and then, so that an idle one wakes seldom
+//! - `private` — files and directories for their owner alone, so that no umask opens them
 //! - `schema` — JSON Schemas of types that write themselves
 //! - [`error`] — one error with a kind, a message and a hint, so that exit codes and HTTP statuses follow from it
 //! - [`time`] — instants, durations and the only reading of the clocks, so that tests can turn them
@@ -53,6 +54,7 @@ pub mod hub;
 pub mod job;
 mod mutant;
 pub mod ops;
+mod private;
 pub mod queue;
 pub mod remote;
 mod schema;

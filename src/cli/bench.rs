@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::job::{JobId, JobSpec, Submission};
 use crate::ops::Caller;
 use crate::ops::enqueue::{Enqueue, MAX_BATCH};
+use crate::private;
 use crate::queue::Queue;
 use crate::store::Location;
 
@@ -71,7 +72,7 @@ struct Figures {
 impl Bench {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         let parent = self.dir.clone().unwrap_or_else(|| beside(context));
-        let made = tempfile::Builder::new().prefix("orx-bench-").tempdir_in(&parent);
+        let made = private::temp_dir_in(&parent, "orx-bench-");
         let dir =
             made.map_err(|e| Error::usage(format!("cannot make a directory in {}", parent.display())).source(e))?;
         let path = dir.path().join("orx.db");

@@ -108,6 +108,6 @@ impl Nodes {
 
 fn default_file() -> Result<PathBuf> {
     let directories = super::context::directories()?;
-    std::fs::create_dir_all(directories.config_dir())?;
+    crate::private::make_dirs(directories.config_dir())?;
     Ok(directories.config_dir().join("cluster.key"))
 }

@@ -133,7 +133,7 @@ impl Coordinator {
     fn gossip(&mut self, name: &str) -> Result<Option<Gossip>> {
         let Some((listen, key_file)) = self.gossip_listen.zip(self.cluster_key_file.take()) else { return Ok(None) };
         let state = super::context::directories()?.data_dir().join("gossip");
-        std::fs::create_dir_all(&state)?;
+        crate::private::make_dirs(&state)?;
         Ok(Some(Gossip {
             listen,
             advertise: self.gossip_advertise,

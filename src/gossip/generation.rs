@@ -31,7 +31,7 @@ pub fn next_generation(path: &Path, now: Timestamp) -> Result<u64> {
         Err(e) => return Err(cannot(path, e)),
     };
     let beside = path.with_extension("new");
-    let written = std::fs::File::create(&beside).and_then(|mut file| {
+    let written = crate::private::file().write(true).create(true).truncate(true).open(&beside).and_then(|mut file| {
         writeln!(file, "{generation}")?;
         file.sync_all()?;
         std::fs::rename(&beside, path)

@@ -14,6 +14,7 @@ use snow::resolvers::{CryptoResolver as _, DefaultResolver};
 use super::hello::is_id;
 use crate::error::{Error, Kind, Result};
 use crate::hex::hex;
+use crate::private;
 
 /// Bytes of a key.
 const KEY_LEN: usize = 32;
@@ -133,7 +134,7 @@ impl KeyRing {
     /// # Errors
     /// `Conflict` when there is such a file already; when it cannot be written.
     pub fn create(&self, path: &Path) -> Result<()> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let file = private::file().write(true).create_new(true).open(path);
         let file = file.map_err(|e| match e.kind() {
             std::io::ErrorKind::AlreadyExists => Error::conflict(format!("{} exists", path.display()))
                 .hint("choose another FILE, or 'orx cluster rotate FILE' for a new key beside the old one"),
@@ -152,7 +153,7 @@ impl KeyRing {
         name.push(format!(".{}", std::process::id()));
         let beside = target.with_file_name(name);
         let _ = std::fs::remove_file(&beside); // left by a process of that number that was killed here
-        let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside);
+        let written = private::file().write(true).create_new(true).open(&beside);
         written.and_then(|file| self.write(file)).map_err(|e| cannot("write", &beside, e))?;
         std::fs::rename(&beside, &target).map_err(|e| cannot("write", path, e))?;
         sync_directory(&target);

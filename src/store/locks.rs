@@ -1,8 +1,8 @@
 //! Locks between processes of one machine. The kernel releases them when their owner dies.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::Ownership;
 use crate::error::{Error, Result};
+use crate::private;
 
 /// How many that died one after the other are remembered.
 const MAX_PREDECESSORS: usize = 16;
@@ -29,10 +30,8 @@ fn path_of(store: &Path, name: &str) -> PathBuf {
 fn lock_file(store: &Path, name: &str) -> Result<File> {
     let path = path_of(store, name);
     let cannot = |e: std::io::Error| Error::unavailable(format!("cannot lock {}", path.display())).source(e);
-    if let Some(dir) = path.parent().filter(|d| !d.exists()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(cannot)?;
-    }
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(cannot)
+    private::make_parent(&path).map_err(cannot)?;
+    private::file().read(true).write(true).create(true).truncate(false).open(&path).map_err(cannot)
 }
 
 fn try_lock(file: &File) -> Result<bool> {

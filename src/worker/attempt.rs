@@ -28,6 +28,7 @@ use crate::job::state::{Cause, Ending};
 use crate::ops::append_output::{AppendOutput, Appended};
 use crate::ops::lease::Leased;
 use crate::ops::settle::{Report, Started};
+use crate::private;
 use crate::store::CancelRequest;
 use crate::time::Span;
 
@@ -167,7 +168,7 @@ impl Attempt {
 
     fn write_payload(&self) -> io::Result<Option<tempfile::TempPath>> {
         let Some(payload) = &self.job.spec.payload else { return Ok(None) };
-        let mut file = tempfile::Builder::new().prefix("orx-payload-").suffix(".json").tempfile()?; // mode 0600
+        let mut file = private::temp_file("orx-payload-", ".json")?;
         io::Write::write_all(&mut file, payload.to_string().as_bytes())?;
         Ok(Some(file.into_temp_path()))
     }

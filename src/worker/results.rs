@@ -7,8 +7,10 @@ use tempfile::TempDir;
 
 use super::Shared;
 use crate::error::{Error, Result};
+use crate::job::results::variables;
 use crate::ops::jobs::GetJobs;
 use crate::ops::lease::Leased;
+use crate::private;
 
 /// Files with what needed tasks made; gone when dropped.
 #[derive(Default)]
@@ -19,13 +21,12 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// Variables and paths: `ORX_RESULT_` with the task as it is called, and in capitals.
+    /// Variables and paths.
     pub(super) fn variables(&self) -> impl Iterator<Item = (String, String)> + '_ {
         let dir = self.dir.as_ref().map(|dir| dir.path().to_owned()).unwrap_or_default();
         self.files.iter().flat_map(move |(task, file)| {
-            let word: String = task.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
             let path = dir.join(file).display().to_string();
-            [(format!("ORX_RESULT_{word}"), path.clone()), (format!("ORX_RESULT_{}", word.to_ascii_uppercase()), path)]
+            variables(task).map(|name| (name, path.clone()))
         })
     }
 }
@@ -38,7 +39,7 @@ pub(super) async fn write(shared: &Shared, job: &Leased) -> Result<Results> {
     if job.results.is_empty() {
         return Ok(Results::default());
     }
-    let dir = tempfile::Builder::new().prefix("orx-results-").tempdir()?; // mode 0700
+    let dir = private::temp_dir("orx-results-")?;
     let mut files = Vec::with_capacity(job.results.len());
     for (n, (task, number)) in job.results.iter().enumerate() {
         let jobs = shared.persist(&GetJobs { numbers: vec![*number], detail: false }).await?;
@@ -50,7 +51,7 @@ pub(super) async fn write(shared: &Shared, job: &Leased) -> Result<Results> {
             None => return Err(Error::not_found(format!("the result of task {task} is gone"))),
         };
         let file = n.to_string();
-        std::fs::File::create_new(dir.path().join(&file))?.write_all(text.as_bytes())?;
+        private::file().write(true).create_new(true).open(dir.path().join(&file))?.write_all(text.as_bytes())?;
         files.push((task.clone(), file));
     }
     Ok(Results { files, dir: Some(dir) })

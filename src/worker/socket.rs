@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -23,6 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::hex::hex;
 use crate::job::Fence;
 use crate::ops::say::{Heard, Say};
+use crate::private;
 use crate::queue::Queue;
 
 /// The longest line, in bytes: a result of 1 MiB and what surrounds it.
@@ -140,10 +141,10 @@ impl Socket {
     }
 
     fn bind_in(place: &Path, prefix: &str) -> io::Result<(tempfile::TempDir, UnixListener)> {
-        let dir = tempfile::Builder::new().prefix(prefix).tempdir_in(place)?; // mode 0700
+        let dir = private::temp_dir_in(place, prefix)?;
         let path = Self::path_in(dir.path());
         let listener = UnixListener::bind(&path)?; // too long, perhaps
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        private::close(&path)?;
         Ok((dir, listener))
     }
 

@@ -1,6 +1,7 @@
 //! Stores that cannot be used, and several processes at one store.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use super::support::*;
 use crate::server;
@@ -81,19 +82,88 @@ fn s29_a_store_that_needs_a_newer_orx_is_refused() {
     assert!(matches!(out.code, Some(1 | 6)) && out.stderr().contains("newer"), "{out}");
 }
 
+/// All that lies in `dir`, with what programs made that are not orx.
+fn modes(dir: &Path, found: &mut Vec<(PathBuf, u32)>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        // Files of a worker that lives come and go.
+        let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
+        if meta.is_dir() {
+            modes(&path, found);
+        }
+        found.push((path, meta.mode() & 0o777));
+    }
+}
+
 #[test]
 fn files_are_for_their_owner_only_under_any_umask() {
-    let orx = Orx::new();
-    let script = format!("umask 000; exec {} run -- sh -c 'head -c 200000 /dev/zero'", env!("CARGO_BIN_EXE_orx"));
-    let mut shell = std::process::Command::new("sh");
-    let out = shell.args(["-c", &script]).env("HOME", orx.path("")).current_dir(orx.path("")).output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let dir = orx.store().parent().unwrap().to_owned();
-    assert_eq!(std::fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
-    for entry in std::fs::read_dir(&dir).unwrap() {
-        let entry = entry.unwrap();
-        let meta = entry.metadata().unwrap();
-        assert_eq!(meta.mode() & 0o077, 0, "{} has mode {:o}", entry.path().display(), meta.mode());
+    let orx = Orx::file();
+    for dir in ["tmp", "runtime"] {
+        std::fs::create_dir(orx.path(dir)).unwrap();
+    }
+    orx.write("result", "[1]");
+    let workflow = "name='w'\n[[task]]\nname='a'\ncommand=['sh','-c','orx result result']\n\
+        [[task]]\nname='b'\nneeds=['a']\ncommand=['sh','-c','test -s $ORX_RESULT_A && echo > there; until [ -e go ]; do sleep 0.05; done']\n";
+    orx.write("w.toml", workflow);
+    let handler =
+        "[handlers.h]\ncommand = ['sh', '-c', 'cat $ORX_PAYLOAD_FILE > got; until [ -e go ]; do sleep 0.05; done']\n";
+    orx.write("config.toml", handler);
+    let script = r#"umask 000; set -e
+        PATH="$(dirname "$ORX"):$PATH"; export PATH
+        orx run -- sh -c 'head -c 200000 /dev/zero' > zero
+        orx cluster key > key.said 2>&1
+        orx workflow submit w.toml
+        orx enqueue --handler h --payload '{"secret":1}'
+        orx --config config.toml worker --name w 2> log &
+        until [ -e there ] && [ -e got ]; do sleep 0.05; done
+        orx coordinator --listen 127.0.0.1:0 --gossip-listen 127.0.0.1:0 --name c --cluster-key-file .config/orx/cluster.key 2> coordinator &
+        until grep -q ready coordinator; do kill -0 $! && sleep 0.05; done
+        orx db backup backup.db
+        echo > all; until [ -e walked ]; do sleep 0.05; done; echo > go; wait %1; kill $!; wait $!"#;
+    let shell = orx.program("sh", &["-c", script]).env("ORX", env!("CARGO_BIN_EXE_orx"));
+    let shell = shell.env("TMPDIR", orx.path("tmp")).env("XDG_RUNTIME_DIR", orx.path("runtime")).spawn();
+    eventually("everything to be made", || {
+        assert!(shell.is_alive(), "{}", shell.stderr());
+        orx.path("all").exists()
+    });
+    let mut found = Vec::new();
+    modes(&orx.path(""), &mut found);
+    orx.write("walked", "");
+    let out = shell.wait();
+    assert_eq!(out.code, Some(0), "{out}");
+    // What the shell and the jobs wrote is theirs, and so are the directories that were there.
+    let theirs = [
+        "zero",
+        "key.said",
+        "there",
+        "got",
+        "log",
+        "coordinator",
+        "all",
+        "result",
+        "w.toml",
+        "config.toml",
+        "tmp",
+        "runtime",
+    ];
+    let top = orx.path("");
+    found.retain(|(path, _)| !theirs.iter().any(|name| *path == top.join(name)));
+    let names: Vec<String> = found.iter().map(|(path, _)| path.display().to_string()).collect();
+    for made in [
+        "orx.db",
+        "orx.db-wal",
+        "orx.db-output",
+        "orx-results-",
+        "orx-payload-",
+        "/socket",
+        ".generation",
+        "cluster.key",
+        "backup.db",
+    ] {
+        assert!(names.iter().any(|name| name.contains(made)), "no {made} in {names:#?}");
+    }
+    for (path, mode) in found {
+        assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
     }
 }
 

@@ -1,7 +1,6 @@
 //! Locks between the processes of one machine: the names of workers are per host, so a file of this host is the lock.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -9,6 +8,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::hex::hex;
+use crate::private;
 use crate::store::{Ownership, locks};
 
 /// Owns `name` as `who` for the store at `location` until dropped; `None` when another process of this machine does.
@@ -28,7 +28,7 @@ fn directory() -> Result<PathBuf> {
     let uid = rustix::process::getuid().as_raw();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_dir());
     let dir = runtime.map_or_else(|| std::env::temp_dir().join(format!("orx-{uid}")), |dir| dir.join("orx"));
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+    let made = private::make_dirs(&dir);
     made.map_err(|e| Error::unavailable(format!("cannot make {}", dir.display())).source(e))?;
     check_is_ours(&dir, uid)?;
     Ok(dir)

@@ -1,12 +1,12 @@
 //! Room that is kept for a full disk: there even forgetting jobs needs a little of it.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 
 use crate::error::{Error, Result};
+use crate::private;
 
 /// How much is kept, in bytes: enough to forget some thousand jobs.
 const SIZE: u64 = 8 << 20;
@@ -25,7 +25,7 @@ fn path_of(store: &Path) -> PathBuf {
 
 fn open(store: &Path) -> Result<File> {
     let path = path_of(store);
-    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let opened = private::file().write(true).create(true).truncate(false).open(&path);
     opened.map_err(|e| Error::unavailable(format!("cannot write {}", path.display())).source(e))
 }
 

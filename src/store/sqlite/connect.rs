@@ -1,7 +1,5 @@
 //! Opening files: modes, pragmas, the version of SQLite, creation and migration under a lock.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,6 +9,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::{ballast, identity, sql, wake};
 use crate::error::{Error, Kind, Result};
 use crate::mutant::{Mutant, planted};
+use crate::private;
 use crate::store::migrate::{self, Plan, SCHEMA};
 use crate::store::{copy, locks};
 
@@ -172,10 +171,8 @@ fn make_file(path: &Path) -> Result<()> {
             .source(e)
             .hint("name another place with --store or ORX_STORE")
     };
-    if let Some(dir) = path.parent().filter(|d| !d.exists()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(cannot)?;
-    }
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    private::make_parent(path).map_err(cannot)?;
+    match private::file().write(true).create_new(true).open(path) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(cannot(e)),
         _ => Ok(()),
     }

@@ -1,6 +1,5 @@
 //! Looking after the files: whether they are sound, and copies of them.
 
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -8,6 +7,7 @@ use rusqlite::Connection;
 use super::doubt::roll_back;
 use super::{connect, sql};
 use crate::error::{Error, Kind, Result};
+use crate::private;
 use crate::store::Finding;
 
 /// What must always hold of the rows, and a statement that finds what breaks it.
@@ -77,7 +77,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     // In a directory of our own: nobody else can put a link there under the name that is written.
     let dir = with_ending(to, ".part");
     let _ = std::fs::remove_dir_all(&dir); // of a copy that was interrupted
-    std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(cannot)?;
+    private::make_dir(&dir).map_err(cannot)?;
     let part = dir.join("copy");
     let text = part.to_str().ok_or_else(|| Error::usage("the path is not UTF-8"))?;
     let conn = connect::open_reader(from)?;
@@ -85,7 +85,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     let copied = conn.execute("VACUUM INTO ?1", [text]).map_err(Error::from);
     let kept = copied.and_then(|_| {
         // VACUUM keeps neither mode nor journal; a store is for its owner only.
-        std::fs::set_permissions(&part, std::fs::Permissions::from_mode(0o600)).map_err(cannot)?;
+        private::close(&part).map_err(cannot)?;
         std::fs::File::open(&part).and_then(|f| f.sync_all()).map_err(cannot)?;
         std::fs::rename(&part, to).map_err(cannot)
     });

@@ -3,9 +3,9 @@
 //! Each listener binds a socket in a directory beside the store; its file name begins with the
 //! topics it wants. inotify would be too early: it fires before a commit can be seen.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::error::{Error, Result};
+use crate::private;
 use crate::store::{Listening, Topics};
 
 /// How long a lost datagram may go unnoticed.
@@ -118,7 +119,7 @@ pub(super) fn listen(
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let path = directory(store);
     let cannot = |e: std::io::Error| Error::unavailable(format!("cannot listen in {}", path.display())).source(e);
-    match DirBuilder::new().mode(0o700).create(&path) {
+    match private::make_dir(&path) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(cannot(e)),
         _ => {}
     }
@@ -128,6 +129,7 @@ pub(super) fn listen(
     let file = path.join(&name);
     let _ = std::fs::remove_file(&file); // left by a process that had our pid
     let socket = UnixDatagram::bind(through(&dir, &name)).map_err(cannot)?;
+    private::close(through(&dir, &name).as_ref()).map_err(cannot)?;
     socket.set_read_timeout(Some(SAFETY_POLL)).map_err(cannot)?;
     let ended = Arc::new(AtomicBool::new(false));
     let ear = Ear { socket, writer, topics, sink, ended: Arc::clone(&ended) };
