@@ -192,7 +192,9 @@ impl Lines {
                     }
                 }
                 None if task.state.is_terminal() || task.state == State::Running => {
-                    ui::say_unless(self.quiet, &self.text(task));
+                    if !self.quiet {
+                        ui::say_painted(&self.text(task));
+                    }
                 }
                 None => {}
             }

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use super::config::Config;
+use super::view::words::{safe, safe_json};
 use super::{ColorChoice, Context, Globals, OutputFormat, exit};
 use crate::error::{Error, Kind, Result};
 
@@ -130,16 +131,16 @@ pub(super) fn print_error(error: &Error, manner: Manner) {
     // Nobody is left to tell when standard error is closed.
     if manner.json {
         let body = json!({ "kind": error.kind().as_str(), "message": error.to_string(), "hint": hint });
-        let _ = writeln!(err, "{}", json!({ "error": body }));
+        let _ = writeln!(err, "{}", safe_json(json!({ "error": body }).to_string()));
         return;
     }
     let (red, dim, plain) = match color_for(manner.color, err.is_terminal()) {
         true => ("\x1b[1;31m", "\x1b[2m", "\x1b[0m"),
         false => ("", "", ""),
     };
-    let _ = writeln!(err, "{red}orx:{plain} {error}");
+    let _ = writeln!(err, "{red}orx:{plain} {}", safe(&error.to_string()));
     if let Some(hint) = hint {
-        let _ = writeln!(err, "{dim}hint: {hint}{plain}");
+        let _ = writeln!(err, "{dim}hint: {}{plain}", safe(&hint));
     }
 }
 
@@ -147,7 +148,7 @@ pub(super) fn print_error(error: &Error, manner: Manner) {
 pub(super) fn trouble(error: &Error) {
     let mut err = std::io::stderr().lock();
     if err.is_terminal() {
-        let _ = writeln!(err, "orx: {error}; trying again"); // nobody is left to tell
+        let _ = writeln!(err, "orx: {}; trying again", safe(&error.to_string())); // nobody is left to tell
     }
 }
 
@@ -160,14 +161,14 @@ pub(super) fn note(context: &Context, text: &str) {
 
 /// Talk that is unwanted only with --quiet.
 pub(super) fn say(context: &Context, text: &str) {
-    say_unless(context.quiet(), text);
+    if !context.quiet() {
+        say_painted(&safe(text));
+    }
 }
 
-/// The same where the context is far.
-pub(super) fn say_unless(quiet: bool, text: &str) {
-    if !quiet {
-        let _ = writeln!(std::io::stderr().lock(), "{text}"); // nobody is left to tell
-    }
+/// The same of parts that [`super::view::paint`] has made.
+pub(super) fn say_painted(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}"); // nobody is left to tell
 }
 
 /// Whether talk is coloured.
@@ -202,7 +203,7 @@ pub(super) fn confirm(question: &str, yes: bool) -> Result<()> {
     if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return Err(Error::usage(format!("{question} Nobody can be asked here")).hint("say --yes"));
     }
-    let _ = write!(std::io::stderr().lock(), "{question} [y/N] ");
+    let _ = write!(std::io::stderr().lock(), "{} [y/N] ", safe(question));
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     match answer.trim() {

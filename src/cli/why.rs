@@ -102,7 +102,7 @@ fn tell(view: &View, cause: &Cause) -> Result<()> {
     }
     view::line(&text)?;
     match &cause.remedy {
-        Some(remedy) => view::line(&view.paint(Text::toned(format!("    {remedy}"), Tone::Dim))),
+        Some(remedy) => view::painted(&view.paint(Text::toned(format!("    {remedy}"), Tone::Dim))),
         None => Ok(()),
     }
 }

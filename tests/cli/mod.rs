@@ -17,6 +17,7 @@ mod environment;
 mod events;
 mod groups;
 mod help;
+mod hostile;
 mod list;
 mod output;
 mod payloads;

@@ -125,11 +125,11 @@ impl View {
     pub(super) fn text<R: Row>(&self, rows: &[R]) -> Result<String> {
         let lines = |line: &dyn Fn(&R) -> Result<String>| rows.iter().map(|row| Ok(line(row)? + "\n")).collect();
         match (&self.template, self.format) {
-            (Some(template), _) => lines(&|row| template.render(row)),
+            (Some(template), _) => lines(&|row| Ok(words::safe(&template.render(row)?))),
             (None, OutputFormat::Table | OutputFormat::Junit) => Ok(self.table_text(rows)),
             (None, OutputFormat::Json) => Ok(to_json(&rows)? + "\n"),
             (None, OutputFormat::Ndjson) => ndjson(rows),
-            (None, OutputFormat::Id) => lines(&|row| Ok(row.id())),
+            (None, OutputFormat::Id) => lines(&|row| Ok(words::safe(&row.id()))),
         }
     }
 
@@ -186,7 +186,7 @@ impl View {
         let wide = facts.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
         let text = facts.into_iter().map(|(key, value)| {
             let key = self.paint(Text::dim(format!("{:<1$}", format!("{key}:"), wide + 1)));
-            format!("{key}  {}\n", self.paint(Text { text: words::one_line(&value.text), ..value }))
+            format!("{key}  {}\n", self.paint(value))
         });
         raw(text.collect::<String>().as_bytes())
     }
@@ -196,8 +196,9 @@ impl View {
     }
 }
 
-/// `text` in the colour of its tone, where colours are wanted.
+/// `text` on one line and in the colour of its tone, where colours are wanted.
 pub(super) fn paint(Text { text, tone }: Text, color: bool) -> String {
+    let text = words::one_line(&text);
     let code = match tone {
         _ if !color => return text,
         Tone::Plain => return text,
@@ -220,11 +221,16 @@ pub(super) fn ndjson<T: Serialize>(all: &[T]) -> Result<String> {
 }
 
 fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|e| Error::failed("cannot be printed as JSON").source(e))
+    serde_json::to_string(value).map(words::safe_json).map_err(|e| Error::failed("cannot be printed as JSON").source(e))
 }
 
-/// One line on standard output.
+/// One line on standard output, whatever is in it.
 pub(super) fn line(text: &str) -> Result<()> {
+    painted(&words::safe(text))
+}
+
+/// One line of parts that [`paint`] has made.
+pub(super) fn painted(text: &str) -> Result<()> {
     raw(format!("{text}\n").as_bytes())
 }
 

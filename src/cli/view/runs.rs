@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::words::{ending, relative, took};
-use super::{Row, Text, Tone, View, line, tone_of};
+use super::{Row, Text, Tone, View, line, painted, tone_of};
 use crate::error::Result;
 use crate::job::{RunState, State};
 use crate::ops::runs::Started;
@@ -196,9 +196,9 @@ pub(in crate::cli) fn draw(view: &View, run: &RunView) -> Result<()> {
             super::words::one_line(&task.task),
             "",
             view.paint(Text::toned(format!("{:<9}", task.state), tone_of(task.state))),
-            view.paint(Text::dim(super::words::one_line(&notes))),
+            view.paint(Text::dim(notes)),
         );
-        line(text.trim_end())?;
+        painted(text.trim_end())?;
     }
     line("")?;
     line(&sum(run))

@@ -12,19 +12,57 @@ pub(in crate::cli) fn relative(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// Text on one line: line breaks, escapes and other control characters become visible.
+/// Text on one line: line breaks become visible, and what [`safe`] does not let through.
 pub(in crate::cli) fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
+    visible(text, |c| match c {
+        '\n' => Some("\\n"),
+        '\r' => Some("\\r"),
+        '\t' => Some(" "),
+        _ => None,
+    })
+}
+
+/// Text that does nothing to a terminal but to be shown: control characters, and those that turn the direction of what is
+/// read, become visible. Lines stay lines.
+pub(in crate::cli) fn safe(text: &str) -> String {
+    visible(text, |c| match c {
+        '\n' => Some("\n"),
+        '\t' => Some("\t"),
+        _ => None,
+    })
+}
+
+/// The same for JSON that is written already: there such characters lie in strings only, where they can be written otherwise.
+pub(in crate::cli) fn safe_json(json: String) -> String {
+    match json.chars().any(acts) {
+        true => json.chars().fold(String::with_capacity(json.len() + 64), |mut out, c| {
+            match acts(c) {
+                true => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+                false => out.push(c),
+            }
+            out
+        }),
+        false => json,
+    }
+}
+
+fn visible(text: &str, known: impl Fn(char) -> Option<&'static str>) -> String {
+    let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        match c {
-            '\n' => line.push_str("\\n"),
-            '\r' => line.push_str("\\r"),
-            '\t' => line.push(' '),
-            c if c.is_control() => line.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => line.push(c),
+        match known(c) {
+            Some(word) => shown.push_str(word),
+            None if !acts(c) => shown.push(c),
+            None if u32::from(c) < 0x100 => shown.push_str(&format!("\\x{:02x}", u32::from(c))),
+            None => shown.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
         }
     }
-    line
+    shown
+}
+
+/// Whether a terminal does something at this character but to show it.
+fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// How long something took, or takes until now.
@@ -57,6 +95,18 @@ pub(in crate::cli) fn ending(exit_code: Option<i32>, signal: Option<i32>) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_shown_as_it_is() {
+        let hostile = "a\u{1b}]0;x\u{7}\u{9b}31m\u{202e}b\u{2066}\r\n\tc é 日";
+        assert_eq!(one_line(hostile), "a\\x1b]0;x\\x07\\x9b31m\\u{202e}b\\u{2066}\\r\\n c é 日");
+        assert_eq!(safe(hostile), "a\\x1b]0;x\\x07\\x9b31m\\u{202e}b\\u{2066}\\x0d\n\tc é 日");
+        let json = serde_json::to_string(hostile).unwrap();
+        let shown = safe_json(json.clone());
+        assert!(json.contains('\u{9b}') && !shown.chars().any(acts), "{shown}");
+        assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), hostile);
+        assert_eq!(safe_json("[1]".into()), "[1]");
+    }
 
     #[test]
     fn times_read_as_people_say_them() {
