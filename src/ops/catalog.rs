@@ -1,9 +1,12 @@
-//! Every Op there is, so that routes, OpenAPI, clients and tests need no list of their own.
+//! Every Op that can be asked of a coordinator, so that routes, OpenAPI, clients and tests need no list of their own.
+//!
+//! What only a process that has the store open does is not among them, whoever asks: leading and the upkeep that follows
+//! from it, firing schedules, saying that a coordinator is there.
 
 use super::{
-    Op, append_output, cancel, dead_letters, enqueue, events, heartbeat, holdings, jobs, lead, lease, metrics, nodes,
-    output, policies, prune, register, renew, retention, retry, runs, say, schedules, select, settle, sharing, status,
-    sweep, tokens, turn, why, workers,
+    Op, append_output, cancel, dead_letters, enqueue, events, heartbeat, holdings, jobs, lease, metrics, nodes, output,
+    policies, prune, register, renew, retention, retry, runs, say, schedules, select, settle, sharing, status, tokens,
+    turn, why, workers,
 };
 
 /// Something that is done with each Op, whatever its type.
@@ -25,15 +28,10 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<holdings::ListHoldings>();
     visitor.op::<jobs::GetJobs>();
     visitor.op::<jobs::ListJobs>();
-    visitor.op::<lead::Lead>();
-    visitor.op::<lead::MayLead>();
-    visitor.op::<lead::Resign>();
     visitor.op::<lease::Lease>();
     visitor.op::<metrics::Measure>();
-    visitor.op::<nodes::Announce>();
     visitor.op::<nodes::DrainNode>();
     visitor.op::<nodes::ListNodes>();
-    visitor.op::<nodes::Retire>();
     visitor.op::<output::ReadOutput>();
     visitor.op::<policies::ListPolicies>();
     visitor.op::<policies::PauseQueue>();
@@ -49,8 +47,6 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<register::Register>();
     visitor.op::<renew::Renew>();
     visitor.op::<retention::GetRetention>();
-    visitor.op::<retention::FindAged>();
-    visitor.op::<retention::PruneEvents>();
     visitor.op::<retention::SetRetention>();
     visitor.op::<retry::Retry>();
     visitor.op::<runs::cancel::CancelRun>();
@@ -63,11 +59,9 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<schedules::backfill::Backfill>();
     visitor.op::<schedules::look::History>();
     visitor.op::<schedules::look::ListSchedules>();
-    visitor.op::<schedules::tick::NextTick>();
     visitor.op::<schedules::life::PauseSchedule>();
     visitor.op::<schedules::life::RemoveSchedule>();
     visitor.op::<schedules::look::ShowSchedule>();
-    visitor.op::<schedules::tick::Tick>();
     visitor.op::<schedules::trigger::Trigger>();
     visitor.op::<schedules::change::UpdateSchedule>();
     visitor.op::<select::Select>();
@@ -76,9 +70,6 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<sharing::ListWaiting>();
     visitor.op::<sharing::ShareQueue>();
     visitor.op::<status::Status>();
-    visitor.op::<sweep::Sweep>();
-    visitor.op::<sweep::SweepDue>();
-    visitor.op::<sweep::LastSign>();
     visitor.op::<tokens::CreateToken>();
     visitor.op::<tokens::ListTokens>();
     visitor.op::<tokens::RevokeToken>();

@@ -56,6 +56,25 @@ fn every_op_is_described_and_refuses_tokens_without_its_scopes() {
     println!("{cells} cells, {refused} refused, 0 breaches");
 }
 
+/// Who leads is decided by locks on the store, and not by who has a token.
+#[test]
+fn upkeep_cannot_be_asked_for() {
+    let orx = served();
+    let leader = || orx.json(&["status"])["leader"]["epoch"].clone();
+    let before = leader();
+    for (name, body) in [
+        ("lead", r#"{"name":"me","right":"lock"}"#),
+        ("resign", r#"{"epoch":1}"#),
+        ("sweep", r#"{"epoch":1,"reap":true,"jitter":0.5}"#),
+        ("tick", "{}"),
+        ("announce", "{}"),
+        ("retire", "{}"),
+    ] {
+        ask(&orx, &format!("POST /api/v1/ops/{name}"), body).expect(404);
+    }
+    assert_eq!(leader(), before);
+}
+
 #[test]
 fn a_command_needs_exec_and_a_handler_does_not() {
     let orx = served();

@@ -165,10 +165,6 @@ on_every_store! {
         let lease = json!({
             "worker": w.id, "name": "shared", "offer": Offer::default(), "slots": 9, "ttl": 15, "only": null
         });
-        let node = json!({
-            "id": Uuid::now_v7(), "name": "n", "host": "h", "pid": 1, "address": null, "version": "0", "load": 0.0,
-            "draining": false
-        });
         let limits = json!({ "max_running": 1 });
         let prefix: String = waits["id"].as_str().unwrap().replace('-', "").chars().take(31).collect();
         let run_prefix: String = run.simple().to_string().chars().take(31).collect();
@@ -187,18 +183,13 @@ on_every_store! {
             ("read_events", json!({ "after": 0, "limit": 1 }), Nothing),
             ("get_jobs", json!({ "numbers": [pending, running, dead], "detail": true }), Nothing),
             ("list_jobs", json!({ "limit": 9, "filter": { "tenant": "acme" } }), Nothing),
-            ("lead", json!({ "name": "bee", "right": "lock" }), Denied),
-            ("may_lead", json!({ "right": "lock" }), Denied),
-            ("resign", json!({ "epoch": 1 }), Denied),
             ("lease", lease.clone(), Gone),
             ("lease", json!({ "worker": Uuid::now_v7(), "name": "bee", "offer": Offer::default(), "slots": 9, "ttl": 15,
                 "only": { "job": pending } }), Nothing),
             ("lease", json!({ "worker": Uuid::now_v7(), "name": "bee", "offer": Offer::default(), "slots": 9, "ttl": 15,
                 "only": { "run": run } }), Nothing),
-            ("announce", json!({ "node": node, "ttl": 15 }), Denied),
             ("drain_node", json!({ "node": "n" }), Denied),
             ("list_nodes", json!({}), Nothing),
-            ("retire", json!({ "id": Uuid::now_v7() }), Denied),
             ("read_output", json!({ "number": dead, "attempt": null, "after": null }), Gone),
             ("list_policies", json!({}), Nothing),
             ("pause_queue", json!({ "queue": "acme-queue", "paused": true }), Denied),
@@ -212,8 +203,6 @@ on_every_store! {
             ("prune_ledger", json!({ "before": "2030-01-01T00:00:00Z" }), Denied),
             ("get_retention", json!({}), Denied),
             ("set_retention", json!({ "retention": { "done_older_than": null, "max_size": null } }), Denied),
-            ("find_aged", json!({ "after": 0, "older_than": 0 }), Denied),
-            ("prune_events", json!({ "after": 0, "before": "2030-01-01T00:00:00Z", "epoch": 1 }), Denied),
             ("prune", json!({ "numbers": [dead], "before": "2030-01-01T00:00:00Z", "dead": true }), Denied),
             ("deregister", json!({ "worker": w.id, "name": "shared" }), Gone),
             ("deregister", json!({ "worker": own, "name": "acme-worker" }), Gone),
@@ -239,12 +228,10 @@ on_every_store! {
                 "to": "2025-12-02T00:00:00Z", "overlap": null }), Gone),
             ("history", json!({ "schedule": named, "to": null, "limit": 9, "jobs": true }), Gone),
             ("list_schedules", json!({ "filter": { "tenant": "acme" } }), Nothing),
-            ("next_tick", json!({}), Denied),
             ("pause_schedule", json!({ "schedule": named, "paused": true }), Gone),
             ("pause_schedule", json!({ "schedule": by_id, "paused": true }), Gone),
             ("remove_schedule", json!({ "schedule": by_id }), Gone),
             ("show_schedule", json!({ "schedule": by_id }), Gone),
-            ("tick", json!({}), Denied),
             ("trigger", json!({ "schedule": named, "run": Uuid::now_v7(), "overlap": null }), Gone),
             ("update_schedule", json!({ "schedule": by_id, "version": 1, "definition": definition("acme") }), Gone),
             ("select", json!({ "selectors": [{ "number": pending }], "all": null }), Gone),
@@ -259,9 +246,6 @@ on_every_store! {
             ("list_waiting", json!({}), Nothing),
             ("share_queue", json!({ "queue": "acme-queue", "shared": false }), Denied),
             ("status", json!({}), Nothing),
-            ("sweep", json!({ "epoch": 1, "reap": true, "jitter": 0.5 }), Denied),
-            ("sweep_due", json!({}), Denied),
-            ("last_sign", json!({}), Denied),
             ("create_token", token(Uuid::now_v7(), Some("acme")), Denied),
             ("create_token", token(Uuid::now_v7(), None), Denied),
             ("list_tokens", json!({}), Nothing),
