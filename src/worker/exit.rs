@@ -185,9 +185,8 @@ enum Adopted {
 }
 
 fn first_dead_adopted() -> Adopted {
-    // SAFETY: both only read ids.
-    let first_thread = unsafe { libc::gettid() == libc::getpid() };
-    if !first_thread {
+    // Not libc's gettid: it is younger than the oldest glibc that the packages run on.
+    if rustix::thread::gettid() != rustix::process::getpid() {
         return Adopted::Living;
     }
     // SAFETY: an all-zero siginfo is valid, and waitid only fills it in; WNOWAIT leaves the child as it is.
