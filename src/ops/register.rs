@@ -12,6 +12,9 @@ use crate::job::{EventKind, Fence, Number, WorkerId};
 use crate::store::{Lease, NewEvent, NewWorker, Topics, Tx};
 use crate::time::Span;
 
+/// How much the clocks of a store and of a worker's machine may differ over the time of a job.
+const SLACK: Span = Span::from_secs(2);
+
 /// Adds a worker.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Register {
@@ -21,6 +24,10 @@ pub struct Register {
     pub ttl: Span,
     /// It owns the lock on its name, whose owners these were until they died: their jobs move at once (S8).
     pub succeeds: Vec<WorkerId>,
+    /// How young a process is that may be the first one of an attempt of theirs, and cannot be shown to be dead. Leases that
+    /// are older are waited for; none: all of their processes are dead.
+    #[serde(default)]
+    pub doubt: Option<Span>,
     /// Chance in 0..1, for waits of jobs that are taken back.
     pub jitter: f64,
 }
@@ -30,6 +37,9 @@ pub struct Register {
 pub struct Registered {
     /// Jobs taken back from a dead worker of this name.
     pub taken_back: Vec<Number>,
+    /// Those whose leases are waited for.
+    #[serde(default)]
+    pub left: Vec<Number>,
 }
 
 impl Op for Register {
@@ -45,7 +55,7 @@ impl Op for Register {
         check_worker(caller, tx, self.worker.id)?;
         let mut worker = self.worker.clone();
         worker.offer.bind(caller.tenant.as_deref());
-        let mut taken_back = Vec::new();
+        let (mut taken_back, mut left) = (Vec::new(), Vec::new());
         if !self.succeeds.is_empty() {
             let same = |w: &crate::store::Worker| {
                 self.succeeds.contains(&w.id)
@@ -55,8 +65,12 @@ impl Op for Register {
                     && (caller.tenant.is_none() || w.tenant == caller.tenant)
             };
             for dead in tx.workers()?.into_iter().filter(same) {
-                taken_back.extend(take_back(tx, dead.id, "its worker died and was started again", self.jitter)?);
-                remove(tx, dead.id, &dead.name, EventKind::WorkerLost)?;
+                let (sure, doubtful) = self.part(tx, dead.id)?;
+                taken_back.extend(take_back(tx, &sure, "its worker died and was started again", self.jitter)?);
+                match doubtful.is_empty() {
+                    true => remove(tx, dead.id, &dead.name, EventKind::WorkerLost)?,
+                    false => left.extend(doubtful), // it is forgotten when it has no lease any more
+                }
             }
         }
         tx.register(&worker, self.ttl)?;
@@ -65,21 +79,35 @@ impl Op for Register {
             data: json!({ "host": self.worker.host, "pid": self.worker.pid, "slots": self.worker.slots }),
             ..NewEvent::of(EventKind::WorkerStarted)
         }])?;
-        Ok(Registered { taken_back })
+        Ok(Registered { taken_back, left })
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Registered>> {
         check_worker(caller, tx, self.worker.id)?;
         let here = is_here(tx, self.worker.id)?;
-        Ok(here.then_some(Registered { taken_back: Vec::new() }))
+        Ok(here.then_some(Registered { taken_back: Vec::new(), left: Vec::new() }))
     }
 }
 
-/// Ends every attempt of a worker that is known to be dead, as lost.
-pub(super) fn take_back(tx: &mut dyn Tx, worker: WorkerId, why: &str, jitter: f64) -> Result<Vec<Number>> {
-    let fences: Vec<Fence> = tx.leases_of(worker)?.into_iter().map(|lease| lease.fence).collect();
+impl Register {
+    /// The attempts of a dead worker whose processes are dead too, and the jobs of the others.
+    fn part(&self, tx: &mut dyn Tx, dead: WorkerId) -> Result<(Vec<Fence>, Vec<Number>)> {
+        let now = tx.now();
+        // No process is older than the lease that it was started for.
+        let may_live = |lease: &Lease| {
+            let age = now.since(lease.started_at).as_millis().saturating_add(SLACK.as_millis());
+            self.doubt.is_some_and(|youngest| youngest.as_millis() <= age)
+        };
+        let (doubtful, sure): (Vec<Lease>, Vec<Lease>) = tx.leases_of(dead)?.into_iter().partition(may_live);
+        let sure = sure.into_iter().map(|lease| lease.fence).collect();
+        Ok((sure, doubtful.into_iter().map(|lease| lease.fence.number).collect()))
+    }
+}
+
+/// Ends attempts of a worker that is known to be dead, as lost.
+fn take_back(tx: &mut dyn Tx, fences: &[Fence], why: &str, jitter: f64) -> Result<Vec<Number>> {
     // Those that are current once their jobs are locked.
-    let leases: Vec<Lease> = tx.held(&fences)?.into_iter().flatten().collect();
+    let leases: Vec<Lease> = tx.held(fences)?.into_iter().flatten().collect();
     lose(tx, &leases, why, jitter)
 }
 

@@ -21,8 +21,9 @@ use super::pump::{self, pump};
 use super::results::{self, Results};
 use super::secrets::Secrets;
 use super::spawn::{Child, Program, SpawnError};
+use super::sweep::{self, Swept};
 use super::tree::Tree;
-use super::{NOT_STARTED, SWEEP_LIMIT, Shared, sweep};
+use super::{NOT_STARTED, SWEEP_LIMIT, Shared};
 use crate::job::output::{Chunk, INLINE_OUTPUT};
 use crate::job::state::{Cause, Ending};
 use crate::ops::append_output::{AppendOutput, Appended};
@@ -160,8 +161,8 @@ impl Attempt {
         }
         let prefix = program::job_prefix(&self.shared.config, self.job.fence.number);
         let limit = std::time::Instant::now() + SWEEP_LIMIT;
-        let swept = tokio::task::spawn_blocking(move || sweep::sweep(prefix.as_bytes(), limit)).await;
-        if let Ok(processes @ 1..) = swept {
+        let swept = tokio::task::spawn_blocking(move || sweep::sweep(vec![prefix.into_bytes()], limit)).await;
+        if let Ok(Swept { found: processes @ 1.., .. }) = swept {
             warn!(processes, "ended what a lost attempt of this job left behind");
         }
     }

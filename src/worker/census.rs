@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +102,11 @@ impl Census {
         self.children.get(&pid).map_or(&[], Vec::as_slice)
     }
 
+    /// Those that may be the first process of an attempt: it leads its session for as long as it lives.
+    pub(super) fn session_leaders(&self) -> impl Iterator<Item = (i32, &Stat)> {
+        self.iter().filter(|(pid, stat)| stat.session == *pid && stat.alive())
+    }
+
     /// All processes.
     pub(super) fn iter(&self) -> impl Iterator<Item = (i32, &Stat)> {
         self.processes.iter().map(|(pid, stat)| (*pid, stat))
@@ -125,6 +129,13 @@ fn stat(pid: i32) -> io::Result<Stat> {
 /// Reads when a process started, in clock ticks since boot. Errors: not found if there is no such process.
 pub(super) fn start_time(pid: i32) -> io::Result<u64> {
     stat(pid).map(|stat| stat.start_time)
+}
+
+/// Clock ticks in milliseconds.
+pub(super) fn millis(ticks: u64) -> i64 {
+    // SAFETY: it reads a constant of the system.
+    let per_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(0).max(1);
+    i64::try_from(ticks.saturating_mul(1000) / per_second).unwrap_or(i64::MAX)
 }
 
 /// Whether a process that has ended, and is not reaped yet, did so before it executed any program.
@@ -160,18 +171,32 @@ pub(super) fn dies_of(pid: i32, signal: i32) -> bool {
     !HARMLESS.contains(&signal) && !["SigBlk:", "SigIgn:", "SigCgt:"].into_iter().any(has)
 }
 
-/// Whether a process's environment, as it was when it last executed, has an entry that `accept`s; none if it has ended.
-///
-/// False too if it cannot be read, as for a process of another user.
-pub(super) fn has_environment_entry(pid: i32, mut accept: impl FnMut(&[u8]) -> bool) -> Option<bool> {
+/// What the environment of a process says of a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// It has it.
+    Has,
+    /// It has not.
+    Lacks,
+    /// It may not be read, as that of another user: nobody knows.
+    Unreadable,
+    /// It has ended.
+    Gone,
+}
+
+/// Whether a process's environment, as it was when it last executed, has an entry that `accept`s.
+pub(super) fn mark_of(pid: i32, mut accept: impl FnMut(&[u8]) -> bool) -> Mark {
     let mut any = |environment: &[u8]| environment.split(|byte| *byte == 0).any(&mut accept);
+    let mut unreadable = false;
     // The second reading is for a process that was executing during the first, and had no environment at all.
     for _ in 0..2 {
         match fs::read(format!("/proc/{pid}/environ")) {
-            Ok(environment) if !environment.is_empty() => return Some(any(&environment)),
+            Ok(environment) if !environment.is_empty() => {
+                return if any(&environment) { Mark::Has } else { Mark::Lacks };
+            }
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Some(false),
-            Err(_) => return None,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unreadable = true,
+            Err(_) => return Mark::Gone,
         }
     }
     // A main thread that has ended has no memory to show, its other threads have.
@@ -181,12 +206,14 @@ pub(super) fn has_environment_entry(pid: i32, mut accept: impl FnMut(&[u8]) -> b
         .flatten()
         .any(|task| fs::read(task.path().join("environ")).is_ok_and(|text| any(&text)));
     match stat(pid) {
-        Ok(stat) if in_a_thread || (stat.alive() && !stat.exiting) => Some(in_a_thread),
-        Ok(_) | Err(_) => None,
+        Ok(_) if in_a_thread => Mark::Has,
+        Ok(stat) if stat.alive() && !stat.exiting => {
+            if unreadable {
+                Mark::Unreadable
+            } else {
+                Mark::Lacks
+            }
+        }
+        Ok(_) | Err(_) => Mark::Gone,
     }
-}
-
-/// Whether a process belongs to this process's effective user.
-pub(super) fn is_of_this_user(pid: i32) -> bool {
-    fs::metadata(format!("/proc/{pid}")).is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw())
 }

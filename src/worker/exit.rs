@@ -176,6 +176,23 @@ pub(super) async fn keep_reaping() {
     }
 }
 
+/// Whether this process has any children at all.
+pub(super) fn has_children() -> bool {
+    // SAFETY: an all-zero siginfo is valid, and waitid only fills it in; WNOWAIT leaves the child as it is.
+    let result = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL)
+    };
+    result == 0
+}
+
+/// The children of the first thread: the kernel gives it the orphans. None where the kernel does not tell, which takes
+/// CONFIG_PROC_CHILDREN.
+pub(super) fn children_of_first_thread() -> Option<Vec<i32>> {
+    let children = std::fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id())).ok()?;
+    Some(children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+}
+
 /// What this thread, if it is the first one, has adopted.
 enum Adopted {
     Nobody,

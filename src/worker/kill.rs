@@ -6,14 +6,13 @@
 //! Such a death makes the look worthless and another one necessary; where such deaths never stop, many looks must do.
 
 use std::collections::HashSet;
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
-use super::census::{self, Census};
+use super::census::{self, Census, Mark};
 use super::cgroup::Cgroup;
 use super::tree::{Marker, Process, Survey, Tree, open, send_to};
 use super::{exit, leaders};
@@ -43,6 +42,7 @@ impl Tree {
 
     /// As [`Tree::kill_all`]; says also how many processes it found.
     pub(super) fn kill_counting(&mut self, deadline: Instant) -> (usize, bool) {
+        self.ends();
         let mut killed = HashSet::new();
         let mut quiet = Quiet::default();
         if !self.cgroup.as_ref().is_some_and(|cgroup| cgroup.kill(deadline)) {
@@ -116,6 +116,7 @@ impl Tree {
     ///
     /// Nobody is nobody twice: a pass over all processes has more gaps than can be closed one by one.
     pub(super) fn look(&mut self) -> Left {
+        self.ends();
         match self.look_once() {
             Left::Nobody if exit::has_adopted() => self.look_once(),
             left => left,
@@ -148,18 +149,13 @@ impl Tree {
             return 0;
         }
         let mut killed = 0;
-        let me = std::process::id();
         let leaders = leaders::all();
         let mut looked_at = HashSet::new();
         for _ in 0..QUICK_LOOKS {
-            // The kernel gives orphans to the first living thread, the main one. Without this file (it takes
-            // CONFIG_PROC_CHILDREN) the looks at everybody must do.
-            let Ok(children) = fs::read_to_string(format!("/proc/self/task/{me}/children")) else {
-                return killed;
-            };
+            // Where it is not known the looks at everybody must do.
+            let Some(children) = exit::children_of_first_thread() else { return killed };
             let mut dead = Vec::new();
-            let children = children.split_ascii_whitespace();
-            for pid in children.filter_map(|pid| pid.parse::<i32>().ok()) {
+            for pid in children {
                 let is_stranger = !leaders.contains(&pid) && !looked_at.contains(&pid);
                 match is_stranger.then(|| kill_if_marked(pid, &self.marker)) {
                     Some(Looked::Killed) => {
@@ -186,13 +182,9 @@ impl Tree {
 /// Whether the processes that were given to this one by now were all seen, and so found to be strangers: each link of a
 /// chain is given to us as the one before it ends.
 fn are_known_strangers(census: &Census) -> bool {
-    let me = std::process::id();
-    let Ok(children) = fs::read_to_string(format!("/proc/self/task/{me}/children")) else {
-        return true; // not every kernel tells; the look at everybody must do
-    };
+    let Some(children) = exit::children_of_first_thread() else { return true }; // the look at everybody must do
     let leaders = leaders::all();
-    let mut pids = children.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok());
-    pids.all(|pid| leaders.contains(&pid) || census.get(pid).is_some())
+    children.iter().all(|pid| leaders.contains(pid) || census.get(*pid).is_some())
 }
 
 /// Who is left of a tree.
@@ -214,11 +206,11 @@ enum Looked {
 /// Opened first, looked at second: if the pid changes hands between, the signal goes to a dead process.
 fn kill_if_marked(pid: i32, marker: &Marker) -> Looked {
     let fd = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-    match (fd, census::has_environment_entry(pid, |entry| marker.accepts(entry))) {
+    match (fd, census::mark_of(pid, |entry| marker.accepts(entry))) {
         // To be looked at again, so that it is reaped.
-        (Some(fd), Some(true)) if send_to(&fd, Signal::KILL) => Looked::Killed,
-        (_, None) => Looked::Dead,
-        (_, Some(_)) => Looked::Alive,
+        (Some(fd), Mark::Has) if send_to(&fd, Signal::KILL) => Looked::Killed,
+        (_, Mark::Gone) => Looked::Dead,
+        (_, Mark::Has | Mark::Lacks | Mark::Unreadable) => Looked::Alive,
     }
 }
 

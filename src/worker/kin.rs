@@ -14,7 +14,7 @@ pub(super) struct Found<'a> {
     pub(super) unsure: bool,
     leaders: HashSet<i32>,
     spared: HashSet<i32>,
-    me: i32,
+    pub(super) me: i32,
 }
 
 impl<'a> Found<'a> {
@@ -56,6 +56,11 @@ impl<'a> Found<'a> {
                 todo.extend(self.census.children(pid));
             }
         }
+    }
+
+    /// Whether it is one of those that are never ended.
+    pub(super) fn spares(&self, pid: i32) -> bool {
+        self.spared.contains(&pid)
     }
 
     pub(super) fn is_adopted(&self, pid: i32, stat: &Stat) -> bool {

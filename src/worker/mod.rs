@@ -12,6 +12,7 @@ mod kin;
 mod leaders;
 mod live;
 mod mask;
+mod orphans;
 pub mod program;
 pub mod pump;
 mod resolve;
@@ -42,6 +43,7 @@ use self::shift::Worker;
 pub use self::slots::{Seat, SlotChanges, Slots};
 use self::socket::{Socket, Talkers};
 use self::spawn::Spawner;
+use self::sweep::Swept;
 use crate::error::{Error, Kind, Result};
 use crate::job::WorkerId;
 use crate::job::lanes::Offer;
@@ -158,6 +160,8 @@ const GOODBYE_LIMIT: Duration = Duration::from_secs(10);
 const SHORT_GOODBYE: Duration = Duration::from_secs(2);
 /// How long ending the leftovers of a dead worker may take.
 const SWEEP_LIMIT: Duration = Duration::from_secs(15);
+/// How long ending orphans may take that no attempt has ended.
+const ORPHAN_LIMIT: Duration = Duration::from_secs(2);
 
 impl Shared {
     /// Calls an Op until the store takes it: a full disk or a lock must lose no outcome.
@@ -258,7 +262,7 @@ pub async fn run_at(
     registered: impl FnOnce() + Send,
 ) -> Result<()> {
     tree::become_subreaper()?;
-    let cgroups = sweep_predecessor(&config).await?;
+    let (cgroups, doubt) = sweep_predecessor(&config).await?;
     let changes = queue.subscribe(Topics::WORK | Topics::CONTROL)?;
     let talkers = Talkers::default();
     let socket = Socket::open(queue.clone(), talkers.clone(), &config.store_id, &config.name)
@@ -268,7 +272,7 @@ pub async fn run_at(
     let shared = Arc::new(Shared { queue, clock, spawner, config, secret, socket, talkers, cgroups });
     let mut worker = Worker::new(shared, seat, stop.clone());
     let is_there = tokio::select! {
-        there = worker.register() => there.map(|()| true)?,
+        there = worker.register(doubt) => there.map(|()| true)?,
         _ = stop.wait_for(|stop| *stop >= Stop::Drain) => false,
     };
     if !is_there {
@@ -284,31 +288,45 @@ pub async fn run_at(
         worker.end_all().await; // this process may go on with other things
     }
     reaper.abort();
+    end_orphans().await;
     // All is settled that can be: what is left is to be polite, and a store that is away forgets the worker by itself.
     let limit = if worker.is_guest() || result.is_err() { SHORT_GOODBYE } else { GOODBYE_LIMIT };
     let left = tokio::time::timeout(limit, worker.say_goodbye()).await.unwrap_or(Ok(()));
     result.and(left)
 }
 
+/// Ends what jobs left to this process, where none runs any more.
+async fn end_orphans() {
+    if !exit::has_adopted() {
+        return;
+    }
+    let kill = || orphans::kill_left(std::time::Instant::now() + ORPHAN_LIMIT);
+    if let Ok(processes @ 1..) = tokio::task::spawn_blocking(kill).await {
+        warn!(processes, "ended what jobs left behind");
+    }
+}
+
 /// Ends what a dead worker of this name left running, and takes the cgroup that is delegated to this one.
-async fn sweep_predecessor(config: &Config) -> Result<Option<Cgroups>> {
+///
+/// Gives also how young a process is that may be left, see [`Swept::doubt`].
+async fn sweep_predecessor(config: &Config) -> Result<(Option<Cgroups>, Option<Span>)> {
     let config = config.clone();
     let sweep = move || {
         let limit = std::time::Instant::now() + SWEEP_LIMIT;
         // First, as it is certain; then those who had no cgroup, or left it.
         let cgroups = Cgroups::take(&config, limit);
         if planted(Mutant::NoSweep) {
-            return cgroups;
+            return (cgroups, None);
         }
         // Without a death it would be a walk through /proc for nothing.
-        let processes = match config.predecessors.is_empty() {
-            true => 0,
-            false => sweep::sweep(program::worker_marker(&config).as_bytes(), limit),
+        let swept = match config.predecessors.is_empty() {
+            true => Swept::default(),
+            false => sweep::sweep(program::predecessors_markers(&config), limit),
         };
-        if processes > 0 {
-            info!(processes, "ended what a dead worker of this name left behind");
+        if swept.found > 0 {
+            info!(processes = swept.found, "ended what a dead worker of this name left behind");
         }
-        cgroups
+        (cgroups, swept.doubt)
     };
-    Ok(tokio::task::spawn_blocking(sweep).await.unwrap_or_default())
+    tokio::task::spawn_blocking(sweep).await.map_err(|e| Error::failed("a sweep failed").source(e))
 }

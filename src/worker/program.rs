@@ -10,11 +10,15 @@ use super::secrets::Secrets;
 use super::spawn::Program;
 use super::{Config, Shared};
 use crate::hex::hex;
-use crate::job::{Fence, Number};
+use crate::job::{Fence, Number, WorkerId};
 use crate::ops::lease::Leased;
 
 /// Variables that a job gets from its surroundings; nothing else is inherited (S34).
 pub const INHERITED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
+
+/// What is said of jobs whose first processes may be alive.
+pub(super) const IN_DOUBT: &str =
+    "a process that may be the first of such a job cannot be looked at: its lease is waited for";
 
 /// Where `execvp` looks when PATH is not set.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -33,9 +37,15 @@ pub(super) fn job_prefix(config: &Config, number: Number) -> String {
     format!("ORX_FENCE={}.{number}.", config.store_id)
 }
 
-/// The environment entry by which every process of a worker's jobs is found again.
-pub(super) fn worker_marker(config: &Config) -> String {
-    format!("ORX_SWEEP={}.{}/", config.store_id, config.name) // no name has a slash, but many have dots
+/// The environment entry by which every process of a worker's jobs is found again. Its id tells one life of a worker from
+/// the next, and from a worker of that name which another user of this machine has.
+pub(super) fn worker_marker(config: &Config, id: WorkerId) -> String {
+    format!("ORX_SWEEP={}.{}/{id}", config.store_id, config.name) // no name has a slash, but many have dots
+}
+
+/// The entries of the jobs that the dead of this name left.
+pub(super) fn predecessors_markers(config: &Config) -> Vec<Vec<u8>> {
+    config.predecessors.iter().map(|id| worker_marker(config, *id).into_bytes()).collect()
 }
 
 /// Files that an attempt is given.
@@ -97,7 +107,7 @@ fn environment(shared: &Shared, job: &Leased, slot: u32, files: &Files) -> Vec<(
     let spec = &job.spec;
     let marker = marker(shared, job.fence);
     let mut set = |name: &str, value: String| env.insert(name.into(), value.into());
-    for entry in [marker, worker_marker(config)] {
+    for entry in [marker, worker_marker(config, config.id)] {
         if let Some((name, value)) = entry.split_once('=') {
             set(name, value.into());
         }

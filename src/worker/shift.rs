@@ -18,14 +18,14 @@ use self::farewell::asked;
 use self::reach::{Look, Reach};
 use super::attempt::Order;
 use super::slots::Seat;
-use super::{Config, Shared, Stop, chance};
+use super::{Config, Shared, Stop};
 use crate::beat::on_beat;
 use crate::error::{Error, Result};
 use crate::hub::Subscription;
-use crate::job::{Fence, WorkerId};
+use crate::job::Fence;
 use crate::ops::heartbeat::HeartbeatReply;
 use crate::ops::lease::Leased;
-use crate::ops::register::{Deregister, Register, Registered};
+use crate::ops::register::Registered;
 use crate::ops::renew::Renewed;
 use crate::ops::settle::{Report, Started};
 use crate::ops::turn::TurnReply;
@@ -202,24 +202,6 @@ impl Worker {
 
     pub(super) fn config(&self) -> &Config {
         &self.shared.config
-    }
-
-    fn registration(&self, succeeds: Vec<WorkerId>) -> Register {
-        let config = self.config();
-        Register { worker: config.introduction(), ttl: config.ttl, succeeds, jitter: chance() }
-    }
-
-    pub(super) async fn register(&self) -> Result<()> {
-        let registered = self.shared.begin(&self.registration(self.config().predecessors.clone())).await?;
-        if !registered.taken_back.is_empty() {
-            info!(jobs = ?registered.taken_back, "took back the jobs of a dead worker of this name");
-        }
-        Ok(())
-    }
-
-    pub(super) async fn say_goodbye(&self) -> Result<()> {
-        let config = self.config();
-        self.shared.queue.call(Deregister { worker: config.id, name: config.name.clone() }).await
     }
 
     /// The loop: one event at a time, nothing in it waits for the store.

@@ -5,10 +5,11 @@ use std::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Config, SWEEP_LIMIT, chance, program, sweep};
+use super::sweep::{self, Swept};
+use super::{Config, SWEEP_LIMIT, chance, program};
 use crate::error::{Error, Result};
 use crate::job::{Number, WorkerId};
-use crate::ops::register::{Deregister, Register};
+use crate::ops::register::{Deregister, Register, Registered};
 use crate::queue::Queue;
 use crate::store::Ownership;
 
@@ -32,13 +33,17 @@ pub async fn succeed(queue: &Queue, config: &Config, id: WorkerId, name: &str) -
     let mut lock = Unfinished(Some(lock));
     let predecessors = lock.0.iter().flat_map(|lock| &lock.predecessors).map(|id| WorkerId(*id)).collect();
     let successor = Config { id: me, name: name.to_owned(), predecessors, ..config.clone() };
-    let marker = program::worker_marker(&successor);
-    let sweep = move || sweep::sweep(marker.as_bytes(), Instant::now() + SWEEP_LIMIT);
-    let processes = tokio::task::spawn_blocking(sweep).await.unwrap_or_default();
+    let marks = program::predecessors_markers(&successor);
+    let sweep = move || sweep::sweep(marks, Instant::now() + SWEEP_LIMIT);
+    let swept = tokio::task::spawn_blocking(sweep).await;
+    let Swept { found: processes, doubt } = swept.map_err(|e| Error::failed("a sweep failed").source(e))?;
     let mut worker = successor.introduction();
     worker.solo = true; // nobody is to count on it
-    let op = Register { worker, ttl: config.ttl, succeeds: successor.predecessors, jitter: chance() };
-    let jobs = queue.call(op).await?.taken_back;
+    let op = Register { worker, ttl: config.ttl, succeeds: successor.predecessors, doubt, jitter: chance() };
+    let Registered { taken_back: jobs, left } = queue.call(op).await?;
+    if !left.is_empty() {
+        warn!(worker = name, jobs = ?left, "{}", program::IN_DOUBT);
+    }
     info!(worker = name, processes, ?jobs, "a worker of this machine is dead: took back its jobs");
     if let Err(e) = queue.call(Deregister { worker: me, name: name.to_owned() }).await {
         warn!("{name} could not say good-bye: {e}"); // it is forgotten by itself

@@ -1,9 +1,9 @@
 //! The process tree of one attempt: who belongs to it, and how to signal or kill all of them.
 //!
 //! A member is found by kinship (a descendant of the leader or of a member seen before), by process group or session
-//! (of a member), or, if it was orphaned before anybody looked, by the marker in its environment; and by the cgroup of the
-//! attempt where it has one. Without a cgroup, what escapes is a process that in one go clears its environment, leaves its
-//! session and loses its parent between two looks.
+//! (of a member), or, if it was orphaned before anybody looked, by the marker in its environment, or because no other
+//! attempt can have left it here (see [`orphans`]); and by the cgroup of the attempt where it has one. When the worker is
+//! dead, and without a cgroup, what escapes is a process that cleared its environment, left its session and lost its parent.
 //!
 //! Nobody is signalled by pid: a pidfd is opened, the start time is compared, and only then is the signal sent. The one
 //! exception is the leader's group, and only while the unreaped leader keeps its number from being recycled.
@@ -14,10 +14,11 @@ use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
-use super::census::{self, Census};
+use super::census::{self, Census, Mark};
 use super::cgroup::Cgroup;
 use super::kin::Found;
 use super::leaders;
+use super::orphans::{self, Parent};
 use crate::mutant::{Mutant, planted};
 
 /// A process beyond doubt: its pid may be recycled, the pair is not.
@@ -35,6 +36,7 @@ pub struct Process {
 pub fn become_subreaper() -> io::Result<()> {
     // Any pid switches it on.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    orphans::begin();
     Ok(())
 }
 
@@ -43,22 +45,20 @@ pub fn become_subreaper() -> io::Result<()> {
 pub(super) enum Marker {
     /// This entry, in an orphan that this process has adopted.
     Adopted(Vec<u8>),
-    /// An entry that starts so, in any process of this user.
-    Anywhere(Vec<u8>),
+    /// An entry that starts like one of these, in any process, whoever owns it.
+    Anywhere(Vec<Vec<u8>>),
 }
 
 impl Marker {
     /// Whether it is this environment entry. The only judge: whoever asks may kill on its word.
     pub(super) fn accepts(&self, entry: &[u8]) -> bool {
-        let (Self::Adopted(marker) | Self::Anywhere(marker)) = self;
         // Without a whole name it could be the beginning of any variable, or the nothing after the last one, and match
         // the whole machine.
-        let has_name = marker.iter().position(|byte| *byte == b'=') > Some(0);
-        has_name
-            && match self {
-                Self::Adopted(marker) => entry == marker,
-                Self::Anywhere(marker) => entry.starts_with(marker),
-            }
+        let has_name = |marker: &[u8]| marker.iter().position(|byte| *byte == b'=') > Some(0);
+        match self {
+            Self::Adopted(marker) => has_name(marker) && entry == marker,
+            Self::Anywhere(markers) => markers.iter().any(|marker| has_name(marker) && entry.starts_with(marker)),
+        }
     }
 }
 
@@ -79,6 +79,8 @@ struct Leader {
 #[derive(Debug)]
 pub struct Tree {
     leader: Option<Leader>,
+    /// The claim of the attempt to orphans.
+    parent: Option<Parent>,
     pub(super) marker: Marker,
     /// Where all members are, unless they moved themselves.
     pub(super) cgroup: Option<Cgroup>,
@@ -97,6 +99,7 @@ impl Tree {
         let process = Process { pid: leader_pid, start_time };
         Self {
             leader: Some(Leader { process, pidfd }),
+            parent: Some(Parent::new(&marker)),
             marker: Marker::Adopted(marker),
             cgroup: None,
             known: HashMap::new(),
@@ -111,7 +114,12 @@ impl Tree {
 
     /// The trees of all processes that carry a marker, wherever they are.
     pub(super) fn marked(marker: Marker) -> Self {
-        Self { leader: None, marker, cgroup: None, known: HashMap::new(), owned: HashSet::new() }
+        Self { leader: None, parent: None, marker, cgroup: None, known: HashMap::new(), owned: HashSet::new() }
+    }
+
+    /// It is over with the attempt: what may be of another one is left to that.
+    pub(super) fn ends(&self) {
+        self.parent.iter().for_each(Parent::ends);
     }
 
     /// Finds the living members, in order of pid. Errors: `/proc` cannot be read.
@@ -138,6 +146,7 @@ impl Tree {
         self.find_in_cgroup(&mut found);
         self.find_marked(&mut found);
         self.find_left_in_group(&mut found);
+        self.parent.iter().for_each(|parent| parent.find(&mut found));
         found.add_groups(&self.owned);
         self.remember(&found);
         let mut members: Vec<_> = found.living().collect();
@@ -164,14 +173,17 @@ impl Tree {
             }
             // One whose parent nobody saw is about to be adopted: the parent was born and ended during the pass.
             let is_orphan = || stat.parent != 0 && found.census.get(stat.parent).is_none();
-            let is_candidate =
-                if anywhere { census::is_of_this_user(pid) } else { found.is_adopted(pid, stat) || is_orphan() };
-            let is_marked =
-                is_candidate.then(|| census::has_environment_entry(pid, |entry| self.marker.accepts(entry)));
-            // It ended while it was looked at, and may have forked before.
-            found.unsure |= is_marked == Some(None);
-            if is_marked == Some(Some(true)) {
-                found.descend(pid);
+            let is_adopted = found.is_adopted(pid, stat);
+            if !(anywhere || is_adopted || is_orphan()) {
+                continue;
+            }
+            match census::mark_of(pid, |entry| self.marker.accepts(entry)) {
+                Mark::Has => found.descend(pid),
+                Mark::Lacks => {}
+                // An orphan that is here has its suspects, see `Parent`; a search by mark says whom it could not look at.
+                Mark::Unreadable => found.unsure |= !anywhere && !is_adopted,
+                // It ended while it was looked at, and may have forked before.
+                Mark::Gone => found.unsure = true,
             }
         }
     }

@@ -146,15 +146,14 @@ async fn a_fork_loop_is_beaten() {
         \t\ttime.sleep(300)\n\
         os._exit(0)";
     let mut attempt = Attempt::python(python).await;
-    let marker = match &attempt.tree.marker {
-        Marker::Adopted(marker) | Marker::Anywhere(marker) => marker.clone(),
-    };
+    let Marker::Adopted(marker) = &attempt.tree.marker else { unreachable!() };
+    let marker = marker.clone();
     for _ in 0..3 {
         read_line(&attempt.child.stdout);
     }
     assert!(attempt.kill());
     let left = Census::take().unwrap();
-    let marked = |pid| census::has_environment_entry(pid, |entry| entry == marker) == Some(true);
+    let marked = |pid| census::mark_of(pid, |entry| entry == marker) == Mark::Has;
     assert_eq!(left.iter().filter(|(pid, _)| marked(*pid)).count(), 0);
 }
 
@@ -273,7 +272,7 @@ fn is_stopped(pid: i32) -> bool {
 #[test]
 fn a_marker_without_a_name_marks_nobody() {
     for nameless in ["", "ORX", "=", "=x"] {
-        for marker in [Marker::Adopted, Marker::Anywhere].map(|kind| kind(nameless.into())) {
+        for marker in [Marker::Adopted(nameless.into()), Marker::Anywhere(vec![nameless.into()])] {
             for entry in ["", "ORX", "ORX=1", "=", "=x"] {
                 assert!(!marker.accepts(entry.as_bytes()), "{marker:?} {entry:?}");
             }
@@ -281,7 +280,7 @@ fn a_marker_without_a_name_marks_nobody() {
     }
     assert!(Marker::Adopted(b"A=1".to_vec()).accepts(b"A=1"));
     assert!(!Marker::Adopted(b"A=1".to_vec()).accepts(b"A=12"));
-    assert!(Marker::Anywhere(b"A=1".to_vec()).accepts(b"A=12"));
+    assert!(Marker::Anywhere(vec![b"B=1".to_vec(), b"A=1".to_vec()]).accepts(b"A=12"));
 }
 
 #[tokio::test]
@@ -336,8 +335,8 @@ fn a_sweep_kills_the_predecessors_trees_and_nobody_else() {
     let mut marked = start(&format!("{}/7/1", std::process::id()));
     let other = start(&format!("{}0/7/1", std::process::id()));
     let unmarked_child = read_pids(&marked.0.stdout.take().unwrap().into())[0];
-    let found = sweep(prefix.as_bytes(), Instant::now() + LIMIT);
-    assert!(found >= 2, "{found}");
+    let swept = sweep(vec![b"ORX_SWEPT=none".to_vec(), prefix.into_bytes()], Instant::now() + LIMIT);
+    assert!(swept.found >= 2, "{swept:?}");
     assert!(!is_alive(unmarked_child));
     assert!(!is_alive(marked.0.id() as i32));
     assert!(is_alive(other.0.id() as i32));
@@ -345,18 +344,15 @@ fn a_sweep_kills_the_predecessors_trees_and_nobody_else() {
 
 #[test]
 fn a_sweep_without_a_variable_name_matches_nobody() {
-    assert_eq!(sweep(b"", Instant::now() + LIMIT), 0);
-    assert_eq!(sweep(b"ORX", Instant::now() + LIMIT), 0);
+    assert_eq!(sweep(vec![b"".to_vec(), b"ORX".to_vec()], Instant::now() + LIMIT).found, 0);
 }
 
 #[tokio::test]
 async fn a_sweep_spares_the_living_attempts_of_this_process() {
     let mut attempt = Attempt::shell("sleep 300 & echo $!; wait").await;
     let pid = read_pids(&attempt.child.stdout)[0];
-    let prefix = match &attempt.tree.marker {
-        Marker::Adopted(marker) | Marker::Anywhere(marker) => marker.clone(),
-    };
-    assert_eq!(sweep(&prefix, Instant::now() + LIMIT), 0);
+    let Marker::Adopted(mark) = &attempt.tree.marker else { unreachable!() };
+    assert_eq!(sweep(vec![mark.clone()], Instant::now() + LIMIT).found, 0);
     assert!(is_alive(pid));
     assert!(attempt.kill());
 }

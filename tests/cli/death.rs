@@ -226,6 +226,86 @@ fn s8_why_says_that_the_worker_is_lost_and_when_the_job_is_free() {
     });
 }
 
+/// Whether this test can try what only root can: say why it was skipped otherwise.
+fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("skipped: it takes root to run jobs as another user");
+    }
+    root
+}
+
+/// Becomes nobody and sleeps; the kernel forgets that the process was to die with its worker.
+const AS_NOBODY: &str = "echo $$ > nobody; exec setpriv --reuid 65534 --clear-groups sleep 300";
+
+#[test]
+fn s8_the_successor_ends_a_job_that_changed_its_user() {
+    if !is_root() {
+        return;
+    }
+    let orx = Orx::new();
+    let worker = orx.worker(&["--name", "w", "--lease", "1h"]);
+    orx.sh(&[], &first_time(AS_NOBODY));
+    let nobody = orx.wait_pid("nobody");
+    eventually("it to be nobody", || owner(nobody) == 65534);
+    worker.kill();
+    assert!(is_alive(nobody), "nothing is shown if the kernel ends it");
+    orx.ok(&["-q", "worker", "--name", "w", "--burst"]);
+    assert!(!is_alive(nobody), "two copies of the job ran side by side");
+    assert_eq!((orx.state("1"), &orx.job("1")["losses"]), ("done".into(), &1.into()));
+}
+
+#[test]
+fn s8_the_next_attempt_ends_a_lost_one_that_changed_its_user() {
+    if !is_root() {
+        return;
+    }
+    let orx = Orx::new();
+    let worker = orx.worker(&["--name", "dead", "--lease", "1s"]);
+    orx.sh(&[], &first_time(AS_NOBODY));
+    let nobody = orx.wait_pid("nobody");
+    eventually("it to be nobody", || owner(nobody) == 65534);
+    worker.kill();
+    let _next = orx.worker(&["--name", "next"]);
+    orx.wait_state("1", "done");
+    assert!(!is_alive(nobody), "two copies of the job ran side by side");
+}
+
+#[test]
+fn s8_where_a_process_cannot_be_looked_at_its_lease_is_waited_for() {
+    if !is_root() {
+        return;
+    }
+    let orx = Orx::new();
+    // As in a container: root, but not allowed to look at the processes of others.
+    let blind = |args: &[&str]| {
+        let setpriv =
+            ["--bounding-set", "-sys_ptrace", "--inh-caps", "-sys_ptrace", env!("CARGO_BIN_EXE_orx"), "worker"];
+        orx.program("setpriv", &[&setpriv[..], args].concat())
+    };
+    orx.make();
+    let args = ["--name", "w", "--lease", "9s"];
+    let worker = blind(&args).spawn();
+    orx.sh(&[], &first_time(AS_NOBODY));
+    let nobody = orx.wait_pid("nobody");
+    eventually("it to be nobody", || owner(nobody) == 65534);
+    worker.kill();
+    let killed = Instant::now();
+    let again = blind(&args).spawn();
+    again.wait_stderr("its lease is waited for");
+    assert_eq!(orx.state("1"), "running");
+    orx.wait_state("1", "done");
+    // It was renewed every third of its time.
+    assert!(killed.elapsed() > Duration::from_secs(5), "{:?}", killed.elapsed());
+    assert_eq!((&orx.job("1")["attempt"], &orx.job("1")["losses"]), (&2.into(), &1.into()));
+}
+
+/// The user that a process runs as.
+fn owner(pid: i32) -> u32 {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(format!("/proc/{pid}")).map_or(0, |process| process.uid())
+}
+
 #[test]
 fn s30_a_leader_that_hangs_is_followed_after_the_shortest_lease() {
     let orx = Orx::new();

@@ -20,6 +20,7 @@ mod help;
 mod hostile;
 mod list;
 mod output;
+mod orphans;
 mod payloads;
 mod pipes;
 mod poolers;

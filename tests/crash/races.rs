@@ -322,7 +322,7 @@ impl Registered {
             version: "0".into(),
             solo: false,
         };
-        queue.call(Register { worker, ttl: TTL, succeeds: Vec::new(), jitter: 0.5 }).await.unwrap();
+        queue.call(Register { worker, ttl: TTL, succeeds: Vec::new(), doubt: None, jitter: 0.5 }).await.unwrap();
         Self { id, name }
     }
 

@@ -111,7 +111,7 @@ async fn register(queue: &Queue) -> WorkerId {
         version: "0".into(),
         solo: false,
     };
-    queue.call(Register { worker, ttl: TTL, succeeds: Vec::new(), jitter: 0.5 }).await.unwrap();
+    queue.call(Register { worker, ttl: TTL, succeeds: Vec::new(), doubt: None, jitter: 0.5 }).await.unwrap();
     id
 }
 

@@ -210,6 +210,27 @@ on_every_store! {
         assert_eq!(again.take().await.attempt, 2);
     }
 
+    async fn s8_a_job_whose_process_may_live_is_waited_for(f: Fixture) {
+        let (old, young) = (f.add("").await, f.add("").await);
+        let w = f.worker("w", Offer::default()).await;
+        let fence = w.take().await;
+        f.clock.pass(Span::from_secs(5));
+        w.renew(fence).await;
+        w.take().await;
+        f.clock.pass(Span::from_secs(1));
+        let mut again = f.worker("other", Offer::default()).await;
+        again.name = "w".into();
+        // No process is older than its lease, give or take the clocks.
+        let registered = again.register_in_doubt(&[w.id], Some(Span::from_secs(4))).await;
+        assert_eq!((registered.taken_back, registered.left), (vec![young], vec![old]));
+        assert_eq!((f.state(old).await, f.state(young).await), (State::Running, State::Pending));
+        f.clock.pass(TTL);
+        assert!(matches!(f.sweep().await, Swept::Done { reaped, .. } if reaped == [old]));
+        f.sweep().await;
+        let workers = f.queue.call(ListWorkers {}).await.unwrap();
+        assert!(workers.iter().all(|worker| worker.id != w.id), "it has no lease any more");
+    }
+
     async fn due_jobs_are_leased_without_any_daemon(f: Fixture) {
         let number = f.add(r#""delay":"10s""#).await;
         let w = f.worker("w", Offer::default()).await;

@@ -310,8 +310,13 @@ impl Subject {
             version: "0".into(),
             solo: false,
         };
-        let op =
-            Register { worker: new, ttl: Span::from_millis(TTL), succeeds: before.into_iter().collect(), jitter: 0.5 };
+        let op = Register {
+            worker: new,
+            ttl: Span::from_millis(TTL),
+            succeeds: before.into_iter().collect(),
+            doubt: None,
+            jitter: 0.5,
+        };
         let taken = self.call(op).unwrap().taken_back;
         assert_eq!(taken, self.model.register(id, before));
         self.workers[worker] = id;

@@ -55,7 +55,7 @@ impl Load {
             version: "0".into(),
             solo: false,
         };
-        queue.call(Register { worker: row, ttl: TTL, succeeds: Vec::new(), jitter: 0.5 }).await.unwrap();
+        queue.call(Register { worker: row, ttl: TTL, succeeds: Vec::new(), doubt: None, jitter: 0.5 }).await.unwrap();
         Self { queue, worker, made: 0 }
     }
 

@@ -14,7 +14,7 @@ use orx::ops::heartbeat::Heartbeat;
 use orx::ops::jobs::GetJobs;
 use orx::ops::lead::{Lead, Right};
 use orx::ops::lease::{Lease, Leased};
-use orx::ops::register::Register;
+use orx::ops::register::{Register, Registered};
 use orx::ops::renew::Renew;
 use orx::ops::settle::{Report, Settle, Settled, Started};
 use orx::ops::sweep::{Sweep, Swept};
@@ -261,6 +261,11 @@ pub struct TestWorker<'f> {
 
 impl TestWorker<'_> {
     pub async fn register(&self, succeeds: &[WorkerId]) -> Vec<Number> {
+        self.register_in_doubt(succeeds, None).await.taken_back
+    }
+
+    /// As [`TestWorker::register`]; a process may be left that is so old.
+    pub async fn register_in_doubt(&self, succeeds: &[WorkerId], doubt: Option<Span>) -> Registered {
         let worker = NewWorker {
             id: self.id,
             name: self.name.clone(),
@@ -271,8 +276,8 @@ impl TestWorker<'_> {
             version: "0".into(),
             solo: false,
         };
-        let op = Register { worker, ttl: TTL, succeeds: succeeds.to_vec(), jitter: 0.5 };
-        self.fixture.queue.call(op).await.unwrap().taken_back
+        let op = Register { worker, ttl: TTL, succeeds: succeeds.to_vec(), doubt, jitter: 0.5 };
+        self.fixture.queue.call(op).await.unwrap()
     }
 
     pub async fn lease(&self, slots: u32) -> Vec<Leased> {

@@ -1,18 +1,21 @@
-//! Keeping leases, giving up in time what cannot be kept (S2), and saying that the worker lives.
+//! Keeping leases, giving up in time what cannot be kept (S2), and saying that the worker is there, lives, and ends.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{Back, Running, Worker};
 use crate::error::{Error, Kind, Result};
 use crate::job::Fence;
 use crate::ops::heartbeat::{Heartbeat, HeartbeatReply};
+use crate::ops::register::{Deregister, Register};
 use crate::ops::renew::{Renew, Renewed};
 use crate::queue::Request;
 use crate::store::WorkerState;
+use crate::time::Span;
 use crate::worker::attempt::Order;
+use crate::worker::{chance, program};
 
 /// How soon a renewal or a heartbeat that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -194,6 +197,29 @@ impl Worker {
         }
     }
 
+    fn registration(&self) -> Register {
+        let config = self.config();
+        Register { worker: config.introduction(), ttl: config.ttl, succeeds: Vec::new(), doubt: None, jitter: chance() }
+    }
+
+    /// `doubt`: see [`Register::doubt`].
+    pub(in crate::worker) async fn register(&self, doubt: Option<Span>) -> Result<()> {
+        let op = Register { succeeds: self.config().predecessors.clone(), doubt, ..self.registration() };
+        let registered = self.shared.begin(&op).await?;
+        if !registered.taken_back.is_empty() {
+            info!(jobs = ?registered.taken_back, "took back the jobs of a dead worker of this name");
+        }
+        if !registered.left.is_empty() {
+            warn!(jobs = ?registered.left, "{}", program::IN_DOUBT);
+        }
+        Ok(())
+    }
+
+    pub(in crate::worker) async fn say_goodbye(&self) -> Result<()> {
+        let config = self.config();
+        self.shared.queue.call(Deregister { worker: config.id, name: config.name.clone() }).await
+    }
+
     /// The store took this worker for dead, for instance because it was stopped for a while.
     fn register_again(&mut self) {
         warn!("this worker was taken for dead; registering again");
@@ -201,7 +227,7 @@ impl Worker {
             return;
         }
         self.registering = true; // holds the end back until the answer is there
-        let op = self.registration(Vec::new());
+        let op = self.registration();
         let queue = self.shared.queue.clone();
         self.tasks.spawn(async move { Back::Registered(queue.call(op).await) });
     }
