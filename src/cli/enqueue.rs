@@ -92,7 +92,7 @@ impl Enqueue {
             return Ok(ExitCode::SUCCESS);
         }
         let ended = match self.follow {
-            true => tail::follow(context, number).await,
+            true => tail::follow(context, number, tail::Voice::watcher()).await,
             false => wait::until_ended(context, number).await,
         };
         let ended = match ended.map_err(stored) {

@@ -39,6 +39,7 @@ mod run_workflow;
 mod say;
 mod schedule;
 mod select;
+mod stall;
 mod status;
 mod tail;
 mod token;

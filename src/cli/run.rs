@@ -83,7 +83,7 @@ impl Run {
 
 /// Stays with the job to its end; gives none where a signal says to leave it to others.
 async fn accompany(context: &Context, host: &mut Host, mut signals: Signals, number: Number) -> Result<Option<Job>> {
-    let mut followed = std::pin::pin!(tail::follow(context, number));
+    let mut followed = std::pin::pin!(tail::follow(context, number, tail::Voice::run()));
     let (mut asked, mut cancelling) = (0, JoinSet::new());
     loop {
         tokio::select! {

@@ -8,11 +8,12 @@ use clap::Args;
 use super::context::Context;
 use super::everywhere::Everywhere;
 use super::select::Jobs;
+use super::stall::{Between, Stall};
 use super::ui;
 use super::view::{is_unread, raw, raw_err};
 use crate::error::{Error, Result};
 use crate::job::output::{Chunk, Stream};
-use crate::job::{Job, Number};
+use crate::job::{Job, Number, State};
 use crate::ops::jobs::GetJobs;
 use crate::ops::output::{OutputReply, ReadOutput};
 use crate::store::Topics;
@@ -101,19 +102,53 @@ impl Tail {
         };
         last.flush(&mut printer)?;
         if self.follow && !state.is_terminal() {
-            follow_from(context, reader, &mut printer).await?;
+            follow_from(context, reader, &mut printer, Voice::watcher()).await?;
         }
         Ok(())
     }
 }
 
-/// Prints the output of a job from its start until it has ended for good, through all its attempts.
-pub(super) async fn follow(context: &Context, number: Number) -> Result<Job> {
-    let mut printer = Printer { deaf: true, ..Printer::default() };
-    follow_from(context, Reader { number, attempt: Some(1), after: None }, &mut printer).await
+/// What is said beside the output of a job that is followed.
+pub(super) struct Voice {
+    stall: Stall,
+    /// What happens between two attempts.
+    between: Option<Between>,
 }
 
-async fn follow_from(context: &Context, mut reader: Reader, printer: &mut Printer) -> Result<Job> {
+impl Voice {
+    pub(super) fn watcher() -> Self {
+        Self { stall: Stall::of_watcher(), between: None }
+    }
+
+    /// That of `orx run`.
+    pub(super) fn run() -> Self {
+        Self { stall: Stall::of_run(), between: Some(Between::default()) }
+    }
+
+    /// `attempt` has ended, and there is one more.
+    async fn ended(&mut self, context: &Context, job: &Job, attempt: u32) -> Result<()> {
+        match &mut self.between {
+            Some(between) => between.tell(context, job, attempt).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The job waits.
+    async fn waits(&mut self, context: &Context, job: Job) -> Result<()> {
+        // Whoever was told of its last attempt knows why it waits.
+        let told = self.between.is_some() && job.attempt > 0 && job.state == State::Scheduled;
+        let left = if told { &[][..] } else { std::slice::from_ref(&job) };
+        self.stall.look(context, left).await
+    }
+}
+
+/// Prints the output of a job from its start until it has ended for good, through all its attempts.
+pub(super) async fn follow(context: &Context, number: Number, voice: Voice) -> Result<Job> {
+    let mut printer = Printer { deaf: true, ..Printer::default() };
+    follow_from(context, Reader { number, attempt: Some(1), after: None }, &mut printer, voice).await
+}
+
+async fn follow_from(context: &Context, mut reader: Reader, printer: &mut Printer, mut voice: Voice) -> Result<Job> {
     let queue = context.queue()?;
     let mut changes = queue.subscribe(Topics::OUTPUT | Topics::JOBS)?;
     loop {
@@ -137,6 +172,7 @@ async fn follow_from(context: &Context, mut reader: Reader, printer: &mut Printe
                 continue;
             }
             if reply.ended && job.attempt > current {
+                voice.ended(context, &job, current).await?;
                 reader.attempt = Some(current + 1);
                 reader.after = None;
                 continue;
@@ -145,7 +181,11 @@ async fn follow_from(context: &Context, mut reader: Reader, printer: &mut Printe
         if job.state.is_terminal() {
             return Ok(job);
         }
-        changes.changed(None).await;
+        if job.attempt == current && job.state != State::Running {
+            voice.ended(context, &job, current).await?;
+        }
+        voice.waits(context, job).await?;
+        changes.changed(voice.stall.at()).await;
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::context::Context;
 use super::everywhere::Everywhere;
 use super::select::Jobs;
+use super::stall::Stall;
 use super::{exit, ui};
 use crate::error::{Error, Kind, Result};
 use crate::job::{Job, Number, State};
@@ -127,6 +128,7 @@ async fn wait_for(
     let queue = context.queue()?;
     let mut changes = queue.subscribe(Topics::JOBS)?;
     let mut done = Vec::new();
+    let mut stall = Stall::of_watcher();
     loop {
         let begun = Instant::now();
         let jobs = queue.call(GetJobs { numbers: open.clone(), detail: false }).await?;
@@ -144,7 +146,8 @@ async fn wait_for(
             done.extend(left);
             return Ok(done);
         }
-        changes.changed(deadline).await;
+        stall.look(context, &left).await?;
+        changes.changed(stall.at().into_iter().chain(deadline).min()).await;
         // Many jobs take a while to look at: that must not be all that this machine does.
         if left.len() > 1 {
             let next = Instant::now() + (took * 4).min(MAX_PAUSE);
@@ -159,7 +162,6 @@ fn ended(jobs: &[Job]) -> impl Iterator<Item = &Job> {
 
 /// Waits for one job, for as long as it takes.
 pub(super) async fn until_ended(context: &Context, number: Number) -> Result<Job> {
-    let op = GetJobs { numbers: vec![number], detail: false };
-    let jobs = context.queue()?.call_until(op, Topics::JOBS, None, |jobs| ended(jobs).count() > 0).await?;
+    let jobs = wait_for(context, vec![number], 1, None, &ProgressBar::hidden()).await?;
     jobs.into_iter().next().ok_or_else(|| Error::not_found(format!("job {number} was pruned")))
 }

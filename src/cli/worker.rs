@@ -10,10 +10,13 @@ use serde::{Deserialize, Serialize};
 use super::context::{Context, env};
 use super::job_options::at_least_a_second;
 use super::log::{self, LogFormat};
+use super::ui;
+use super::view::words::relative;
 use crate::daemon;
 use crate::error::{Error, Result};
 use crate::job::WorkerId;
 use crate::job::lanes::Offer;
+use crate::ops::outstanding::{Backlog, Outstanding};
 use crate::queue::Queue;
 use crate::store::Ownership;
 use crate::time::Span;
@@ -26,6 +29,7 @@ Examples:
   orx worker --slots 4
   orx worker --queues build,test --labels arch=arm64
   orx worker --burst                      run what there is, then end
+  orx worker --until-done                 and what is due in the next hour, retries too
   systemctl enable --now orx-worker@4     see contrib/systemd")]
 pub(super) struct Worker {
     /// Jobs at once [default: number of cores]
@@ -43,6 +47,11 @@ pub(super) struct Worker {
     /// End when nothing is runnable
     #[arg(long)]
     burst: bool,
+
+    /// End when nothing is left that comes to run: also wait for what is due within D [1h], runs elsewhere, or waits for
+    /// such jobs; 1 if anything is left then
+    #[arg(long, value_name = "D", num_args = 0..=1, require_equals = true, default_missing_value = "1h", conflicts_with = "burst")]
+    until_done: Option<Span>,
 
     /// End after this long without a job
     #[arg(long, value_name = "DURATION")]
@@ -108,7 +117,7 @@ impl Worker {
             queues: if self.queues.is_empty() { file.queues.clone().unwrap_or_default() } else { self.queues },
             labels: if labels.is_empty() { file.labels.clone().unwrap_or_default() } else { labels },
             handlers: config.handlers.keys().cloned().collect(),
-            no_services: self.burst,
+            no_services: self.burst || self.until_done.is_some(),
             tenant: None,
         };
         config.slots = self.slots.or(file.slots).unwrap_or_else(cores).max(1);
@@ -120,13 +129,51 @@ impl Worker {
         if let Some(dir) = self.secrets {
             config.secrets.dir = Some(dir);
         }
-        config.burst = self.burst;
+        config.burst = self.burst || self.until_done.is_some();
+        config.until_done = self.until_done;
         config.idle_timeout = self.idle_timeout;
         (config.id, config.owns_name, config.predecessors) = (WorkerId(name.id), true, name.predecessors());
-        daemon::run_worker(queue, config, context.clock.clone()).await?;
+        let (ends, until_done) = (config.burst, config.until_done);
+        let op = Outstanding { offer: config.offer.clone(), within: until_done.unwrap_or(Span::ZERO) };
+        let is_done = daemon::run_worker(queue.clone(), config, context.clock.clone()).await?;
         drop(name.lock);
+        match (ends && is_done, until_done) {
+            (false, _) => {}
+            (true, Some(_)) => {
+                if let Some(left) = left(&queue.call(op).await?, context) {
+                    return Err(Error::failed(format!("not all is done: {left}"))
+                        .hint("`orx list` shows what, `orx why JOB` why"));
+                }
+            }
+            // It has done what it was to do: that nobody can be asked is no failure.
+            (true, None) => {
+                if let Some(left) = queue.call(op).await.ok().and_then(|backlog| left(&backlog, context)) {
+                    ui::say(context, &format!("left: {left}; 'orx worker --until-done' stays for what comes"));
+                }
+            }
+        }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What a worker that ends by itself leaves, and when it comes.
+fn left(backlog: &Backlog, context: &Context) -> Option<String> {
+    let due = backlog.next_due.map(|at| format!(" (the first {}, at {at})", relative(at, context.clock.now())));
+    let parts = [
+        (backlog.pending, "pending".to_owned()),
+        (backlog.running, "running elsewhere".to_owned()),
+        (backlog.scheduled, format!("due later{}", due.unwrap_or_default())),
+        (backlog.blocked, "waiting for other jobs".to_owned()),
+        (backlog.paused, format!("in paused queues ({})", backlog.paused_queues.join(", "))),
+    ];
+    let mut words: Vec<String> =
+        parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    match backlog.services {
+        0 => {}
+        1 => words.push("1 service".into()),
+        n => words.push(format!("{n} services")),
+    }
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 /// A worker of this machine with one slot and the handlers of the configuration file.
@@ -151,6 +198,7 @@ pub(super) fn config(context: &Context, name: String) -> Result<Config> {
             credentials: env("CREDENTIALS_DIRECTORY").map(PathBuf::from),
         },
         burst: false,
+        until_done: None,
         idle_timeout: None,
         finish_when_lost: false,
         only: None,

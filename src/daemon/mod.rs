@@ -117,11 +117,11 @@ pub fn store_id(location: &str) -> String {
     hex(&Sha256::digest(location.as_bytes())[..6])
 }
 
-/// Runs a worker with the upkeep of its store until its work is done or a signal ends it.
+/// Runs a worker with the upkeep of its store until its work is done or a signal ends it. Says whether it was the former.
 ///
 /// # Errors
 /// What the worker says.
-pub async fn run_worker(queue: Queue, config: Config, clock: Arc<dyn Clock>) -> Result<()> {
+pub async fn run_worker(queue: Queue, config: Config, clock: Arc<dyn Clock>) -> Result<bool> {
     let (stop, stopped) = watch::channel(Stop::Run);
     let signals = tokio::spawn(signals::obey(stop));
     let upkeep = Upkeep::start(queue.clone(), config.name.clone(), Duration::ZERO);
@@ -134,7 +134,8 @@ pub async fn run_worker(queue: Queue, config: Config, clock: Arc<dyn Clock>) -> 
     };
     let slots = Slots::new(config.slots);
     let helping = aid::start(queue.clone(), &config, Arc::clone(&slots), Arc::clone(&clock), stopped.clone());
-    let result = worker::run_at(slots.own(), queue, config, clock, stopped, ready).await;
+    let result = worker::run_at(slots.own(), queue, config, clock, stopped.clone(), ready).await;
+    let is_done = *stopped.borrow() == Stop::Run;
     if let Some(helping) = helping {
         let _ = helping.await; // it ends with the own worker, and has a limit of its own
     }
@@ -143,7 +144,7 @@ pub async fn run_worker(queue: Queue, config: Config, clock: Arc<dyn Clock>) -> 
     watchdog.abort();
     notify(&[NotifyState::Stopping]);
     info!("ended");
-    result
+    result.map(|()| is_done)
 }
 
 /// The upkeep beside what a process does otherwise.

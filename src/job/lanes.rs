@@ -109,6 +109,29 @@ pub struct Lane {
     pub key_room: Option<u32>,
 }
 
+/// A lane whose jobs have not all ended.
+#[derive(Clone, Debug)]
+pub struct OpenLane {
+    /// Its key.
+    pub id: LaneId,
+    /// Its queue.
+    pub queue: String,
+    /// Its tenant.
+    pub tenant: String,
+    /// What its jobs need.
+    pub needs: Needs,
+    /// Jobs that wait for others.
+    pub blocked: i64,
+    /// Jobs that are due later.
+    pub scheduled: i64,
+    /// Jobs that may be leased.
+    pub pending: i64,
+    /// Jobs that run.
+    pub running: i64,
+    /// Whether its queue hands out no jobs.
+    pub paused: bool,
+}
+
 /// Hands out `slots` among `lanes`, which stand least recently served first, in turn.
 ///
 /// Limits that lanes share are counted together. Returns (place in `lanes`, jobs), in the order served.

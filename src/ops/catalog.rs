@@ -5,8 +5,8 @@
 
 use super::{
     Op, append_output, cancel, dead_letters, enqueue, events, heartbeat, holdings, jobs, lease, metrics, nodes, output,
-    policies, prune, register, renew, retention, retry, runs, say, schedules, select, settle, sharing, status, tokens,
-    turn, why, workers,
+    outstanding, policies, prune, register, renew, retention, retry, runs, say, schedules, select, settle, sharing,
+    status, tokens, turn, why, workers,
 };
 
 /// Something that is done with each Op, whatever its type.
@@ -32,6 +32,7 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<metrics::Measure>();
     visitor.op::<nodes::DrainNode>();
     visitor.op::<nodes::ListNodes>();
+    visitor.op::<outstanding::Outstanding>();
     visitor.op::<output::ReadOutput>();
     visitor.op::<policies::ListPolicies>();
     visitor.op::<policies::PauseQueue>();

@@ -20,6 +20,7 @@ pub mod metrics;
 mod naming;
 pub mod nodes;
 pub mod output;
+pub mod outstanding;
 pub mod policies;
 pub mod prune;
 pub mod register;

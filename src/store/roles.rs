@@ -13,7 +13,7 @@ use super::rows::{
 use super::run_rows::{Run, RunFilter, RunSpec, TaskKind};
 use super::token_rows::TokenRow;
 use crate::error::Result;
-use crate::job::lanes::Lane;
+use crate::job::lanes::{Lane, OpenLane};
 use crate::job::output::Chunk;
 use crate::job::run::Moved;
 use crate::job::schedule::Entry;
@@ -73,6 +73,10 @@ pub trait Lanes {
     fn reserve(&mut self, lanes: &mut [Lane]) -> Result<()>;
     /// Pending jobs of a lane in the order they are handed out, at most `limit`.
     fn pending(&mut self, lane: LaneId, limit: usize) -> Result<Vec<Number>>;
+    /// Lanes whose jobs have not all ended, at most `limit`.
+    fn open_lanes(&mut self, limit: usize) -> Result<Vec<OpenLane>>;
+    /// When the first scheduled job of these lanes is due.
+    fn next_due(&mut self, lanes: &[LaneId]) -> Result<Option<Timestamp>>;
     /// Puts `lanes` to the end of the turn.
     fn served(&mut self, lanes: &[LaneId]) -> Result<()>;
     /// Makes the limit of `key` unless it exists; gives the one in force.

@@ -86,6 +86,8 @@ pub struct Config {
     pub secrets: Places,
     /// End when nothing is runnable.
     pub burst: bool,
+    /// With `burst`: end when nothing is left, neither, that comes to be runnable within this time.
+    pub until_done: Option<Span>,
     /// End after so long without a job.
     pub idle_timeout: Option<Span>,
     /// Jobs run on when their leases cannot be renewed in time; otherwise they end before another worker gets them (S2).
@@ -263,7 +265,9 @@ pub async fn run_at(
 ) -> Result<()> {
     tree::become_subreaper()?;
     let (cgroups, doubt) = sweep_predecessor(&config).await?;
-    let changes = queue.subscribe(Topics::WORK | Topics::CONTROL)?;
+    // What others run is what this one may wait for.
+    let ends = if config.until_done.is_some() { Topics::JOBS } else { Topics::NONE };
+    let changes = queue.subscribe(Topics::WORK | Topics::CONTROL | ends)?;
     let talkers = Talkers::default();
     let socket = Socket::open(queue.clone(), talkers.clone(), &config.store_id, &config.name)
         .inspect_err(|e| warn!("jobs cannot talk to this worker: {e}"))

@@ -267,6 +267,9 @@ impl Worker {
         if topics.meets(Topics::WORK) {
             (self.dry, self.announced) = (false, true);
         }
+        if topics.meets(Topics::JOBS) {
+            self.reach.hint();
+        }
         if topics.meets(Topics::CONTROL) {
             (self.renew_at, self.beat_at) = (Instant::now(), Instant::now()); // asks what is wanted of us
         }

@@ -148,7 +148,9 @@ fn run_retries_and_prints_the_output_of_all_attempts() {
     try 3
     -- stderr
     err 1
+    attempt 1 of 3 failed (exit 1); the next begins now
     err 2
+    attempt 2 of 3 failed (exit 1); the next begins now
     err 3
     ");
     let job = orx.job("last");
@@ -306,4 +308,42 @@ fn what_goes_wrong_after_the_job_was_stored_names_it() {
     orx.serve();
     let token = orx.ok(&["token", "create", "--scope", "submit,exec"]).trim().to_owned();
     orx.run(&["--token", &token, "run", "--", "true"]).expect(125, &["orx: stored as job 1: the token may not"]);
+}
+
+#[test]
+fn run_says_what_it_does_between_attempts() {
+    let orx = Orx::new();
+    let out = orx.run(&[
+        "run",
+        "--max-attempts",
+        "3",
+        "--backoff",
+        "1s..1s",
+        "--",
+        "sh",
+        "-c",
+        "echo $ORX_ATTEMPT; exit $((3 - ORX_ATTEMPT))",
+    ]);
+    out.expect(0, &["attempt 1 of 3 failed (exit 2); the next ", "attempt 2 of 3 failed (exit 1); the next "]);
+    assert_eq!(out.stdout(), "1\n2\n3\n");
+    assert_eq!(out.stderr().matches("failed").count(), 2, "{out}");
+    let slow = ["--timeout", "100ms", "--kill-grace", "0s", "--", "sh", "-c", "test $ORX_ATTEMPT = 2 || sleep 60"];
+    let out = orx.run(&[&["run", "--max-attempts", "2", "--backoff", "10ms"], &slow[..]].concat());
+    out.expect(0, &["attempt 1 of 2 timed out; the next "]);
+    let quiet =
+        orx.run(&["-q", "run", "--max-attempts", "2", "--backoff", "10ms", "--", "sh", "-c", "test $ORX_ATTEMPT = 2"]);
+    quiet.expect(0, &[]);
+    assert!(!quiet.stderr().contains("attempt"), "{quiet}");
+}
+
+#[test]
+fn run_says_once_why_its_job_does_not_start() {
+    let orx = Orx::new();
+    orx.ok(&["queue", "pause", "held"]);
+    let run = orx.spawn(&["run", "--queue", "held", "--", "true"]);
+    run.wait_stderr("job 1 is pending: queue held is paused (orx queue resume held)");
+    orx.ok(&["queue", "resume", "held"]);
+    let out = run.wait();
+    out.expect(0, &[]);
+    assert!(!out.stderr().contains("no worker"), "this process is one: {out}");
 }

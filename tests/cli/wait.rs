@@ -112,3 +112,45 @@ fn enqueue_that_waits_fails_with_125_once_the_job_is_stored() {
     }
     orx.run(&["--token", &token, "enqueue", "--wait", "--bogus", "--", "true"]).expect(2, &["--bogus"]);
 }
+
+#[test]
+fn whoever_waits_is_told_once_why_nothing_happens() {
+    let orx = Orx::new();
+    orx.add(&["--", "true"]);
+    orx.add(&["--", "true"]);
+    let told = "job 1 is pending: no worker runs (orx worker)";
+    for (args, words) in [
+        (&["wait", "1"][..], &[told][..]),
+        (&["wait", "1-2"], &[told, "; 1 more waits"]),
+        (&["tail", "-f", "1"], &[told]),
+        (&["enqueue", "--wait", "--", "true"], &["job 3 is pending: no worker runs"]),
+        (&["enqueue", "--follow", "--", "true"], &["job 4 is pending: no worker runs"]),
+    ] {
+        let waits = orx.spawn(args);
+        words.iter().for_each(|words| waits.wait_stderr(words));
+        // A change, after which it is the same.
+        orx.add(&["--queue", "other", "--", "true"]);
+        orx.ok(&["-q", "cancel", "last"]);
+        assert_eq!(waits.stderr().matches(" is pending: ").count(), 1, "{args:?} {}", waits.stderr());
+        waits.kill();
+    }
+    let quiet = orx.run(&["-q", "wait", "1", "--timeout", "3s"]);
+    assert!(!quiet.stderr().contains("no worker runs"), "{quiet}");
+}
+
+#[test]
+fn whoever_waits_for_what_runs_is_told_nothing() {
+    let orx = Orx::new();
+    let _worker = orx.worker(&[]);
+    orx.sh(&[], &format!("echo up > up; {UNTIL_GO}"));
+    orx.add(&["--after", "1", "--", "true"]);
+    orx.wait_line("up");
+    let wait = orx.spawn(&["wait", "1-2"]);
+    let blocked = orx.spawn(&["wait", "2"]);
+    blocked.wait_stderr("job 2 is blocked: it waits for job 1 (running) to be done");
+    orx.write("go", "");
+    blocked.wait().expect(0, &[]);
+    let out = wait.wait();
+    out.expect(0, &[]);
+    assert!(!out.stderr().contains("job 2 is"), "{out}");
+}

@@ -6,6 +6,8 @@ use orx::ops::cancel::Cancel;
 use orx::ops::enqueue::Enqueue;
 use orx::ops::lead::{Lead, Right};
 use orx::ops::lease::{Lease, LeaseReply};
+use orx::ops::outstanding::{Backlog, Outstanding};
+use orx::ops::policies::PauseQueue;
 use orx::ops::renew::Renewed;
 use orx::ops::settle::Settled;
 use orx::ops::status::Status;
@@ -229,6 +231,45 @@ on_every_store! {
         f.sweep().await;
         let workers = f.queue.call(ListWorkers {}).await.unwrap();
         assert!(workers.iter().all(|worker| worker.id != w.id), "it has no lease any more");
+    }
+
+    async fn s25_what_is_left_for_a_worker_is_counted_apart_from_what_it_does_not_wait_for(f: Fixture) {
+        let backlog = async |offer: Offer, within: i64| {
+            f.queue.call(Outstanding { offer, within: Span::from_millis(within) }).await.unwrap()
+        };
+        let all = async |within| backlog(Offer::default(), within).await;
+        assert_eq!(all(1000).await, Backlog::default());
+        f.add(r#""restart":"always""#).await;
+        f.add(r#""queue":"held""#).await;
+        f.queue.call(PauseQueue { queue: "held".into(), paused: true }).await.unwrap();
+        let first = f.add(r#""delay":"10s""#).await;
+        f.add(&format!(r#""after":{first}"#)).await;
+        f.add(r#""delay":"1h","require":{"gpu":"yes"}"#).await;
+        let due = f.job(first).await.due_at;
+        let left = Backlog {
+            comes: false,
+            scheduled: 1,
+            next_due: due,
+            blocked: 1,
+            paused: 1,
+            paused_queues: vec!["held".into()],
+            services: 1,
+            ..Backlog::default()
+        };
+        assert_eq!(all(9_000).await, left);
+        assert_eq!(all(10_000).await, Backlog { comes: true, ..left.clone() });
+        let other = Offer { queues: vec!["other".into()], ..Offer::default() };
+        assert_eq!(backlog(other, 10_000).await, Backlog::default());
+        let labels = [("gpu".to_owned(), "yes".to_owned())].into();
+        assert_eq!(backlog(Offer { labels, ..Offer::default() }, 9_000).await.scheduled, 2);
+        let one = f.add("").await;
+        assert_eq!(all(0).await, Backlog { comes: true, pending: 1, ..left.clone() });
+        let w = f.worker("w", Offer { no_services: true, ..Offer::default() }).await;
+        let fence = w.take().await;
+        assert_eq!(fence.number, one);
+        assert_eq!(all(0).await, Backlog { comes: true, running: 1, ..left.clone() });
+        w.exit(fence, 0).await;
+        assert_eq!(all(0).await, left);
     }
 
     async fn due_jobs_are_leased_without_any_daemon(f: Fixture) {

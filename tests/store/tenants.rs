@@ -243,6 +243,7 @@ on_every_store! {
             ("settle", json!({ "reports": [report(&fence)] }), Gone),
             ("list_homes", json!({}), Nothing),
             ("list_holdings", json!({ "worker": Uuid::now_v7(), "offer": Offer::default(), "only": null }), Nothing),
+            ("outstanding", json!({ "offer": Offer::default(), "within": "1h" }), Nothing),
             ("list_waiting", json!({}), Nothing),
             ("share_queue", json!({ "queue": "acme-queue", "shared": false }), Denied),
             ("status", json!({}), Nothing),

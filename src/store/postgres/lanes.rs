@@ -12,9 +12,10 @@ use super::policies::{limit, limits};
 use super::sql;
 use super::tx::{PgTx, get, time};
 use crate::error::{Error, Result};
-use crate::job::lanes::{Lane, Needs};
+use crate::job::lanes::{Lane, Needs, OpenLane};
 use crate::job::{LaneId, Number, State};
 use crate::store::{Lanes, QueueTotals, Quota, RATE_WINDOW, Tx as _};
+use crate::time::Timestamp;
 
 /// How many lanes are found idle, and how many deltas added up, in one round.
 const IDLE_LANES: i64 = 256;
@@ -100,6 +101,28 @@ impl Lanes for PgTx<'_> {
             return self.keep_locked(&rows);
         }
         self.column(sql!("lanes_pending"), values![lane, limit as i64])
+    }
+
+    fn open_lanes(&mut self, limit: usize) -> Result<Vec<OpenLane>> {
+        let open = |row: &Row| {
+            Ok(OpenLane {
+                id: get(row, 0)?,
+                queue: get(row, 1)?,
+                tenant: get(row, 2)?,
+                needs: Needs::of_key(&get::<String>(row, 3)?),
+                blocked: get(row, 4)?,
+                scheduled: get(row, 5)?,
+                pending: get(row, 6)?,
+                running: get(row, 7)?,
+                paused: get(row, 8)?,
+            })
+        };
+        self.read_one(sql!("lanes_open"), values![limit as i64])?.iter().map(open).collect()
+    }
+
+    fn next_due(&mut self, lanes: &[LaneId]) -> Result<Option<Timestamp>> {
+        let rows = self.read_one(sql!("lanes_next_due"), values![lanes.to_vec()])?;
+        rows.first().map(|row| time(row, 0)).transpose().map(Option::flatten)
     }
 
     fn served(&mut self, lanes: &[LaneId]) -> Result<()> {

@@ -4,9 +4,9 @@ use rusqlite::{Row, params};
 
 use super::policies::limits;
 use super::sql;
-use super::tx::{Column, SqliteTx};
+use super::tx::{Column, SqliteTx, to_json};
 use crate::error::Result;
-use crate::job::lanes::{Lane, Needs};
+use crate::job::lanes::{Lane, Needs, OpenLane};
 use crate::job::{LaneId, Number, State};
 use crate::store::{Lanes, QueueTotals, Quota, RATE_WINDOW, Tx as _};
 use crate::time::Timestamp;
@@ -52,6 +52,27 @@ impl Lanes for SqliteTx<'_> {
 
     fn pending(&mut self, lane: LaneId, limit: usize) -> Result<Vec<Number>> {
         self.all(sql!("lanes_pending"), params![lane, limit as i64], |r| r.get(0))
+    }
+
+    fn open_lanes(&mut self, limit: usize) -> Result<Vec<OpenLane>> {
+        self.flush()?;
+        self.all(sql!("lanes_open"), [limit as i64], |r| {
+            Ok(OpenLane {
+                id: r.get(0)?,
+                queue: r.get(1)?,
+                tenant: r.get(2)?,
+                needs: Needs::of_key(&r.get::<_, String>(3)?),
+                blocked: r.get(4)?,
+                scheduled: r.get(5)?,
+                pending: r.get(6)?,
+                running: r.get(7)?,
+                paused: r.get(8)?,
+            })
+        })
+    }
+
+    fn next_due(&mut self, lanes: &[LaneId]) -> Result<Option<Timestamp>> {
+        Ok(self.first(sql!("lanes_next_due"), [to_json(&lanes)?], |r| r.get::<_, Column<Timestamp>>(0))?.map(|c| c.0))
     }
 
     fn served(&mut self, lanes: &[LaneId]) -> Result<()> {

@@ -11,11 +11,14 @@ use super::{Back, Worker};
 use crate::error::Result;
 use crate::job::Number;
 use crate::ops::holdings::ListHoldings;
+use crate::ops::outstanding::Outstanding;
 use crate::store::Holding;
 use crate::worker::{Shared, succession};
 
 /// How often it is looked whether a lease was renewed or taken back that is waited for.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How soon it is looked again after jobs have ended: others may do so at the same time.
+const SOON: Duration = Duration::from_millis(50);
 /// How often a worker for one job or run looks that has nothing to do.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long it takes at most to take back a lease that is over: then it is waited for no more.
@@ -40,6 +43,8 @@ pub(super) struct Look {
     freed: bool,
     /// Leases that their holders do not renew.
     neglected: Vec<Holding>,
+    /// What it is to wait for comes to be runnable.
+    comes: bool,
 }
 
 impl Reach {
@@ -51,6 +56,13 @@ impl Reach {
     /// When it is looked next; none: it is not.
     pub(super) fn again_at(&self) -> Option<Instant> {
         self.again_at.filter(|_| !self.looking)
+    }
+
+    /// A job ended somewhere: what is waited for may be over.
+    pub(super) fn hint(&mut self) {
+        if let Some(at) = &mut self.again_at {
+            *at = (*at).min(Instant::now() + SOON);
+        }
     }
 
     /// There was a job: what was found before it is old.
@@ -85,13 +97,16 @@ impl Worker {
     }
 
     pub(super) fn looked(&mut self, look: Result<Look>) {
+        let until_done = self.config().until_done;
         let reach = &mut self.reach;
         (reach.looking, reach.again_at) = (false, None);
         let look = match look {
             Ok(look) => look,
             Err(e) => {
                 warn!("cannot look for jobs of dead workers: {e}");
-                reach.clear = true; // as if there were none
+                // As if there were none; but what it is to wait for is still to be waited for.
+                reach.clear = until_done.is_none();
+                reach.again_at = until_done.map(|_| Instant::now() + IDLE);
                 return;
             }
         };
@@ -107,8 +122,9 @@ impl Worker {
                 now + holding.ttl.duration() + TAKE_BACK
             });
         }
-        reach.clear = reach.waiting.values().all(|until| *until <= now);
-        reach.again_at = (!reach.clear).then_some(now + AGAIN);
+        let given_up = reach.waiting.values().all(|until| *until <= now);
+        reach.clear = given_up && !look.comes;
+        reach.again_at = (!reach.clear).then_some(now + if given_up { IDLE } else { AGAIN });
     }
 }
 
@@ -131,5 +147,9 @@ async fn look(shared: &Shared) -> Result<Look> {
         }
     }
     holdings.retain(Holding::is_neglected);
-    Ok(Look { freed, neglected: holdings })
+    let comes = match config.until_done {
+        Some(within) => shared.queue.call(Outstanding { offer: config.offer.clone(), within }).await?.comes,
+        None => false,
+    };
+    Ok(Look { freed, neglected: holdings, comes })
 }

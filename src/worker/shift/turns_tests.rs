@@ -36,6 +36,7 @@ fn worker_of(queue: Queue) -> Worker {
         schemas: Schemas::default(),
         secrets: Places::default(),
         burst: false,
+        until_done: None,
         idle_timeout: None,
         finish_when_lost: false,
         only: None,

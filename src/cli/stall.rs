@@ -1,0 +1,124 @@
+//! Says once, to somebody who waits, why nothing happens.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::context::Context;
+use super::ui;
+use super::view::words::relative;
+use crate::error::Result;
+use crate::job::{Job, Number, Outcome, State};
+use crate::ops::jobs::GetJobs;
+use crate::ops::why::{Cause, CauseKind, Why};
+
+/// How long nothing happens before it is said why.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether anything happens to what is waited for.
+pub(super) struct Stall {
+    since: Option<Instant>,
+    said: bool,
+    /// This process runs the job itself, unless other workers do.
+    runs: bool,
+}
+
+impl Stall {
+    pub(super) fn of_watcher() -> Self {
+        Self { since: None, said: false, runs: false }
+    }
+
+    pub(super) fn of_run() -> Self {
+        Self { runs: true, ..Self::of_watcher() }
+    }
+
+    /// Something happens, or nothing does.
+    fn saw(&mut self, happens: bool) {
+        self.since = if happens { None } else { self.since.or_else(|| Some(Instant::now())) };
+    }
+
+    /// When it is to be said why nothing happens, unless something does before.
+    pub(super) fn at(&self) -> Option<Instant> {
+        self.since.filter(|_| !self.said).map(|since| since + PATIENCE)
+    }
+
+    /// Looks at those that have not ended, and says what it is to say.
+    pub(super) async fn look(&mut self, context: &Context, left: &[Job]) -> Result<()> {
+        self.saw(left.is_empty() || left.iter().any(|job| job.state == State::Running));
+        let Some(job) = left.first().filter(|_| self.at().is_some_and(|at| at <= Instant::now())) else {
+            return Ok(());
+        };
+        self.said = true;
+        let why = context.queue()?.call(Why { number: job.number }).await?;
+        // What it is about to do is no reason; nor is it that no other worker runs where this process is one.
+        let says = |cause: &&Cause| match cause.kind {
+            CauseKind::Ended | CauseKind::Running | CauseKind::Nothing => false,
+            CauseKind::NoWorker | CauseKind::NoSlot => !self.runs,
+            _ => true,
+        };
+        let Some(cause) = why.causes.iter().find(says) else {
+            self.said = false; // there may be one later
+            self.since = None;
+            return Ok(());
+        };
+        ui::say(context, &told(job.number, &why.state, cause, context, left.len() - 1));
+        Ok(())
+    }
+}
+
+/// `job 3 is pending: no worker runs (orx worker); 4 more wait`
+fn told(number: Number, state: &str, cause: &Cause, context: &Context, others: usize) -> String {
+    let mut text = format!("job {number} is {state}: {}", cause.message);
+    if let Some(until) = cause.until {
+        text += &format!(", until {until} ({})", relative(until, context.clock.now()));
+    }
+    if let Some(remedy) = &cause.remedy {
+        text += &format!(" ({remedy})");
+    }
+    match others {
+        0 => {}
+        1 => text += "; 1 more waits",
+        n => text += &format!("; {n} more wait"),
+    }
+    text
+}
+
+/// Says how attempts of the job of `orx run` end that are not its last.
+#[derive(Default)]
+pub(super) struct Between {
+    told: u32,
+}
+
+impl Between {
+    /// What is to be said of `attempt`, which has ended and is not the last; once.
+    pub(super) async fn tell(&mut self, context: &Context, job: &Job, attempt: u32) -> Result<()> {
+        if attempt <= self.told {
+            return Ok(());
+        }
+        self.told = attempt;
+        let op = GetJobs { numbers: vec![job.number], detail: true };
+        let Some(job) = context.queue()?.call(op).await?.pop() else { return Ok(()) };
+        let Some(ended) = job.attempts.iter().flatten().find(|a| a.number == attempt) else { return Ok(()) };
+        let how = super::view::words::ending(ended.exit_code, ended.signal);
+        let how = match (ended.outcome, how.as_str()) {
+            (Some(Outcome::Failed), "") => "failed".to_owned(),
+            (Some(Outcome::Failed), how) => format!("failed ({how})"),
+            (Some(Outcome::TimedOut), _) => "timed out".into(),
+            (Some(Outcome::Snoozed), _) => "asks to be tried again later".into(),
+            (Some(outcome), _) => format!("was {}", outcome.as_str()),
+            (None, _) => return Ok(()),
+        };
+        let of = if job.max_attempts > 1 { format!(" of {}", job.max_attempts) } else { String::new() };
+        let next = match (job.state, job.due_at) {
+            _ if job.attempt > attempt => "the next begins now".into(),
+            _ if job.state.is_terminal() => return Ok(()),
+            (State::Scheduled, Some(at)) => format!("the next begins {}", relative(at, context.clock.now())),
+            _ if matches!(ended.outcome, Some(Outcome::Lost | Outcome::Interrupted)) => {
+                "the next waits for a worker".into()
+            }
+            _ => "the next begins now".into(),
+        };
+        ui::say(context, &format!("attempt {attempt}{of} {how}; {next}"));
+        Ok(())
+    }
+}
