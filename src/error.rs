@@ -64,6 +64,10 @@ impl Kind {
     }
 }
 
+/// What to do about a server whose certificate is that of an authority.
+pub const AUTHORITY_AS_SERVER: &str = "its certificate is marked as that of an authority (CA:TRUE): give it one of its own, \
+    signed by that, or made with `openssl req -x509 -addext basicConstraints=critical,CA:FALSE`";
+
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error as a person or program meets it.
@@ -72,6 +76,7 @@ pub struct Error {
     kind: Kind,
     message: String,
     hint: Option<String>,
+    field: Option<String>,
     retry_after: Option<Duration>,
     for_everyone: bool,
     lasting: bool,
@@ -86,8 +91,8 @@ impl Error {
     /// An error of `kind` that says `message` (lower case, no full stop).
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         let message = message.into();
-        let (hint, retry_after, source) = (None, None, None);
-        Self { kind, message, hint, retry_after, for_everyone: false, lasting: false, only_reads: false, source }
+        let (hint, field, retry_after, source) = (None, None, None, None);
+        Self { kind, message, hint, field, retry_after, for_everyone: false, lasting: false, only_reads: false, source }
     }
 
     /// The input was not understood.
@@ -119,6 +124,23 @@ impl Error {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Adds the field of what was given that is wrong.
+    pub fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// Says that what has that field lies in `place` itself.
+    pub fn within(mut self, place: impl fmt::Display) -> Self {
+        self.field = self.field.map(|field| format!("{place}.{field}"));
+        self
+    }
+
+    /// The field of what was given that is wrong, if that is known.
+    pub fn field_name(&self) -> Option<&str> {
+        self.field.as_deref()
     }
 
     /// Adds when it is worth trying again.
@@ -198,6 +220,7 @@ impl Error {
             kind: self.kind,
             message: self.to_string(),
             hint: self.hint.clone(),
+            field: self.field.clone(),
             retry_after: self.retry_after,
             for_everyone: self.for_everyone,
             lasting: self.lasting,
@@ -242,7 +265,7 @@ impl Problem {
             status,
             detail: error.to_string(),
             hint: error.hint.clone(),
-            field: None,
+            field: error.field.clone(),
             retry_after: error.retry_after.map(|after| after.as_secs_f64()),
             for_everyone: error.for_everyone,
         }
@@ -254,7 +277,13 @@ impl Problem {
         let kind = serde_json::from_value(serde_json::Value::String(word.into())).ok()?;
         let after = self.retry_after.and_then(|secs| Duration::try_from_secs_f64(secs).ok());
         let for_everyone = self.for_everyone;
-        Some(Error { hint: self.hint, retry_after: after, for_everyone, ..Error::new(kind, self.detail) })
+        Some(Error {
+            hint: self.hint,
+            field: self.field,
+            retry_after: after,
+            for_everyone,
+            ..Error::new(kind, self.detail)
+        })
     }
 }
 

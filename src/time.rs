@@ -46,14 +46,18 @@ impl Timestamp {
     }
 
     fn read(text: &str, tz: Option<&str>, now: Timestamp, next: bool) -> Result<Self, String> {
-        if let Ok(t) = text.parse::<jiff::Timestamp>() {
-            return Ok(Self(t.as_millisecond()));
-        }
+        let beyond = match text.parse::<jiff::Timestamp>() {
+            Ok(t) => return Ok(Self(t.as_millisecond())),
+            Err(e) => out_of_range(&e),
+        };
         let zone = match tz {
             Some(name) => jiff::tz::TimeZone::get(name).map_err(|_| format!("there is no time zone {name:?}"))?,
             None => jiff::tz::TimeZone::system(),
         };
-        let bad = |_| format!("{text:?} is not a time such as 2026-01-31T09:00:00Z or 2026-01-31 09:00");
+        let bad = |e: jiff::Error| match beyond || out_of_range(&e) {
+            true => format!("{text:?} is no time that there is: the form is right, a number is out of range"),
+            false => format!("{text:?} is not a time such as 2026-01-31T09:00:00Z or 2026-01-31 09:00"),
+        };
         if let Ok(local) = text.parse::<jiff::civil::DateTime>() {
             return of_local(local, &zone).map_err(bad);
         }
@@ -158,9 +162,14 @@ impl Span {
     fn from_secs_f64(secs: f64) -> Result<Self, String> {
         match Duration::try_from_secs_f64(secs) {
             Ok(d) if d <= Self::MAX.0 => Ok(Self(d)),
-            _ => Err(format!("{secs} is not a number of seconds in range")),
+            _ => Err(format!("{secs} seconds are out of range: from 0 to {}", Self::MAX)),
         }
     }
+}
+
+/// Whether a text was of the right form, and says what there is not: 30 February, 25 o'clock, a million years.
+fn out_of_range(error: &jiff::Error) -> bool {
+    error.is_range() || error.to_string().contains("range")
 }
 
 impl FromStr for Span {
@@ -172,11 +181,13 @@ impl FromStr for Span {
             return Self::from_secs_f64(secs);
         }
         let bad = || format!("{text:?} is not a duration such as 90s, 1h30m or 2d");
-        let span: jiff::Span = text.parse().map_err(|_| bad())?;
-        let exact = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| bad())?;
+        let beyond = || format!("{text:?} is out of range: from 0 to {}", Self::MAX);
+        let span: jiff::Span = text.parse().map_err(|e| if out_of_range(&e) { beyond() } else { bad() })?;
+        let exact = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours());
+        let exact = exact.map_err(|e| if out_of_range(&e) { beyond() } else { bad() })?;
         match Duration::try_from(exact) {
             Ok(d) if d <= Self::MAX.0 => Ok(Self(d)),
-            _ => Err(bad()),
+            _ => Err(beyond()),
         }
     }
 }

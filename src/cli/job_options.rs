@@ -11,6 +11,7 @@ use super::context::{self, Context};
 use crate::error::{Error, Result};
 use crate::job::retry::{Backoff, CodeSet};
 use crate::job::spec::{After, Bytes, KeyLimit, MAX_PAYLOAD, OnConflict, Restart};
+use crate::job::workflow_file::{FROM_YAML, looks_like_yaml};
 use crate::job::{Captured, JobId, JobSpec, Origin, Submission};
 use crate::store::Location;
 use crate::time::{Span, Timestamp};
@@ -265,7 +266,7 @@ pub(super) fn captured<'a>(context: &Context, named: impl Iterator<Item = &'a st
     if !here {
         return Ok(Captured { env, cwd: None, trace });
     }
-    let cwd = std::env::current_dir()?.into_os_string().into_string();
+    let cwd = here_dir()?.into_os_string().into_string();
     let cwd =
         cwd.map_err(|_| Error::usage("the path of this directory is not UTF-8").hint("name another with --cwd"))?;
     Ok(Captured { env, cwd: Some(cwd), trace })
@@ -284,8 +285,18 @@ pub(super) fn chance() -> [u8; 10] {
     chance
 }
 
+/// The directory that this command was called in.
+fn here_dir() -> Result<std::path::PathBuf> {
+    std::env::current_dir().map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::usage("this directory is not there any more").hint("change to another one: cd")
+        }
+        _ => Error::usage("it cannot be told which directory this is").source(e),
+    })
+}
+
 fn directory(path: std::path::PathBuf) -> Result<String> {
-    let path = std::path::absolute(path)?;
+    let path = if path.is_absolute() { path } else { std::path::absolute(here_dir()?.join(path))? };
     let text = path.into_os_string().into_string();
     text.map_err(|_| Error::usage("the path is not UTF-8"))
 }
@@ -296,7 +307,16 @@ fn payload(text: &str) -> Result<serde_json::Value> {
         None if text == "-" => read(text, "--payload")?,
         None => text.as_bytes().to_vec(),
     };
-    serde_json::from_slice(&bytes).map_err(|e| Error::usage("--payload is not JSON").source(e))
+    serde_json::from_slice(&bytes).map_err(|e| {
+        let error = Error::usage("--payload is not JSON").source(e);
+        match std::str::from_utf8(&bytes) {
+            Ok(text) if looks_like_yaml(text) => error.hint(format!("this is YAML: {FROM_YAML}")),
+            Ok(text) if !text.starts_with(['{', '[', '"']) => {
+                error.hint("text is JSON in double quotes: --payload '\"text\"'; @FILE reads a file")
+            }
+            _ => error,
+        }
+    })
 }
 
 /// A file, or standard input for `-`; never more than a job may have.

@@ -16,18 +16,25 @@ const MAX_PLAIN: usize = 4096;
 pub(super) struct Refusal {
     status: StatusCode,
     error: Error,
-    field: Option<String>,
 }
 
 impl Refusal {
     /// `error` under another status than its kind has.
     pub(super) fn with(status: StatusCode, error: Error) -> Self {
-        Self { status, error, field: None }
+        Self { status, error }
     }
 
     /// A body whose `field` is wrong.
     pub(super) fn field(field: String, error: Error) -> Self {
-        Self { status: StatusCode::UNPROCESSABLE_ENTITY, error, field: Some(field) }
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, error: error.field(field) }
+    }
+
+    /// The same, with the field as it is named in what was asked.
+    pub(super) fn renamed(mut self, name: impl Fn(&str) -> String) -> Self {
+        if let Some(field) = self.error.field_name().map(name) {
+            self.error = self.error.field(field);
+        }
+        self
     }
 
     /// The status that it goes out with.
@@ -48,7 +55,7 @@ impl From<Error> for Refusal {
             Kind::Limit if error.retry_after_time().is_none() => StatusCode::PAYLOAD_TOO_LARGE,
             kind => status(kind),
         };
-        Self { status, error, field: None }
+        Self { status, error }
     }
 }
 
@@ -68,8 +75,7 @@ fn status(kind: Kind) -> StatusCode {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let mut problem = Problem::new(&self.error, self.status.as_u16());
-        problem.field = self.field;
+        let problem = Problem::new(&self.error, self.status.as_u16());
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = (self.status, [(header::CONTENT_TYPE, PROBLEM)], body).into_response();
         if let Some(after) = self.error.retry_after_time() {
@@ -89,7 +95,14 @@ pub(super) async fn of_plain(response: Response) -> Response {
     let said = axum::body::to_bytes(body, MAX_PLAIN).await.unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
     let said = if said.is_empty() { "the request makes no sense" } else { said.trim() };
-    let mut refused = Refusal::with(head.status, Error::usage(said)).into_response();
+    let error = Error::usage(said);
+    // As in `Failed to deserialize query string: limit: invalid digit found in string`.
+    let field = said.strip_prefix("Failed to deserialize query string: ").and_then(|said| said.split_once(": "));
+    let error = match field.filter(|(field, _)| !field.contains(' ')) {
+        Some((field, _)) => error.field(field),
+        None => error,
+    };
+    let mut refused = Refusal::with(head.status, error).into_response();
     for (name, value) in head.headers.iter().filter(|(name, _)| *name == header::ALLOW || *name == header::UPGRADE) {
         refused.headers_mut().insert(name, value.clone());
     }

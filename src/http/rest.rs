@@ -77,7 +77,8 @@ pub(super) async fn submit(
         origin: Origin::default(),
         line: None,
     });
-    let stored: Vec<Enqueued> = run_once(&app, &who, &call, Enqueue { jobs: jobs.collect() }).await?;
+    let stored = run_once(&app, &who, &call, Enqueue { jobs: jobs.collect() }).await;
+    let stored: Vec<Enqueued> = stored.map_err(|refused| refused.renamed(|field| as_given(field, many)))?;
     let status = if stored.iter().all(|job| job.existing) { StatusCode::OK } else { StatusCode::CREATED };
     match stored.as_slice() {
         [job] if !many => {
@@ -85,6 +86,16 @@ pub(super) async fn submit(
             Ok((status, [(header::LOCATION, place)], Json(job)).into_response())
         }
         _ => Ok((status, Json(&stored)).into_response()),
+    }
+}
+
+/// A field of the Op, as the body of `POST /jobs` has it.
+fn as_given(field: &str, many: bool) -> String {
+    let place = field.strip_prefix("jobs").and_then(|field| field.split_once(".spec."));
+    match place {
+        Some((place, field)) if many => format!("{place}.{field}"),
+        Some((_, field)) => field.to_owned(),
+        None => field.to_owned(),
     }
 }
 

@@ -274,7 +274,8 @@ impl Definition {
     /// # Errors
     /// `Usage`.
     pub fn check(&mut self) -> Result<Recurrence> {
-        self.target.check()?;
+        let place = if matches!(self.target, Target::Job(_)) { "job" } else { "workflow" };
+        self.target.check().map_err(|e| e.within(format_args!("definition.target.{place}")))?;
         let recurrence = Recurrence::new(self.rule.clone())?;
         self.rule = recurrence.rule().clone();
         Ok(recurrence)

@@ -354,7 +354,7 @@ impl JobSpec {
 }
 
 pub(super) fn field_error(field: &str, what: impl fmt::Display) -> Error {
-    Error::usage(format!("{field} {what}"))
+    Error::usage(format!("{field} {what}")).field(field)
 }
 
 /// Queues, tenants and keys: short, printable, and free of what shells and URLs treat specially.

@@ -110,7 +110,14 @@ impl fmt::Display for Flaw {
 
 impl From<Flaw> for Error {
     fn from(flaw: Flaw) -> Self {
-        Error::usage(flaw.message)
+        let Place { task, key } = &flaw.place;
+        let field = match task {
+            Some(task) if key.is_empty() => format!("task[{task}]"),
+            Some(task) => format!("task[{task}].{key}"),
+            None => key.clone(),
+        };
+        let error = Error::usage(flaw.message);
+        if field.is_empty() { error } else { error.field(field) }
     }
 }
 

@@ -41,7 +41,10 @@ fn read(text: &str, check: impl Fn(&Workflow) -> Result<(), Flaw>) -> Result<(Va
     let lines = Lines::new(text);
     let not_toml = |e: toml::de::Error| {
         let place = e.span().map(|span| format!("line {}: ", lines.of(span.start))).unwrap_or_default();
-        Error::usage(format!("{place}not TOML: {}", e.message()))
+        match looks_like_yaml(text) {
+            true => Error::usage("this is YAML, and a workflow is TOML or JSON").hint(FROM_YAML),
+            false => Error::usage(format!("{place}not TOML: {}", e.message())),
+        }
     };
     let table: toml::Table = toml::from_str(text).map_err(not_toml)?;
     let given = Value::Object(table.into_iter().map(|(key, value)| (key, json(value))).collect());
@@ -50,6 +53,19 @@ fn read(text: &str, check: impl Fn(&Workflow) -> Result<(), Flaw>) -> Result<(Va
         None => flaw.into(),
     })?;
     Ok((given, workflow))
+}
+
+/// What to do with YAML.
+pub const FROM_YAML: &str = "yq -o json FILE makes JSON of it";
+
+/// Whether a text that is neither JSON nor TOML is most likely YAML: it begins as that does, or with a key and a colon.
+pub fn looks_like_yaml(text: &str) -> bool {
+    let Some(first) = text.lines().map(str::trim_end).find(|line| !line.is_empty() && !line.starts_with('#')) else {
+        return false;
+    };
+    let key = first.strip_prefix("- ").unwrap_or(first).split_once(':');
+    let is_key = |key: &str| !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c));
+    first == "---" || key.is_some_and(|(key, rest)| is_key(key) && (rest.is_empty() || rest.starts_with(' ')))
 }
 
 fn json(value: toml::Value) -> Value {

@@ -95,6 +95,7 @@ impl Op for Enqueue {
 impl Enqueue {
     /// Says which of the jobs an error is about.
     fn named(&self, error: Error, place: usize) -> Error {
+        let error = error.within(format_args!("jobs[{place}]"));
         match (self.jobs[place].line, self.jobs.len()) {
             (Some(line), _) => error.context(format_args!("line {line}")),
             (None, 1) => error,
@@ -204,9 +205,9 @@ fn enqueue(
 
 fn check(caller: &Caller, job: &Submission) -> Result<()> {
     let spec = &job.spec;
-    spec.check()?;
-    job.captured.check()?;
-    caller.schemas.check(spec)?;
+    spec.check().map_err(|e| e.within("spec"))?;
+    job.captured.check().map_err(|e| e.within("captured"))?;
+    caller.schemas.check(spec).map_err(|e| e.within("spec"))?;
     match &caller.tenant {
         Some(tenant) if !caller.sees(spec.tenant()) => {
             Err(Error::new(Kind::Denied, format!("you may not submit for tenant {}", spec.tenant()))

@@ -14,7 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{AUTHORITY_AS_SERVER, Error, Result};
 
 /// How long a connection may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -54,8 +54,13 @@ impl FromStr for Address {
         if authority.as_str().contains('@') {
             return Err(Error::usage("a coordinator's URL has no user or password").hint("use --token or ORX_TOKEN"));
         }
-        if uri.query().is_some() || !matches!(uri.path(), "" | "/") {
-            return Err(bad());
+        if let Some(query) = uri.query() {
+            let names: Vec<&str> = query.split('&').map(|pair| pair.split('=').next().unwrap_or(pair)).collect();
+            return Err(Error::usage(format!("a coordinator's URL has no parameters, and not {}", names.join(", ")))
+                .hint("as in http://127.0.0.1:7117; those of a database go to the coordinator's own --store"));
+        }
+        if !matches!(uri.path(), "" | "/") {
+            return Err(bad().hint("without a path, as in http://127.0.0.1:7117"));
         }
         let secure = match uri.scheme_str() {
             Some("https") => true,
@@ -207,6 +212,9 @@ impl Wire {
         match find::<Tls>(error) {
             Some(Tls::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
                 failure.lasting("SSL_CERT_FILE=FILE trusts a certificate of your own")
+            }
+            Some(Tls::InvalidCertificate(e)) if format!("{e:?}").contains("CaUsedAsEndEntity") => {
+                failure.lasting(AUTHORITY_AS_SERVER)
             }
             Some(Tls::InvalidCertificate(_)) => failure.lasting("its certificate is not valid for this URL and time"),
             Some(Tls::InvalidMessage(InvalidMessage::InvalidContentType)) => {

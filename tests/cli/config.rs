@@ -160,7 +160,8 @@ fn errors_are_printed_as_the_file_says() {
     assert_eq!(kind(&["status", "42"]), "not_found");
     assert_eq!(kind(&["status", "--bogus"]), "usage");
     orx.run(&["-o", "table", "status", "42"]).expect(3, &["orx: no job 42"]);
-    orx.run(&["--output=table", "status", "--bogus"]).expect(2, &["error: "]);
+    orx.run(&["--output=table", "status", "--bogus"])
+        .expect(2, &["orx: unexpected argument '--bogus' found", "hint: "]);
     let color = |args: &[&str]| {
         let out = orx.call(&[&["-o", "table"], args, &["status", "42"]].concat()).env("CLICOLOR_FORCE", "1").run();
         out.stderr().contains('\x1b')

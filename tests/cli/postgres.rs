@@ -189,6 +189,27 @@ fn a_certificate_is_verified_as_the_url_says() {
     quiet(&orx, &url("127.0.0.1", "sslmode=prefer"), &["list"]).expect(0, &[]);
     quiet(&orx, &url("127.0.0.1", "sslmode=disable"), &["list"]).expect(6, &["no pg_hba.conf entry"]);
     quiet(&orx, &full("localhost", &file("none.pem")), &["list"]).expect(2, &["none.pem cannot be used"]);
+    // The authority itself is no server.
+    let [pem, key] = ["mine.pem", "mine.key"].map(|name| std::fs::read_to_string(orx.path(name)).unwrap());
+    server.write("server.pem", &pem);
+    server.write("server.key", &key);
+    let server = server.restart();
+    let url = format!("{}?sslmode=verify-full&sslrootcert={mine}", server.url("ann", "localhost", "jobs"));
+    quiet(&orx, &url, &["list"]).expect(6, &["hint: its certificate is marked as that of an authority"]);
+}
+
+#[test]
+fn a_file_of_passwords_that_others_can_read_is_named_when_it_would_have_been_needed() {
+    let orx = Orx::file();
+    let server = Server::start(&[]).restart();
+    let url = server.url("ann", "127.0.0.1", "jobs");
+    let file = orx.write(".pgpass", format!("*:*:*:ann:{SECRET}\n"));
+    let mode = |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    let list = || orx.run(&["--store", &url, "enqueue", "--", "true"]);
+    mode(0o644);
+    list().expect(6, &[&format!("hint: {file} is not used because others can read it: chmod 0600 {file}")]);
+    mode(0o600);
+    list().expect(0, &[]);
 }
 
 /// Makes the roles of contrib/postgres in a database.

@@ -159,10 +159,18 @@ fn a_coordinator_that_cannot_be_reached_is_6_with_a_hint() {
 
 /// A certificate of this machine by nobody but itself: its file, and that of its key.
 fn certificate(orx: &Orx, name: &str) -> [String; 2] {
+    marked(orx, name, "CA:FALSE")
+}
+
+fn marked(orx: &Orx, name: &str, as_what: &str) -> [String; 2] {
     let files = [".pem", ".key"].map(|end| orx.path(&format!("{name}{end}")).to_str().unwrap().to_owned());
     let mut openssl = std::process::Command::new("openssl");
     openssl.args(["req", "-x509", "-days", "30", "-subj", &format!("/CN={name}"), "-addext"]);
-    openssl.args(["subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]);
+    openssl.args([
+        "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        "-addext",
+        &format!("basicConstraints=critical,{as_what}"),
+    ]);
     openssl.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
     let done = openssl.args(["-out", &files[0], "-keyout", &files[1]]).output().expect("openssl cannot be run");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -190,6 +198,11 @@ fn a_wrong_protocol_or_certificate_is_said_at_once_and_so_is_what_helps() {
         at(&orx, &orx.url(), &other, args).expect(6, &["certificate", "hint: SSL_CERT_FILE=FILE trusts"]);
     }
     assert!(began.elapsed() < SOON, "it was tried again and again");
+    let [authority, its_key] = marked(&orx, "authority", "CA:TRUE");
+    let mut other = Orx::file();
+    other.serve_at("127.0.0.1:0", &["--tls-cert", &authority, "--tls-key", &its_key]);
+    at(&other, &other.url(), &authority, &["list"])
+        .expect(6, &["hint: its certificate is marked as that of an authority"]);
     assert_eq!(at(&orx, &orx.url(), &mine, &["list", "-o", "id"]).stdout(), "", "nothing was stored");
 }
 

@@ -27,6 +27,23 @@ fn bodies_that_make_no_sense_are_refused_with_the_place() {
     );
     assert_eq!(field(op(&orx, "get_jobs", r#"{"numbers":[1],"bogus":true}"#)), "bogus");
     post(r#"{"command":["a\u0000b"]}"#).expect(422);
+    // A value of the right type that is out of range has a place too.
+    assert_eq!(field(post(r#"{"command":["true"],"priority":1000}"#)), "priority");
+    assert_eq!(field(post(r#"[{"command":["true"]},{"command":["true"],"max_attempts":0}]"#)), "[1].max_attempts");
+    assert_eq!(field(post(r#"{"command":["true"],"timeout":"200y"}"#)), "timeout");
+    let id = uuid::Uuid::now_v7();
+    let bad = r#"{"command":["true"],"priority":1000}"#;
+    assert_eq!(
+        field(op(&orx, "enqueue", &format!(r#"{{"jobs":[{{"id":"{id}","spec":{bad},"captured":{{}}}}]}}"#))),
+        "jobs[0].spec.priority"
+    );
+    let tasks = r#"[{"name":"a","command":["true"]},{"name":"b","command":["true"],"timeout":"0s"}]"#;
+    let run = format!(r#"{{"id":"{id}","workflow":{{"name":"w","task":{tasks}}},"captured":{{}}}}"#);
+    assert_eq!(field(op(&orx, "submit_run", &run)), "workflow.task[1].timeout");
+    for query in ["limit=-1", "cursor=x"] {
+        let refused = ask(&orx, &format!("GET /api/v1/jobs?{query}"), "").expect(400).json();
+        assert_eq!(refused["field"], query.split('=').next().unwrap(), "{refused}");
+    }
     post("{\"command\":[\"a\u{1}\"]}").expect(400);
     let labels: Vec<String> = (0..1_000_000).map(|n| format!("\"l{n}\":\"v\"")).collect();
     post(&format!(r#"{{"command":["true"],"label":{{{}}}}}"#, labels.join(","))).expect(422);

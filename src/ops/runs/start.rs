@@ -102,7 +102,7 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, lanes: &mut LaneCa
     if let Some(found) = existing(caller, tx, new.id)? {
         return Ok(found);
     }
-    let workflow = workflow::read(new.workflow)?;
+    let workflow = workflow::read(new.workflow).map_err(|e| e.within("workflow"))?;
     if !caller.sees(&workflow.tenant) {
         return Err(Error::new(Kind::Denied, format!("you may not submit for tenant {}", workflow.tenant)));
     }

@@ -2,6 +2,7 @@
 
 use tokio_postgres::error::SqlState;
 
+use super::password;
 use crate::error::{Error, Kind};
 
 /// What a failure means for the transaction it happened in.
@@ -72,6 +73,7 @@ fn unreached(error: &tokio_postgres::Error, said: String) -> Error {
     }
     let hint = match said.contains("does not support TLS") {
         true => "the server takes no TLS: set it up there, or say sslmode=disable on a network that is trusted",
+        false if said.contains("CaUsedAsEndEntity") => crate::error::AUTHORITY_AS_SERVER,
         false => "sslrootcert=FILE names the authority to trust; the certificate must be of the host in the URL",
     };
     Error::unavailable("TLS with the PostgreSQL server failed").source(said).hint(hint)
@@ -90,7 +92,7 @@ pub(super) fn error(error: &tokio_postgres::Error) -> Error {
     let say = |what: &str| Error::unavailable(format!("{what}: {message}"));
     match *db.code() {
         SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-            say("PostgreSQL refused us").hint("the password is read from PGPASSWORD, PGPASSFILE or ~/.pgpass")
+            say("PostgreSQL refused us").hint(password::hint())
         }
         SqlState::INVALID_CATALOG_NAME => say("PostgreSQL refused us").hint("make it with: createdb NAME"),
         SqlState::INSUFFICIENT_PRIVILEGE => say("PostgreSQL refused us")

@@ -1,5 +1,6 @@
 //! Passwords that stand neither in a URL nor in argv: PGPASSWORD, PGPASSFILE, ~/.pgpass.
 
+use std::fs::Metadata;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -16,12 +17,9 @@ pub(super) fn find(config: &Config) -> Option<String> {
     if let Ok(password) = std::env::var("PGPASSWORD") {
         return Some(password);
     }
-    let file = match std::env::var_os("PGPASSFILE") {
-        Some(file) => PathBuf::from(file),
-        None => Path::new(&std::env::var_os("HOME")?).join(".pgpass"),
-    };
+    let file = file()?;
     let meta = std::fs::metadata(&file).ok()?;
-    if meta.mode() & 0o077 != 0 {
+    if is_open(&meta) {
         warn!("{} is not used: others can read it; chmod 0600 it", file.display());
         return None;
     }
@@ -37,6 +35,28 @@ pub(super) fn find(config: &Config) -> Option<String> {
     let mut text = String::new();
     std::fs::File::open(&file).ok()?.take(MAX_FILE).read_to_string(&mut text).ok()?; // a device has no length
     text.lines().find_map(|line| matching(line, &wanted))
+}
+
+/// Where passwords are kept.
+fn file() -> Option<PathBuf> {
+    match std::env::var_os("PGPASSFILE") {
+        Some(file) => Some(PathBuf::from(file)),
+        None => Some(Path::new(&std::env::var_os("HOME")?).join(".pgpass")),
+    }
+}
+
+/// Whether others than its owner can read it; a device has no secrets.
+fn is_open(meta: &Metadata) -> bool {
+    meta.is_file() && meta.mode() & 0o077 != 0
+}
+
+/// What to do where the server wants a password, and none is known or it is not the right one.
+pub(super) fn hint() -> String {
+    let open = file().filter(|file| std::fs::metadata(file).is_ok_and(|meta| is_open(&meta)));
+    match open.filter(|_| std::env::var_os("PGPASSWORD").is_none()) {
+        Some(file) => format!("{0} is not used because others can read it: chmod 0600 {0}", file.display()),
+        None => "the password is read from PGPASSWORD, PGPASSFILE or ~/.pgpass".into(),
+    }
 }
 
 /// The password of a line `host:port:database:user:password`, where the first four match.

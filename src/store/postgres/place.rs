@@ -20,6 +20,30 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// How long data may lie unacknowledged before a connection counts as dead.
 const SILENCE_LIMIT: Duration = Duration::from_secs(20);
 
+/// The parameters of a URL that are orx's, or looked at by it.
+const OWN: [&str; 4] = ["schema", "poll", "sslmode", "sslrootcert"];
+/// Those that are handed on to the client library.
+const KNOWN: [&str; 18] = [
+    "user",
+    "password",
+    "dbname",
+    "options",
+    "application_name",
+    "sslnegotiation",
+    "host",
+    "hostaddr",
+    "port",
+    "connect_timeout",
+    "tcp_user_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "target_session_attrs",
+    "channel_binding",
+    "load_balance_hosts",
+];
+
 /// Where a PostgreSQL store is, as its URL says it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Place {
@@ -77,10 +101,7 @@ impl FromStr for Place {
         }
         .parse()
         // Its message may quote a password.
-        .map_err(|_| {
-            Error::usage("the PostgreSQL URL is not understood")
-                .hint("as in postgres://user@host:5432/database?schema=orx")
-        })?;
+        .map_err(|_| misunderstood(&kept))?;
         config.ssl_mode(match (mode.unwrap_or("prefer"), &trust) {
             (_, Trust::Plain) => tokio_postgres::config::SslMode::Disable,
             ("prefer", _) => tokio_postgres::config::SslMode::Prefer,
@@ -95,6 +116,20 @@ impl FromStr for Place {
         config.connect_timeout(CONNECT_LIMIT).keepalives_idle(SILENCE_LIMIT).tcp_user_timeout(SILENCE_LIMIT);
         Ok(Self { config, schema, poll, trust })
     }
+}
+
+/// What is wrong with a URL: a parameter, where it is one; never with a value, which may be a password.
+fn misunderstood(parameters: &[&str]) -> Error {
+    let is_wrong = |pair: &&&str| format!("postgres://host?{pair}").parse::<Config>().is_err();
+    let error = match parameters.iter().find(is_wrong).map(|pair| pair.split('=').next().unwrap_or(pair)) {
+        Some(key) if !KNOWN.contains(&key) => {
+            return Error::usage(format!("the PostgreSQL URL has a parameter that is not known: {key}"))
+                .hint(format!("the parameters are {}", [&OWN[..], &KNOWN].concat().join(", ")));
+        }
+        Some(key) => Error::usage(format!("the parameter {key} of the PostgreSQL URL has no value that it may have")),
+        None => Error::usage("the PostgreSQL URL is not understood"),
+    };
+    error.hint("as in postgres://user@host:5432/database?schema=orx")
 }
 
 /// A URL as it may be shown: without its password, wherever that stands.
@@ -242,6 +277,23 @@ mod tests {
             "postgres://h/d?poll=x",
         ] {
             assert!(url.parse::<Place>().is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_parameter_is_named_and_its_value_is_not() {
+        for (query, said) in [
+            ("schema=ci&shema=secret", "not known: shema"),
+            ("connect_timeout=secret", "parameter connect_timeout"),
+            ("target_session_attrs=secret&port=6432", "parameter target_session_attrs"),
+            ("secret", "not known: secret"),
+        ] {
+            let error = format!("postgres://ann:secret@db/jobs?{query}").parse::<Place>().unwrap_err();
+            assert!(error.to_string().contains(said), "{query}: {error}");
+            assert!(query == "secret" || !format!("{error:?}").contains("secret"), "{error:?}");
+        }
+        for known in KNOWN {
+            assert!(!misunderstood(&[format!("{known}=\u{7f}").as_str()]).to_string().contains("not known"), "{known}");
         }
     }
 }
