@@ -38,6 +38,9 @@ impl Workers {
                     ui::note(context, "no worker runs; 'orx worker' starts one");
                 }
                 context.view()?.rows(&workers)?;
+                for (worker, trouble) in workers.iter().filter_map(|worker| Some((worker, worker.trouble.as_ref()?))) {
+                    ui::say(context, &format!("{} {trouble}", worker.name));
+                }
             }
             Some(WorkersSubcommand::Drain { worker }) => {
                 let found = context.queue()?.call(DrainWorker { worker }).await?;

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::peers::{Gossip, Gossiping, Shown};
 use super::signals::{insist, listen, next};
-use super::{Upkeep, files, host, load, notify, systemd};
+use super::{Upkeep, host, load, notify, systemd};
 use crate::beat::on_beat;
 use crate::error::{Error, Result};
 use crate::http::{App, Doors, Policy, Routes, Server, Source};
@@ -23,7 +23,7 @@ use crate::ops::sweep::LastSign;
 use crate::queue::Queue;
 use crate::store::{NewNode, Topics};
 use crate::time::{Clock, Span};
-use crate::worker::{self, Config, Slots, Stop};
+use crate::worker::{self, Config, Slots, Stop, affordable_slots, raise_limit};
 
 /// How long a word of a coordinator holds.
 const TTL: Span = Span::from_secs(15);
@@ -60,12 +60,15 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     let mut term = signal(SignalKind::terminate())?;
     let mut int = listen(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
-    files::raise_limit();
+    raise_limit();
     // Workers that come through this door could not renew while it was shut: since the last sign of anybody, at most.
     let away = queue.call(LastSign {}).await.unwrap_or_default().unwrap_or(Span::MAX);
     let server = Arc::new(open(doors).await?);
     let url = server.url();
-    let worker = worker.map(|config| (Slots::new(config.slots), config));
+    let worker = worker.map(|config| {
+        let slots = Slots::new(affordable_slots(config.slots));
+        (Arc::clone(&slots), Config { slots: slots.total(), ..config })
+    });
     let mut gossiping = match gossip {
         Some(how) => {
             let worker = worker.as_ref().map(|(slots, config)| (config, slots));

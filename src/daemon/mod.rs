@@ -3,7 +3,6 @@
 mod aid;
 mod choice;
 mod coordinator;
-mod files;
 mod homes;
 mod neighbours;
 mod offering;
@@ -35,7 +34,7 @@ use crate::job::WorkerId;
 use crate::queue::Queue;
 use crate::store::{Ownership, Topics};
 use crate::time::{Clock, Span};
-use crate::worker::{self, Config, Slots, Stop};
+use crate::worker::{self, Config, Slots, Stop, affordable_slots};
 
 /// How long the upkeep may take to end: one round that has begun, and letting go.
 const UPKEEP_LIMIT: Duration = Duration::from_secs(5);
@@ -121,7 +120,8 @@ pub fn store_id(location: &str) -> String {
 ///
 /// # Errors
 /// What the worker says.
-pub async fn run_worker(queue: Queue, config: Config, clock: Arc<dyn Clock>) -> Result<bool> {
+pub async fn run_worker(queue: Queue, mut config: Config, clock: Arc<dyn Clock>) -> Result<bool> {
+    config.slots = affordable_slots(config.slots);
     let (stop, stopped) = watch::channel(Stop::Run);
     let signals = tokio::spawn(signals::obey(stop));
     let upkeep = Upkeep::start(queue.clone(), config.name.clone(), Duration::ZERO);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::audit_ledger::Ledgers;
-use super::retry::Backoff;
+use super::retry::{Backoff, UNSTARTED_CAP};
 use super::spec::{After, KeyLimit, Until};
 use super::{Event, EventKind, Number, Outcome, RunId, Selector, State};
 use crate::time::{Span, Timestamp};
@@ -279,16 +279,17 @@ impl Auditor {
             let message = format!("{} losses, and {max_losses} are forgiven", known.losses);
             self.breach("losses stay within max_losses + 1", event, message);
         }
-        let counted = matches!(outcome, Some(Outcome::Failed | Outcome::TimedOut | Outcome::Snoozed));
+        let waits = [Outcome::Failed, Outcome::TimedOut, Outcome::Snoozed, Outcome::NotStarted];
         if state == State::Scheduled
-            && counted
+            && outcome.is_some_and(|outcome| waits.contains(&outcome))
             && let Some(due) =
                 event.data.get("due_at").and_then(|d| serde_json::from_value::<Timestamp>(d.clone()).ok())
         {
             let wait = due.0 - event.at.0;
-            let (least, most) = (backoff.base.as_millis() - ROUNDING, backoff.cap.as_millis() + ROUNDING);
-            if !(least..=most).contains(&wait) {
-                let message = format!("waits {}, not {}..{}", Span::from_millis(wait), backoff.base, backoff.cap);
+            let bound = if outcome == Some(Outcome::NotStarted) { UNSTARTED_CAP } else { Span::MAX };
+            let (base, cap) = (backoff.base.min(bound), backoff.cap.min(bound));
+            if !(base.as_millis() - ROUNDING..=cap.as_millis() + ROUNDING).contains(&wait) {
+                let message = format!("waits {}, not {base}..{cap}", Span::from_millis(wait));
                 self.breach("waits lie between base and cap", event, message);
             }
         }

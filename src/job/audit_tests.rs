@@ -86,6 +86,22 @@ fn a_named_limit_that_was_changed_is_another_for_all_its_jobs() {
 }
 
 #[test]
+fn s36_the_wait_of_what_did_not_start_is_a_minute_at_most_and_no_failure() {
+    let not_started = |due: &str| {
+        trail(&[
+            ("enqueued", 1, 0, json!({"state": "pending", "backoff": "5m..1h"})),
+            leased(1, 1),
+            ("settled", 1, 1, json!({"state": "scheduled", "outcome": "not_started", "due_at": due})),
+            leased(1, 2),
+            settled(1, 2, "failed", "failed"),
+        ])
+    };
+    let at = |seconds: i64| format!("1970-01-01T00:{:02}:{:02}Z", seconds / 60, seconds % 60);
+    let minute = (50..80).filter(|seconds| not_started(&at(*seconds)).is_empty()).count();
+    assert_eq!(minute, 1, "exactly a minute where the base of the back-off is longer");
+}
+
+#[test]
 fn a_sound_trail_has_no_breach() {
     let breaches = trail(&[
         ("leader_elected", 0, 0, json!({"epoch": 1})),

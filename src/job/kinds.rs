@@ -85,6 +85,8 @@ pub enum Outcome {
     Cancelled,
     /// Its worker drained.
     Interrupted,
+    /// Its program never ran, by no fault of the job.
+    NotStarted,
     /// It asked to be tried later.
     Snoozed,
     /// Its lease expired.
@@ -93,12 +95,13 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes.
-    pub const ALL: [Outcome; 7] = [
+    pub const ALL: [Outcome; 8] = [
         Outcome::Done,
         Outcome::Failed,
         Outcome::TimedOut,
         Outcome::Cancelled,
         Outcome::Interrupted,
+        Outcome::NotStarted,
         Outcome::Snoozed,
         Outcome::Lost,
     ];
@@ -111,6 +114,7 @@ impl Outcome {
             Outcome::TimedOut => "timed_out",
             Outcome::Cancelled => "cancelled",
             Outcome::Interrupted => "interrupted",
+            Outcome::NotStarted => "not_started",
             Outcome::Snoozed => "snoozed",
             Outcome::Lost => "lost",
         }
@@ -136,6 +140,10 @@ pub enum Cause {
     Timeout,
     /// The worker signalled it because it drains.
     Drain,
+    /// The worker lacked what it takes to start it, or it was killed before its program ran.
+    NotStarted,
+    /// The same, while other jobs start on that worker: it may be the job.
+    NotStartedAlone,
     /// Nobody knows: the lease expired.
     Lost,
 }
@@ -149,6 +157,8 @@ impl Cause {
             Cause::Cancel => "cancel",
             Cause::Timeout => "timeout",
             Cause::Drain => "drain",
+            Cause::NotStarted => "not_started",
+            Cause::NotStartedAlone => "not_started_alone",
             Cause::Lost => "lost",
         }
     }

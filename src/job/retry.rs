@@ -10,6 +10,10 @@ use crate::time::Span;
 
 /// The exit code that means "try again later, this was no failure" (EX_TEMPFAIL of sysexits).
 pub const SNOOZE_CODE: i32 = 75;
+/// The longest wait after an attempt whose program never ran: the job has done nothing that speaks for a longer one.
+pub const UNSTARTED_CAP: Span = Span::from_secs(60);
+/// How many such attempts in a row end a job, where its workers start others.
+pub const MAX_UNSTARTED: u32 = 100;
 
 /// Growing waits between attempts, written `BASE[..CAP][xFACTOR]`.
 #[derive(Clone, Copy, Debug, PartialEq)]

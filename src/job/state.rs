@@ -4,7 +4,7 @@
 //! follows, or says why it cannot happen. The store records it, and decides nothing.
 
 pub use super::kinds::{Cause, Ending, Outcome, State};
-use super::retry::SNOOZE_CODE;
+use super::retry::{MAX_UNSTARTED, SNOOZE_CODE, UNSTARTED_CAP};
 use super::spec::JobSpec;
 use crate::error::Error;
 use crate::mutant::{Mutant, planted};
@@ -27,6 +27,10 @@ pub struct Life {
     pub interruptions: u32,
     /// Consecutive snoozes, or restarts of a service, that its backoff has grown by.
     pub streak: u32,
+    /// Consecutive attempts whose program never ran; its backoff has grown by them.
+    pub unstarted: u32,
+    /// Those of them on workers that started other jobs meanwhile.
+    pub unstarted_alone: u32,
     /// Edges not satisfied yet.
     pub waiting: u32,
     /// Not before this instant.
@@ -51,6 +55,8 @@ pub mod reason {
     pub const POISON: &str = "poison";
     /// Dead: it must not run twice, and its lease was lost.
     pub const LOST: &str = "lost";
+    /// Dead: its program never ran, in too many consecutive attempts, on workers that started other jobs.
+    pub const CANNOT_START: &str = "cannot start";
     /// Dead: too many consecutive snoozes.
     pub const SNOOZED_OUT: &str = "snoozed out";
     /// Cancelled: not started by its deadline.
@@ -108,6 +114,8 @@ impl Life {
             losses: 0,
             interruptions: 0,
             streak: 0,
+            unstarted: 0,
+            unstarted_alone: 0,
             waiting,
             due_at,
             deadline_at: spec.deadline.map(|d| now.plus(d)),
@@ -239,6 +247,7 @@ impl Life {
         self.losses = 0;
         self.interruptions = 0;
         self.streak = 0;
+        (self.unstarted, self.unstarted_alone) = (0, 0);
         self.waiting = waiting;
         self.reason = None;
         self.finished_at = None;
@@ -262,8 +271,11 @@ impl Life {
             return Err(self.refuse("settled"));
         }
         let outcome = self.outcome(spec, ending);
-        if outcome != Outcome::Snoozed {
+        if !matches!(outcome, Outcome::Snoozed | Outcome::NotStarted) {
             self.deadline_at = None; // S7: it has started
+        }
+        if outcome != Outcome::NotStarted {
+            (self.unstarted, self.unstarted_alone) = (0, 0);
         }
         let backoff = spec.backoff.unwrap_or_default();
         let wait = |step| Some(now.plus(backoff.delay(step, jitter)));
@@ -273,6 +285,16 @@ impl Life {
                 self.end(State::Cancelled, reason, now)
             }
             Outcome::Interrupted | Outcome::Lost => self.vanish(spec, outcome, now),
+            Outcome::NotStarted => {
+                self.unstarted += 1;
+                self.unstarted_alone += u32::from(ending.cause == Cause::NotStartedAlone);
+                if self.unstarted_alone >= MAX_UNSTARTED && !spec.is_service() {
+                    self.end(State::Failed, Some(reason::CANNOT_START.into()), now)
+                } else {
+                    let wait = backoff.delay(self.unstarted, jitter).min(UNSTARTED_CAP);
+                    self.again(Some(now.plus(wait)), now)
+                }
+            }
             Outcome::Done | Outcome::Failed | Outcome::TimedOut | Outcome::Snoozed if spec.is_service() => {
                 self.streak = if ran > backoff.cap { 1 } else { self.streak + 1 };
                 let due = wait(self.streak);
@@ -317,6 +339,7 @@ impl Life {
             Cause::Timeout => Outcome::TimedOut,
             Cause::Drain if planted(Mutant::DrainCounts) => Outcome::Failed,
             Cause::Drain => Outcome::Interrupted,
+            Cause::NotStarted | Cause::NotStartedAlone => Outcome::NotStarted,
             Cause::Lost => Outcome::Lost,
             Cause::Itself if code == Some(SNOOZE_CODE) && !is_listed(spec, SNOOZE_CODE) => Outcome::Snoozed,
             Cause::Itself | Cause::Refused => Outcome::Failed,

@@ -58,6 +58,7 @@ fn grid_of_states_and_events() {
             ("exit 75", settled(Cause::Itself, Some(75))),
             ("timeout", settled(Cause::Timeout, Some(0))),
             ("drain", settled(Cause::Drain, None)),
+            ("not started", settled(Cause::NotStarted, None)),
             ("lost", settled(Cause::Lost, None)),
         ];
         let cells: Vec<_> = row.iter().filter(|(_, s)| s != "-").map(|(e, s)| format!("{e} → {s}")).collect();
@@ -67,7 +68,7 @@ fn grid_of_states_and_events() {
     blocked: satisfy → pending · skip → skipped · cancel → cancelled · expire → cancelled
     scheduled: promote → pending · skip → skipped · cancel → cancelled · expire → cancelled
     pending: lease → running · skip → skipped · cancel → cancelled · expire → cancelled
-    running: cancel → running (asked) · exit 0 → done · exit 1 → scheduled · exit 75 → scheduled · timeout → scheduled · drain → pending · lost → pending
+    running: cancel → running (asked) · exit 0 → done · exit 1 → scheduled · exit 75 → scheduled · timeout → scheduled · drain → pending · not started → scheduled · lost → pending
     done: 
     failed: retry → pending
     cancelled: retry → pending
@@ -119,6 +120,7 @@ fn s3_cancel_against_settle() {
         (Cause::Itself, Some(75), State::Cancelled),
         (Cause::Lost, None, State::Cancelled),
         (Cause::Drain, None, State::Cancelled),
+        (Cause::NotStarted, None, State::Cancelled),
         (Cause::Timeout, Some(0), State::Cancelled),
     ] {
         let v = settle(asked(), &spec, &ending(cause, code));
@@ -179,13 +181,15 @@ fn s10_a_job_that_is_brought_back_is_as_late_as_it_was_to_be() {
 }
 
 #[test]
-fn s7_a_deadline_holds_until_the_first_attempt_that_was_not_snoozed() {
+fn s7_a_deadline_holds_until_the_first_attempt_that_started_and_was_not_snoozed() {
     let spec = spec(r#"{"deadline":5,"max_attempts":3,}"#);
     let mut l = Life::admit(&spec, NOW, 0).lease().unwrap();
     assert!(l.clone().expire(NOW.plus(Span::from_secs(9))).is_err(), "never a running job");
-    l = settle(l, &spec, &ending(Cause::Itself, Some(75))).life;
-    assert!(l.clone().expire(NOW.plus(Span::from_secs(9))).is_ok());
-    l.state = State::Running;
+    for ended in [ending(Cause::Itself, Some(75)), ending(Cause::NotStarted, None)] {
+        l = settle(l, &spec, &ended).life;
+        assert!(l.clone().expire(NOW.plus(Span::from_secs(9))).is_ok());
+        l.state = State::Running;
+    }
     l = settle(l, &spec, &ending(Cause::Itself, Some(1))).life;
     assert_eq!(l.deadline_at, None);
 }
@@ -198,4 +202,48 @@ fn a_retry_is_a_new_generation_under_a_higher_fence() {
     let again = dead.retry(0, NOW).unwrap();
     assert_eq!((again.generation, again.attempt, again.cancel_requested_at), (2, 1, None));
     assert_eq!(again.lease().unwrap().attempt, 2);
+}
+
+/// The wait after an attempt that was not started.
+fn waits(verdict: &Verdict) -> Span {
+    verdict.life.due_at.unwrap().since(NOW)
+}
+
+#[test]
+fn s36_what_did_not_start_counts_as_nothing_and_waits_by_the_backoff_up_to_a_minute() {
+    let spec = spec(r#"{"max_attempts":1,"max_losses":0,"backoff":"10s..1hx3",}"#);
+    let mut l = life(State::Running);
+    for bound in [30, 90, 270] {
+        let v = settle(l, &spec, &ending(Cause::NotStarted, None));
+        assert_eq!((v.outcome, v.life.state), (Outcome::NotStarted, State::Scheduled));
+        assert_eq!([v.life.failures, v.life.losses, v.life.interruptions, v.life.streak], [0; 4]);
+        assert_eq!(waits(&v), Span::from_secs((10 + bound) / 2).min(Span::from_secs(60)));
+        l = Life { state: State::Running, ..v.life };
+    }
+    let started = settle(l, &spec, &ending(Cause::Timeout, None)).life;
+    assert_eq!((started.unstarted, started.unstarted_alone), (0, 0));
+}
+
+#[test]
+fn s36_a_job_that_is_alone_in_not_starting_fails_at_the_hundredth() {
+    let end = |mut l: Life, cause, spec: &JobSpec| {
+        l.state = State::Running;
+        settle(l, spec, &ending(cause, None)).life
+    };
+    let (plain, service) = (spec("{}"), spec(r#"{"restart":"always",}"#));
+    let mut l = life(State::Running);
+    for _ in 0..99 {
+        l = end(l, Cause::NotStartedAlone, &plain);
+        l = end(l, Cause::NotStarted, &plain);
+    }
+    assert_eq!((l.state, l.unstarted, l.unstarted_alone), (State::Scheduled, 198, 99));
+    assert_eq!(
+        end(l.clone(), Cause::NotStartedAlone, &service).state,
+        State::Scheduled,
+        "a service ends by a cancel only"
+    );
+    let dead = end(l, Cause::NotStartedAlone, &plain);
+    assert_eq!((dead.state, dead.reason.as_deref()), (State::Failed, Some(reason::CANNOT_START)));
+    let again = dead.retry(0, NOW).unwrap();
+    assert_eq!((again.unstarted, again.unstarted_alone), (0, 0));
 }

@@ -23,6 +23,9 @@ pub struct Heartbeat {
     /// It takes no more jobs.
     #[serde(default)]
     pub draining: bool,
+    /// Why it starts no jobs, or fewer than it has slots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// Processes that started since the last call.
     #[serde(default)]
     pub started: Vec<(Fence, Started)>,
@@ -51,7 +54,7 @@ impl Op for Heartbeat {
         let fences: Vec<Fence> = self.started.iter().map(|(fence, _)| *fence).collect();
         let numbers: Vec<Number> = fences.iter().map(|fence| fence.number).collect();
         check_jobs(caller, tx, &numbers)?;
-        let mut worker = tx.heartbeat(self.worker, self.ttl)?;
+        let mut worker = tx.heartbeat(self.worker, self.ttl, self.trouble.as_deref())?;
         if self.draining && worker == Some(WorkerState::Active) {
             tx.ask_drain(self.worker)?;
             tx.wake(Topics::JOBS);

@@ -43,6 +43,9 @@ pub struct Measured {
     pub store_bytes: i64,
     /// Workers by state.
     pub workers: BTreeMap<String, i64>,
+    /// Live workers that start no jobs, or fewer than they have slots.
+    #[serde(default)]
+    pub workers_in_trouble: i64,
     /// Slots of live workers.
     pub slots: i64,
     /// Those of them that run a job.
@@ -106,6 +109,7 @@ impl Op for Measure {
             schedule_lag: tx.next_schedule()?.map_or(Span::ZERO, |due| now.since(due)),
             store_bytes: tx.size()?,
             workers: states.map(|state| (state.as_str().to_owned(), count(state))).into(),
+            workers_in_trouble: live().filter(|w| w.trouble.is_some()).count() as i64,
             slots: live().map(|w| i64::from(w.slots)).sum(),
             slots_used: live().map(|w| w.running.len() as i64).sum(),
         })
@@ -169,6 +173,12 @@ pub fn text(measured: &Measured) -> Text {
     for (state, n) in &m.workers {
         text.line("orx_workers", &[("state", state)], n);
     }
+    text.one(
+        "orx_workers_in_trouble",
+        "gauge",
+        "Live workers that cannot start all they have slots for.",
+        m.workers_in_trouble,
+    );
     text.one("orx_worker_slots", "gauge", "Slots of live workers.", m.slots);
     text.one("orx_worker_slots_used", "gauge", "Slots that run a job.", m.slots_used);
     text

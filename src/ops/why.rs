@@ -77,7 +77,7 @@ pub enum CauseKind {
     Blocked,
     /// It is to start later.
     NotDue,
-    /// It failed, or asked to be tried later, and waits before the next attempt.
+    /// It failed, did not start, or asked to be tried later, and waits before the next attempt.
     Backoff,
     /// Its queue, or the schedule itself, is paused.
     Paused,
@@ -89,6 +89,8 @@ pub enum CauseKind {
     NoWorker,
     /// All slots of the workers that could run it are taken.
     NoSlot,
+    /// The workers that could run it cannot start jobs.
+    CannotStart,
     /// Others of its lane come first.
     Behind,
     /// Nothing: it is about to be taken.
@@ -231,9 +233,15 @@ fn worker_cause(tx: &mut dyn Tx, caller: &Caller, job: &Record) -> Result<(bool,
         let remedy = format!("orx worker --labels {}", labels.join(","));
         return none(format!("no worker carries {}", labels.join(" and ")), &remedy);
     }
-    let free = |w: &Worker| u64::from(w.slots).saturating_sub(w.running.len() as u64);
-    if workers.iter().map(free).sum::<u64>() > 0 {
-        return Ok((true, None));
+    let free: Vec<&Worker> = workers.iter().filter(|w| w.running.len() < w.slots as usize).collect();
+    let trouble = free.iter().find_map(|w| Some((&w.name, w.trouble.as_ref()?)));
+    match trouble {
+        Some((name, why)) if free.iter().all(|w| w.trouble.is_some()) => {
+            let cause = Cause::new(CauseKind::CannotStart, format!("worker {name} {why}"));
+            return Ok((true, Some(cause.remedy("orx workers shows what they lack"))));
+        }
+        _ if !free.is_empty() => return Ok((true, None)),
+        _ => {}
     }
     let numbers: Vec<Number> = workers.iter().flat_map(|w| w.running.iter().copied()).take(MAX_AHEAD).collect();
     let mine = tx.load(&numbers)?.into_iter().filter(|holder| caller.sees(&holder.tenant)).map(|job| job.number);

@@ -94,6 +94,8 @@ pub const TABLES: &[Table] = &[
             ("losses", Int),
             ("interruptions", Int),
             ("streak", Int),
+            ("unstarted", Int),
+            ("unstarted_alone", Int),
             ("waiting", Int),
             ("due_at", Int),
             ("deadline_at", Int),

@@ -304,8 +304,9 @@ pub trait Keys {
 pub trait Fleet {
     /// Adds a worker whose heartbeat lasts `ttl`.
     fn register(&mut self, worker: &NewWorker, ttl: Span) -> Result<()>;
-    /// Makes a worker's heartbeat last `ttl` from now; gives its state, or none when it is not known.
-    fn heartbeat(&mut self, id: WorkerId, ttl: Span) -> Result<Option<WorkerState>>;
+    /// Makes a worker's heartbeat last `ttl` from now, and keeps why it starts no jobs; gives its state, or none when it
+    /// is not known.
+    fn heartbeat(&mut self, id: WorkerId, ttl: Span, trouble: Option<&str>) -> Result<Option<WorkerState>>;
     /// Removes a worker.
     fn deregister(&mut self, id: WorkerId) -> Result<()>;
     /// Every worker, by name.

@@ -288,6 +288,9 @@ pub struct Worker {
     pub heartbeat_at: Timestamp,
     #[serde(default)]
     pub solo: bool,
+    /// Why it starts no jobs, or fewer than it has slots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// The only tenant it serves; none: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,

@@ -19,7 +19,7 @@ use super::mask::Mask;
 use super::program::{self, Files};
 use super::pump::{self, pump};
 use super::results::{self, Results};
-use super::secrets::Secrets;
+use super::secrets::{Missing, Secrets};
 use super::spawn::{Child, Program, SpawnError};
 use super::sweep::{self, Swept};
 use super::tree::Tree;
@@ -90,6 +90,7 @@ impl Attempt {
         let (child, early) = self.spawn(program, &mut orders).await?;
         let begun = Instant::now();
         let _ = self.started.set(Started { pid: child.pid, at: self.shared.clock.now() });
+        self.shared.starts.started(self.job.fence.number);
         debug!(job = %self.job.id, pid = child.pid, "started");
         let (end, output) = self.watch(child, cgroup, begun, early, orders).await;
         let ran = Span::from_millis(begun.elapsed().as_millis().try_into().unwrap_or(i64::MAX));
@@ -105,12 +106,11 @@ impl Attempt {
             let why = "it must say that it lives, and this worker could make no socket for that (see its log)";
             return Err(self.not_started(125, why.into()));
         }
-        let secrets = self.read_secrets().await.map_err(|message| self.not_started(125, message))?;
+        let secrets = self.read_secrets().await.map_err(|missing| self.missing(missing))?;
         let payload = self.write_payload();
-        let payload = payload.map_err(|e| self.not_started(125, format!("cannot write the payload: {e}")))?;
+        let payload = payload.map_err(|e| self.missing(Missing::of("cannot write the payload", &e)))?;
         let results = results::write(&self.shared, &self.job).await;
-        let results =
-            results.map_err(|e| self.not_started(125, format!("the results of needed tasks cannot be had: {e}")))?;
+        let results = results.map_err(|e| self.missing(results::missing(&e)))?;
         let files =
             Files { payload: payload.as_ref().map(tempfile::TempPath::as_ref), results: &results, secrets: &secrets };
         let cgroup = self.shared.cgroups.as_ref().and_then(|cgroups| cgroups.make(self.job.fence));
@@ -138,9 +138,7 @@ impl Attempt {
         };
         match spawned {
             Ok(child) => Ok((child, early)),
-            Err(error @ SpawnError::System { .. }) => {
-                Err(Box::new(self.report(never_ran(error.to_string()).await, Span::ZERO, Vec::new())))
-            }
+            Err(error @ SpawnError::System { .. }) => Err(self.unstarted(error.to_string())),
             Err(error) => Err(self.not_started(error.exit_code(), error.to_string())),
         }
     }
@@ -180,13 +178,22 @@ impl Attempt {
         Box::new(self.report(end, Span::ZERO, Vec::new()))
     }
 
+    /// By no fault of the job: it is tried again (S36).
+    fn unstarted(&self, why: String) -> Box<Report> {
+        Box::new(self.report(ending(Cause::NotStarted, None, Some(why)), Span::ZERO, Vec::new()))
+    }
+
+    fn missing(&self, Missing { message, shortage }: Missing) -> Box<Report> {
+        if shortage { self.unstarted(message) } else { self.not_started(125, message) }
+    }
+
     fn refused(&self, message: String) -> Box<Report> {
         let error = format!("{NOT_STARTED}: {message}");
         let end = ending(Cause::Refused, Some(Exit::Code(125)), Some(error));
         Box::new(self.report(end, Span::ZERO, Vec::new()))
     }
 
-    async fn read_secrets(&self) -> Result<Secrets, String> {
+    async fn read_secrets(&self) -> Result<Secrets, Missing> {
         let spec = &self.job.spec;
         if !spec.has_secrets() {
             return Ok(Secrets::default());
@@ -220,10 +227,10 @@ impl Attempt {
         mut orders: mpsc::Receiver<Order>,
     ) -> (Ending, Vec<Chunk>) {
         let Child { pid, pidfd, stdout, stderr } = child;
-        let mut tree = match pidfd.try_clone() {
-            Ok(fd) => Tree::new(pid, fd, program::marker(&self.shared, self.job.fence).into_bytes()),
-            Err(e) => return (ending(Cause::Drain, None, Some(format!("cannot watch the process: {e}"))), Vec::new()),
-        };
+        // From here on nothing is opened: the program runs, and must not be given up for want of a descriptor.
+        let pidfd = Arc::new(pidfd);
+        let marker = program::marker(&self.shared, self.job.fence).into_bytes();
+        let mut tree = Tree::new(pid, Arc::clone(&pidfd), marker);
         tree.cgroup = cgroup;
         let heard = Arc::new(Heard::new(self.shared.config.max_output, self.mask.get().cloned().unwrap_or_default()));
         let (tell_ended, hear_ended) = oneshot::channel::<()>();
@@ -288,7 +295,9 @@ impl Attempt {
         let (chunks, last_line) = heard.finish();
         let output = self.send_rest(chunks).await;
         let ending = match fate {
-            Ok((Cause::Itself, Fate::NeverRan)) => never_ran("it was killed before its program ran".into()).await,
+            Ok((Cause::Itself, Fate::NeverRan)) => {
+                ending(Cause::NotStarted, None, Some("it was killed before its program ran".into()))
+            }
             Ok((cause, Fate::NeverRan)) => ending(cause, None, None),
             Ok((cause, Fate::Ended(exit))) => {
                 let spec = &self.job.spec;
@@ -330,12 +339,6 @@ impl Attempt {
         let _ = self.flush(chunks).await;
         Vec::new()
     }
-}
-
-/// The end of an attempt whose program did not run, by no fault of the job: not counted, and not so often that it spins.
-async fn never_ran(why: String) -> Ending {
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    ending(Cause::Drain, None, Some(why))
 }
 
 fn ending(cause: Cause, exit: Option<Exit>, error: Option<String>) -> Ending {

@@ -205,7 +205,7 @@ fn restore_signals(mask: u64) {
 static FILES: AtomicU64 = AtomicU64::new(0);
 
 /// Programs that are started from now on may have so many files open, whatever this process may.
-pub fn limit_files(most: u64) {
+pub(super) fn limit_files(most: u64) {
     FILES.store(most, Ordering::Relaxed);
 }
 

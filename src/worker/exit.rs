@@ -10,13 +10,14 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::census::Census;
+use super::files::is_shortage;
 use super::leaders;
 use super::tree::Process;
 
 /// Orphans reaped, by whichever thread: a look during which one vanished may have missed its child.
 static ORPHANS_REAPED: AtomicU64 = AtomicU64::new(0);
-/// How often a program is looked at that has ended under a debugger.
-const TRACED_RETRY: Duration = Duration::from_millis(20);
+/// How often a program is looked at that has ended under a debugger, or that the kernel does not watch.
+const RETRY: Duration = Duration::from_millis(20);
 /// How many orphans are reaped before other tasks have their turn.
 const REAPED_AT_ONCE: usize = 256;
 
@@ -34,10 +35,28 @@ pub enum Exit {
 /// Until it is reaped its pid and process group cannot be recycled, so this is the moment to kill what it left behind.
 /// At most one wait per pidfd at a time, on a runtime with io enabled. Errors: the runtime cannot watch the descriptor.
 pub async fn ended(pidfd: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: the borrow keeps the descriptor open for as long as `watched`, which this function drops, lives.
-    let watched = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
-    watched.readable().await?.retain_ready();
+    // SAFETY: the borrow keeps the descriptor open for as long as the watch, which this function drops, lives.
+    match unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }.map_err(io::Error::from) {
+        Ok(watched) => watched.readable().await?.retain_ready(),
+        // The kernel watches no more for this user, or has no memory for that: the program runs all the same.
+        Err(e) if is_shortage(&e) => look_until_ended(pidfd).await,
+        Err(e) => return Err(e),
+    }
     Ok(())
+}
+
+/// As [`ended`], without the kernel's watch.
+pub(super) async fn look_until_ended(pidfd: BorrowedFd<'_>) {
+    while !has_ended(pidfd) {
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Whether the program has ended, reaped or not.
+pub(super) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [rustix::event::PollFd::from_borrowed_fd(pidfd, rustix::event::PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0)
 }
 
 /// Waits until the program has ended, reaps it and says how it ended.
@@ -50,7 +69,7 @@ pub async fn wait_exit(pidfd: BorrowedFd<'_>) -> io::Result<Exit> {
             return Ok(exit);
         }
         // Ended but not yet ours to reap: a debugger holds it. Its pidfd stays readable, so waiting for that would spin.
-        tokio::time::sleep(TRACED_RETRY).await;
+        tokio::time::sleep(RETRY).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -34,7 +35,7 @@ pub(super) enum Fate {
 
 /// A process tree that is watched.
 pub(super) struct Live {
-    pub(super) pidfd: OwnedFd,
+    pub(super) pidfd: Arc<OwnedFd>,
     /// Its leader.
     pid: Option<i32>,
     /// Absent while it is being killed.
@@ -61,7 +62,7 @@ pub(super) struct Live {
 impl Live {
     /// Watches `tree`, whose leader is behind `pidfd`; `tell_ended` hears when only the pipes are left.
     pub(super) fn new(
-        pidfd: OwnedFd,
+        pidfd: Arc<OwnedFd>,
         tree: Tree,
         grace: Duration,
         timeout_at: Option<Instant>,
@@ -111,7 +112,7 @@ impl Live {
 
     /// Only a process that still runs can be ended by us (S3).
     fn can_be_ended(&self) -> bool {
-        let ended = || has_ended(&self.pidfd) || self.pid.is_some_and(census::is_ending);
+        let ended = || exit::has_ended(self.pidfd.as_fd()) || self.pid.is_some_and(census::is_ending);
         !self.exited && self.cause == Cause::Itself && !ended()
     }
 
@@ -165,7 +166,7 @@ impl Live {
     pub(super) fn killed(&mut self, tree: Option<Tree>) {
         self.killing = None;
         self.tree = tree;
-        self.exited |= has_ended(&self.pidfd);
+        self.exited |= exit::has_ended(self.pidfd.as_fd());
         // What the leader left behind may outlive SIGKILL, in an uninterruptible call or as another user. The attempt does
         // not hang with that; for the leader itself it waits, see `reap`.
         self.clean = true;
@@ -248,10 +249,4 @@ impl Live {
             self.kill_at = None;
         }
     }
-}
-
-fn has_ended(pidfd: &OwnedFd) -> bool {
-    let mut fds = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0)
 }

@@ -6,6 +6,7 @@ mod census;
 mod cgroup;
 mod clone;
 pub mod exit;
+mod files;
 mod heard;
 mod kill;
 mod kin;
@@ -22,6 +23,7 @@ mod shift;
 mod slots;
 pub mod socket;
 pub mod spawn;
+mod starts;
 pub mod succession;
 pub mod sweep;
 #[cfg(test)]
@@ -37,12 +39,13 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use self::cgroup::Cgroups;
-pub use self::clone::limit_files;
+pub(crate) use self::files::{affordable_slots, raise_limit};
 use self::secrets::Places;
 use self::shift::Worker;
 pub use self::slots::{Seat, SlotChanges, Slots};
 use self::socket::{Socket, Talkers};
 use self::spawn::Spawner;
+use self::starts::Starts;
 use self::sweep::Swept;
 use crate::error::{Error, Kind, Result};
 use crate::job::WorkerId;
@@ -144,6 +147,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) spawner: Spawner,
+    starts: Starts,
     /// What makes the marks of attempts, so that no job can speak for another.
     pub(crate) secret: [u8; 16],
     /// Absent where none could be made; jobs run all the same.
@@ -247,7 +251,8 @@ pub(crate) fn chance() -> f64 {
 /// # Errors
 /// When it cannot register, or the queue answers with something that waiting does not mend.
 pub async fn run(queue: Queue, config: Config, clock: Arc<dyn Clock>, stop: watch::Receiver<Stop>) -> Result<()> {
-    let slots = Slots::new(config.slots);
+    let slots = Slots::new(affordable_slots(config.slots));
+    let config = Config { slots: slots.total(), ..config };
     run_at(slots.own(), queue, config, clock, stop, || ()).await
 }
 
@@ -273,7 +278,8 @@ pub async fn run_at(
         .inspect_err(|e| warn!("jobs cannot talk to this worker: {e}"))
         .ok();
     let (spawner, secret) = (Spawner::of_process()?, uuid::Uuid::new_v4().into_bytes());
-    let shared = Arc::new(Shared { queue, clock, spawner, config, secret, socket, talkers, cgroups });
+    let starts = Starts::new(config.slots);
+    let shared = Arc::new(Shared { queue, clock, spawner, starts, config, secret, socket, talkers, cgroups });
     let mut worker = Worker::new(shared, seat, stop.clone());
     let is_there = tokio::select! {
         there = worker.register(doubt) => there.map(|()| true)?,

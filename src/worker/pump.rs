@@ -6,13 +6,17 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::net::unix::pipe::Receiver;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
+use super::files::is_shortage;
 use crate::job::output::Stream;
 
 /// How long the pipes are read after the leader has ended, if nobody says otherwise.
 pub const DEFAULT_DRAIN: Duration = Duration::from_secs(2);
 
+/// How often a pipe is looked at that the kernel does not watch.
+const LOOK: Duration = Duration::from_millis(20);
 /// The capacity of a pipe, in bytes: what one read can get.
 const CAPACITY: usize = 64 * 1024;
 /// Reads of one pipe before other tasks have their turn.
@@ -31,7 +35,7 @@ pub struct Pumped {
 /// Reads both pipes and gives the bytes to `take`, until both have ended.
 ///
 /// From the moment `leader_ended` is ready it reads for `drain` at most, so that a daemon which holds a pipe cannot hang
-/// the attempt. Errors: a descriptor is no pipe, or cannot be read.
+/// the attempt. The pipes do not block. Errors: a descriptor is no pipe, or cannot be read.
 pub async fn pump(
     stdout: OwnedFd,
     stderr: OwnedFd,
@@ -39,8 +43,7 @@ pub async fn pump(
     drain: Duration,
     mut take: impl FnMut(Stream, &[u8]),
 ) -> io::Result<Pumped> {
-    let mut pipes =
-        Pipes { stdout: Some(Receiver::from_owned_fd(stdout)?), stderr: Some(Receiver::from_owned_fd(stderr)?) };
+    let mut pipes = Pipes { stdout: Some(Pipe::watch(stdout)?), stderr: Some(Pipe::watch(stderr)?) };
     let mut time_is_up = pin!(async {
         leader_ended.await;
         tokio::time::sleep(drain).await;
@@ -66,9 +69,50 @@ fn with_buffer<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
     BUFFER.with_borrow_mut(|buffer| read(buffer))
 }
 
+/// Our end of a pipe.
+enum Pipe {
+    Watched(AsyncFd<OwnedFd>),
+    /// The kernel watches no more for this user, or has no memory for that.
+    Unwatched(OwnedFd),
+}
+
+impl Pipe {
+    fn watch(fd: OwnedFd) -> io::Result<Self> {
+        // SAFETY: the watch owns the descriptor, which stays open for as long.
+        let watched = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+        watched.map(Self::Watched).or_else(|refused| {
+            let (fd, error) = refused.into_parts();
+            if is_shortage(&error) { Ok(Self::Unwatched(fd)) } else { Err(error) }
+        })
+    }
+
+    /// Waits until it is worth reading.
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Watched(fd) => fd.readable().await?.retain_ready(),
+            Self::Unwatched(_) => tokio::time::sleep(LOOK).await,
+        }
+        Ok(())
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Watched(fd) => fd.try_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, buffer)?)),
+            Self::Unwatched(fd) => Ok(rustix::io::read(fd, buffer)?),
+        }
+    }
+
+    fn into_fd(self) -> OwnedFd {
+        match self {
+            Self::Watched(fd) => fd.into_inner(),
+            Self::Unwatched(fd) => fd,
+        }
+    }
+}
+
 struct Pipes {
-    stdout: Option<Receiver>,
-    stderr: Option<Receiver>,
+    stdout: Option<Pipe>,
+    stderr: Option<Pipe>,
 }
 
 impl Pipes {
@@ -114,14 +158,14 @@ impl Pipes {
         let mut cut = false;
         for (stream, pipe) in [(Stream::Stdout, self.stdout.take()), (Stream::Stderr, self.stderr.take())] {
             let Some(pipe) = pipe else { continue };
-            let pipe = pipe.into_nonblocking_fd()?;
+            let pipe = pipe.into_fd();
             cut |= !with_buffer(|buffer| read_directly(&pipe, buffer, |bytes| take(stream, bytes)))?;
         }
         Ok(Pumped { cut })
     }
 }
 
-async fn readable(pipe: Option<&Receiver>) -> io::Result<()> {
+async fn readable(pipe: Option<&Pipe>) -> io::Result<()> {
     match pipe {
         Some(pipe) => pipe.readable().await,
         None => std::future::pending().await,

@@ -35,6 +35,25 @@ async fn both_streams_are_read_to_their_end() {
 }
 
 #[tokio::test]
+async fn what_the_kernel_does_not_watch_is_read_to_its_end_too() {
+    let attempt = Attempt::shell("echo out; sleep 0.1; echo err >&2").await;
+    let mut pipes = Pipes {
+        stdout: Some(Pipe::Unwatched(attempt.child.stdout.try_clone().unwrap())),
+        stderr: Some(Pipe::Unwatched(attempt.child.stderr.try_clone().unwrap())),
+    };
+    let mut said = Vec::new();
+    let reading = async {
+        while pipes.stdout.is_some() || pipes.stderr.is_some() {
+            let stream = pipes.ready().await.unwrap();
+            pipes.read(stream, READS_PER_TURN, &mut |_, bytes: &[u8]| said.extend_from_slice(bytes)).unwrap();
+        }
+    };
+    tokio::time::timeout(LIMIT, reading).await.unwrap();
+    assert_eq!(said, b"out\nerr\n");
+    tokio::time::timeout(LIMIT, exit::look_until_ended(attempt.child.pidfd.as_fd())).await.unwrap();
+}
+
+#[tokio::test]
 async fn pipes_that_are_closed_early_do_not_hold_the_pump() {
     let attempt = Attempt::shell("exec >/dev/null 2>&1; exec sleep 300").await;
     let pumping = pump(
@@ -74,8 +93,8 @@ async fn what_was_written_before_the_time_was_up_is_kept() {
     exit::ended(attempt.child.pidfd.as_fd()).await.unwrap();
     // The last read alone: through `pump` the runtime's clock may leave time for an ordinary one.
     let mut pipes = Pipes {
-        stdout: Some(Receiver::from_owned_fd(attempt.child.stdout.try_clone().unwrap()).unwrap()),
-        stderr: Some(Receiver::from_owned_fd(attempt.child.stderr.try_clone().unwrap()).unwrap()),
+        stdout: Some(Pipe::watch(attempt.child.stdout.try_clone().unwrap()).unwrap()),
+        stderr: Some(Pipe::watch(attempt.child.stderr.try_clone().unwrap()).unwrap()),
     };
     let mut length = 0;
     let pumped = pipes.read_last(&mut |_, bytes: &[u8]| length += bytes.len());

@@ -6,6 +6,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::Shared;
+use super::files::is_shortage;
+use super::secrets::Missing;
 use crate::error::{Error, Result};
 use crate::job::results::variables;
 use crate::ops::jobs::GetJobs;
@@ -29,6 +31,13 @@ impl Results {
             variables(task).map(|name| (name, path.clone()))
         })
     }
+}
+
+/// What is said where they cannot be had.
+pub(super) fn missing(error: &Error) -> Missing {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let message = format!("the results of needed tasks cannot be had: {error}");
+    Missing { message, shortage: cause.is_some_and(is_shortage) }
 }
 
 /// Writes what the needed tasks of `job` made, one at a time: each may be a megabyte.

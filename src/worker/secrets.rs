@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::files::is_shortage;
 use super::mask::Mask;
 use crate::job::JobSpec;
 use crate::job::spec::secret_name;
@@ -26,6 +27,26 @@ pub struct Places {
     pub credentials: Option<PathBuf>,
 }
 
+/// Why an attempt has not what it needs.
+#[derive(Debug)]
+pub(super) struct Missing {
+    pub(super) message: String,
+    /// By no fault of the job: the worker lacks something for now.
+    pub(super) shortage: bool,
+}
+
+impl Missing {
+    pub(super) fn of(what: &str, error: &io::Error) -> Self {
+        Self { message: format!("{what}: {error}"), shortage: is_shortage(error) }
+    }
+}
+
+impl From<String> for Missing {
+    fn from(message: String) -> Self {
+        Self { message, shortage: false }
+    }
+}
+
 /// The values that a job gets. Not printable on purpose.
 #[derive(Default)]
 pub(super) struct Secrets {
@@ -40,13 +61,13 @@ impl Secrets {
     ///
     /// # Errors
     /// Which one cannot be had, and why; never its value.
-    pub(super) fn read(places: &Places, spec: &JobSpec) -> Result<Self, String> {
+    pub(super) fn read(places: &Places, spec: &JobSpec) -> Result<Self, Missing> {
         let named = spec.env.iter().filter_map(|(variable, value)| Some((variable, secret_name(value)?)));
         let named = named.map(|(variable, name)| (variable, places.read(name)));
         let files = spec.env_from_file.iter();
         let files = files.map(|(variable, path)| {
             let read = open(Path::new(path)).and_then(|file| contents(&file));
-            (variable, read.map_err(|e| format!("{variable} cannot be read from {path}: {e}")))
+            (variable, read.map_err(|e| Missing::of(&format!("{variable} cannot be read from {path}"), &e)))
         });
         let mut secrets = Self::default();
         for (variable, value) in named.chain(files) {
@@ -59,13 +80,14 @@ impl Secrets {
 
 impl Places {
     /// The secret of that name: the directory first, then systemd's.
-    fn read(&self, name: &str) -> Result<Vec<u8>, String> {
+    fn read(&self, name: &str) -> Result<Vec<u8>, Missing> {
         let places = [(&self.dir, true), (&self.credentials, false)];
         let places: Vec<_> = places.into_iter().filter_map(|(dir, mine)| Some((dir.as_ref()?, mine))).collect();
         if places.is_empty() {
             return Err(format!(
                 "secret {name}: this worker has no secrets (--secrets DIR, or systemd's LoadCredential=)"
-            ));
+            )
+            .into());
         }
         for (dir, private) in places {
             let path = dir.join(name);
@@ -75,10 +97,13 @@ impl Places {
             });
             match read {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                read => return read.map_err(|e| format!("secret {name} cannot be read from {}: {e}", path.display())),
+                read => {
+                    let what = || format!("secret {name} cannot be read from {}", path.display());
+                    return read.map_err(|e| Missing::of(&what(), &e));
+                }
             }
         }
-        Err(format!("there is no secret {name} on this worker"))
+        Err(format!("there is no secret {name} on this worker").into())
     }
 }
 
@@ -122,7 +147,7 @@ mod tests {
         let (mine, given) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let places = Places { dir: Some(mine.path().into()), credentials: Some(given.path().into()) };
         let read = |name: &str| Secrets::read(&places, &spec(&format!("secret://{name}")));
-        let error = |name: &str| read(name).err().unwrap();
+        let error = |name: &str| read(name).err().unwrap().message;
         let value = |name: &str| read(name).ok().unwrap().env[&OsString::from("V")].clone();
         std::fs::write(mine.path().join("a"), "hush\n").unwrap();
         assert!(error("a").contains("chmod 600"), "{}", error("a"));
@@ -141,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_worker_without_secrets_says_what_to_do() {
-        let error = Secrets::read(&Places::default(), &spec("secret://x")).err().unwrap();
+        let error = Secrets::read(&Places::default(), &spec("secret://x")).err().unwrap().message;
         assert!(error.contains("--secrets DIR"), "{error}");
         assert!(Secrets::read(&Places::default(), &spec("no secret://x")).ok().unwrap().env.is_empty());
     }

@@ -214,7 +214,7 @@ impl Worker {
             if self.seat.is_called() {
                 self.hear(Topics::WORK);
             }
-            self.seat.hope(self.hopes());
+            self.seat.hope(self.hopes() && !(self.is_guest() && self.room() == 0));
             self.report_hindered();
             self.turn();
             self.look_around();
@@ -241,6 +241,7 @@ impl Worker {
                     }
                 }
                 () = self.seat.changed() => {}
+                () = self.shared.starts.eased() => {}
                 () = asked(&mut self.cancel) => self.obey_cancel(),
                 () = tokio::time::sleep_until(wake_at) => {}
             }
@@ -287,7 +288,8 @@ impl Worker {
         let renewal = Some(self.renew_at).filter(|_| !self.renewing);
         let heartbeat = Some(self.beat_at).filter(|_| !self.beating);
         let unanswered = self.turning.iter().filter_map(|turn| turn.gives_back_at).min();
-        let own = [renewal, heartbeat, timer, idle, drained, late, unanswered];
+        let room = self.shared.starts.room_at().filter(|at| *at > now && self.hopes());
+        let own = [renewal, heartbeat, timer, idle, drained, late, unanswered, room];
         let all = own.into_iter().chain([self.hindered.1, self.gives_up_at(), self.reach.again_at()]);
         all.flatten().fold(Instant::now() + self.config().ttl.duration(), Instant::min)
     }

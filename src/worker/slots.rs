@@ -142,14 +142,14 @@ impl Seat {
         state.turn.is_some_and(|turn| Some(turn.guest) == self.guest)
     }
 
-    /// Takes all that it may.
-    pub(super) fn take(&mut self) -> u32 {
+    /// Takes all that it may, `most` of them.
+    pub(super) fn take(&mut self, most: u32) -> u32 {
         let mut taken = 0;
         self.slots.state.send_if_modified(|state| {
             if self.guest.is_some() && (state.wanted || state.closed || !self.has_turn(state)) {
                 return false;
             }
-            taken = self.slots.total.saturating_sub(state.used);
+            taken = self.slots.total.saturating_sub(state.used).min(most);
             state.used += taken;
             taken > 0
         });
@@ -231,15 +231,15 @@ mod tests {
         let slots = Slots::new(4);
         let (mut own, mut guest) = (slots.own(), slots.guest(id(1)));
         slots.give_turn(id(1));
-        assert_eq!((guest.take(), slots.spare()), (0, 0), "the own worker has not looked yet");
-        assert_eq!(own.take(), 4);
+        assert_eq!((guest.take(u32::MAX), slots.spare()), (0, 0), "the own worker has not looked yet");
+        assert_eq!(own.take(u32::MAX), 4);
         own.filled(4, 1);
-        assert_eq!(guest.take(), 0, "it got some, so it hopes for more");
+        assert_eq!(guest.take(u32::MAX), 0, "it got some, so it hopes for more");
         own.hope(false);
-        assert_eq!((slots.spare(), guest.take(), guest.take()), (3, 3, 0));
+        assert_eq!((slots.spare(), guest.take(u32::MAX), guest.take(u32::MAX)), (3, 3, 0));
         guest.filled(3, 2);
         own.hope(true);
-        assert_eq!((guest.take(), own.take()), (0, 1));
+        assert_eq!((guest.take(u32::MAX), own.take(u32::MAX)), (0, 1));
     }
 
     #[test]
@@ -248,12 +248,12 @@ mod tests {
         let (own, mut guest) = (slots.own(), slots.guest(id(1)));
         own.hope(false);
         slots.give_turn(id(1));
-        assert_eq!(guest.take(), 4);
+        assert_eq!(guest.take(u32::MAX), 4);
         guest.filled(4, 2);
         guest.close(); // is for guests no more than their own end
         assert_eq!((slots.is_closed(), slots.spare()), (false, 2));
         own.close();
-        assert_eq!((slots.is_closed(), slots.spare(), guest.take()), (true, 0, 0));
+        assert_eq!((slots.is_closed(), slots.spare(), guest.take(u32::MAX)), (true, 0, 0));
         let other = Slots::new(1);
         drop(other.own());
         assert!(other.is_closed(), "it has failed");
@@ -264,19 +264,19 @@ mod tests {
         let slots = Slots::new(2);
         let (own, mut a, mut b) = (slots.own(), slots.guest(id(1)), slots.guest(id(2)));
         own.hope(false);
-        assert_eq!((a.take(), b.take()), (0, 0));
+        assert_eq!((a.take(u32::MAX), b.take(u32::MAX)), (0, 0));
         slots.give_turn(id(1));
         assert!(a.is_called() && !a.is_called() && a.may_take() && !b.may_take());
-        assert_eq!((b.take(), a.take()), (0, 2));
+        assert_eq!((b.take(u32::MAX), a.take(u32::MAX)), (0, 2));
         a.give_back(2);
         b.hope(false); // it is not its turn to lose
         assert_eq!(slots.turn(), Some(id(1)));
         a.hope(false);
-        assert_eq!((slots.turn(), a.take()), (None, 0));
+        assert_eq!((slots.turn(), a.take(u32::MAX)), (None, 0));
         assert_eq!((slots.done(), slots.done()), (Some((id(1), false)), None));
         slots.give_turn(id(1));
         assert!(a.is_called());
-        assert_eq!(a.take(), 2);
+        assert_eq!(a.take(u32::MAX), 2);
         a.filled(2, 1);
         a.hope(false);
         assert_eq!(slots.done(), Some((id(1), true)));
@@ -286,11 +286,11 @@ mod tests {
     fn an_answer_that_brings_more_than_was_asked_for_overfills_and_mends() {
         let slots = Slots::new(2);
         let mut own = slots.own();
-        assert_eq!(own.take(), 2);
+        assert_eq!(own.take(u32::MAX), 2);
         own.filled(2, 3);
-        assert_eq!((slots.free(), own.take()), (0, 0));
+        assert_eq!((slots.free(), own.take(u32::MAX)), (0, 0));
         own.give_back(2);
-        assert_eq!(own.take(), 1);
+        assert_eq!(own.take(u32::MAX), 1);
         drop(own);
         assert_eq!(slots.free(), 2, "who goes gives back what it held");
     }

@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use tokio::sync::oneshot;
 
 use super::clone::{CArray, Failure, Plan, Stack, Stage, clone_child};
+use super::files::is_shortage;
 use super::{census, exit, leaders, resolve};
 
 /// A program to run, complete: nothing is inherited but the worker's user and limits.
@@ -266,8 +267,7 @@ fn start(program: Program, stack: &Stack) -> Result<Child, SpawnError> {
 /// Names the fault: the program's, the directory's or the worker's.
 fn explain(failure: Failure, name: &OsStr, path: PathBuf, cwd: Option<PathBuf>) -> SpawnError {
     let Failure { stage, error } = failure;
-    let scarce =
-        matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::EINTR));
+    let scarce = is_shortage(&error) || error.kind() == io::ErrorKind::Interrupted;
     match stage {
         Stage::Directory if !scarce => SpawnError::Directory { dir: cwd.unwrap_or_default(), source: error },
         // ENOENT from a file that is there means the interpreter of its `#!` line or its ELF header.

@@ -11,6 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 
@@ -72,8 +73,11 @@ pub(super) struct Survey {
 #[derive(Debug)]
 struct Leader {
     process: Process,
-    pidfd: OwnedFd,
+    pidfd: Arc<OwnedFd>,
 }
+
+/// The start time of a leader that could not be read, for want of a descriptor or because it is gone: no process has it.
+const UNREAD: u64 = u64::MAX;
 
 /// The processes of one attempt. It remembers whom it saw, so the more often it looks the less can escape.
 #[derive(Debug)]
@@ -93,10 +97,9 @@ impl Tree {
     /// The tree of a leader made by the spawner, which is a child of this process and not yet reaped.
     ///
     /// `marker` is an environment entry, `NAME=value`, that only this attempt has. Without a `=` it marks nobody.
-    pub fn new(leader_pid: i32, pidfd: OwnedFd, marker: Vec<u8>) -> Self {
-        // One that is gone already gets a start time that no process has.
-        let start_time = census::start_time(leader_pid).unwrap_or(u64::MAX);
-        let process = Process { pid: leader_pid, start_time };
+    pub fn new(leader_pid: i32, pidfd: impl Into<Arc<OwnedFd>>, marker: Vec<u8>) -> Self {
+        let start_time = census::start_time(leader_pid).unwrap_or(UNREAD);
+        let (process, pidfd) = (Process { pid: leader_pid, start_time }, pidfd.into());
         Self {
             leader: Some(Leader { process, pidfd }),
             parent: Some(Parent::new(&marker)),
@@ -134,6 +137,7 @@ impl Tree {
 
     /// As [`Tree::members_in`]; says also whether somebody may have been missed.
     pub(super) fn survey(&mut self, census: &Census) -> Survey {
+        self.read_start_again(census);
         let mut found = Found::new(census, matches!(self.marker, Marker::Anywhere(_)));
         let known = self.known.iter().map(|(pid, start)| (*pid, *start));
         let leader = self.leader.iter().map(|leader| leader.process);
@@ -155,6 +159,16 @@ impl Tree {
             members.retain(|member| self.leader.as_ref().is_none_or(|leader| leader.process == *member));
         }
         Survey { members, unsure: found.unsure }
+    }
+
+    /// As long as the leader is not reaped its pid is nobody else's.
+    fn read_start_again(&mut self, census: &Census) {
+        let unread = self.leader.as_mut().filter(|leader| leader.process.start_time == UNREAD);
+        if let Some(leader) = unread
+            && let Some(stat) = leaders::while_unreaped(leader.process.pid, || census.get(leader.process.pid)).flatten()
+        {
+            leader.process.start_time = stat.start_time;
+        }
     }
 
     fn find_in_cgroup(&self, found: &mut Found<'_>) {

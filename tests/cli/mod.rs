@@ -32,6 +32,7 @@ mod schedules;
 mod secrets;
 mod selectors;
 mod signals;
+mod starts;
 mod status;
 mod stores;
 pub mod support;

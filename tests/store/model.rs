@@ -263,7 +263,8 @@ impl Subject {
         let stale = usize::from(!self.model.stale.is_empty());
         let leases = self.call(Renew { worker: id, ttl, fences }).unwrap();
         let name = worker_name(worker);
-        let heard = self.call(Heartbeat { worker: id, name, ttl, draining: false, started: vec![] }).unwrap();
+        let heard =
+            self.call(Heartbeat { worker: id, name, ttl, draining: false, trouble: None, started: vec![] }).unwrap();
         let (known, asked) = self.model.renew(id);
         assert_eq!(heard.worker, known.then_some(WorkerState::Active));
         let (held, over) = leases.split_at(leases.len() - stale);

@@ -3,9 +3,10 @@ use std::time::Duration;
 use orx::error::Kind;
 use orx::job::lanes::Offer;
 use orx::job::state::Cause;
-use orx::job::{Job, State};
+use orx::job::{Job, Outcome, State};
 use orx::ops::cancel::{Cancel, Did};
 use orx::ops::jobs::GetJobs;
+use orx::ops::metrics::Measure;
 use orx::ops::retry::Retry;
 use orx::ops::say::Say;
 use orx::ops::settle::Settled;
@@ -54,6 +55,46 @@ on_every_store! {
             assert_eq!(w.end(fence, Cause::Drain, None).await, Settled::Accepted(State::Pending));
             assert_eq!((f.job(number).await.interruptions, f.job(number).await.failures), (n, 0));
         }
+    }
+
+    async fn s36_what_did_not_start_waits_counts_as_nothing_and_gives_its_slot_back(f: Fixture) {
+        let terms = r#""max_losses":0,"deadline":"1h","limit":"k=1","backoff":"1s..1s""#;
+        let (number, other) = (f.add(terms).await, f.add(r#""limit":"k=1""#).await);
+        let w = f.worker("w", Offer::default()).await;
+        let fence = w.take().await;
+        assert_eq!((fence.number, w.lease(1).await.len()), (number, 0));
+        assert_eq!(w.end(fence, Cause::NotStarted, None).await, Settled::Accepted(State::Scheduled));
+        let job = f.job(number).await;
+        assert_eq!((job.failures, job.losses, job.interruptions), (0, 0, 0));
+        assert_eq!(job.attempts.unwrap()[0].outcome, Some(Outcome::NotStarted));
+        let fence = w.take().await;
+        assert_eq!(fence.number, other, "the limit has room again");
+        w.exit(fence, 0).await;
+        f.clock.pass(Span::from_secs(1));
+        let fence = w.take().await;
+        assert_eq!((fence.number, fence.attempt), (number, 2));
+        w.end(fence, Cause::NotStartedAlone, None).await;
+        f.clock.pass(Span::from_secs(3600));
+        w.register(&[]).await;
+        assert_eq!(w.lease(1).await.len(), 0);
+        assert_eq!(f.job(number).await.reason.as_deref(), Some("expired"), "it has never started");
+        let told = f.queue.call(Measure {}).await.unwrap().attempts["not_started"];
+        assert_eq!(told, 2);
+    }
+
+    async fn s36_a_job_that_never_starts_where_others_do_fails_at_the_hundredth_attempt(f: Fixture) {
+        let number = f.add(r#""backoff":"0s..0s""#).await;
+        let w = f.worker("w", Offer::default()).await;
+        for n in 1..100 {
+            let settled = w.end(w.take().await, Cause::NotStartedAlone, None).await;
+            assert_eq!(settled, Settled::Accepted(State::Pending), "attempt {n}");
+        }
+        assert_eq!(w.end(w.take().await, Cause::NotStartedAlone, None).await, Settled::Accepted(State::Failed));
+        let job = f.job(number).await;
+        assert_eq!((job.reason.as_deref(), job.failures, job.attempt), (Some("cannot start"), 0, 100));
+        f.queue.call(Retry { numbers: vec![number], only: false }).await.unwrap();
+        let settled = w.end(w.take().await, Cause::NotStartedAlone, None).await;
+        assert_eq!(settled, Settled::Accepted(State::Pending), "it begins anew");
     }
 
     async fn a_retry_is_a_new_generation_and_keeps_the_history(f: Fixture) {

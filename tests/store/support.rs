@@ -298,7 +298,7 @@ impl TestWorker<'_> {
     /// A heartbeat that tells of starts.
     pub fn heartbeat(&self, started: &[(Fence, Started)]) -> Heartbeat {
         let name = self.name.clone();
-        Heartbeat { worker: self.id, name, ttl: TTL, draining: false, started: started.to_vec() }
+        Heartbeat { worker: self.id, name, ttl: TTL, draining: false, trouble: None, started: started.to_vec() }
     }
 
     /// Renews one lease, and says that it lives.

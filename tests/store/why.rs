@@ -1,15 +1,20 @@
 //! Each cause for which a job or schedule waits has an answer of its own, and the first one is the real blocker.
 
-use orx::job::ScheduleId;
 use orx::job::lanes::Offer;
 use orx::job::schedule::Definition;
+use orx::job::state::Cause as EndCause;
+use orx::job::{Fence, ScheduleId};
+use orx::ops::heartbeat::Heartbeat;
 use orx::ops::lead::{Lead, Right};
 use orx::ops::policies::{LimitChange, PauseQueue, SetQueue, SetTenant};
+use orx::ops::register::Deregister;
 use orx::ops::schedules::Named;
 use orx::ops::schedules::change::AddSchedule;
 use orx::ops::schedules::life::{PauseSchedule, RemoveSchedule};
 use orx::ops::schedules::tick::Tick;
+use orx::ops::settle::Settle;
 use orx::ops::why::{Cause, CauseKind, Explanation, Why, WhySchedule};
+use orx::ops::workers::ListWorkers;
 use orx::time::Span;
 use serde_json::json;
 use uuid::Uuid;
@@ -40,6 +45,27 @@ fn running(max: u32) -> LimitChange {
 }
 
 on_every_store! {
+    async fn s36_a_job_that_did_not_start_and_workers_that_can_start_none(f: Fixture) {
+        let (w, number) = (f.worker("w", Offer::default()).await, f.add("").await);
+        let mut not_started = report(w.take().await, EndCause::NotStarted, None);
+        not_started.ending.error = Some("making a pipe".into());
+        f.queue.call(Settle { reports: vec![not_started] }).await.unwrap();
+        let causes = f.why(number).await;
+        assert_eq!((causes[0].kind, causes[0].until), (CauseKind::Backoff, f.job(number).await.due_at));
+        assert!(causes[0].message.contains("attempt 1 did not start on w: making a pipe"), "{causes:?}");
+        f.clock.pass(Span::from_secs(60));
+        w.register(&[]).await;
+        let trouble = Some("cannot start jobs: making a pipe".to_owned());
+        f.queue.call(Heartbeat { trouble: trouble.clone(), ..w.heartbeat(&[]) }).await.unwrap();
+        assert_eq!(f.queue.call(ListWorkers {}).await.unwrap()[0].trouble, trouble);
+        assert_eq!(f.kinds(number).await, [CauseKind::CannotStart]);
+        let well = f.worker("well", Offer::default()).await;
+        assert_eq!(f.kinds(number).await, [CauseKind::Nothing], "the other can");
+        f.queue.call(Deregister { worker: well.id, name: well.name.clone() }).await.unwrap();
+        w.renew(Fence { number, attempt: 1 }).await;
+        assert_eq!(f.kinds(number).await, [CauseKind::Nothing], "it is over");
+    }
+
     async fn not_due_and_back_off(f: Fixture) {
         let w = f.worker("w", Offer::default()).await;
         let later = f.add(r#""delay":"1h""#).await;

@@ -183,6 +183,7 @@ impl Row for Worker {
 
     fn cells(&self, now: Timestamp) -> Vec<Text> {
         let tone = match self.state {
+            _ if self.trouble.is_some() => Tone::Bad,
             WorkerState::Active => Tone::Good,
             WorkerState::Draining => Tone::Waiting,
             WorkerState::Lost => Tone::Bad,

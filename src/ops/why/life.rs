@@ -25,6 +25,7 @@ pub(super) fn causes(tx: &mut dyn Tx, job: &Record) -> Result<Vec<Cause>> {
             let at = life.due_at;
             vec![
                 match (life.failures, life.streak) {
+                    _ if life.unstarted > 0 => not_started(tx, job)?,
                     (1.., _) => {
                         let of = job.spec.max_attempts();
                         Cause::new(
@@ -81,6 +82,16 @@ fn last_words(tx: &mut dyn Tx, job: &Record) -> Result<String> {
     let signal = last.signal.map(|signal| format!("signal {signal}"));
     let words: Vec<String> = code.or(signal).into_iter().chain(last.error).collect();
     Ok(if words.is_empty() { String::new() } else { format!("; the last attempt: {}", words.join(": ")) })
+}
+
+/// Its program never ran, and it waits for the next attempt.
+fn not_started(tx: &mut dyn Tx, job: &Record) -> Result<Cause> {
+    let last = tx.latest(&[job.number])?.pop().and_then(|(attempt, _)| attempt);
+    let (worker, error) = last.map(|attempt| (attempt.worker, attempt.error)).unwrap_or_default();
+    let on = worker.map(|worker| format!(" on {worker}")).unwrap_or_default();
+    let why = error.map(|error| format!(": {error}")).unwrap_or_default();
+    let message = format!("attempt {} did not start{on}{why}; it waits for the next", job.life.attempt);
+    Ok(Cause::new(CauseKind::Backoff, message))
 }
 
 fn blocked(tx: &mut dyn Tx, job: &Record) -> Result<Cause> {

@@ -60,8 +60,8 @@ pub(super) struct Events {
 struct Saves {
     numbers: Vec<i64>,
     states: Vec<&'static str>,
-    /// attempt, generation, failures, losses, interruptions, streak, waiting
-    counters: [Vec<i32>; 7],
+    /// attempt, generation, failures, losses, interruptions, streak, unstarted, unstarted_alone, waiting
+    counters: [Vec<i32>; 9],
     due: Vec<Option<i64>>,
     deadlines: Vec<Option<i64>>,
     reasons: Vec<Option<String>>,
@@ -138,8 +138,17 @@ impl Buffer {
         self.saved.insert(change.number);
         s.numbers.push(change.number);
         s.states.push(life.state.as_str());
-        let counters =
-            [life.attempt, life.generation, life.failures, life.losses, life.interruptions, life.streak, life.waiting];
+        let counters = [
+            life.attempt,
+            life.generation,
+            life.failures,
+            life.losses,
+            life.interruptions,
+            life.streak,
+            life.unstarted,
+            life.unstarted_alone,
+            life.waiting,
+        ];
         for (column, n) in s.counters.iter_mut().zip(counters) {
             column.push(int(n));
         }

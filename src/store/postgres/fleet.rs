@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::conn::{Call, values};
 use super::sql;
-use super::tx::{PgTx, get, json, to_json};
+use super::tx::{PgTx, get, json, text, to_json};
 use crate::error::Result;
 use crate::job::lanes::Offer;
 use crate::job::{Number, WorkerId};
@@ -35,8 +35,8 @@ impl Fleet for PgTx<'_> {
         Ok(())
     }
 
-    fn heartbeat(&mut self, id: WorkerId, ttl: Span) -> Result<Option<WorkerState>> {
-        let beat = values![id.0, self.now().0, self.expiry(ttl)];
+    fn heartbeat(&mut self, id: WorkerId, ttl: Span, trouble: Option<&str>) -> Result<Option<WorkerState>> {
+        let beat = values![id.0, self.now().0, self.expiry(ttl), trouble.map(text)];
         let rows = self.rows(sql!("workers_heartbeat"), beat)?;
         let state: Option<String> = rows.first().map(|row| get(row, 0)).transpose()?;
         Ok(state.map(|s| worker_state(&s)))
@@ -72,6 +72,7 @@ impl Fleet for PgTx<'_> {
                     started_at: Timestamp(get(row, 9)?),
                     heartbeat_at: Timestamp(get(row, 10)?),
                     solo: get(row, 8)?,
+                    trouble: get(row, 13)?,
                     tenant,
                 })
             })

@@ -191,11 +191,11 @@ impl PgTx<'_> {
         self.leases.extend(numbers.iter().map(|number| (*number, None)));
         for row in rows {
             let number: Number = get(row, 0)?;
-            if !get::<bool>(row, 22)? {
+            if !get::<bool>(row, 24)? {
                 self.unneeded.insert(number);
             }
-            if get::<Option<i32>>(row, 23)?.is_some() {
-                self.leases.insert(number, Some(lease(number, row, 23)?));
+            if get::<Option<i32>>(row, 25)?.is_some() {
+                self.leases.insert(number, Some(lease(number, row, 25)?));
             }
         }
         Ok(())
@@ -276,7 +276,7 @@ fn states_fragment(states: &[State]) -> Option<String> {
 }
 
 fn record(r: &Row) -> Result<Record> {
-    let (captured, origin): (Option<String>, Option<String>) = (get(r, 7)?, get(r, 21)?);
+    let (captured, origin): (Option<String>, Option<String>) = (get(r, 7)?, get(r, 23)?);
     Ok(Record {
         number: get(r, 0)?,
         id: JobId(get(r, 1)?),
@@ -294,12 +294,14 @@ fn record(r: &Row) -> Result<Record> {
             losses: natural(r, 12)?,
             interruptions: natural(r, 13)?,
             streak: natural(r, 14)?,
-            waiting: natural(r, 15)?,
-            due_at: time(r, 16)?,
-            deadline_at: time(r, 17)?,
-            reason: get(r, 18)?,
-            finished_at: time(r, 19)?,
-            cancel_requested_at: time(r, 20)?,
+            unstarted: natural(r, 15)?,
+            unstarted_alone: natural(r, 16)?,
+            waiting: natural(r, 17)?,
+            due_at: time(r, 18)?,
+            deadline_at: time(r, 19)?,
+            reason: get(r, 20)?,
+            finished_at: time(r, 21)?,
+            cancel_requested_at: time(r, 22)?,
         },
         origin: origin.as_deref().map(json).transpose()?.unwrap_or_default(),
     })

@@ -35,10 +35,10 @@ impl Fleet for SqliteTx<'_> {
         Ok(())
     }
 
-    fn heartbeat(&mut self, id: WorkerId, ttl: Span) -> Result<Option<WorkerState>> {
+    fn heartbeat(&mut self, id: WorkerId, ttl: Span, trouble: Option<&str>) -> Result<Option<WorkerState>> {
         let (now, expiry) = (self.now().0, self.expiry(ttl));
         let boot = self.boot().boot.clone();
-        let row = params![id.0.as_bytes().as_slice(), now, boot, expiry];
+        let row = params![id.0.as_bytes().as_slice(), now, boot, expiry, trouble];
         let state = self.first(sql!("workers_heartbeat"), row, |r| r.get::<_, String>(0))?;
         Ok(state.map(|s| worker_state(&s)))
     }
@@ -71,6 +71,7 @@ impl Fleet for SqliteTx<'_> {
                 started_at: r.get::<_, Column<Timestamp>>(9)?.0,
                 heartbeat_at: r.get::<_, Column<Timestamp>>(10)?.0,
                 solo: r.get(8)?,
+                trouble: r.get(13)?,
                 tenant: None,
             };
             Ok((worker, r.get::<_, String>(5)?, r.get::<_, String>(12)?))

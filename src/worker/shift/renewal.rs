@@ -144,7 +144,8 @@ impl Worker {
         }
         let config = self.config();
         let draining = self.draining.is_some();
-        let op = Heartbeat { worker: config.id, name: config.name.clone(), ttl: config.ttl, draining, started };
+        let (name, trouble) = (config.name.clone(), self.shared.starts.trouble());
+        let op = Heartbeat { worker: config.id, name, ttl: config.ttl, draining, trouble, started };
         let queue = self.shared.queue.clone();
         let place = queue.clone();
         self.tasks.spawn(async move { Back::Placed(place.in_place().await) });

@@ -10,7 +10,7 @@ use tracing::{Instrument as _, info, warn};
 use super::{Asked, Back, MAX_REPORTS, ORDERS, Running, UnderWay, Worker};
 use crate::error::{Kind, Result};
 use crate::job::Fence;
-use crate::job::state::Ending;
+use crate::job::state::{Cause, Ending};
 use crate::ops::lease::{Lease, LeaseReply, Leased};
 use crate::ops::renew::Renewed;
 use crate::ops::settle::{Report, Settled};
@@ -37,7 +37,7 @@ impl Worker {
         }
         // A guest settles first: no slot of others waits for a home that does not answer.
         let settles_only = self.seat.is_guest() && !self.ended.is_empty();
-        let slots = if self.hopes() && !settles_only { self.seat.take() } else { 0 };
+        let slots = if self.hopes() && !settles_only { self.seat.take(self.room()) } else { 0 };
         if slots == 0 && self.ended.is_empty() {
             return;
         }
@@ -81,6 +81,25 @@ impl Worker {
         };
         let room = self.turning.len() < MAX_TURNS && self.asked - oldest.number < MAX_AHEAD;
         !waits && !self.ended.is_empty() && room
+    }
+
+    /// How many jobs it may ask for, where starts fail.
+    pub(super) fn room(&self) -> u32 {
+        let starts = &self.shared.starts;
+        if !starts.is_limited() {
+            return u32::MAX;
+        }
+        let running = self.started();
+        let held = self.running.len() + self.unsure.len();
+        let asked: u32 = self.turning.iter().map(|turn| turn.slots).sum();
+        let starting = u32::try_from(held).unwrap_or(u32::MAX) - running + asked;
+        starts.room(running, starting)
+    }
+
+    /// How many jobs run whose programs have started.
+    fn started(&self) -> u32 {
+        let started = self.running.values().filter(|job| job.started.get().is_some()).count();
+        u32::try_from(started).unwrap_or(u32::MAX)
     }
 
     /// What could not be settled before goes along with the next turn.
@@ -249,6 +268,19 @@ impl Worker {
         self.tasks.spawn(async move { Back::Ended(attempt.run(receiver).await) }.instrument(span));
     }
 
+    /// Notes that an attempt did not start, and whether that may be the job's fault.
+    fn judge_start(&self, report: &mut Report) {
+        let Ending { cause, error, .. } = &mut report.ending;
+        if *cause == Cause::NotStarted {
+            report.started = None; // a process perhaps, which never was the program
+            let why = error.clone().unwrap_or_default();
+            warn!("job {} does not start: {why}", report.fence.number);
+            if self.shared.starts.failed(report.fence.number, self.started(), why) {
+                *cause = Cause::NotStartedAlone;
+            }
+        }
+    }
+
     /// Frees the slot; the next turn reports it and asks for another job.
     pub(super) fn ended(&mut self, mut report: Report) {
         let fence = report.fence;
@@ -262,6 +294,7 @@ impl Worker {
             }
             self.spans.insert(fence, job.span);
         }
+        self.judge_start(&mut report);
         self.idle_since = Instant::now();
         self.dry = false; // a slot, and maybe room under a limit, is free
         self.ended.push(report);

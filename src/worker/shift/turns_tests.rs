@@ -15,6 +15,7 @@ use crate::time::SystemClock;
 use crate::worker::secrets::Places;
 use crate::worker::socket::Talkers;
 use crate::worker::spawn::Spawner;
+use crate::worker::starts::Starts;
 use crate::worker::{Config, Shared, Slots, Stop};
 
 fn worker() -> Worker {
@@ -48,6 +49,7 @@ fn worker_of(queue: Queue) -> Worker {
         queue,
         clock: Arc::new(SystemClock),
         spawner: Spawner::of_process().unwrap(),
+        starts: Starts::new(2),
         config,
         secret: [0; 16],
         socket: None,
@@ -226,10 +228,10 @@ async fn a_job_whose_lease_is_old_when_it_comes_starts_when_that_is_renewed() {
     let long_ago = Instant::now() - Config::DEFAULT_TTL.duration();
     worker.turned(asked, Ok((long_ago, TurnReply { settled: vec![], leased: Some(lease) }))).unwrap();
     worker.give_up_late_ones();
-    assert!(worker.running.is_empty() && worker.renew_at <= Instant::now() && worker.seat.take() == 0);
+    assert!(worker.running.is_empty() && worker.renew_at <= Instant::now() && worker.seat.take(u32::MAX) == 0);
     let now = Instant::now();
     worker.renewed(&fences, now, Ok((now, vec![Renewed::Busy, Renewed::Stale]))).unwrap();
-    assert!(worker.running.is_empty() && worker.seat.take() == 1, "the slot of the one that is lost is free");
+    assert!(worker.running.is_empty() && worker.seat.take(u32::MAX) == 1, "the slot of the one that is lost is free");
     worker.renewed(&fences[..1], now, Ok((now, vec![Renewed::Held]))).unwrap();
     assert!(worker.running.contains_key(&fences[0]) && worker.unsure.is_empty());
 }

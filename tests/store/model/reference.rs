@@ -30,6 +30,8 @@ pub struct Job {
     pub losses: u32,
     pub interruptions: u32,
     pub(super) snoozes: u32,
+    /// Consecutive attempts that were not started, and those of them on workers that started others.
+    pub(super) unstarted: (u32, u32),
     pub due: Option<i64>,
     pub(super) created: i64,
     deadline: Option<i64>,
@@ -175,8 +177,11 @@ impl Model {
         let job = self.job(fence.number);
         job.outcomes.push((fence.attempt, outcome));
         job.lease = None;
-        if outcome != Outcome::Snoozed {
+        if !matches!(outcome, Outcome::Snoozed | Outcome::NotStarted) {
             job.deadline = None; // S7
+        }
+        if outcome != Outcome::NotStarted {
+            job.unstarted = (0, 0);
         }
         let (mut dead, mut wait) = (None, None);
         match outcome {
@@ -205,6 +210,14 @@ impl Model {
             }
             Outcome::Interrupted => job.interruptions += 1,
             Outcome::Lost => job.losses += 1,
+            Outcome::NotStarted => {
+                job.unstarted.0 += 1;
+                job.unstarted.1 += u32::from(cause == Cause::NotStartedAlone);
+                wait = Some(job.unstarted.0);
+                if job.unstarted.1 >= 100 {
+                    dead = Some(reason::CANNOT_START);
+                }
+            }
         }
         if matches!(outcome, Outcome::Interrupted | Outcome::Lost) {
             if job.order.max_losses() == 0 {
@@ -309,6 +322,7 @@ impl Job {
             losses: 0,
             interruptions: 0,
             snoozes: 0,
+            unstarted: (0, 0),
             due: order.due(now),
             created: now,
             deadline: order.deadline.map(|secs| now + i64::from(secs) * 1000),
@@ -342,6 +356,7 @@ impl Job {
             (Cause::Cancel, _) => Outcome::Cancelled,
             (Cause::Timeout, _) => Outcome::TimedOut,
             (Cause::Drain, _) => Outcome::Interrupted,
+            (Cause::NotStarted | Cause::NotStartedAlone, _) => Outcome::NotStarted,
             (Cause::Lost, _) => Outcome::Lost,
             (Cause::Itself, Some(75)) => Outcome::Snoozed,
             (Cause::Itself | Cause::Refused, _) => Outcome::Failed,

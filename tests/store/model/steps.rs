@@ -251,6 +251,8 @@ fn how() -> impl Strategy<Value = How> {
         (1, Cause::Timeout, Some(0)),
         (1, Cause::Timeout, None),
         (2, Cause::Drain, None),
+        (2, Cause::NotStarted, None),
+        (1, Cause::NotStartedAlone, None),
         (2, Cause::Cancel, None),
     ];
     prop::strategy::Union::new_weighted(ends.map(|(weight, cause, code)| (weight, Just(How { cause, code }))).to_vec())

@@ -116,6 +116,7 @@ impl Model {
         let now = self.now;
         let job = self.job(number);
         (job.failures, job.losses, job.interruptions, job.snoozes) = (0, 0, 0, 0);
+        job.unstarted = (0, 0);
         for need in job.needs.iter_mut().filter(|need| over.contains(&need.number)) {
             need.met = true; // it is waited for no longer
         }

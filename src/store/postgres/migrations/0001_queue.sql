@@ -132,6 +132,8 @@ CREATE TABLE jobs (
     losses              integer NOT NULL DEFAULT 0,
     interruptions       integer NOT NULL DEFAULT 0,
     streak              integer NOT NULL DEFAULT 0,
+    unstarted           integer NOT NULL DEFAULT 0,
+    unstarted_alone     integer NOT NULL DEFAULT 0,
     waiting             integer NOT NULL DEFAULT 0,
     due_at              bigint,
     deadline_at         bigint,
@@ -273,7 +275,9 @@ CREATE TABLE workers (
     started_at   bigint NOT NULL,
     heartbeat_at bigint NOT NULL,
     ttl          bigint NOT NULL,
-    expires_at   bigint NOT NULL
+    expires_at   bigint NOT NULL,
+    -- Why it starts no jobs, or fewer than it has slots.
+    trouble      text
 ) WITH (fillfactor = 50);
 
 CREATE TABLE leader (

@@ -9,5 +9,5 @@ WHERE state NOT IN ('blocked','scheduled','pending','running','done','failed','c
 UNION ALL
 SELECT 'attempt ' || attempt || ' of job ' || number || ' ended as ' || outcome || ', which is no outcome'
 FROM attempts
-WHERE outcome NOT IN ('done','failed','timed_out','cancelled','interrupted','snoozed','lost')
+WHERE outcome NOT IN ('done','failed','timed_out','cancelled','interrupted','not_started','snoozed','lost')
 LIMIT 20

@@ -22,25 +22,25 @@ WITH told AS (
     RETURNING number
 ), saved AS (
     UPDATE jobs j SET state = u.state, attempt = u.attempt, generation = u.generation, failures = u.failures,
-        losses = u.losses, interruptions = u.interruptions, streak = u.streak, waiting = u.waiting, due_at = u.due_at,
-        deadline_at = u.deadline_at, reason = u.reason, finished_at = u.finished_at,
-        cancel_requested_at = u.cancel_requested_at,
+        losses = u.losses, interruptions = u.interruptions, streak = u.streak, unstarted = u.unstarted,
+        unstarted_alone = u.unstarted_alone, waiting = u.waiting, due_at = u.due_at, deadline_at = u.deadline_at,
+        reason = u.reason, finished_at = u.finished_at, cancel_requested_at = u.cancel_requested_at,
         last_seq = coalesce((SELECT max(seq) FROM told), (SELECT last_value FROM events_seq_seq))
     FROM unnest($25::bigint[], $26::text[], $27::integer[], $28::integer[], $29::integer[], $30::integer[],
-                $31::integer[], $32::integer[], $33::integer[], $34::bigint[], $35::bigint[], $36::text[],
-                $37::bigint[], $38::bigint[], $39::text[])
-        AS u(number, state, attempt, generation, failures, losses, interruptions, streak, waiting, due_at, deadline_at,
-             reason, finished_at, cancel_requested_at, before)
+                $31::integer[], $32::integer[], $33::integer[], $34::integer[], $35::integer[], $36::bigint[],
+                $37::bigint[], $38::text[], $39::bigint[], $40::bigint[], $41::text[])
+        AS u(number, state, attempt, generation, failures, losses, interruptions, streak, unstarted, unstarted_alone,
+             waiting, due_at, deadline_at, reason, finished_at, cancel_requested_at, before)
     WHERE j.number = u.number AND j.state = u.before
     RETURNING j.number
 ), turned AS (
     UPDATE lane_turns SET served = nextval('turns')
-    WHERE lane = ANY($40::bigint[])
+    WHERE lane = ANY($42::bigint[])
       AND pg_try_advisory_xact_lock((hashtext(current_schema())::bigint << 32) | (lane & 4294967295))
 ), counted AS (
     INSERT INTO lane_deltas
-    SELECT * FROM unnest($41::bigint[], $42::bigint[], $43::bigint[], $44::bigint[], $45::bigint[], $46::bigint[],
-                         $47::bigint[], $48::bigint[], $49::bigint[], $50::bigint[])
+    SELECT * FROM unnest($43::bigint[], $44::bigint[], $45::bigint[], $46::bigint[], $47::bigint[], $48::bigint[],
+                         $49::bigint[], $50::bigint[], $51::bigint[], $52::bigint[])
 )
 SELECT must((SELECT count(*) FROM granted), cardinality($23::bigint[]), 'OX002', 'the worker is not registered'),
        must((SELECT count(*) FROM saved), cardinality($25::bigint[]), 'OX001',

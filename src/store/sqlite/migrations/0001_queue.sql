@@ -97,6 +97,8 @@ CREATE TABLE jobs (
     losses              INTEGER NOT NULL DEFAULT 0,
     interruptions       INTEGER NOT NULL DEFAULT 0,
     streak              INTEGER NOT NULL DEFAULT 0,
+    unstarted           INTEGER NOT NULL DEFAULT 0,
+    unstarted_alone     INTEGER NOT NULL DEFAULT 0,
     waiting             INTEGER NOT NULL DEFAULT 0 CHECK (waiting >= 0),
     due_at              INTEGER,
     deadline_at         INTEGER,
@@ -185,7 +187,8 @@ CREATE TABLE attempts (
     started_at  INTEGER,
     finished_at INTEGER NOT NULL,
     outcome     TEXT NOT NULL CHECK (outcome = 'done' OR outcome = 'failed' OR outcome = 'timed_out'
-        OR outcome = 'cancelled' OR outcome = 'interrupted' OR outcome = 'snoozed' OR outcome = 'lost'),
+        OR outcome = 'cancelled' OR outcome = 'interrupted' OR outcome = 'not_started' OR outcome = 'snoozed'
+        OR outcome = 'lost'),
     exit_code   INTEGER,
     signal      INTEGER,
     error       TEXT,
@@ -248,7 +251,9 @@ CREATE TABLE workers (
     heartbeat_at INTEGER NOT NULL,
     ttl          INTEGER NOT NULL,
     boot         TEXT NOT NULL,
-    expires_boot INTEGER NOT NULL
+    expires_boot INTEGER NOT NULL,
+    -- Why it starts no jobs, or fewer than it has slots.
+    trouble      TEXT
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE leader (
