@@ -330,6 +330,7 @@ impl Command {
 /// The whole program: reads the command line, runs the command, says what went wrong.
 pub fn run() -> ExitCode {
     completions::complete_and_exit();
+    crate::daemon::signals::survive_large_files();
     let words = spelled(std::env::args_os().collect());
     // Help lists global options last only where they come last.
     let help = words.iter().any(|word| word == "-h" || word == "--help");

@@ -34,6 +34,13 @@ fn is_ignored(kind: SignalKind) -> bool {
     mask >> (kind.as_raw_value() - 1) & 1 == 1
 }
 
+/// Has a write fail that would make a file larger than this process may write (`ulimit -f`), as on a full disk, instead of
+/// ending it. Programs that it starts have the default action again.
+pub fn survive_large_files() {
+    // SAFETY: to ignore a signal runs no code of ours. It fails for signals only that cannot be ignored.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// First SIGTERM or SIGINT: drain. Second: interrupt what runs. Third: kill it. SIGHUP drains and never interrupts, for of a
 /// terminal that is closed both the shell and the kernel send one.
 ///

@@ -106,3 +106,15 @@ fn s36_a_worker_raises_its_limit_on_files_and_its_jobs_get_the_one_of_before() {
     assert_eq!(job, "200");
     assert!(worker > 200, "{worker}");
 }
+
+#[test]
+fn s36_a_file_that_may_not_be_larger_is_a_full_disk_and_jobs_have_the_signal() {
+    let orx = Orx::file();
+    orx.make();
+    let line = format!("{{\"command\":[\"true\",\"{}\"]}}\n", "x".repeat(1000));
+    let load = limited(&orx, "-f 400", &["enqueue", "--from", "-"]).stdin(line.repeat(2000)).run();
+    load.expect(6, &["the disk is full", "ulimit -f"]);
+    assert_eq!(orx.states(), "");
+    let script = "ulimit -f 1; exec head -c 100000 /dev/zero > large";
+    orx.run(&["run", "--", "sh", "-c", script]).expect(128 + 25, &[]);
+}

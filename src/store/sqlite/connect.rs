@@ -266,6 +266,13 @@ pub(super) fn begin(conn: &Connection) -> Result<()> {
     }
 }
 
+/// Whether a write failed that would have made a file larger than this process may write (EFBIG): it has no more room.
+pub(super) fn is_over_file_limit(error: &rusqlite::Error) -> bool {
+    let limited = rustix::process::getrlimit(rustix::process::Resource::Fsize).current.is_some();
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    limited && code == Some(rusqlite::ffi::SQLITE_IOERR_WRITE)
+}
+
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         let code = error.sqlite_error_code();
@@ -279,6 +286,9 @@ impl From<rusqlite::Error> for Error {
             }
             Some(ErrorCode::ReadOnly) => unavailable("the store cannot be written"),
             Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => unavailable("the store cannot be opened"),
+            Some(ErrorCode::SystemIoFailure) if is_over_file_limit(&error) => unavailable("the disk is full")
+                .hint("this process may not write larger files: raise `ulimit -f`")
+                .for_everyone(),
             Some(ErrorCode::SystemIoFailure) => unavailable("the disk failed to read or write").for_everyone(),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Error::new(Kind::Corrupt, "the store is damaged or is no orx store")

@@ -39,7 +39,7 @@ impl Doubt {
     /// The commit did not: what is known of it.
     pub(super) fn failed(&self, conn: &Connection, error: rusqlite::Error) -> Written {
         roll_back(conn); // so that the next transaction can begin
-        let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull) || connect::is_over_file_limit(&error);
         let error = Error::from(error);
         if full {
             return Written::Nothing(error); // its last frame had no room, and the others are nothing without it
