@@ -17,6 +17,8 @@ struct State {
     answers: AtomicUsize,
     lost: AtomicUsize,
     cut: AtomicBool,
+    /// Words in answers, and those as long that stand for them.
+    rewritten: Mutex<Option<(String, String)>>,
     /// What is carried now, to be cut.
     streams: Mutex<Vec<TcpStream>>,
 }
@@ -28,7 +30,8 @@ impl Proxy {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (answers, lost, cut) = Default::default();
         let (target, every) = (target.to_owned(), AtomicUsize::new(every));
-        let state = State { url, target, every, answers, lost, cut, streams: Mutex::default() };
+        let (rewritten, streams) = Default::default();
+        let state = State { url, target, every, answers, lost, cut, rewritten, streams };
         let proxy = Self(Arc::new(state));
         let accepting = proxy.clone();
         std::thread::spawn(move || {
@@ -53,6 +56,21 @@ impl Proxy {
     /// Loses one of `every` answers from now on; 0: none.
     pub fn lose(&self, every: usize) {
         self.0.every.store(every, Ordering::SeqCst);
+    }
+
+    /// From now on answers have `to` for `from`, which is as long.
+    pub fn rewrite(&self, from: &str, to: &str) {
+        assert_eq!(from.len(), to.len());
+        *self.0.rewritten.lock().unwrap() = Some((from.to_owned(), to.to_owned()));
+    }
+
+    fn rewritten(&self, answer: &mut [u8]) {
+        let Some((from, to)) = &*self.0.rewritten.lock().unwrap() else { return };
+        for at in 0..(answer.len() + 1).saturating_sub(from.len()) {
+            if answer[at..].starts_with(from.as_bytes()) {
+                answer[at..at + to.len()].copy_from_slice(to.as_bytes());
+            }
+        }
     }
 
     /// Ends all connections and carries nothing more, or carries again.
@@ -90,6 +108,7 @@ impl Proxy {
             if asked.swap(false, Ordering::SeqCst) && self.loses() {
                 break;
             }
+            self.rewritten(&mut buffer[..count]);
             if client.write_all(&buffer[..count]).is_err() {
                 break;
             }

@@ -7,6 +7,7 @@ use clap::Args;
 use super::context::Context;
 use super::ui;
 use crate::error::Result;
+use crate::job::EventKind;
 use crate::job::audit::Auditor;
 use crate::ops::events::{MAX_EVENTS, ReadEvents};
 
@@ -17,11 +18,12 @@ pub(super) struct Audit {}
 impl Audit {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         let mut auditor = Auditor::default();
-        let (mut after, mut count) = (0, 0);
+        let (mut after, mut count, mut unread) = (0, 0, 0);
         loop {
             let events = context.queue()?.call(ReadEvents { after, limit: MAX_EVENTS }).await?;
             events.iter().for_each(|event| auditor.event(event));
             count += events.len();
+            unread += events.iter().filter(|event| event.kind == EventKind::Quarantined).count();
             match events.last() {
                 Some(last) => after = last.seq,
                 None => break,
@@ -33,7 +35,11 @@ impl Audit {
             view.rows(&breaches)?;
         }
         if breaches.is_empty() {
-            ui::say(context, &format!("{}: nothing is wrong", ui::count(count as u64, "event")));
+            let aside = match unread {
+                0 => String::new(),
+                n => format!(", and {} put aside as unreadable", ui::count(n as u64, "job")),
+            };
+            ui::say(context, &format!("{}: nothing is wrong{aside}", ui::count(count as u64, "event")));
             return Ok(ExitCode::SUCCESS);
         }
         ui::say(

@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 
 use super::context::Context;
 use super::copy::Copy;
+use super::quarantine::Quarantine;
 use super::retention::Retention;
 use super::ui;
 use super::view::{Row, Text, Tone};
@@ -51,6 +52,7 @@ enum DbSubcommand {
         yes: bool,
     },
     Retention(Retention),
+    Quarantine(Quarantine),
     /// Copy the store to a new file while others go on using it, and check the copy
     #[command(after_help = "Example:\n  orx db backup orx-backup.db")]
     Backup {
@@ -74,6 +76,7 @@ impl Db {
         match &self.command {
             DbSubcommand::Migrate { .. } => true,
             DbSubcommand::Retention(retention) => retention.changes(),
+            DbSubcommand::Quarantine(quarantine) => quarantine.changes(),
             _ => false,
         }
     }
@@ -94,6 +97,7 @@ impl Db {
             }
             DbSubcommand::Prune { older_than, dead, yes } => prune(context, older_than, dead, yes).await,
             DbSubcommand::Retention(retention) => retention.run(context).await,
+            DbSubcommand::Quarantine(quarantine) => quarantine.run(context).await,
             DbSubcommand::Backup { file } => {
                 context.queue()?.backup(file.clone()).await?;
                 ui::say(context, &format!("copied to {}, and checked", file.display()));

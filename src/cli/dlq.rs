@@ -84,7 +84,7 @@ struct Which {
     #[arg(long)]
     tenant: Option<String>,
 
-    /// With this reason: 'attempts used up', fatal, poison, lost, 'snoozed out'
+    /// With this reason: 'attempts used up', fatal, poison, lost, 'snoozed out', unreadable
     #[arg(long)]
     reason: Option<String>,
 

@@ -7,11 +7,15 @@ use clap::Args;
 use serde::Serialize;
 
 use super::context::Context;
+use super::ui;
 use super::view::{Row, Text, Tone};
-use crate::error::Result;
+use crate::error::{Kind, Result};
+use crate::job::state::reason;
+use crate::ops::dead_letters::GroupLetters;
+use crate::ops::quarantine::GetQuarantine;
 use crate::ops::status::{Status, StatusReply};
 use crate::queue::Queue;
-use crate::store::{Location, WorkerState};
+use crate::store::{LetterFilter, Location, WorkerState};
 use crate::time::{Span, Timestamp};
 
 /// File systems whose locks and shared memory do not reach other machines, or not reliably (statfs(2)).
@@ -90,6 +94,7 @@ impl Doctor {
             }
             _ => store(&mut say, queue).await?,
         }
+        unreadable(&mut say, queue).await?;
         fleet(&mut say, &queue.call(Status {}).await?);
         finish(context, &lines)
     }
@@ -105,6 +110,37 @@ async fn store(say: &mut impl FnMut(&'static str, Level, String), queue: &Queue)
         Some(true) => say("durability", Level::Ok, "a commit is acknowledged when it is on the disk".into()),
         Some(false) => say("durability", Level::Error, "a commit is acknowledged before it is on the disk".into()),
         None => {} // only its server knows
+    }
+    Ok(())
+}
+
+/// Jobs that no orx can read, also where only a coordinator can look.
+async fn unreadable(say: &mut impl FnMut(&'static str, Level, String), queue: &Queue) -> Result<()> {
+    let reason = Some(reason::UNREADABLE.to_owned());
+    let groups = queue.call(GroupLetters { filter: LetterFilter { reason, ..LetterFilter::default() } }).await?;
+    let dead: i64 = groups.iter().map(|group| group.count).sum();
+    if dead > 0 {
+        let message = format!("{} put aside: orx dlq list --reason unreadable", ui::count(dead.unsigned_abs(), "job"));
+        say("unreadable", Level::Error, message);
+    }
+    let found = match queue.call(GetQuarantine {}).await {
+        Err(e) if e.kind() == Kind::Denied => return Ok(()), // it concerns all tenants
+        found => found?,
+    };
+    match (found.waiting, found.is_stopped()) {
+        (0, _) => {}
+        (n, false) => {
+            let jobs = ui::count(u64::from(n), "job");
+            say("unreadable", Level::Error, format!("{jobs} cannot be read, and are about to be put aside"));
+        }
+        (n, true) => {
+            let jobs = ui::count(u64::from(n), "job");
+            let message = format!(
+                "{jobs} cannot be read, and {} were put aside before: see orx db check, then orx db quarantine --go-on",
+                found.put_aside
+            );
+            say("unreadable", Level::Error, message);
+        }
     }
     Ok(())
 }

@@ -27,7 +27,11 @@ pub(super) fn exit_code(job: &Job) -> u8 {
         State::Done => 0,
         State::Cancelled if why == Some(reason::EXPIRED) => ORX,
         State::Cancelled => CANCELLED,
-        State::Failed if matches!(why, Some(reason::POISON | reason::LOST | reason::CANNOT_START)) => ORX,
+        State::Failed
+            if matches!(why, Some(reason::POISON | reason::LOST | reason::CANNOT_START | reason::UNREADABLE)) =>
+        {
+            ORX
+        }
         State::Failed if job.outcome == Some(Outcome::TimedOut) => TIMED_OUT,
         State::Failed => own_code(job).unwrap_or(ORX),
         _ => ORX,

@@ -32,6 +32,7 @@ mod metrics;
 mod nodes;
 mod policies;
 mod process;
+mod quarantine;
 mod retention;
 mod retry;
 mod run;

@@ -134,6 +134,7 @@ fn describe(view: &View, job: &Job, process: Option<&Process>) -> Result<()> {
     let mut facts = vec![
         ("job", Some(Text::new(format!("{}  {}", job.number, job.id)))),
         ("state", Some(Text::toned(state(job, now), tone_of(job.state)))),
+        ("unread", job.unread.as_ref().map(|unread| Text::toned(unread.to_string(), Tone::Bad))),
         ("command", Some(Text::new(job.title()))),
         ("cwd", job.cwd.clone().map(Text::new)),
         ("env", variables(job).map(Text::new)),

@@ -219,10 +219,13 @@ async fn round(queue: &Queue, epoch: i64, say: bool, away: Option<Span>) -> Resu
 
 async fn sweep(queue: &Queue, epoch: i64, op: Sweep) -> Result<Swept> {
     let swept = queue.call(op).await?;
-    if let Swept::Done { reaped, .. } = &swept
-        && !reaped.is_empty()
-    {
-        info!(epoch, jobs = ?reaped, "took back jobs whose leases had expired");
+    if let Swept::Done { reaped, quarantined, .. } = &swept {
+        if !reaped.is_empty() {
+            info!(epoch, jobs = ?reaped, "took back jobs whose leases had expired");
+        }
+        if !quarantined.is_empty() {
+            warn!(epoch, jobs = ?quarantined, "put aside jobs that no orx can read: 'orx db check' says why");
+        }
     }
     Ok(swept)
 }

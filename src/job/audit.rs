@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::audit_ledger::Ledgers;
+use super::event::UNREAD;
 use super::retry::{Backoff, UNSTARTED_CAP};
 use super::spec::{After, KeyLimit, Until};
 use super::{Event, EventKind, Number, Outcome, RunId, Selector, State};
@@ -100,6 +101,9 @@ impl Auditor {
             self.breach("events are in order", event, format!("{} follows {}", event.seq, self.seq));
         }
         self.seq = event.seq;
+        if let Some(unread) = event.data.get(UNREAD).filter(|_| event.kind != EventKind::Unknown) {
+            self.breach("every event can be read", event, unread.as_str().unwrap_or_default().to_owned());
+        }
         match (event.kind, event.number) {
             (EventKind::LeaderElected, _) => self.leader(event),
             (EventKind::RunEnded, _) => self.run_ended(event),

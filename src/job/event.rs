@@ -4,16 +4,16 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::ids::{JobId, Number};
 use crate::time::Timestamp;
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident = $word:literal,)*) => {
+    ($($(#[$meta:meta])* $name:ident = $word:literal,)*) => {
         /// What an event tells of.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-        pub enum EventKind { $($(#[$doc])* #[serde(rename = $word)] $name,)* }
+        pub enum EventKind { $($(#[$meta])* #[serde(rename = $word)] $name,)* }
 
         impl EventKind {
             /// All kinds.
@@ -52,6 +52,8 @@ kinds! {
     Revived = "revived",
     /// Somebody took its dead letter away; it stays failed.
     Discarded = "discarded",
+    /// blocked, scheduled, pending → failed, because no orx can read it; `data.what` says what of it.
+    Quarantined = "quarantined",
     /// failed, cancelled → a new generation.
     Retried = "retried",
     /// A worker registered.
@@ -88,9 +90,20 @@ kinds! {
     Hidden = "hidden",
     /// A queue was paused or resumed, or a limit was changed.
     PolicyChanged = "policy_changed",
+    /// Something that a newer orx tells of; `data.unread` has its word. Never stored.
+    #[serde(other)]
+    Unknown = "unknown",
 }
 
 impl EventKind {
+    /// The kind of that name; where it is none that is known here, what is to be told of it.
+    pub fn read(word: &str) -> (EventKind, Option<String>) {
+        match Self::parse(word) {
+            Some(kind) => (kind, None),
+            None => (EventKind::Unknown, Some(format!("the kind {word:?} is not known here"))),
+        }
+    }
+
     /// The kind of that name.
     pub fn parse(word: &str) -> Option<EventKind> {
         Self::ALL.iter().copied().find(|k| k.as_str() == word)
@@ -102,6 +115,26 @@ impl fmt::Display for EventKind {
         f.pad(self.as_str())
     }
 }
+
+/// What is told of an event beside its columns: `data` as it is stored, and the state that its job has from there on.
+/// What of it cannot be read here is told as `unread`.
+pub fn told(data: Option<&[u8]>, state: Option<String>, unread: Option<String>) -> Value {
+    let (mut all, broken) = match data.map(serde_json::from_slice::<Map<String, Value>>) {
+        None => (Map::new(), None),
+        Some(Ok(all)) => (all, None),
+        Some(Err(e)) => (Map::new(), Some(format!("the data cannot be read: {e}"))),
+    };
+    if let Some(state) = state {
+        all.insert("state".into(), state.into());
+    }
+    if let Some(unread) = broken.or(unread) {
+        all.insert(UNREAD.into(), unread.into());
+    }
+    Value::Object(all)
+}
+
+/// The field of `data` that says what of an event cannot be read here.
+pub const UNREAD: &str = "unread";
 
 /// One line of the audit trail.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -14,6 +14,7 @@ pub mod lanes;
 mod origin;
 pub mod output;
 pub mod plan;
+pub mod reading;
 pub mod recurrence;
 mod repeat;
 pub mod results;
@@ -35,6 +36,7 @@ pub use event::{Event, EventKind};
 pub use graph::Planned;
 pub use ids::{Fence, JobId, Number, OccurrenceId, RunId, ScheduleId, Selector, WorkerId};
 pub use origin::Origin;
+pub use reading::Unread;
 pub use recurrence::{Recurrence, Rule, RuleKind};
 pub use run::{RunLife, RunState};
 pub use schedule::{Definition, Occurrence, Schedule, Target};
@@ -71,4 +73,6 @@ pub struct Record {
     pub origin: Origin,
     /// When it was stored.
     pub created_at: Timestamp,
+    /// What of it cannot be read here: then the parts above are what is understood of it.
+    pub unread: Option<Unread>,
 }

@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 
 /// The run, schedule and occurrence that a job belongs to; nothing for a job that was submitted by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default)]
+#[serde(deny_unknown_fields, default)]
 pub struct Origin {
     /// The group of jobs that it was made with.
     #[serde(skip_serializing_if = "Option::is_none")]

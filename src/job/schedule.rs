@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::plan::{CatchUp, Fire, Overlap, Skip, SkipReason, Tick};
 use super::spec::word;
-use super::{Captured, JobSpec, OccurrenceId, Recurrence, Rule, RunId, ScheduleId, Workflow};
+use super::{Captured, JobSpec, OccurrenceId, Recurrence, Rule, RunId, ScheduleId, Unread, Workflow};
 use crate::error::{Error, Result};
 use crate::time::{Span, Timestamp};
 
@@ -168,6 +168,8 @@ pub struct Schedule {
     pub last_skip_reason: Option<SkipReason>,
     /// When it was removed.
     pub removed_at: Option<Timestamp>,
+    /// What of its versions cannot be read here: then it owes nothing that could be told.
+    pub unread: Option<Unread>,
 }
 
 /// A row of the ledger: one instant, or consecutive ones that were skipped for one reason.
@@ -302,8 +304,9 @@ impl Schedule {
     /// What it owes at `now`, which counts as recorded from then on. A version that takes over does so.
     ///
     /// # Errors
-    /// When its rule means nothing on this machine: a time zone that is not known here.
+    /// When its rule means nothing on this machine: a time zone that is not known here, or what cannot be read.
     pub fn take_owed(&mut self, now: Timestamp) -> Result<Vec<Owed>> {
+        self.check_read()?;
         let mut owed = Vec::new();
         if let Some(then) = &self.then {
             let mut rule = self.definition.rule.clone();
@@ -319,6 +322,17 @@ impl Schedule {
         let recurrence = Recurrence::new(self.definition.rule.clone())?;
         owed.push(self.owed_by(&recurrence, now));
         Ok(owed)
+    }
+
+    /// Refuses to go by what cannot be read here.
+    ///
+    /// # Errors
+    /// `Corrupt`, or `Failed` where a newer orx wrote it.
+    pub fn check_read(&self) -> Result<()> {
+        match &self.unread {
+            Some(unread) => Err(unread.error(&format!("schedule {}", self.name))),
+            None => Ok(()),
+        }
     }
 
     fn owed_by(&mut self, recurrence: &Recurrence, now: Timestamp) -> Owed {

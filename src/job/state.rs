@@ -59,6 +59,8 @@ pub mod reason {
     pub const CANNOT_START: &str = "cannot start";
     /// Dead: too many consecutive snoozes.
     pub const SNOOZED_OUT: &str = "snoozed out";
+    /// Dead: no orx can read what it is to do.
+    pub const UNREADABLE: &str = "unreadable";
     /// Cancelled: not started by its deadline.
     pub const EXPIRED: &str = "expired";
 }
@@ -234,6 +236,16 @@ impl Life {
                 Ok(self.end(State::Cancelled, Some(reason::EXPIRED.into()), now))
             }
             _ => Err(self.refuse("expired")),
+        }
+    }
+
+    /// blocked, scheduled, pending → failed, when no orx can read what it is to do (S29).
+    pub fn quarantine(self, now: Timestamp) -> Result<Life, Refused> {
+        match self.state {
+            State::Blocked | State::Scheduled | State::Pending => {
+                Ok(self.end(State::Failed, Some(reason::UNREADABLE.into()), now))
+            }
+            _ => Err(self.refuse("quarantined")),
         }
     }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{JobId, JobSpec, Number, OccurrenceId, Outcome, Record, RunId, ScheduleId, State};
+use super::{JobId, JobSpec, Number, OccurrenceId, Outcome, Record, RunId, ScheduleId, State, Unread};
 use crate::time::Timestamp;
 
 /// A job as users see it.
@@ -34,6 +34,7 @@ pub struct Job {
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     pub worker: Option<String>,
+    #[serde(default, deserialize_with = "super::reading::word_given")]
     pub outcome: Option<Outcome>,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
@@ -48,6 +49,9 @@ pub struct Job {
     pub progress: Option<Progress>,
     pub result: Option<Value>,
     pub reason: Option<String>,
+    /// What of it cannot be read here; absent where all is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<Unread>,
     /// Given by `status` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<Vec<Attempt>>,
@@ -81,6 +85,7 @@ pub struct Attempt {
     pub worker: Option<String>,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
+    #[serde(default, deserialize_with = "super::reading::word_given")]
     pub outcome: Option<Outcome>,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
@@ -99,7 +104,7 @@ pub struct Said {
 impl Job {
     /// The view of `record`, with its current or last attempt and what it said.
     pub fn new(record: Record, last: Option<Attempt>, said: Said) -> Job {
-        let Record { life, spec, captured, origin, .. } = record;
+        let Record { life, spec, captured, origin, unread, .. } = record;
         let last = last.unwrap_or_else(Attempt::none);
         let max_attempts = spec.max_attempts();
         let priority = spec.priority();
@@ -140,6 +145,7 @@ impl Job {
             progress: said.progress,
             result: said.result,
             reason: life.reason,
+            unread,
             attempts: None,
             after: None,
             cwd: None,
@@ -149,6 +155,9 @@ impl Job {
 
     /// What it runs, on one line, as a person would type it.
     pub fn title(&self) -> String {
+        if self.command.is_none() && self.handler.is_none() && self.unread.is_some() {
+            return "(unreadable)".to_owned();
+        }
         title(self.command.as_deref(), self.handler.as_deref())
     }
 }

@@ -5,8 +5,8 @@
 
 use super::{
     Op, append_output, cancel, dead_letters, enqueue, events, heartbeat, holdings, jobs, lease, metrics, nodes, output,
-    outstanding, policies, prune, register, renew, retention, retry, runs, say, schedules, select, settle, sharing,
-    status, tokens, turn, why, workers,
+    outstanding, policies, prune, quarantine, register, renew, retention, retry, runs, say, schedules, select, settle,
+    sharing, status, tokens, turn, why, workers,
 };
 
 /// Something that is done with each Op, whatever its type.
@@ -44,6 +44,8 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<prune::Prune>();
     visitor.op::<prune::PruneKeys>();
     visitor.op::<prune::PruneLedger>();
+    visitor.op::<quarantine::GetQuarantine>();
+    visitor.op::<quarantine::ResumeQuarantine>();
     visitor.op::<register::Deregister>();
     visitor.op::<register::Register>();
     visitor.op::<renew::Renew>();

@@ -1,5 +1,7 @@
 //! The dead letters: looking at them, and throwing them away. `retry` runs them again.
 
+use std::collections::HashMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +10,7 @@ use super::tenancy::{check_jobs, load_mine};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Kind, Result};
 use crate::job::{EventKind, Job, Number};
-use crate::store::{LetterFilter, LetterGroup, NewEvent, Topics, Tx};
+use crate::store::{Letter, LetterFilter, LetterGroup, NewEvent, Topics, Tx};
 use crate::time::Timestamp;
 
 /// Lists dead letters, of the newest jobs first.
@@ -47,17 +49,13 @@ impl Op for ListLetters {
         let limit = self.limit.clamp(1, super::jobs::MAX_PAGE);
         let letters = tx.letters(&of_caller(&self.filter, caller), self.before, limit)?;
         let numbers: Vec<Number> = letters.iter().map(|l| l.number).collect();
-        let jobs = views(tx, &numbers)?;
-        let both = jobs.into_iter().zip(letters);
-        Ok(both
-            .map(|(job, l)| DeadLetter {
-                job,
-                reason: l.reason,
-                fingerprint: l.fingerprint,
-                error: l.error,
-                died_at: l.died_at,
-            })
-            .collect())
+        let mut jobs: HashMap<Number, Job> = views(tx, &numbers)?.into_iter().map(|job| (job.number, job)).collect();
+        let with_jobs = letters.into_iter().filter_map(|l| {
+            let job = jobs.remove(&l.number)?;
+            let Letter { reason, fingerprint, error, died_at, .. } = l;
+            Some(DeadLetter { job, reason, fingerprint, error, died_at })
+        });
+        Ok(with_jobs.collect())
     }
 }
 

@@ -56,6 +56,7 @@ impl ListHoldings {
             Some(Only::Job(number)) => job.number == number,
             None => true,
         };
-        only && self.offer.serves_tenant(&job.tenant) && (self.only.is_some() || self.offer.serves(&job.queue, &needs))
+        let fits = self.only.is_some() || self.offer.serves(&job.queue, &needs);
+        only && fits && self.offer.serves_tenant(&job.tenant) && job.unread.is_none()
     }
 }

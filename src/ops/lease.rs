@@ -1,7 +1,9 @@
 //! Handing out jobs.
 
+use std::collections::HashSet;
+
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::tenancy::check_worker;
@@ -9,7 +11,8 @@ use super::transition::{By, Next, change, change_all};
 use super::{Access, Caller, Op, Scopes, Takes};
 use crate::error::Result;
 use crate::job::lanes::{self, Lane, Offer};
-use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, LaneId, Number, Origin, Record, RunId, WorkerId};
+use crate::job::reading::Texts;
+use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, LaneId, Number, Origin, Record, RunId, Unread, WorkerId};
 use crate::store::{Change, Foresight, Tx};
 use crate::time::Span;
 
@@ -41,7 +44,7 @@ pub enum Only {
 }
 
 /// A job to run, and the fence to run it under.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Leased {
     /// The job and attempt.
     pub fence: Fence,
@@ -63,6 +66,32 @@ pub struct Leased {
     /// The needed tasks that made something, and their jobs.
     #[serde(default)]
     pub results: Vec<(String, Number)>,
+    /// What of it this orx does not understand, where a newer one handed it out: then it must not be run here.
+    #[serde(skip)]
+    pub unread: Option<Unread>,
+}
+
+/// A job as a newer orx may hand it out: with options that are not known here.
+impl<'de> Deserialize<'de> for Leased {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Given {
+            fence: Fence,
+            id: JobId,
+            queue: String,
+            tenant: String,
+            spec: Value,
+            captured: Value,
+            #[serde(default)]
+            origin: Option<Value>,
+            lost: bool,
+            #[serde(default)]
+            results: Vec<(String, Number)>,
+        }
+        let Given { fence, id, queue, tenant, spec, captured, origin, lost, results } = Given::deserialize(from)?;
+        let Texts { spec, captured, origin, unread } = Texts::given(spec, captured, origin);
+        Ok(Self { fence, id, queue, tenant, spec, captured, origin, lost, results, unread })
+    }
 }
 
 /// What a worker got.
@@ -84,6 +113,23 @@ const ROUNDS: usize = 3;
 const LANES: usize = 64;
 /// How many lanes are looked at in all.
 const MAX_LANES: usize = 4096;
+/// How many jobs of a lane, and how many lanes, are stepped over because they cannot be read here (S29).
+const MAX_PASSED: usize = 1024;
+
+/// What one call stepped over because it cannot be read here.
+#[derive(Default)]
+struct Passed {
+    /// Jobs, where it may take some only.
+    jobs: HashSet<Number>,
+    /// Lanes that have no others.
+    lanes: HashSet<LaneId>,
+}
+
+impl Passed {
+    fn len(&self) -> usize {
+        self.jobs.len() + self.lanes.len()
+    }
+}
 
 impl Op for Lease {
     type Reply = LeaseReply;
@@ -105,7 +151,7 @@ impl Op for Lease {
         let fences: Vec<Fence> = tx.leases_of(self.worker)?.into_iter().map(|lease| lease.fence).collect();
         tx.extend(&fences, self.ttl)?; // it takes them for as young as this answer
         let numbers: Vec<Number> = fences.iter().map(|fence| fence.number).collect();
-        let jobs = tx.load(&numbers)?.into_iter().zip(fences);
+        let jobs = tx.load(&numbers)?.into_iter().zip(fences).filter(|(job, _)| job.unread.is_none());
         let mut jobs: Vec<Leased> = jobs.map(|(job, fence)| Leased::new(job, fence)).collect();
         add_results(tx, &mut jobs)?;
         // It may be less than there is: a worker that took this for all would wait for the next change.
@@ -125,6 +171,7 @@ impl Leased {
             origin: job.origin,
             lost: job.life.losses > 0,
             results: Vec::new(),
+            unread: None,
         }
     }
 }
@@ -142,42 +189,52 @@ impl Lease {
         check_worker(caller, tx, self.worker)?;
         promote(tx)?;
         expire(tx)?;
-        let mut jobs = Vec::new();
-        for _ in 0..ROUNDS {
+        let (mut jobs, mut passed, mut rounds) = (Vec::new(), Passed::default(), 0);
+        while rounds < ROUNDS {
             let slots = self.slots.min(MAX_LEASE).saturating_sub(jobs.len() as u32);
-            let (mut hoped, before) = (0, jobs.len());
-            let candidates = self.candidates(tx, slots)?;
-            for (lane, count) in self.choose(caller, tx, slots, candidates.as_deref())? {
+            let (mut hoped, before, known) = (0, jobs.len(), passed.len());
+            let candidates = self.candidates(tx, slots as usize, &passed.jobs)?;
+            for (lane, count) in self.choose(caller, tx, slots, candidates.as_deref(), &passed.lanes)? {
                 hoped += count as usize;
-                let numbers = match &candidates {
+                match &candidates {
                     Some(some) => {
                         let of_lane = some.iter().filter(|(_, of)| *of == lane.id).map(|(number, _)| *number);
-                        of_lane.take(count as usize).collect()
+                        let numbers: Vec<Number> = of_lane.take(count as usize).collect();
+                        passed.jobs.extend(self.take(tx, &numbers, &mut jobs)?);
                     }
-                    None => tx.pending(lane.id, count as usize)?,
-                };
-                self.take(tx, &numbers, &mut jobs)?;
+                    None if self.take_first(tx, lane.id, count as usize, &mut jobs)? => {}
+                    None => _ = passed.lanes.insert(lane.id),
+                }
                 tx.served(&[lane.id])?;
             }
             // Others took some of what was chosen: there may be more elsewhere.
             if hoped == jobs.len() - before {
                 break;
             }
+            // What cannot be read here keeps nobody from the rest.
+            rounds += usize::from(passed.len() == known || passed.len() > MAX_PASSED);
         }
         add_results(tx, &mut jobs)?;
         Ok(LeaseReply { jobs, next_timer: next_timer(tx)? })
     }
 
     /// The only jobs it may take, with their lanes; none: all.
-    fn candidates(&self, tx: &mut dyn Tx, slots: u32) -> Result<Option<Vec<(Number, LaneId)>>> {
-        Ok(match self.only {
-            None => None,
-            Some(Only::Job(number)) => Some(tx.load(&[number])?.into_iter().map(|job| (number, job.lane)).collect()),
+    fn candidates(
+        &self,
+        tx: &mut dyn Tx,
+        slots: usize,
+        passed: &HashSet<Number>,
+    ) -> Result<Option<Vec<(Number, LaneId)>>> {
+        let mut found = match self.only {
+            None => return Ok(None),
+            Some(Only::Job(number)) => tx.load(&[number])?.into_iter().map(|job| (number, job.lane)).collect(),
             Some(Only::Run(id)) => match tx.run(id)? {
-                Some(run) => Some(tx.pending_tasks(run.seq, slots as usize)?),
-                None => Some(Vec::new()),
+                Some(run) => tx.pending_tasks(run.seq, slots + passed.len())?,
+                None => Vec::new(),
             },
-        })
+        };
+        found.retain(|(number, _)| !passed.contains(number));
+        Ok(Some(found))
     }
 
     /// The lanes to take from, and how many jobs of each.
@@ -187,6 +244,7 @@ impl Lease {
         tx: &mut dyn Tx,
         slots: u32,
         only: Option<&[(Number, LaneId)]>,
+        passed: &HashSet<LaneId>,
     ) -> Result<Vec<(Lane, u32)>> {
         if only.is_some_and(<[_]>::is_empty) || caller.takes == Takes::Nothing {
             return Ok(Vec::new());
@@ -200,7 +258,8 @@ impl Lease {
             let last = page.len() < LANES;
             let mine = |lane: &Lane| caller.sees(&lane.tenant) && self.offer.serves_tenant(&lane.tenant);
             let shared = |lane: &Lane| !unshared.contains(&lane.queue);
-            fitting.extend(page.into_iter().filter(mine).filter(shared).filter(|lane| match only {
+            let left = |lane: &Lane| !passed.contains(&lane.id);
+            fitting.extend(page.into_iter().filter(mine).filter(shared).filter(left).filter(|lane| match only {
                 Some(only) => only.iter().any(|(_, id)| *id == lane.id),
                 None => self.offer.serves(&lane.queue, &lane.needs),
             }));
@@ -216,8 +275,31 @@ impl Lease {
         Ok(shares.into_iter().map(|(i, n)| (chosen[i].clone(), n)).collect())
     }
 
-    fn take(&self, tx: &mut dyn Tx, numbers: &[Number], jobs: &mut Vec<Leased>) -> Result<()> {
+    /// Takes the first jobs of a lane, and steps over those that cannot be read here. Gives whether they were as many as
+    /// there are.
+    fn take_first(&self, tx: &mut dyn Tx, lane: LaneId, count: usize, jobs: &mut Vec<Leased>) -> Result<bool> {
+        let (wanted, mut passed) = (jobs.len() + count, HashSet::new());
+        while jobs.len() < wanted && passed.len() < MAX_PASSED {
+            let limit = wanted - jobs.len() + passed.len();
+            let mut numbers = tx.pending(lane, limit)?;
+            let is_last = numbers.len() < limit;
+            numbers.retain(|number| !passed.contains(number));
+            let unread = self.take(tx, &numbers, jobs)?;
+            if unread.is_empty() {
+                break;
+            }
+            passed.extend(unread);
+            if is_last {
+                break;
+            }
+        }
+        Ok(passed.is_empty() || jobs.len() >= wanted)
+    }
+
+    /// Takes those of `numbers` that are pending; gives those that cannot be read here.
+    fn take(&self, tx: &mut dyn Tx, numbers: &[Number], jobs: &mut Vec<Leased>) -> Result<Vec<Number>> {
         let by = By { worker: Some(&self.name), actor: None };
+        let mut unread = Vec::new();
         for job in tx.load(numbers)? {
             if job.life.deadline_at.is_some_and(|at| at <= tx.now()) {
                 let life = job.life.clone().expire(tx.now())?;
@@ -227,12 +309,19 @@ impl Lease {
             let Ok(life) = job.life.clone().lease() else {
                 continue; // `only`: it is not pending
             };
+            if let Some(what) = &job.unread {
+                if what.is_unreadable() {
+                    tx.note_unreadable(&[job.number])?; // for the leader, who puts it aside
+                }
+                unread.push(job.number);
+                continue;
+            }
             let fence = Fence { number: job.number, attempt: life.attempt };
             tx.grant(self.worker, &[fence], self.ttl)?;
             change(tx, &job, &life, EventKind::Leased, by, Value::Null)?;
             jobs.push(Leased::new(job, fence));
         }
-        Ok(())
+        Ok(unread)
     }
 }
 

@@ -23,6 +23,7 @@ pub mod output;
 pub mod outstanding;
 pub mod policies;
 pub mod prune;
+pub mod quarantine;
 pub mod register;
 pub mod renew;
 pub mod retention;

@@ -11,6 +11,7 @@ use super::tenancy::{check_jobs, load_mine};
 use super::transition::{By, Gate, admit, change, gate, meets};
 use super::{Access, Caller, Op, Scopes, status_of};
 use crate::error::{Error, Kind, Result};
+use crate::job::reading::Misread;
 use crate::job::{EventKind, JobId, Number, Record, State};
 use crate::store::{Edge, KeyHolder, Tx};
 
@@ -56,6 +57,7 @@ impl Op for Retry {
                 reply.revived = false; // it came back with one that was named before
                 continue;
             }
+            check_read(&job)?;
             let waiting = waiting(tx, &job)?;
             let life = job.life.clone().retry(waiting, tx.now()).map_err(|refused| {
                 let hint = match refused.state {
@@ -91,6 +93,16 @@ impl Op for Retry {
         let reply = |job: Record| RetryReply { number: job.number, id: job.id, state: job.life.state, revived: false };
         Ok(Some(jobs.into_iter().map(reply).collect()))
     }
+}
+
+/// Refuses to run again what cannot be read here: it would never be started (S29).
+fn check_read(job: &Record) -> Result<()> {
+    let Some(unread) = &job.unread else { return Ok(()) };
+    let hint = match unread.why {
+        Misread::Newer => "retry it with the orx that made it".to_owned(),
+        Misread::Unreadable => format!("enqueue it anew; 'orx dlq discard {}' throws its dead letter away", job.number),
+    };
+    Err(Error::conflict(format!("job {}: {unread}", job.number)).hint(hint))
 }
 
 /// The edges of a job that is run again: those that are broken are waited for no longer.
@@ -148,7 +160,7 @@ fn revive_dependants(tx: &mut dyn Tx, source: Number, by: By, replies: &mut Vec<
     while let Some(source) = sources.pop_front() {
         for edge in tx.dependants(&[source])? {
             let Some(job) = tx.load(&[edge.number])?.pop() else { continue };
-            if job.life.state != State::Skipped {
+            if job.life.state != State::Skipped || job.unread.is_some() {
                 continue;
             }
             let Some(state) = revive(tx, &job, json!({ "because": source }), by)? else {
@@ -182,7 +194,8 @@ fn revive_stopped(tx: &mut dyn Tx, job: &Record, by: By, replies: &mut Vec<Retry
     let Some(stop) = run.life.stop.filter(|_| run.life.cancels == 0) else { return Ok(()) };
     let numbers: Vec<Number> = tx.tasks(run.seq, false)?.into_iter().map(|(number, _)| number).collect();
     // In the order of their numbers: each after those that it needs.
-    for job in tx.load(&numbers)?.into_iter().filter(|job| job.life.reason.as_ref() == Some(&stop)) {
+    let stopped = |job: &Record| job.life.reason.as_ref() == Some(&stop) && job.unread.is_none();
+    for job in tx.load(&numbers)?.into_iter().filter(stopped) {
         let data = json!({ "because": "the run goes on" });
         let back = match job.life.state {
             State::Skipped => revive(tx, &job, data, by)?,

@@ -141,7 +141,7 @@ impl Settle {
         for report in reports {
             // One that has ended may have been ended by others meanwhile: its lease ran out.
             let attempts = tx.attempts(report.fence.number)?;
-            let has_ended = attempts.iter().any(|a| a.number == report.fence.attempt && a.outcome.is_some());
+            let has_ended = attempts.iter().any(|a| a.number == report.fence.attempt && a.finished_at.is_some());
             settled.push(match has_ended {
                 true => Settled::Accepted(load_one(tx, report.fence.number)?.life.state),
                 false if passed_over => Settled::Busy,
@@ -249,7 +249,7 @@ fn end_attempt(
     let by = By { worker: Some(&lease.worker_name), actor: None };
     let data = told(verdict.outcome, ending, &verdict.life);
     let ended = record(tx, &job, &verdict.life, EventKind::Settled, by, data)?;
-    if job.spec.limit.is_some() {
+    if job.spec.limit.is_some() || job.unread.is_some() {
         tx.wake(Topics::WORK); // a slot of the shared limit is free for every worker
     }
     Ok((verdict.life.state, ended))

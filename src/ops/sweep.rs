@@ -7,7 +7,7 @@ use super::lead::{silent, soon_silent};
 use super::lease::{MAX_TIMERS, expire, promote};
 use super::register::remove;
 use super::settle::lose;
-use super::{Access, Caller, Op, Scopes, runs};
+use super::{Access, Caller, Op, Scopes, quarantine, runs};
 use crate::error::Result;
 use crate::job::{EventKind, Number};
 use crate::mutant::{Mutant, planted};
@@ -45,6 +45,9 @@ pub enum Swept {
     Done {
         /// Jobs whose leases had expired.
         reaped: Vec<Number>,
+        /// Jobs that no orx can read and that were put aside.
+        #[serde(default)]
+        quarantined: Vec<Number>,
         /// Whether there is more to do at once.
         more: bool,
         /// What there is to do next.
@@ -86,6 +89,9 @@ pub struct Due {
     pub timers: bool,
     /// Leases or heartbeats have run out.
     pub expired: bool,
+    /// Jobs are to be put aside that no orx can read.
+    #[serde(default)]
+    pub unreadable: bool,
     /// Nothing can come to be due until there is a new job.
     #[serde(default)]
     pub quiet: bool,
@@ -97,7 +103,7 @@ pub struct Due {
 impl Due {
     /// Whether there is anything.
     pub fn any(self) -> bool {
-        self.timers || self.expired
+        self.timers || self.expired || self.unreadable
     }
 }
 
@@ -122,6 +128,7 @@ fn due(tx: &mut dyn Tx) -> Result<Due> {
     Ok(Due {
         timers: tx.next_timer()?.is_some_and(|at| at <= now) || !tx.late_runs(1)?.is_empty(),
         expired: !tx.expired(MAX_REAPED)?.is_empty() || tx.workers()?.iter().any(lost),
+        unreadable: quarantine::is_due(tx)?,
         quiet: tx.is_quiet()?,
         silence: Some(soon_silent(tx)?),
     })
@@ -164,6 +171,7 @@ impl Op for Sweep {
         for node in tx.nodes()?.into_iter().filter(|node| node.lost) {
             tx.retire(node.id)?;
         }
+        let quarantined = quarantine::put_aside(tx)?;
         tx.tidy()?;
         let promoted = promote(tx)?;
         let overdue = expire(tx)?;
@@ -172,6 +180,7 @@ impl Op for Sweep {
             tx.wake(Topics::WORK);
         }
         Ok(Swept::Done {
+            quarantined,
             more: expired.len() == MAX_REAPED || promoted == MAX_TIMERS || overdue == MAX_TIMERS,
             reaped,
             due: due(tx)?,

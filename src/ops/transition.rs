@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::admission::jobs;
 use crate::error::{Error, Kind, Result};
 use crate::job::spec::Until;
+use crate::job::workflow::ON_COMPLETE;
 use crate::job::{EventKind, JobSpec, LaneId, Life, Number, Record, State};
-use crate::store::{Change, Edge, NewEvent, Quota, Topics, Tx};
+use crate::store::{Change, Edge, NewEvent, Quota, TaskKind, Topics, Tx};
 use crate::time::Span;
 
 /// How long an idempotency key is kept after its job ended (S13).
@@ -79,10 +80,21 @@ fn save(tx: &mut dyn Tx, job: &Record, life: &Life) -> Result<()> {
     tx.wake(if work { Topics::JOBS | Topics::WORK } else { Topics::JOBS });
     if let (Some(run), Some(task)) = (job.origin.run_id, &job.origin.task) {
         tx.note_moved(run, task, from, life.state);
+    } else if job.unread.is_some()
+        && let Some((run, kind)) = tx.run_of(job.number)?
+    {
+        // It is not known what its run calls it. That run is to go on all the same.
+        let task = if kind == TaskKind::Last { ON_COMPLETE.to_owned() } else { format!("of job {}", job.number) };
+        tx.note_moved(run, &task, from, life.state);
     }
-    match life.state.is_terminal() && !from.is_terminal() {
-        true => release(tx, job.number, life.state, &job.spec),
-        false => Ok(()),
+    match (life.state.is_terminal() && !from.is_terminal(), &job.unread) {
+        (true, None) => release(tx, job.number, life.state, &job.spec),
+        // Whether it has a name or a key is not known.
+        (true, Some(_)) => {
+            tx.drop_name(job.number)?;
+            forget_keys(tx, job.number, life.state)
+        }
+        (false, _) => Ok(()),
     }
 }
 
@@ -91,11 +103,15 @@ pub(super) fn release(tx: &mut dyn Tx, number: Number, state: State, spec: &JobS
     if spec.name.is_some() {
         tx.drop_name(number)?;
     }
-    if spec.idempotency_key.is_some() {
-        let at = tx.now().plus(KEY_KEPT);
-        tx.forget_keys(number, state, at)?;
+    match spec.idempotency_key.is_some() {
+        true => forget_keys(tx, number, state),
+        false => Ok(()),
     }
-    Ok(())
+}
+
+fn forget_keys(tx: &mut dyn Tx, number: Number, state: State) -> Result<()> {
+    let at = tx.now().plus(KEY_KEPT);
+    tx.forget_keys(number, state, at)
 }
 
 /// Unblocks or skips the jobs that waited for those that `ended`, and those that waited for them (S9).

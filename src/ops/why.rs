@@ -63,6 +63,10 @@ pub struct Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CauseKind {
+    /// A newer orx made it, and this one does not understand all of it.
+    Newer,
+    /// No orx can read it.
+    Unreadable,
     /// It has ended.
     Ended,
     /// It runs.
@@ -99,6 +103,9 @@ pub enum CauseKind {
     NoLeader,
     /// The clock shows a time of which the ledger says already what became of it.
     ClockSetBack,
+    /// Something that a newer orx tells of.
+    #[serde(other)]
+    Unknown,
 }
 
 /// How many jobs are named as being in the way.
@@ -136,7 +143,10 @@ impl Op for Why {
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Explanation> {
         let job = load_mine(caller, tx, self.number)?;
         let mut causes = life::causes(tx, &job)?;
-        if !matches!(job.life.state, State::Running) && !job.life.state.is_terminal() {
+        let unread = life::unread(tx, &job)?;
+        let is_read = unread.is_none();
+        causes.splice(0..0, unread);
+        if is_read && !matches!(job.life.state, State::Running) && !job.life.state.is_terminal() {
             causes.extend(paused(tx, &job)?);
             let may_start = causes.is_empty();
             let (served, cause) = worker_cause(tx, caller, &job)?;
@@ -291,6 +301,9 @@ impl Op for WhySchedule {
             causes.push(Cause::new(CauseKind::Ended, format!("it was removed at {at}")));
         } else if schedule.next_due_at.is_none() {
             causes.push(Cause::new(CauseKind::Ended, "it is never due again"));
+        }
+        if let Some(unread) = &schedule.unread {
+            causes.push(life::unread_schedule(unread, &schedule.name));
         }
         if causes.is_empty() && schedule.paused {
             let remedy = format!("orx schedule resume {}", schedule.name);

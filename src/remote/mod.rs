@@ -28,6 +28,9 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// The waits between tries: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
+/// What to do where an answer has words that are not known here.
+const OLDER: &str = "the coordinator may be of a newer version: update this orx";
+
 /// A coordinator, and the tasks of this process that wait for what changes there.
 pub struct Remote {
     client: Arc<Wire>,
@@ -133,7 +136,7 @@ impl Remote {
         let body = serde_json::to_vec(&op).map_err(|e| Error::failed("the request cannot be written").source(e))?;
         let (since, reply) = self.ask(O::NAME, O::ACCESS, request, Bytes::from(body), &|| op.check()).await?;
         let reply = serde_json::from_slice(&reply)
-            .map_err(|e| Error::failed("the coordinator's answer is not understood").source(e))?;
+            .map_err(|e| Error::failed("the coordinator's answer is not understood").source(e).hint(OLDER))?;
         Ok((since, reply))
     }
 

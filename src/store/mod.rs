@@ -15,6 +15,7 @@ pub mod postgres;
 mod roles;
 mod rows;
 mod run_rows;
+mod sound;
 pub mod sqlite;
 mod token_rows;
 

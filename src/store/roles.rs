@@ -36,6 +36,12 @@ pub trait Jobs {
     fn lock_free(&mut self, _numbers: &[Number]) -> Result<Vec<Number>> {
         Ok(Vec::new()) // where one writes at a time
     }
+    /// Notes jobs that no orx can read, for the leader.
+    fn note_unreadable(&mut self, numbers: &[Number]) -> Result<()>;
+    /// Those that were noted, ascending, at most `limit`.
+    fn noted_unreadable(&mut self, limit: usize) -> Result<Vec<Number>>;
+    /// Takes the notes of these jobs away.
+    fn forget_unreadable(&mut self, numbers: &[Number]) -> Result<()>;
     /// Records new lives, and counts them.
     fn save(&mut self, changes: &[Change]) -> Result<()>;
     /// The numbers that `selector` names, ascending, at most `limit`.
@@ -269,6 +275,8 @@ pub trait RunJobs {
     fn add_tasks(&mut self, seq: i64, tasks: &[(Number, TaskKind)]) -> Result<()>;
     /// The jobs of the run `seq`, in the order of their numbers; `open`: those that have not ended.
     fn tasks(&mut self, seq: i64, open: bool) -> Result<Vec<(Number, TaskKind)>>;
+    /// The run that a job is a task of, as the store knows it without what the job says.
+    fn run_of(&mut self, number: Number) -> Result<Option<(RunId, TaskKind)>>;
     /// Pending jobs of the run `seq` and their lanes, in the order they are handed out, at most `limit`.
     fn pending_tasks(&mut self, seq: i64, limit: usize) -> Result<Vec<(Number, LaneId)>>;
     /// Keeps others from the runs of these jobs until the transaction ends. Called before the jobs are loaded: whoever

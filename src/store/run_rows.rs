@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::job::run::{Moved, Terms};
-use crate::job::{Captured, OccurrenceId, RunId, RunLife, RunState, ScheduleId, State};
+use crate::job::{Captured, OccurrenceId, RunId, RunLife, RunState, ScheduleId, State, Unread};
 use crate::time::Timestamp;
 
 /// A run as it is stored.
@@ -49,6 +49,8 @@ pub struct RunSpec {
     pub workflow: Value,
     /// What surrounded whoever submitted it.
     pub captured: Arc<Captured>,
+    /// What of both cannot be read here.
+    pub unread: Option<Unread>,
 }
 
 /// Which runs.

@@ -25,6 +25,7 @@ use super::sweep::{self, Swept};
 use super::tree::Tree;
 use super::{NOT_STARTED, SWEEP_LIMIT, Shared};
 use crate::job::output::{Chunk, INLINE_OUTPUT};
+use crate::job::retry::SNOOZE_CODE;
 use crate::job::state::{Cause, Ending};
 use crate::ops::append_output::{AppendOutput, Appended};
 use crate::ops::lease::Leased;
@@ -100,6 +101,10 @@ impl Attempt {
     /// All that the program needs.
     async fn prepare(&self) -> Result<Ready, Box<Report>> {
         self.end_lost_ones().await;
+        if let Some(unread) = &self.job.unread {
+            // A newer coordinator handed it out: later, a worker may come that knows it (S29).
+            return Err(self.not_started(SNOOZE_CODE, unread.to_string()));
+        }
         // The same payload fits no better next time.
         self.shared.config.schemas.check(&self.job.spec).map_err(|e| self.refused(format!("the {e}")))?;
         if self.job.spec.heartbeat_timeout.is_some() && self.shared.socket.is_none() {
@@ -213,7 +218,7 @@ impl Attempt {
             ran,
             output,
             jitter: super::chance(),
-            in_run: self.job.origin.run_id.is_some(),
+            in_run: self.job.origin.run_id.is_some() || self.job.unread.is_some(),
         }
     }
 

@@ -37,6 +37,7 @@ mod status;
 mod stores;
 pub mod support;
 mod tail;
+mod unreadable;
 mod until_done;
 mod wait;
 mod why;

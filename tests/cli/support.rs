@@ -166,6 +166,15 @@ impl Orx {
         out.stdout()
     }
 
+    /// Runs SQL behind the back of orx, in the store itself.
+    pub fn damage(&self, statements: &str) {
+        let store = if self.token.is_some() { self.served_store() } else { self.url() };
+        match store.contains("?schema=") {
+            true => _ = server::sql(&store, statements),
+            false => rusqlite::Connection::open(store).unwrap().execute_batch(statements).unwrap(),
+        }
+    }
+
     /// Checks the store itself, also behind a coordinator.
     pub fn check(&self) -> Output {
         let store = if self.token.is_some() { self.served_store() } else { self.url() };

@@ -2,6 +2,7 @@
 //!
 //! Each case runs on a SQLite file, on SQLite in memory and on PostgreSQL.
 
+mod checks;
 mod dependencies;
 mod keys;
 mod leases;
@@ -21,4 +22,5 @@ mod sqlite;
 mod support;
 mod tenants;
 mod turns;
+mod unreadable;
 mod why;

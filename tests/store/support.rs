@@ -152,10 +152,12 @@ impl Fixture {
         Self { queue, clock, location: location.clone(), _dir: dir, epoch: 0.into() }
     }
 
-    /// Runs SQL behind the back of orx, where the store is a file.
+    /// Runs SQL behind the back of orx, in a file or at a server.
     pub fn damage(&self, statements: &str) {
-        let Location::File(path) = &self.location else { panic!("a file is needed") };
-        rusqlite::Connection::open(path).unwrap().execute_batch(statements).unwrap();
+        match &self.location {
+            Location::File(path) => rusqlite::Connection::open(path).unwrap().execute_batch(statements).unwrap(),
+            _ => _ = self.look(statements),
+        }
     }
 
     /// A session beside orx that has begun a transaction and run `statements`, where the store is a server's.
@@ -232,6 +234,11 @@ impl Fixture {
         }
         let epoch = self.epoch.load(Ordering::SeqCst);
         self.queue.call(Sweep { away, ..Sweep::of(epoch, 0.5) }).await.unwrap()
+    }
+
+    /// Another leads from now on.
+    pub async fn another_leads(&self) {
+        self.queue.call(Lead { name: "another".into(), right: Right::Lock }).await.unwrap();
     }
 
     pub async fn worker(&self, name: &str, offer: Offer) -> TestWorker<'_> {

@@ -201,6 +201,8 @@ on_every_store! {
             ("prunable", json!({ "after": 0, "before": "2030-01-01T00:00:00Z", "dead": true }), Denied),
             ("prune_keys", json!({}), Denied),
             ("prune_ledger", json!({ "before": "2030-01-01T00:00:00Z" }), Denied),
+            ("get_quarantine", json!({}), Denied),
+            ("resume_quarantine", json!({}), Denied),
             ("get_retention", json!({}), Denied),
             ("set_retention", json!({ "retention": { "done_older_than": null, "max_size": null } }), Denied),
             ("prune", json!({ "numbers": [dead], "before": "2030-01-01T00:00:00Z", "dead": true }), Denied),

@@ -3,6 +3,7 @@
 use super::words::{ending, relative, took};
 use super::{Row, Text, Tone};
 use crate::job::audit::Breach;
+use crate::job::reading::Misread;
 use crate::job::state::reason;
 use crate::job::{Attempt, Event, Job, Outcome, State};
 use crate::ops::cancel::{CancelReply, Did};
@@ -65,7 +66,12 @@ fn note(job: &Job, now: Timestamp) -> String {
         State::Cancelled | State::Skipped => job.reason.clone().unwrap_or_default(),
         _ => String::new(),
     };
-    [tries, more].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(", ")
+    let unread = match &job.unread {
+        Some(unread) if unread.why == Misread::Newer => "a newer orx made it",
+        Some(_) if !job.state.is_terminal() => reason::UNREADABLE,
+        _ => "", // what cannot be read has that as its reason
+    };
+    [unread.to_owned(), tries, more].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 impl Row for Attempt {
@@ -77,6 +83,7 @@ impl Row for Attempt {
 
     fn cells(&self, now: Timestamp) -> Vec<Text> {
         let outcome = match self.outcome {
+            None if self.finished_at.is_some() => Text::dim("unknown"), // a word of a newer orx
             None => Text::toned("running", Tone::Busy),
             Some(o @ Outcome::Done) => Text::toned(o.as_str(), Tone::Good),
             Some(o @ (Outcome::Failed | Outcome::TimedOut | Outcome::Lost)) => Text::toned(o.as_str(), Tone::Bad),

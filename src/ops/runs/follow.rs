@@ -9,11 +9,11 @@ use super::super::transition::{By, Next, change_all};
 use super::view;
 use crate::error::{Error, Result};
 use crate::job::lanes::Needs;
-use crate::job::run::{Reach, Step};
+use crate::job::run::{Moved, Reach, Step};
 use crate::job::spec::{Bytes, KeyLimit};
 use crate::job::state::Cancelled;
 use crate::job::workflow::{self, ON_COMPLETE};
-use crate::job::{EventKind, JobId, Life, Number, Origin, Record, State};
+use crate::job::{EventKind, JobId, Life, Number, Origin, Record, State, Unread};
 use crate::store::{CancelRequest, Edge, NewEvent, NewJob, Run, TaskKind, Topics, Tx};
 
 /// Looks at every run of which a job has changed. Nothing to do for jobs without a run.
@@ -31,7 +31,16 @@ pub(in crate::ops) fn follow(tx: &mut dyn Tx) -> Result<()> {
         match step {
             Step::Nothing => {}
             Step::Stop => stop(tx, &run, Reach::Tasks, &CancelRequest::default(), By::default())?,
-            Step::Complete => complete(tx, &run)?,
+            Step::Complete => {
+                if let Some(unread) = complete(tx, &run)? {
+                    // It is not known what runs last. The run has ended all the same (S29).
+                    let reason = format!("what runs last is not known: {unread}");
+                    tell(tx, EventKind::RunStopped, json!({ "run": run.id, "reason": reason }))?;
+                    run.life.moved(run.terms, &Moved { completed: true, ..Moved::default() }, tx.now());
+                    tx.save_run(&run)?;
+                    end(tx, &run, waited_for)?;
+                }
+            }
             Step::End => end(tx, &run, waited_for)?,
         }
     }
@@ -103,11 +112,14 @@ pub(super) fn stop(tx: &mut dyn Tx, run: &Run, reach: Reach, how: &CancelRequest
     change_all(tx, &nexts, by)
 }
 
-/// Starts what runs when the others have ended, with the report as its input.
-fn complete(tx: &mut dyn Tx, run: &Run) -> Result<()> {
+/// Starts what runs when the others have ended, with the report as its input; gives why it cannot.
+fn complete(tx: &mut dyn Tx, run: &Run) -> Result<Option<Unread>> {
     let given = tx.run_spec(run.seq)?;
+    if given.unread.is_some() {
+        return Ok(given.unread);
+    }
     let report = view::report(tx, run)?;
-    let Some(mut spec) = workflow::read(&given.workflow)?.on_complete else { return Ok(()) };
+    let Some(mut spec) = workflow::read(&given.workflow)?.on_complete else { return Ok(None) };
     let report = serde_json::to_value(&report).map_err(|e| Error::failed("the report cannot be told").source(e))?;
     match spec.handler.is_some() {
         true => spec.payload = Some(report),
@@ -146,7 +158,7 @@ fn complete(tx: &mut dyn Tx, run: &Run) -> Result<()> {
         ..NewEvent::of(EventKind::Enqueued)
     }])?;
     tx.wake(Topics::WORK | Topics::JOBS);
-    Ok(())
+    Ok(None)
 }
 
 /// A run has ended: those that wait for it may start, or wait for the one that it waited for itself.

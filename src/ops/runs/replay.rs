@@ -52,6 +52,9 @@ impl Op for ReplayRun {
                 .hint(format!("wait for it, or: orx workflow cancel {}", old.id)));
         }
         let given = tx.run_spec(old.seq)?;
+        if let Some(unread) = &given.unread {
+            return Err(unread.error(&format!("run {}", old.id)));
+        }
         let workflow = workflow::read(&given.workflow)?;
         let done = done(tx, &old, &workflow)?;
         let only = self.only(&workflow, &done)?;

@@ -154,7 +154,7 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, lanes: &mut LaneCa
         reason: new.reason.clone(),
         life,
     };
-    let spec = RunSpec { workflow: new.workflow.clone(), captured: Arc::clone(&new.captured) };
+    let spec = RunSpec { workflow: new.workflow.clone(), captured: Arc::clone(&new.captured), unread: None };
     let Some(seq) = tx.add_run(&run, &spec)? else {
         return Err(Error::conflict(format!("the run {} was stored at this moment", new.id)).hint("try again"));
     };

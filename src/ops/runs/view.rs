@@ -12,9 +12,10 @@ use crate::job::ids::RunName;
 use crate::job::run::is_on_complete;
 use crate::job::workflow::{self, ON_START};
 use crate::job::{
-    Job, JobId, JobSpec, Number, OccurrenceId, Outcome, Record, RunId, RunState, ScheduleId, Selector, State, Workflow,
+    Job, JobId, JobSpec, Number, OccurrenceId, Outcome, Record, RunId, RunState, ScheduleId, Selector, State, Unread,
+    Workflow,
 };
-use crate::store::{Run, RunFilter, Tx};
+use crate::store::{Run, RunFilter, RunSpec, Tx};
 use crate::time::Timestamp;
 
 /// A run as users see it.
@@ -42,6 +43,9 @@ pub struct RunView {
     /// The workflow as it was given; with `options` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<Value>,
+    /// What of it cannot be read here; absent where all is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<Unread>,
 }
 
 /// A task of a run as users see it.
@@ -62,13 +66,14 @@ pub struct RunTask {
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     pub worker: Option<String>,
+    #[serde(default, deserialize_with = "crate::job::reading::word_given")]
     pub outcome: Option<Outcome>,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
     pub error: Option<String>,
     pub reason: Option<String>,
     /// The job's options in effect; with `options` only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::job::reading::options_given")]
     pub options: Option<JobSpec>,
 }
 
@@ -178,9 +183,10 @@ pub(super) fn report(tx: &mut dyn Tx, run: &Run) -> Result<RunView> {
 }
 
 fn look(tx: &mut dyn Tx, run: &Run, options: bool) -> Result<RunView> {
-    let given = tx.run_spec(run.seq)?.workflow;
-    let workflow = workflow::read(&given)?;
-    let tasks = tasks(tx, run, &workflow, options)?;
+    let RunSpec { workflow: given, unread, .. } = tx.run_spec(run.seq)?;
+    // Where it is not understood, its jobs are shown all the same.
+    let workflow = unread.is_none().then(|| workflow::read(&given)).transpose()?;
+    let tasks = tasks(tx, run, workflow.as_ref(), options)?;
     Ok(RunView {
         id: run.id,
         name: run.name.clone(),
@@ -199,28 +205,31 @@ fn look(tx: &mut dyn Tx, run: &Run, options: bool) -> Result<RunView> {
         waiting: run.life.behind.is_some(),
         tasks,
         workflow: options.then_some(given),
+        unread,
     })
 }
 
 /// The tasks in the order in which they can run; those of hooks first and last.
-fn tasks(tx: &mut dyn Tx, run: &Run, workflow: &Workflow, options: bool) -> Result<Vec<RunTask>> {
+fn tasks(tx: &mut dyn Tx, run: &Run, workflow: Option<&Workflow>, options: bool) -> Result<Vec<RunTask>> {
     let numbers: Vec<Number> = tx.tasks(run.seq, false)?.into_iter().map(|(number, _)| number).collect();
     let mut jobs: std::collections::HashMap<String, Job> =
         views(tx, &numbers)?.into_iter().filter_map(|job| Some((job.task.clone()?, job))).collect();
-    let order = workflow.order().unwrap_or_default();
+    let order = workflow.and_then(|workflow| workflow.order().ok()).unwrap_or_default();
+    let of_file = workflow.map_or(&[][..], |workflow| &workflow.tasks);
     let mut tasks = Vec::with_capacity(order.len() + 2);
     let effective = |spec: &JobSpec| options.then(|| spec.clone());
     if let Some(job) = jobs.remove(ON_START) {
-        tasks.push(task(job, Vec::new(), false, workflow.on_start.as_ref().and_then(effective)));
+        let spec = workflow.and_then(|workflow| workflow.on_start.as_ref());
+        tasks.push(task(job, Vec::new(), false, spec.and_then(effective)));
     }
     for i in order {
-        let of = &workflow.tasks[i];
+        let of = &of_file[i];
         let (job, inherited) = match jobs.remove(&of.name) {
             Some(job) => (Some(job), false),
             None => (inherited(tx, run, &of.name)?, true),
         };
         let Some(job) = job else { continue }; // pruned
-        let needs = of.needs.iter().map(|n| workflow.tasks[*n].name.clone()).collect();
+        let needs = of.needs.iter().map(|n| of_file[*n].name.clone()).collect();
         tasks.push(RunTask { inherited, ..task(job, needs, of.always, effective(&of.spec)) });
     }
     let mut last: Vec<Job> = jobs.into_values().collect();

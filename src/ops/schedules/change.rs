@@ -74,6 +74,7 @@ impl Op for AddSchedule {
             last_due_at: None,
             last_skip_reason: None,
             removed_at: None,
+            unread: None,
         };
         tx.add_schedule(&schedule)?;
         let rule = &schedule.definition.rule;
@@ -150,7 +151,9 @@ impl Op for UpdateSchedule {
             result => result?,
         };
         let waits = match self.apply {
-            Apply::Next if !schedule.paused => schedule.then.as_ref().map(|t| t.from).or(schedule.next_due_at),
+            Apply::Next if !schedule.paused && schedule.unread.is_none() => {
+                schedule.then.as_ref().map(|t| t.from).or(schedule.next_due_at)
+            }
             _ => None,
         };
         let from = waits.unwrap_or(now);
@@ -172,6 +175,7 @@ impl Op for UpdateSchedule {
             Some(from) => schedule.then = Some(Then { version, definition: Arc::new(definition), from }),
             None => {
                 (schedule.version, schedule.definition, schedule.then) = (version, Arc::new(definition), None);
+                schedule.unread = None;
                 (schedule.recorded_until, schedule.tail_from, schedule.next_due_at) = (after, None, next);
             }
         }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::job::plan::{CatchUp, Overlap, SkipReason};
 use crate::job::{
     Definition, JobId, Number, Occurrence, OccurrenceId, RuleKind, RunId, Schedule, ScheduleId, Selector, Target,
+    Unread,
 };
 use crate::store::{ScheduleFilter, Tx};
 use crate::time::{Span, Timestamp};
@@ -64,12 +65,16 @@ pub struct ScheduleView {
     pub state: ScheduleState,
     pub next_due_at: Option<Timestamp>,
     pub last_due_at: Option<Timestamp>,
+    #[serde(default, deserialize_with = "crate::job::reading::word_given")]
     pub last_skip_reason: Option<SkipReason>,
     pub overlap: Overlap,
     pub catch_up: CatchUp,
     pub version: u32,
     /// The options of its job, or `{"workflow": …}` as it was given.
     pub task: Value,
+    /// What of it cannot be read here; absent where all is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<Unread>,
     /// Given by `show` only.
     #[serde(flatten)]
     pub more: Option<More>,
@@ -113,6 +118,7 @@ impl ScheduleView {
             catch_up: *catch_up,
             version,
             task,
+            unread: schedule.unread.clone(),
             more: None,
         })
     }
@@ -183,6 +189,7 @@ pub struct Shown {
     /// As users see it.
     pub view: ScheduleView,
     /// What its newest version says.
+    #[serde(deserialize_with = "crate::job::reading::definition_given")]
     pub definition: Definition,
 }
 
@@ -212,6 +219,7 @@ pub struct OccurrenceView {
     pub until: Timestamp,
     pub count: u64,
     pub state: String,
+    #[serde(default, deserialize_with = "crate::job::reading::word_given")]
     pub reason: Option<SkipReason>,
     pub run_id: Option<RunId>,
     pub flags: Vec<String>,

@@ -51,6 +51,7 @@ impl Op for Trigger {
             return Ok(before);
         }
         let schedule = self.schedule.live(caller, tx)?;
+        schedule.check_read()?;
         let (_, definition) = schedule.newest();
         let mut runs = Runs::of_one(tx, schedule.id)?;
         let Some(waits) = runs.meet(tx, caller, self.overlap.unwrap_or(definition.overlap))? else {

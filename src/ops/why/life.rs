@@ -1,11 +1,46 @@
 //! What the life of a job says about why it does not run.
 
+use super::super::quarantine;
 use super::{Cause, CauseKind, MAX_NAMED};
 use crate::error::Result;
+use crate::job::reading::{Misread, Unread};
 use crate::job::spec::Until;
 use crate::job::{Record, State};
 use crate::store::{Holding, Tx};
 use crate::time::Timestamp;
+
+/// What of it cannot be read here.
+pub(super) fn unread(tx: &mut dyn Tx, job: &Record) -> Result<Option<Cause>> {
+    let Some(unread) = &job.unread else { return Ok(None) };
+    let waits = !job.life.state.is_terminal();
+    Ok(Some(match unread.why {
+        Misread::Newer => {
+            let cause = Cause::new(CauseKind::Newer, format!("{unread}; only an orx that knows it runs the job"));
+            if waits { cause.remedy("orx worker, of the version that made the job") } else { cause }
+        }
+        Misread::Unreadable if !waits => Cause::new(CauseKind::Unreadable, unread.to_string())
+            .remedy(format!("enqueue it anew; orx dlq discard {} throws its dead letter away", job.number)),
+        Misread::Unreadable if quarantine::is_stopped(tx)? => {
+            let message =
+                format!("{unread}; {} such jobs were put aside, and an operator is to look", quarantine::MOST);
+            Cause::new(CauseKind::Unreadable, message).remedy("orx db check, then orx db quarantine --go-on")
+        }
+        Misread::Unreadable => {
+            let message = format!("{unread}; it is put aside when a worker comes to it");
+            Cause::new(CauseKind::Unreadable, message).remedy(format!("orx cancel {}", job.number))
+        }
+    }))
+}
+
+/// What of a schedule cannot be read here.
+pub(super) fn unread_schedule(unread: &Unread, name: &str) -> Cause {
+    match unread.why {
+        Misread::Newer => Cause::new(CauseKind::Newer, format!("{unread}; it fires where an orx that knows it leads"))
+            .remedy("update this orx"),
+        Misread::Unreadable => Cause::new(CauseKind::Unreadable, unread.to_string())
+            .remedy(format!("orx schedule remove {name}, and add it anew")),
+    }
+}
 
 /// What the job's own life says.
 pub(super) fn causes(tx: &mut dyn Tx, job: &Record) -> Result<Vec<Cause>> {
@@ -17,7 +52,7 @@ pub(super) fn causes(tx: &mut dyn Tx, job: &Record) -> Result<Vec<Cause>> {
             let why = life.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             let how = if state == State::Failed { last_words(tx, job)? } else { String::new() };
             let cause = Cause::new(CauseKind::Ended, format!("it is {state}{why}{how}"));
-            let again = matches!(state, State::Failed | State::Cancelled);
+            let again = matches!(state, State::Failed | State::Cancelled) && job.unread.is_none();
             vec![if again { cause.remedy(format!("orx retry {}", job.number)) } else { cause }]
         }
         State::Blocked => vec![blocked(tx, job)?],

@@ -14,7 +14,7 @@ use crate::store::copy::{
 };
 
 /// What belongs to processes, or follows from the rest.
-const OTHERS: [&str; 6] = ["leases", "workers", "nodes", "lane_turns", "lane_totals", "lane_deltas"];
+const OTHERS: [&str; 7] = ["leases", "workers", "nodes", "unreadable", "lane_turns", "lane_totals", "lane_deltas"];
 /// How many rows of large values are fetched at a time.
 const FEW_ROWS: usize = 64;
 

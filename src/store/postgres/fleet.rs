@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::conn::{Call, values};
 use super::sql;
-use super::tx::{PgTx, get, json, text, to_json};
+use super::tx::{PgTx, get, text, to_json};
 use crate::error::Result;
 use crate::job::lanes::Offer;
 use crate::job::{Number, WorkerId};
@@ -53,7 +53,9 @@ impl Fleet for PgTx<'_> {
         let rows = self.rows(sql!("workers_list"), values![self.now().0])?;
         rows.iter()
             .map(|row| {
-                let Offer { queues, labels, handlers, tenant, .. } = json(&get::<String>(row, 5)?)?;
+                // A worker whose offer cannot be read is there all the same.
+                let Offer { queues, labels, handlers, tenant, .. } =
+                    serde_json::from_str(&get::<String>(row, 5)?).unwrap_or_default();
                 Ok(Worker {
                     id: WorkerId(get(row, 0)?),
                     name: get(row, 1)?,
@@ -177,8 +179,9 @@ impl Fleet for PgTx<'_> {
                     version: get(row, 5)?,
                     load: get(row, 6)?,
                     draining: get(row, 7)?,
-                    peers: json(&get::<String>(row, 11)?)?,
-                    homes: json(&get::<String>(row, 12)?)?,
+                    // What cannot be read of its neighbours it says anew with its next heartbeat.
+                    peers: serde_json::from_str(&get::<String>(row, 11)?).unwrap_or_default(),
+                    homes: serde_json::from_str(&get::<String>(row, 12)?).unwrap_or_default(),
                     started_at: Timestamp(get(row, 8)?),
                     heartbeat_at: Timestamp(get(row, 9)?),
                     lost: get(row, 10)?,

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Value, json as value};
+use serde_json::Value;
 use tokio_postgres::Row;
 
 use super::conn::{Call, values};
 use super::sql;
-use super::tx::{PgTx, get, int, json, natural, text, time, to_json, word};
+use super::tx::{PgTx, get, int, text, time, to_json};
 use crate::error::Result;
+use crate::job::event::told;
 use crate::job::view::{Progress, Said};
 use crate::job::{Attempt, Event, EventKind, Fence, JobId, Number, Outcome, State};
 use crate::store::{History, NewEvent};
@@ -40,7 +41,7 @@ impl History for PgTx<'_> {
         let mut attempts: HashMap<Number, Attempt> =
             attempts.iter().map(|row| Ok((get(row, 0)?, attempt(row, 1)?))).collect::<Result<_>>()?;
         let mut said: HashMap<Number, Said> =
-            said.iter().map(|row| Ok((get(row, 0)?, told(row)?))).collect::<Result<_>>()?;
+            said.iter().map(|row| Ok((get(row, 0)?, said_in(row)?))).collect::<Result<_>>()?;
         Ok(numbers.iter().map(|n| (attempts.remove(n), said.remove(n).unwrap_or_default())).collect())
     }
 
@@ -99,42 +100,40 @@ fn place_of(mark: i64, end: i64) -> i64 {
 
 fn event(row: &Row) -> Result<Event> {
     let job: Option<uuid::Uuid> = get(row, 3)?;
-    let (state, data): (Option<String>, Option<String>) = (get(row, 8)?, get(row, 9)?);
-    let mut all = data.as_deref().map_or(Ok(value!({})), json)?;
-    if let (Some(state), Value::Object(map)) = (state, &mut all) {
-        map.insert("state".into(), state.into());
-    }
+    let data: Option<String> = get(row, 9)?;
+    let (kind, unknown) = EventKind::read(&get::<String>(row, 2)?);
     Ok(Event {
         seq: get(row, 0)?,
         at: Timestamp(get(row, 1)?),
-        kind: word(&get::<String>(row, 2)?, EventKind::parse)?,
+        kind,
         job_id: job.map(JobId),
         number: get(row, 4)?,
         attempt: get::<Option<i32>>(row, 5)?.map(|n| u32::try_from(n).unwrap_or_default()),
         worker: get(row, 6)?,
         actor: get(row, 7)?,
-        data: all,
+        data: told(data.as_deref().map(str::as_bytes), get(row, 8)?, unknown),
     })
 }
 
-fn told(row: &Row) -> Result<Said> {
+fn said_in(row: &Row) -> Result<Said> {
     let percent: Option<f64> = get(row, 1)?;
     let (words, at) = (get(row, 2)?, time(row, 3)?);
     let result: Option<String> = get(row, 4)?;
     Ok(Said {
         progress: percent.zip(at).map(|(percent, at)| Progress { percent, text: words, at }),
-        result: result.as_deref().map(json).transpose()?,
+        // What cannot be read is as good as never said.
+        result: result.and_then(|text| serde_json::from_str(&text).ok()),
     })
 }
 
 fn attempt(row: &Row, at: usize) -> Result<Attempt> {
     let outcome: Option<String> = get(row, at + 4)?;
     Ok(Attempt {
-        number: natural(row, at)?,
+        number: u32::try_from(get::<i32>(row, at)?).unwrap_or_default(),
         worker: get(row, at + 1)?,
         started_at: time(row, at + 2)?,
         finished_at: time(row, at + 3)?,
-        outcome: outcome.map(|o| word(&o, Outcome::parse)).transpose()?,
+        outcome: outcome.and_then(|word| Outcome::parse(&word)),
         exit_code: get(row, at + 5)?,
         signal: get(row, at + 6)?,
         error: get(row, at + 7)?,

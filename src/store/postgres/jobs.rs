@@ -10,8 +10,9 @@ use uuid::Uuid;
 use super::conn::{Call, Param, values};
 use super::leases::lease;
 use super::sql;
-use super::tx::{PgTx, damaged, get, int, json, natural, text, time, to_json, word};
+use super::tx::{PgTx, damaged, get, int, text, time, to_json};
 use crate::error::{Error, Result};
+use crate::job::reading::{Texts, Unread};
 use crate::job::{Captured, JobId, Life, Number, Record, Selector, State};
 use crate::store::{Change, Filter, Jobs, NewJob, Tx as _};
 use crate::time::Timestamp;
@@ -58,6 +59,18 @@ impl Jobs for PgTx<'_> {
 
     fn lock_free(&mut self, numbers: &[Number]) -> Result<Vec<Number>> {
         self.read_one(sql!("jobs_lock_free"), values![numbers.to_vec()])?.iter().map(|row| get(row, 0)).collect()
+    }
+
+    fn note_unreadable(&mut self, numbers: &[Number]) -> Result<()> {
+        self.rows(sql!("unreadable_note"), values![numbers.to_vec()]).map(|_| ())
+    }
+
+    fn noted_unreadable(&mut self, limit: usize) -> Result<Vec<Number>> {
+        self.column(sql!("unreadable_list"), values![limit as i64])
+    }
+
+    fn forget_unreadable(&mut self, numbers: &[Number]) -> Result<()> {
+        self.rows(sql!("unreadable_forget"), values![numbers.to_vec()]).map(|_| ())
     }
 
     fn save(&mut self, changes: &[Change]) -> Result<()> {
@@ -276,7 +289,37 @@ fn states_fragment(states: &[State]) -> Option<String> {
 }
 
 fn record(r: &Row) -> Result<Record> {
-    let (captured, origin): (Option<String>, Option<String>) = (get(r, 7)?, get(r, 23)?);
+    let text = |index: usize| r.try_get::<_, Option<&str>>(index).map_err(|e| damaged().source(e));
+    let bytes = |index| text(index).map(|text| text.map(str::as_bytes));
+    let texts = Texts::read(bytes(6)?, bytes(7)?, bytes(23)?);
+    let mut odd = None;
+    let mut count = |index, name: &str| {
+        let fits = u32::try_from(get::<i32>(r, index)?);
+        if fits.is_err() {
+            odd = Some(Unread::unreadable(format!("{name}: it is no count")));
+        }
+        Ok::<u32, Error>(fits.unwrap_or_default())
+    };
+    let state = text(8)?.unwrap_or_default();
+    let life = Life {
+        // What is in a state that is not known here is left alone, as what has ended is.
+        state: State::parse(state).unwrap_or(State::Failed),
+        attempt: count(9, "attempt")?,
+        generation: count(10, "generation")?,
+        failures: count(11, "failures")?,
+        losses: count(12, "losses")?,
+        interruptions: count(13, "interruptions")?,
+        streak: count(14, "streak")?,
+        unstarted: count(15, "unstarted")?,
+        unstarted_alone: count(16, "unstarted_alone")?,
+        waiting: count(17, "waiting")?,
+        due_at: time(r, 18)?,
+        deadline_at: time(r, 19)?,
+        reason: get(r, 20)?,
+        finished_at: time(r, 21)?,
+        cancel_requested_at: time(r, 22)?,
+    };
+    let of_state = State::parse(state).is_none().then(|| Unread::newer(format!("state: {state:?} is not known here")));
     Ok(Record {
         number: get(r, 0)?,
         id: JobId(get(r, 1)?),
@@ -284,25 +327,10 @@ fn record(r: &Row) -> Result<Record> {
         queue: get(r, 3)?,
         tenant: get(r, 4)?,
         created_at: Timestamp(get(r, 5)?),
-        spec: json(&get::<String>(r, 6)?)?,
-        captured: captured.as_deref().map(json).transpose()?.unwrap_or_default(),
-        life: Life {
-            state: word(&get::<String>(r, 8)?, State::parse)?,
-            attempt: natural(r, 9)?,
-            generation: natural(r, 10)?,
-            failures: natural(r, 11)?,
-            losses: natural(r, 12)?,
-            interruptions: natural(r, 13)?,
-            streak: natural(r, 14)?,
-            unstarted: natural(r, 15)?,
-            unstarted_alone: natural(r, 16)?,
-            waiting: natural(r, 17)?,
-            due_at: time(r, 18)?,
-            deadline_at: time(r, 19)?,
-            reason: get(r, 20)?,
-            finished_at: time(r, 21)?,
-            cancel_requested_at: time(r, 22)?,
-        },
-        origin: origin.as_deref().map(json).transpose()?.unwrap_or_default(),
+        spec: texts.spec,
+        captured: texts.captured,
+        origin: texts.origin,
+        life,
+        unread: Unread::worse(texts.unread, Unread::worse(odd, of_state)),
     })
 }

@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-use super::conn::{Conn, Param};
+use super::conn::{Call, Conn, Param, values};
 use super::place::Place;
 use super::sql;
+use super::tx::{damaged, get};
 use crate::error::{Error, Kind, Result};
 use crate::store::migrate::{Plan, SCHEMA, plan};
+use crate::store::sound::{self, Look};
 use crate::store::{Finding, copy, missing};
 
 /// The steps, from version 0 on.
 pub(super) const STEPS: [(&str, &str); SCHEMA as usize] = [("0001_queue", include_str!("migrations/0001_queue.sql"))];
 
 /// What must always hold of the rows, and a statement that finds what breaks it.
-const CHECKS: [(&str, &str); 11] = [
+const CHECKS: [(&str, &str); 13] = [
     ("jobs and attempts agree with themselves", sql!("check_rows")),
     ("lanes with pending jobs are active", sql!("check_lanes")),
     ("lanes count their jobs by state", sql!("check_totals")),
@@ -25,7 +27,22 @@ const CHECKS: [(&str, &str); 11] = [
     ("every job says what it does", sql!("check_specs")),
     ("runs count their open tasks", sql!("check_runs")),
     ("every instant of a schedule is recorded once", sql!("check_ledger")),
+    ("ids are not zero", sql!("check_ids")),
+    ("the trail tells what the rows say", sql!("check_trail")),
 ];
+
+/// What must be readable, a statement that gives the rows behind a key, and who reads a row.
+const READ: [(&str, &str, Look); 6] = [
+    ("every job can be read", sql!("check_read_jobs"), sound::job),
+    ("what jobs said can be read", sql!("check_read_said"), sound::json),
+    ("every event can be read", sql!("check_read_events"), sound::json),
+    ("every run can be read", sql!("check_read_runs"), sound::run),
+    ("every schedule can be read", sql!("check_read_schedules"), sound::definition),
+    ("workers and coordinators can be read", sql!("check_read_fleet"), sound::json),
+];
+
+/// How many rows are read at a time.
+const BATCH: i64 = 1000;
 
 /// How long the server may take for one of them: it looks at all rows.
 const CHECK_LIMIT: Duration = Duration::from_secs(3600);
@@ -118,8 +135,40 @@ pub(super) fn check(conn: &mut Conn) -> Result<Vec<Finding>> {
         let messages = rows.into_iter().filter_map(|row| row.into_iter().next().flatten());
         findings.extend(messages.map(|message| Finding { check: check.to_owned(), message }));
     }
+    for (check, sql, look) in READ {
+        match read(conn, check, sql, look) {
+            Ok(found) => findings.extend(found),
+            Err(error) => {
+                let _ = conn.simple("ROLLBACK"); // it wrote nothing
+                return Err(error);
+            }
+        }
+    }
     conn.simple("COMMIT").map_err(|f| f.error)?;
     Ok(findings)
+}
+
+/// Looks at one row after the other.
+fn read(conn: &mut Conn, check: &str, sql: &'static str, look: Look) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut after = i64::MIN;
+    loop {
+        let mut answers = conn.run(&[Call::new(sql, values![after, BATCH])]).map_err(|f| f.error)?;
+        let rows = answers.pop().unwrap_or_default();
+        for row in &rows {
+            let text = |at: usize| row.try_get::<_, Option<&str>>(at).map_err(|e| damaged().source(e));
+            let texts = (2..row.len()).map(|at| text(at).map(|text| text.map(str::as_bytes)));
+            if let Some(flaw) = look(&texts.collect::<Result<Vec<_>>>()?) {
+                let name = text(1)?.unwrap_or_default();
+                findings.push(Finding { check: check.to_owned(), message: format!("{name} cannot be read: {flaw}") });
+            }
+            after = get(row, 0)?;
+        }
+        if rows.len() < BATCH as usize || findings.len() >= sound::TOLD {
+            findings.truncate(sound::TOLD);
+            return Ok(findings);
+        }
+    }
 }
 
 /// The server has its own tools for copies.

@@ -7,10 +7,11 @@ use uuid::Uuid;
 
 use super::conn::{Call, Param, values};
 use super::sql;
-use super::tx::{PgTx, get, int, json, natural, text, time, to_json, word};
+use super::tx::{PgTx, get, int, natural, text, time, to_json, word};
 use crate::error::Result;
+use crate::job::reading::{self, task_of};
 use crate::job::run::{Moved, Terms};
-use crate::job::{LaneId, Number, OccurrenceId, Origin, RunId, RunLife, RunState, ScheduleId, State};
+use crate::job::{LaneId, Number, OccurrenceId, RunId, RunLife, RunState, ScheduleId, State};
 use crate::store::{Run, RunFilter, RunJobs, RunSpec, Runs, TaskKind, Tx as _};
 use crate::time::{Span, Timestamp};
 
@@ -57,8 +58,9 @@ impl Runs for PgTx<'_> {
     fn run_spec(&mut self, seq: i64) -> Result<RunSpec> {
         let rows = self.rows(sql!("run_specs_load"), values![seq])?;
         let row = rows.first().ok_or_else(super::tx::damaged)?;
-        let captured = Arc::new(json(&get::<String>(row, 1)?)?);
-        Ok(RunSpec { workflow: json(&get::<String>(row, 0)?)?, captured })
+        let (workflow, around): (String, String) = (get(row, 0)?, get(row, 1)?);
+        let (workflow, captured, unread) = reading::run(workflow.as_bytes(), around.as_bytes());
+        Ok(RunSpec { workflow, captured: Arc::new(captured), unread })
     }
 
     fn runs(&mut self, filter: &RunFilter, before: Option<i64>, limit: usize) -> Result<Vec<Run>> {
@@ -109,6 +111,12 @@ impl RunJobs for PgTx<'_> {
         rows.iter().map(|row| Ok((get(row, 0)?, word(&get::<String>(row, 1)?, TaskKind::parse)?))).collect()
     }
 
+    fn run_of(&mut self, number: Number) -> Result<Option<(RunId, TaskKind)>> {
+        let rows = self.rows(sql!("run_of"), values![number])?;
+        let of = rows.first().map(|row| Ok((RunId(get(row, 0)?), word(&get::<String>(row, 1)?, TaskKind::parse)?)));
+        of.transpose()
+    }
+
     fn pending_tasks(&mut self, seq: i64, limit: usize) -> Result<Vec<(Number, LaneId)>> {
         self.flush()?;
         let rows = self.rows(sql!("run_tasks_pending"), values![seq, limit as i64])?;
@@ -124,13 +132,14 @@ impl RunJobs for PgTx<'_> {
 
     fn results(&mut self, numbers: &[Number]) -> Result<Vec<(Number, String, Number)>> {
         let rows = self.rows(sql!("run_results"), values![numbers.to_vec()])?;
-        let made = rows.iter().map(|row| {
-            let origin: Origin = json(&get::<String>(row, 2)?)?;
-            Ok(origin.task.map(|task| (get(row, 0), task, get(row, 1))))
-        });
-        made.filter_map(Result::transpose)
-            .map(|made| made.and_then(|(job, task, needs)| Ok((job?, task, needs?))))
-            .collect()
+        let mut made = Vec::with_capacity(rows.len());
+        for row in &rows {
+            // Where it cannot be read which task it is, nobody could ask for it by its name.
+            if let Some(task) = task_of(get::<String>(row, 2)?.as_bytes()) {
+                made.push((get(row, 0)?, task, get(row, 1)?));
+            }
+        }
+        Ok(made)
     }
 
     fn note_moved(&mut self, run: RunId, task: &str, from: State, to: State) {

@@ -1,15 +1,17 @@
 //! Schedules and their ledger. The row of a schedule is the lock on everything about it.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::conn::{Call, Param, values};
 use super::sql;
-use super::tx::{PgTx, get, int, json, maybe_natural, natural, text, time, to_json, word};
+use super::tx::{PgTx, get, int, maybe_natural, natural, text, time, to_json, word};
 use crate::error::Result;
 use crate::job::plan::SkipReason;
+use crate::job::reading::{self, Unread, whole};
 use crate::job::schedule::{Entry, Then};
 use crate::job::{Definition, Number, Occurrence, OccurrenceId, RunId, Schedule, ScheduleId};
 use crate::store::{Ledger, ScheduleFilter, Schedules, Tx as _};
@@ -153,7 +155,7 @@ impl Ledger for PgTx<'_> {
 
     fn definition(&mut self, schedule: ScheduleId, version: u32) -> Result<Option<Definition>> {
         let found: Vec<String> = self.column(sql!("schedules_definition"), values![schedule.0, int(version)])?;
-        found.first().map(|text| json(text)).transpose()
+        found.first().map(|text| whole(text.as_bytes())).transpose()
     }
 
     fn unfinished(&mut self, schedules: &[ScheduleId], most: usize) -> Result<Vec<(ScheduleId, Number)>> {
@@ -200,8 +202,13 @@ fn columns_of(rows: &[&Occurrence]) -> Vec<Param> {
 }
 
 fn schedule(row: &Row) -> Result<Schedule> {
+    let (definition, mut unread) = reading::definition(get::<String>(row, 4)?.as_bytes());
     let then = match (maybe_natural(row, 5)?, get::<Option<String>>(row, 6)?, time(row, 7)?) {
-        (Some(version), Some(text), Some(from)) => Some(Then { version, definition: json(&text)?, from }),
+        (Some(version), Some(text), Some(from)) => {
+            let (definition, of_then) = reading::definition(text.as_bytes());
+            unread = Unread::worse(unread, of_then);
+            Some(Then { version, definition: Arc::new(definition), from })
+        }
         _ => None,
     };
     Ok(Schedule {
@@ -209,7 +216,7 @@ fn schedule(row: &Row) -> Result<Schedule> {
         tenant: get(row, 1)?,
         name: get(row, 2)?,
         version: natural(row, 3)?,
-        definition: json(&get::<String>(row, 4)?)?,
+        definition: Arc::new(definition),
         then,
         paused: get(row, 8)?,
         created_at: Timestamp(get(row, 9)?),
@@ -217,8 +224,9 @@ fn schedule(row: &Row) -> Result<Schedule> {
         tail_from: time(row, 11)?,
         next_due_at: time(row, 12)?,
         last_due_at: time(row, 13)?,
-        last_skip_reason: reason(row, 14)?,
+        last_skip_reason: get::<Option<String>>(row, 14)?.and_then(|word| SkipReason::parse(&word)),
         removed_at: time(row, 15)?,
+        unread,
     })
 }
 

@@ -339,11 +339,6 @@ pub(super) fn damaged() -> Error {
     Error::new(Kind::Corrupt, "a stored row cannot be read")
 }
 
-/// JSON that this program wrote itself, so anything else is damage.
-pub(super) fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|e| damaged().source(e))
-}
-
 /// The text of a value for a column.
 pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::failed("a value cannot be stored").source(e))

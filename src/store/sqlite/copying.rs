@@ -16,7 +16,7 @@ use crate::store::copy::{
 use crate::store::{Ownership, locks};
 
 /// What belongs to processes and is not copied.
-const OF_PROCESSES: [&str; 3] = ["leases", "workers", "nodes"];
+const OF_PROCESSES: [&str; 4] = ["leases", "workers", "nodes", "unreadable"];
 
 /// A queue that is copied.
 pub(in crate::store) struct Copying {

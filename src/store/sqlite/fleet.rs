@@ -74,11 +74,13 @@ impl Fleet for SqliteTx<'_> {
                 trouble: r.get(13)?,
                 tenant: None,
             };
-            Ok((worker, r.get::<_, String>(5)?, r.get::<_, String>(12)?))
+            // A worker whose offer cannot be read is there all the same.
+            let offer = serde_json::from_slice(r.get_ref(5)?.as_bytes()?).unwrap_or_default();
+            Ok((worker, offer, r.get::<_, String>(12)?))
         })?;
         rows.into_iter()
             .map(|(worker, offer, running)| {
-                let Offer { queues, labels, handlers, tenant, .. } = json(&offer)?;
+                let Offer { queues, labels, handlers, tenant, .. } = offer;
                 let running = json(&running)?;
                 Ok(Worker { queues, labels, handlers, tenant, running, ..worker })
             })
@@ -155,7 +157,7 @@ impl Fleet for SqliteTx<'_> {
 
     fn nodes(&mut self) -> Result<Vec<Node>> {
         let boot = self.boot().clone();
-        let rows = self.all(sql!("nodes_list"), params![boot.boot, boot.ms], |r| {
+        self.all(sql!("nodes_list"), params![boot.boot, boot.ms], |r| {
             let node = Node {
                 id: r.get::<_, Column<WorkerId>>(0)?.0.0,
                 name: r.get(1)?,
@@ -171,11 +173,11 @@ impl Fleet for SqliteTx<'_> {
                 heartbeat_at: r.get::<_, Column<Timestamp>>(9)?.0,
                 lost: r.get(10)?,
             };
-            Ok((node, r.get::<_, String>(11)?, r.get::<_, String>(12)?))
-        })?;
-        rows.into_iter()
-            .map(|(node, peers, homes)| Ok(Node { peers: json(&peers)?, homes: json(&homes)?, ..node }))
-            .collect()
+            // What cannot be read of its neighbours it says anew with its next heartbeat.
+            let peers = serde_json::from_slice(r.get_ref(11)?.as_bytes()?).unwrap_or_default();
+            let homes = serde_json::from_slice(r.get_ref(12)?.as_bytes()?).unwrap_or_default();
+            Ok(Node { peers, homes, ..node })
+        })
     }
 
     fn drain_node(&mut self, id: Uuid) -> Result<()> {

@@ -1,12 +1,13 @@
 //! What happened: attempts and events.
 
 use rusqlite::{Row, params};
-use serde_json::{Value, json as value};
+use serde_json::Value;
 
 use super::sql;
-use super::tx::{Column, SqliteTx, json, time, to_json};
+use super::tx::{Column, Lossy, SqliteTx, text, time, to_json};
 use super::wide::{both, maybe};
 use crate::error::Result;
+use crate::job::event::told;
 use crate::job::view::{Progress, Said};
 use crate::job::{Attempt, Event, EventKind, Fence, JobId, Number, Outcome, State};
 use crate::store::{History, NewEvent, Tx as _};
@@ -93,29 +94,21 @@ impl History for SqliteTx<'_> {
     }
 
     fn events(&mut self, after: i64, limit: usize) -> Result<Vec<Event>> {
-        let rows = self.all(sql!("events_after"), params![after, limit as i64], |r| {
-            let event = Event {
+        self.all(sql!("events_after"), params![after, limit as i64], |r| {
+            let (kind, unknown) = EventKind::read(&r.get::<_, Lossy>(2)?.0);
+            let data = r.get_ref(9)?.as_bytes_or_null()?;
+            Ok(Event {
                 seq: r.get(0)?,
                 at: r.get::<_, Column<Timestamp>>(1)?.0,
-                kind: r.get::<_, Column<EventKind>>(2)?.0,
+                kind,
                 job_id: r.get::<_, Option<Column<JobId>>>(3)?.map(|c| c.0),
                 number: r.get(4)?,
-                attempt: r.get(5)?,
-                worker: r.get(6)?,
-                actor: r.get(7)?,
-                data: Value::Null,
-            };
-            Ok((event, r.get::<_, Option<String>>(8)?, r.get::<_, Option<String>>(9)?))
-        })?;
-        rows.into_iter()
-            .map(|(event, state, data)| {
-                let mut all = data.as_deref().map_or(Ok(value!({})), json)?;
-                if let (Some(state), Value::Object(map)) = (state, &mut all) {
-                    map.insert("state".into(), state.into());
-                }
-                Ok(Event { data: all, ..event })
+                attempt: r.get::<_, Option<i64>>(5)?.map(|n| u32::try_from(n).unwrap_or_default()),
+                worker: text(r, 6)?,
+                actor: text(r, 7)?,
+                data: told(data, text(r, 8)?, unknown),
             })
-            .collect()
+        })
     }
 }
 
@@ -123,27 +116,27 @@ impl SqliteTx<'_> {
     fn said(&mut self, number: Number) -> Result<Said> {
         let row = self.first(sql!("said_find"), [number], |r| {
             let percent: Option<f64> = r.get(0)?;
-            let (text, at) = (r.get(1)?, time(r, 2)?);
+            let (text, at) = (text(r, 1)?, time(r, 2)?);
             let progress = percent.zip(at).map(|(percent, at)| Progress { percent, text, at });
-            Ok((progress, r.get::<_, Option<String>>(3)?))
+            // What cannot be read is as good as never said.
+            let result = r.get_ref(3)?.as_bytes_or_null()?.and_then(|text| serde_json::from_slice(text).ok());
+            Ok(Said { progress, result })
         })?;
-        let Some((progress, result)) = row else {
-            return Ok(Said::default());
-        };
-        let result = result.as_deref().map(json).transpose()?;
-        Ok(Said { progress, result })
+        Ok(row.unwrap_or_default())
     }
 }
 
 fn attempt(r: &Row) -> rusqlite::Result<Attempt> {
+    let int =
+        |index: usize| Ok::<_, rusqlite::Error>(r.get::<_, Option<i64>>(index)?.and_then(|n| i32::try_from(n).ok()));
     Ok(Attempt {
-        number: r.get(0)?,
-        worker: r.get(1)?,
+        number: u32::try_from(r.get::<_, i64>(0)?).unwrap_or_default(),
+        worker: text(r, 1)?,
         started_at: time(r, 2)?,
         finished_at: time(r, 3)?,
-        outcome: r.get::<_, Option<Column<Outcome>>>(4)?.map(|c| c.0),
-        exit_code: r.get(5)?,
-        signal: r.get(6)?,
-        error: r.get(7)?,
+        outcome: text(r, 4)?.and_then(|word| Outcome::parse(&word)),
+        exit_code: int(5)?,
+        signal: int(6)?,
+        error: text(r, 7)?,
     })
 }

@@ -7,9 +7,10 @@ use rusqlite::types::ToSqlOutput;
 use rusqlite::{Row, ToSql, params};
 
 use super::sql;
-use super::tx::{Column, SqliteTx, json, time, to_json};
+use super::tx::{self, Column, SqliteTx, time, to_json};
 use super::wide::{self, both, maybe};
 use crate::error::{Error, Kind, Result};
+use crate::job::reading::{Texts, Unread};
 use crate::job::{Captured, JobId, Life, Number, Record, Selector, State};
 use crate::store::{Change, Filter, Jobs, NewJob, Tx as _};
 use crate::time::Timestamp;
@@ -35,10 +36,22 @@ impl Jobs for SqliteTx<'_> {
         let mut records = Vec::with_capacity(numbers.len());
         for number in numbers {
             if let Some(raw) = self.first(sql!("jobs_load"), [number], Raw::read)? {
-                records.push(raw.record()?);
+                records.push(raw.record());
             }
         }
         Ok(records)
+    }
+
+    fn note_unreadable(&mut self, numbers: &[Number]) -> Result<()> {
+        numbers.iter().try_for_each(|number| self.execute(sql!("unreadable_note"), [number]).map(|_| ()))
+    }
+
+    fn noted_unreadable(&mut self, limit: usize) -> Result<Vec<Number>> {
+        self.all(sql!("unreadable_list"), [limit as i64], number)
+    }
+
+    fn forget_unreadable(&mut self, numbers: &[Number]) -> Result<()> {
+        numbers.iter().try_for_each(|number| self.execute(sql!("unreadable_forget"), [number]).map(|_| ()))
     }
 
     fn save(&mut self, changes: &[Change]) -> Result<()> {
@@ -242,7 +255,7 @@ fn number(row: &Row) -> rusqlite::Result<Number> {
     row.get(0)
 }
 
-/// A row before its JSON is read.
+/// A row before its texts are read.
 struct Raw {
     number: Number,
     id: JobId,
@@ -250,14 +263,24 @@ struct Raw {
     queue: String,
     tenant: String,
     created_at: Timestamp,
-    spec: String,
-    captured: Option<String>,
+    spec: Option<Vec<u8>>,
+    captured: Option<Vec<u8>>,
     life: Life,
-    origin: Option<String>,
+    origin: Option<Vec<u8>>,
+    /// A column that has what it can never have.
+    odd: Option<&'static str>,
 }
 
 impl Raw {
     fn read(r: &Row) -> rusqlite::Result<Raw> {
+        let mut odd = None;
+        let mut count = |index: usize, name: &'static str| {
+            let count: i64 = r.get(index)?;
+            let fits = u32::try_from(count).ok().filter(|n| i32::try_from(*n).is_ok());
+            odd = odd.or(fits.is_none().then_some(name));
+            Ok::<u32, rusqlite::Error>(fits.unwrap_or_default())
+        };
+        let text = |index: usize| Ok::<_, rusqlite::Error>(r.get_ref(index)?.as_bytes_or_null()?.map(<[u8]>::to_vec));
         Ok(Raw {
             number: r.get(0)?,
             id: r.get::<_, Column<JobId>>(1)?.0,
@@ -265,41 +288,45 @@ impl Raw {
             queue: r.get(3)?,
             tenant: r.get(4)?,
             created_at: r.get::<_, Column<Timestamp>>(5)?.0,
-            spec: r.get(6)?,
-            captured: r.get(7)?,
+            spec: text(6)?,
+            captured: text(7)?,
             life: Life {
                 state: r.get::<_, Column<State>>(8)?.0,
-                attempt: r.get(9)?,
-                generation: r.get(10)?,
-                failures: r.get(11)?,
-                losses: r.get(12)?,
-                interruptions: r.get(13)?,
-                streak: r.get(14)?,
-                unstarted: r.get(15)?,
-                unstarted_alone: r.get(16)?,
-                waiting: r.get(17)?,
+                attempt: count(9, "attempt")?,
+                generation: count(10, "generation")?,
+                failures: count(11, "failures")?,
+                losses: count(12, "losses")?,
+                interruptions: count(13, "interruptions")?,
+                streak: count(14, "streak")?,
+                unstarted: count(15, "unstarted")?,
+                unstarted_alone: count(16, "unstarted_alone")?,
+                waiting: count(17, "waiting")?,
                 due_at: time(r, 18)?,
                 deadline_at: time(r, 19)?,
-                reason: r.get(20)?,
+                reason: tx::text(r, 20)?,
                 finished_at: time(r, 21)?,
                 cancel_requested_at: time(r, 22)?,
             },
-            origin: r.get(23)?,
+            origin: text(23)?,
+            odd,
         })
     }
 
-    fn record(self) -> Result<Record> {
-        Ok(Record {
+    fn record(self) -> Record {
+        let texts = Texts::read(self.spec.as_deref(), self.captured.as_deref(), self.origin.as_deref());
+        let odd = self.odd.map(|column| Unread::unreadable(format!("{column}: it is no count")));
+        Record {
             number: self.number,
             id: self.id,
             lane: self.lane,
             queue: self.queue,
             tenant: self.tenant,
             life: self.life,
-            spec: json(&self.spec)?,
-            captured: self.captured.as_deref().map(json).transpose()?.unwrap_or_default(),
-            origin: self.origin.as_deref().map(json).transpose()?.unwrap_or_default(),
+            spec: texts.spec,
+            captured: texts.captured,
+            origin: texts.origin,
             created_at: self.created_at,
-        })
+            unread: Unread::worse(texts.unread, odd),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use rusqlite::{Row, params};
 
 use super::sql;
-use super::tx::{Column, SqliteTx};
+use super::tx::{Column, Lossy, SqliteTx, text};
 use crate::error::Result;
 use crate::job::Number;
 use crate::store::{DeadLetter, Letter, LetterFilter, LetterGroup, Letters, Tx as _};
@@ -36,9 +36,9 @@ impl Letters for SqliteTx<'_> {
         self.all(sql!("letters_list"), params![before, queue, tenant, reason, fingerprint, since, limit as i64], |r| {
             Ok(Letter {
                 number: r.get(0)?,
-                reason: r.get(1)?,
-                fingerprint: r.get(2)?,
-                error: r.get(3)?,
+                reason: r.get::<_, Lossy>(1)?.0,
+                fingerprint: r.get::<_, Lossy>(2)?.0,
+                error: text(r, 3)?,
                 died_at: at(r, 4)?,
             })
         })
@@ -49,7 +49,7 @@ impl Letters for SqliteTx<'_> {
         let since = since.map(|t| t.0);
         self.all(sql!("letters_groups"), params![queue, tenant, reason, fingerprint, since, limit as i64], |r| {
             Ok(LetterGroup {
-                fingerprint: r.get(0)?,
+                fingerprint: r.get::<_, Lossy>(0)?.0,
                 count: r.get(1)?,
                 first_at: at(r, 2)?,
                 last_at: at(r, 3)?,

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::doubt::roll_back;
+use super::tx::Lossy;
 use super::{connect, sql};
 use crate::error::{Error, Kind, Result};
 use crate::private;
 use crate::store::Finding;
+use crate::store::sound::{self, Look};
 
 /// What must always hold of the rows, and a statement that finds what breaks it.
-const CHECKS: [(&str, &str); 12] = [
+const CHECKS: [(&str, &str); 14] = [
     ("lanes count their jobs", sql!("check_lanes")),
     ("queues count their jobs by state", sql!("check_queues")),
     ("tenants count their jobs", sql!("check_tenants")),
@@ -24,20 +26,66 @@ const CHECKS: [(&str, &str); 12] = [
     ("every job says what it does", sql!("check_specs")),
     ("runs count their open tasks", sql!("check_runs")),
     ("every instant of a schedule is recorded once", sql!("check_ledger")),
+    ("ids are not zero", sql!("check_ids")),
+    ("the trail tells what the rows say", sql!("check_trail")),
+];
+
+/// What must be readable, a statement that gives it all, and who reads a row.
+const READ: [(&str, &str, Look); 6] = [
+    ("every job can be read", sql!("check_read_jobs"), sound::job),
+    ("what jobs said can be read", sql!("check_read_said"), sound::json),
+    ("every event can be read", sql!("check_read_events"), sound::json),
+    ("every run can be read", sql!("check_read_runs"), sound::run),
+    ("every schedule can be read", sql!("check_read_schedules"), sound::definition),
+    ("workers and coordinators can be read", sql!("check_read_fleet"), sound::json),
 ];
 
 /// Looks at the queue's file and at the one for output.
 pub(super) fn check(queue: &Path, output: &Path) -> Result<Vec<Finding>> {
     let conn = connect::open_reader(queue)?;
     conn.execute_batch("BEGIN")?; // one moment for all checks
-    let mut findings = pages(&conn, "the queue's file is whole")?;
-    for (check, sql) in CHECKS {
-        findings.extend(all(&conn, check, sql)?);
+    let mut findings = rows(&conn)?;
+    for (check, sql, look) in READ {
+        findings.extend(read(&conn, check, sql, look)?);
     }
-    if output.exists() {
-        findings.extend(pages(&connect::open_reader(output)?, "the file of output is whole")?);
+    findings.extend(output_pages(output)?);
+    Ok(findings)
+}
+
+/// Whether the pages are whole and no row contradicts another.
+fn rows(conn: &Connection) -> Result<Vec<Finding>> {
+    let mut findings = pages(conn, "the queue's file is whole")?;
+    for (check, sql) in CHECKS {
+        findings.extend(all(conn, check, sql)?);
     }
     Ok(findings)
+}
+
+/// Looks at one row after the other.
+fn read(conn: &Connection, check: &str, sql: &str, look: Look) -> Result<Vec<Finding>> {
+    let mut statement = conn.prepare(sql)?;
+    let columns = statement.column_count();
+    let mut rows = statement.query([])?;
+    let mut findings = Vec::new();
+    while let Some(row) = rows.next()? {
+        let text = |at: usize| Ok::<_, rusqlite::Error>(row.get_ref(at)?.as_bytes_or_null()?);
+        let texts = (2..columns).map(text).collect::<rusqlite::Result<Vec<_>>>()?;
+        if let Some(flaw) = look(&texts) {
+            let name: Lossy = row.get(1)?;
+            findings.push(Finding { check: check.to_owned(), message: format!("{} cannot be read: {flaw}", name.0) });
+        }
+        if findings.len() >= sound::TOLD {
+            break;
+        }
+    }
+    Ok(findings)
+}
+
+fn output_pages(output: &Path) -> Result<Vec<Finding>> {
+    match output.exists() {
+        true => pages(&connect::open_reader(output)?, "the file of output is whole"),
+        false => Ok(Vec::new()),
+    }
 }
 
 fn pages(conn: &Connection, check: &str) -> Result<Vec<Finding>> {
@@ -64,7 +112,9 @@ pub(super) fn backup(queue: &Path, output: &Path, to: &Path) -> Result<()> {
     if output.exists() {
         copy(output, &side)?;
     }
-    let findings = check(to, &side)?;
+    // What cannot be read in the store itself cannot be read in a good copy either.
+    let mut findings = rows(&connect::open_reader(to)?)?;
+    findings.extend(output_pages(&side)?);
     match findings.first() {
         None => Ok(()),
         Some(f) => Err(Error::new(Kind::Corrupt, format!("the copy is damaged: {}: {}", f.check, f.message))),

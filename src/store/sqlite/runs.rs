@@ -1,13 +1,16 @@
 //! Runs and their jobs.
 
+use std::sync::Arc;
+
 use rusqlite::{Row, params};
 use uuid::Uuid;
 
 use super::sql;
-use super::tx::{Column, SqliteTx, json, time, to_json};
+use super::tx::{Column, SqliteTx, time, to_json};
 use crate::error::Result;
+use crate::job::reading::{self, task_of};
 use crate::job::run::{Moved, Terms};
-use crate::job::{LaneId, Number, OccurrenceId, Origin, RunId, RunLife, RunState, ScheduleId, State};
+use crate::job::{LaneId, Number, OccurrenceId, RunId, RunLife, RunState, ScheduleId, State};
 use crate::store::{Run, RunFilter, RunJobs, RunSpec, Runs, TaskKind, Tx as _};
 use crate::time::{Span, Timestamp};
 
@@ -77,9 +80,11 @@ impl Runs for SqliteTx<'_> {
     }
 
     fn run_spec(&mut self, seq: i64) -> Result<RunSpec> {
-        let texts = self.first(sql!("run_specs_load"), [seq], |r| Ok((r.get(0)?, r.get(1)?)))?;
-        let (workflow, captured): (String, String) = texts.unwrap_or_default();
-        Ok(RunSpec { workflow: json(&workflow)?, captured: json(&captured)? })
+        let text = |r: &Row, index: usize| Ok::<_, rusqlite::Error>(r.get_ref(index)?.as_bytes()?.to_vec());
+        let texts = self.first(sql!("run_specs_load"), [seq], |r| Ok((text(r, 0)?, text(r, 1)?)))?;
+        let (workflow, captured) = texts.unwrap_or_default();
+        let (workflow, captured, unread) = reading::run(&workflow, &captured);
+        Ok(RunSpec { workflow, captured: Arc::new(captured), unread })
     }
 
     fn runs(&mut self, filter: &RunFilter, before: Option<i64>, limit: usize) -> Result<Vec<Run>> {
@@ -122,10 +127,11 @@ impl RunJobs for SqliteTx<'_> {
 
     fn tasks(&mut self, seq: i64, open: bool) -> Result<Vec<(Number, TaskKind)>> {
         let sql = if open { sql!("run_tasks_open") } else { sql!("run_tasks_all") };
-        self.all(sql, [seq], |r| {
-            let kind: String = r.get(1)?;
-            Ok((r.get(0)?, TaskKind::parse(&kind).ok_or(rusqlite::Error::InvalidQuery)?))
-        })
+        self.all(sql, [seq], |r| Ok((r.get(0)?, kind(r, 1)?)))
+    }
+
+    fn run_of(&mut self, number: Number) -> Result<Option<(RunId, TaskKind)>> {
+        self.first(sql!("run_of"), [number], |r| Ok((id(r)?, kind(r, 1)?)))
     }
 
     fn pending_tasks(&mut self, seq: i64, limit: usize) -> Result<Vec<(Number, LaneId)>> {
@@ -137,12 +143,12 @@ impl RunJobs for SqliteTx<'_> {
     }
 
     fn results(&mut self, numbers: &[Number]) -> Result<Vec<(Number, String, Number)>> {
-        let rows: Vec<(Number, Number, String)> =
-            self.all(sql!("run_results"), [to_json(&numbers)?], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?;
-        let made = rows
-            .into_iter()
-            .map(|(number, needs, origin)| Ok(json::<Origin>(&origin)?.task.map(|task| (number, task, needs))));
-        made.filter_map(Result::transpose).collect()
+        let rows: Vec<(Number, Number, Vec<u8>)> = self.all(sql!("run_results"), [to_json(&numbers)?], |r| {
+            Ok((r.get(0)?, r.get(1)?, r.get_ref(2)?.as_bytes()?.to_vec()))
+        })?;
+        // Where it cannot be read which task it is, nobody could ask for it by its name.
+        let made = rows.into_iter().filter_map(|(number, needs, origin)| Some((number, task_of(&origin)?, needs)));
+        Ok(made.collect())
     }
 
     fn note_moved(&mut self, run: RunId, task: &str, from: State, to: State) {
@@ -152,6 +158,10 @@ impl RunJobs for SqliteTx<'_> {
     fn next_moved(&mut self) -> Option<(RunId, Moved)> {
         self.moved.next()
     }
+}
+
+fn kind(r: &Row, index: usize) -> rusqlite::Result<TaskKind> {
+    TaskKind::parse(&r.get::<_, String>(index)?).ok_or(rusqlite::Error::InvalidQuery)
 }
 
 fn bytes(id: &Uuid) -> &[u8] {
@@ -190,7 +200,7 @@ fn run(r: &Row) -> rusqlite::Result<Run> {
             stop: r.get(19)?,
             timed_out: r.get(20)?,
             cancels: r.get(21)?,
-            result: r.get::<_, Option<Column<RunState>>>(22)?.map(|c| c.0),
+            result: r.get::<_, Option<String>>(22)?.and_then(|word| RunState::parse(&word)),
             ends: r.get(23)?,
             behind: r.get(24)?,
             started_at: time(r, 25)?,

@@ -1,12 +1,15 @@
 //! Schedules and their ledger.
 
+use std::sync::Arc;
+
 use rusqlite::{Row, params};
 use uuid::Uuid;
 
 use super::sql;
-use super::tx::{Column, SqliteTx, json, time, to_json, uuid_of};
+use super::tx::{Column, SqliteTx, time, to_json, uuid_of};
 use crate::error::Result;
 use crate::job::plan::SkipReason;
+use crate::job::reading::{self, Unread, whole};
 use crate::job::schedule::{Entry, Then};
 use crate::job::{Definition, Number, Occurrence, OccurrenceId, RunId, Schedule, ScheduleId};
 use crate::store::{Ledger, ScheduleFilter, Schedules, Tx as _};
@@ -145,8 +148,8 @@ impl Ledger for SqliteTx<'_> {
 
     fn definition(&mut self, schedule: ScheduleId, version: u32) -> Result<Option<Definition>> {
         let row = params![schedule.0.as_bytes().as_slice(), version];
-        let text = self.first(sql!("schedules_definition"), row, |r| r.get::<_, String>(0))?;
-        text.as_deref().map(json).transpose()
+        let text = self.first(sql!("schedules_definition"), row, |r| Ok(r.get_ref(0)?.as_bytes()?.to_vec()))?;
+        text.map(|text| whole(&text)).transpose()
     }
 
     fn unfinished(&mut self, schedules: &[ScheduleId], most: usize) -> Result<Vec<(ScheduleId, Number)>> {
@@ -170,27 +173,32 @@ impl Ledger for SqliteTx<'_> {
 }
 
 fn schedule(r: &Row) -> Result<Schedule> {
-    let definition: String = r.get(4)?;
-    let then: Option<(u32, String, Timestamp)> = match (r.get(5)?, r.get(6)?, time(r, 7)?) {
-        (Some(version), Some(definition), Some(from)) => Some((version, definition, from)),
+    let text = |index: usize| Ok::<_, rusqlite::Error>(r.get_ref(index)?.as_bytes_or_null()?);
+    let (definition, mut unread) = reading::definition(text(4)?.unwrap_or_default());
+    let then = match (r.get(5)?, text(6)?, time(r, 7)?) {
+        (Some(version), Some(text), Some(from)) => {
+            let (definition, of_then) = reading::definition(text);
+            unread = Unread::worse(unread, of_then);
+            Some(Then { version, definition: Arc::new(definition), from })
+        }
         _ => None,
     };
-    let then = then.map(|(version, text, from)| json(&text).map(|definition| Then { version, definition, from }));
     Ok(Schedule {
         id: ScheduleId(uuid_of(r, 0)?),
         tenant: r.get(1)?,
         name: r.get(2)?,
         version: r.get(3)?,
-        definition: json(&definition)?,
-        then: then.transpose()?,
+        definition: Arc::new(definition),
+        then,
         paused: r.get(8)?,
         created_at: r.get::<_, Column<Timestamp>>(9)?.0,
         recorded_until: r.get::<_, Column<Timestamp>>(10)?.0,
         tail_from: time(r, 11)?,
         next_due_at: time(r, 12)?,
         last_due_at: time(r, 13)?,
-        last_skip_reason: r.get::<_, Option<Column<SkipReason>>>(14)?.map(|c| c.0),
+        last_skip_reason: r.get::<_, Option<String>>(14)?.and_then(|word| SkipReason::parse(&word)),
         removed_at: time(r, 15)?,
+        unread,
     })
 }
 

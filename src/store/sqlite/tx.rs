@@ -179,21 +179,18 @@ impl FromSql for Column<crate::job::State> {
     }
 }
 
-impl FromSql for Column<crate::job::Outcome> {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        word(value, crate::job::Outcome::parse)
-    }
-}
-
-impl FromSql for Column<crate::job::EventKind> {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        word(value, crate::job::EventKind::parse)
-    }
-}
-
 impl FromSql for Column<crate::job::plan::SkipReason> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         word(value, crate::job::plan::SkipReason::parse)
+    }
+}
+
+/// Text of people and programs, to be shown: what of it is no UTF-8 stands for itself.
+pub(super) struct Lossy(pub(super) String);
+
+impl FromSql for Lossy {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_bytes().map(|bytes| Self(String::from_utf8_lossy(bytes).into_owned()))
     }
 }
 
@@ -208,6 +205,11 @@ fn word<T>(value: ValueRef<'_>, parse: impl Fn(&str) -> Option<T>) -> FromSqlRes
 /// The id in a column.
 pub(super) fn uuid_of(row: &Row, index: usize) -> rusqlite::Result<Uuid> {
     row.get::<_, Column<JobId>>(index).map(|c| c.0.0)
+}
+
+/// Text to be shown, in a column that may be null.
+pub(super) fn text(row: &Row, index: usize) -> rusqlite::Result<Option<String>> {
+    Ok(row.get::<_, Option<Lossy>>(index)?.map(|text| text.0))
 }
 
 /// The time in a column that may be null.

@@ -95,6 +95,7 @@ fn leased(fence: Fence) -> Leased {
         origin: Origin::default(),
         lost: false,
         results: vec![],
+        unread: None,
     }
 }
 

@@ -164,6 +164,11 @@ CREATE TABLE job_specs (
 );
 CREATE INDEX job_specs_name ON job_specs (name, number) WHERE name IS NOT NULL;
 
+-- Jobs that were met by whoever leases and that no orx can read, until the leader has put them aside (S29).
+CREATE TABLE unreadable (
+    number bigint PRIMARY KEY
+);
+
 CREATE TABLE job_labels (
     key    text NOT NULL,
     value  text NOT NULL,

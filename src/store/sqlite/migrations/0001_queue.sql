@@ -138,6 +138,11 @@ CREATE TABLE job_specs (
 ) STRICT;
 CREATE INDEX job_specs_name ON job_specs (name) WHERE name IS NOT NULL;
 
+-- Jobs that were met by whoever leases and that no orx can read, until the leader has put them aside (S29).
+CREATE TABLE unreadable (
+    number INTEGER PRIMARY KEY
+) STRICT;
+
 CREATE TABLE job_labels (
     key    TEXT NOT NULL,
     value  TEXT NOT NULL,

@@ -1,0 +1,1 @@
+SELECT number FROM unreadable ORDER BY number LIMIT $1

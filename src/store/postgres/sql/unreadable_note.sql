@@ -1,0 +1,1 @@
+INSERT INTO unreadable SELECT unnest($1::bigint[]) ON CONFLICT DO NOTHING

@@ -1,0 +1,1 @@
+DELETE FROM unreadable WHERE number = ?1
