@@ -4,8 +4,8 @@
 //! imports only from lines above its own, and rooms of one line do not import each other.
 //!
 //! ```text
-//! mutant hex beat private
-//! schema
+//! mutant hex beat bounded private
+//! schema certs
 //! error time
 //! job gossip
 //! store
@@ -23,7 +23,9 @@
 //! - `mutant` — bugs that the test harness must catch; no release contains them
 //! - `hex` — bytes as digits
 //! - `beat` — one rhythm for what a process does now and then, so that an idle one wakes seldom
+//! - `bounded` — files that somebody names, read within bounds
 //! - `private` — files and directories for their owner alone, so that no umask opens them
+//! - `certs` — certificates and keys in such files
 //! - `schema` — JSON Schemas of types that write themselves
 //! - [`error`] — one error with a kind, a message and a hint, so that exit codes and HTTP statuses follow from it
 //! - [`time`] — instants, durations and the only reading of the clocks, so that tests can turn them
@@ -43,6 +45,8 @@
 
 mod beat;
 pub mod cli;
+mod bounded;
+mod certs;
 pub mod client;
 pub mod daemon;
 pub mod engine;

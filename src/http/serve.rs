@@ -16,14 +16,13 @@ use hyper_util::service::TowerToHyperService;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use rustix::process::{Resource, getrlimit};
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
+use crate::certs;
 use crate::error::{Error, Result};
 use crate::ops::exposition::Text;
 
@@ -80,9 +79,8 @@ impl Doors {
 impl Tls {
     fn load(&self) -> Result<Arc<ServerConfig>> {
         let cannot = |path: &PathBuf, e: String| Error::usage(format!("cannot use {}", path.display())).source(e);
-        let chain = CertificateDer::pem_file_iter(&self.cert).map_err(|e| cannot(&self.cert, e.to_string()))?;
-        let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(|e| cannot(&self.cert, e.to_string()))?;
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|e| cannot(&self.key, e.to_string()))?;
+        let chain = certs::chain(&self.cert).map_err(|e| cannot(&self.cert, e.to_string()))?;
+        let key = certs::key(&self.key).map_err(|e| cannot(&self.key, e.to_string()))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let config = config.map_err(|e| Error::failed("TLS cannot be used").source(e))?;

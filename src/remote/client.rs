@@ -14,6 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use uuid::Uuid;
 
+use crate::certs;
 use crate::error::{AUTHORITY_AS_SERVER, Error, Result};
 
 /// How long a connection may take.
@@ -283,7 +284,7 @@ fn reason(error: &dyn std::error::Error) -> String {
 fn trust(secure: bool) -> Result<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     if secure {
-        for certificate in rustls_native_certs::load_native_certs().certs {
+        for certificate in certs::trusted().map_err(|e| Error::usage(e.to_string()))? {
             let _ = roots.add(certificate); // some are of a kind that is not understood
         }
         if roots.is_empty() {

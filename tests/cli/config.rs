@@ -47,6 +47,23 @@ fn a_file_that_never_ends_is_refused() {
 }
 
 #[test]
+fn a_certificate_or_key_that_never_ends_is_refused() {
+    let orx = Orx::file();
+    let too_large = ["/dev/zero", "it is larger than 4.00 MiB"];
+    let serve = |cert: &str, key: &str| {
+        orx.run(&["coordinator", "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key])
+    };
+    serve("/dev/zero", "/dev/null").expect(2, &too_large);
+    serve("/dev/null", "/dev/zero").expect(2, &too_large);
+    let server = "postgres://orx@127.0.0.1:1/jobs?sslmode=verify-full";
+    orx.run(&["--store", &format!("{server}&sslrootcert=/dev/zero"), "list"]).expect(2, &too_large);
+    for store in [server, "https://127.0.0.1:1"] {
+        let out = orx.call(&["--store", store, "list"]).env("SSL_CERT_FILE", "/dev/zero").run();
+        out.expect(2, &["SSL_CERT_FILE names /dev/zero", "larger than 4.00 MiB"]);
+    }
+}
+
+#[test]
 fn what_is_written_never_goes_where_a_link_leads() {
     let orx = Orx::file();
     orx.add(&["--", "true"]);

@@ -12,6 +12,7 @@ use tokio_postgres::config::Host;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::password;
+use crate::certs;
 use crate::error::{Error, Result};
 use crate::time::Span;
 
@@ -200,18 +201,16 @@ impl Place {
 }
 
 fn roots(file: Option<&PathBuf>) -> Result<RootCertStore> {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject as _;
     let mut store = RootCertStore::empty();
     match file {
         Some(path) => {
             let cannot = |e: String| Error::usage(format!("sslrootcert {} cannot be used", path.display())).source(e);
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|e| cannot(e.to_string()))? {
-                store.add(certificate.map_err(|e| cannot(e.to_string()))?).map_err(|e| cannot(e.to_string()))?;
+            for certificate in certs::chain(path).map_err(|e| cannot(e.to_string()))? {
+                store.add(certificate).map_err(|e| cannot(e.to_string()))?;
             }
         }
         None => {
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            store.add_parsable_certificates(certs::trusted().map_err(|e| Error::usage(e.to_string()))?);
         }
     }
     match store.is_empty() {
