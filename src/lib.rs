@@ -10,7 +10,7 @@
 //! job gossip
 //! store
 //! ops
-//! hub
+//! hub outage
 //! engine remote
 //! queue
 //! client worker http
@@ -34,6 +34,7 @@
 //! - [`store`] — statements by role on SQLite and PostgreSQL, so that nothing above knows which database it is
 //! - [`ops`] — the use cases, each a value: what the command line, workers and the API have in common
 //! - [`hub`] — tells the tasks of a process what changed, so that they need not poll
+//! - [`outage`] — whether the store can be used, and how often that is worth a line of the log
 //! - [`engine`] — runs Ops in transactions, many to one commit, and answers after it
 //! - [`remote`] — sends the same Ops to a coordinator, and finds out what a lost answer means
 //! - [`queue`] — the front door: `Queue::call`, whether the store is here or at a coordinator
@@ -58,6 +59,7 @@ pub mod hub;
 pub mod job;
 mod mutant;
 pub mod ops;
+pub mod outage;
 mod private;
 pub mod queue;
 pub mod remote;

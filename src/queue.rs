@@ -10,6 +10,7 @@ use crate::engine::{Engine, Try};
 use crate::error::{Error, Result};
 use crate::hub::Subscription;
 use crate::ops::{Caller, Op};
+use crate::outage::Outage;
 use crate::remote::Remote;
 pub use crate::remote::Request;
 use crate::store::{self, Claim, Finding, Location, Ownership, Topics};
@@ -244,6 +245,14 @@ impl Queue {
         match self {
             Self::Local(engine) => engine.in_place().await,
             Self::Remote(_) => Ok(()), // its coordinator looks
+        }
+    }
+
+    /// Whether it can be used.
+    pub fn outage(&self) -> &Outage {
+        match self {
+            Self::Local(engine) => engine.outage(),
+            Self::Remote(remote) => remote.outage(),
         }
     }
 

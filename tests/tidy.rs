@@ -11,7 +11,7 @@ pub const RANKS: &[&[&str]] = &[
     &["job", "gossip"],
     &["store"],
     &["ops"],
-    &["hub"],
+    &["hub", "outage"],
     &["engine", "remote"],
     &["queue"],
     &["client", "worker", "http"],

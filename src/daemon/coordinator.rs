@@ -132,7 +132,7 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
         }
         asked = wanted
             || announce(&queue, id, &name, &url, &mut shown, note).await.unwrap_or_else(|e| {
-                warn!("cannot say that this coordinator is there: {e}");
+                queue.outage().say("cannot say that this coordinator is there", &e);
                 false
             });
     }
@@ -209,7 +209,7 @@ async fn announce(
     note(said.as_ref().err());
     match said {
         Err(e) if !e.is_lasting() => {
-            warn!("cannot say that this coordinator is there: {e}");
+            queue.outage().say("cannot say that this coordinator is there", &e);
             Ok(false)
         }
         said => said,

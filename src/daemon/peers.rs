@@ -318,7 +318,7 @@ impl Talk {
         };
         match waiting {
             Ok(waiting) => say(member, "waiting", &json!(offering::waiting(waiting))),
-            Err(e) => warn!("cannot tell peers what waits: {e}"),
+            Err(e) => self.queue.outage().say("cannot tell peers what waits", &e),
         }
         if !*self.draining.borrow() {
             self.say_slots().await;
@@ -335,7 +335,7 @@ impl Talk {
                 say(&self.member, "slots", &json!(offering::slots(own, &mine)));
                 say(&self.member, "offers", &json!(offering::offers(&mine)));
             }
-            Err(e) => warn!("cannot tell peers of the workers: {e}"),
+            Err(e) => self.queue.outage().say("cannot tell peers of the workers", &e),
         }
     }
 

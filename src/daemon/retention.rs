@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use crate::error::Result;
 use crate::ops::metrics::Measure;
@@ -36,7 +36,7 @@ pub(super) async fn keep_small(queue: &Queue, epoch: i64, mut stop: watch::Recei
             done = pass(queue, epoch) => done,
             _ = stop.changed() => return Ok(()),
         };
-        let kept = done.inspect_err(|e| warn!("old jobs are kept for now: {e}")).ok();
+        let kept = done.inspect_err(|e| queue.outage().say("old jobs are kept for now", e)).ok();
         let until = Instant::now() + pause(kept);
         // Until it is time, or something else is asked for: that is looked for now and then, whatever is asked in a crowd.
         while Instant::now() < until && !*stop.borrow() {

@@ -30,7 +30,7 @@ pub(super) async fn keep_time(queue: &Queue, epoch: i64, mut stop: watch::Receiv
             Ok(Ticked::Deposed) => return Ok(()),
             Ok(Ticked::Done { next, .. }) => next,
             Err(e) => {
-                warn!("schedules wait: {e}");
+                queue.outage().say("schedules wait", &e);
                 Some(Span::from_secs(1))
             }
         };

@@ -51,9 +51,9 @@ pub async fn upkeep(
             Ok(()) => away = None,
             Err(e) if e.kind() == Kind::Unavailable => {
                 away = Some(Span::MAX);
-                warn!("upkeep waits: {e}");
+                queue.outage().say("upkeep waits", &e);
             }
-            Err(e) => warn!("upkeep failed: {e}"),
+            Err(e) => queue.outage().say("upkeep failed", &e),
         }
         // A leader that ends says so.
         tokio::select! {
@@ -145,7 +145,7 @@ async fn keep_up(
             }
             Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
                 away = Some(Span::MAX);
-                warn!("upkeep waits: {e}");
+                queue.outage().say("upkeep waits", &e);
             }
             Err(e) => return Err(e),
         }

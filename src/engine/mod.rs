@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::hub::{Hub, Subscription};
 use crate::ops::exposition::{Histogram, Timings};
 use crate::ops::{Access, Caller, Op};
+use crate::outage::Outage;
 use crate::store::{Claim, Finding, Listening, Ownership, Store, Topics};
 
 /// The most Ops that wait for the writer; more callers wait to hand theirs over.
@@ -40,6 +41,7 @@ pub struct Engine {
     writers: Mutex<Writers>,
     ears: Mutex<(Topics, Vec<Listening>)>,
     timings: Timings,
+    outage: Outage,
 }
 
 #[derive(Default)]
@@ -59,6 +61,7 @@ impl Engine {
             writers: Mutex::default(),
             ears: Mutex::new((Topics::NONE, Vec::new())),
             timings: Timings::default(),
+            outage: Outage::default(),
         })
     }
 
@@ -85,12 +88,18 @@ impl Engine {
         self.begin(O::ACCESS, Box::new(Slot::new(op, caller, attempt, reply))).await?;
         let answer = answer.await.map_err(|_| ended())?;
         self.timings.add(O::NAME, begun.elapsed());
+        self.outage.note(O::ACCESS, &answer);
         answer
     }
 
     /// How long calls took, by the name of the Op, from the call to its answer.
     pub fn timings(&self) -> BTreeMap<&'static str, Histogram> {
         self.timings.all()
+    }
+
+    /// Whether the store can be used.
+    pub fn outage(&self) -> &Outage {
+        &self.outage
     }
 
     /// Hands an Op over to a thread that runs it. Of one type for all Ops: it would be compiled for each of them.

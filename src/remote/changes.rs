@@ -46,6 +46,8 @@ impl Listener {
                     self.hub.tell(topics); // whatever changed before
                     self.follow(response.into_body()).await;
                 }
+                // Calls tell of that.
+                Ok(response) if response.status().is_server_error() => debug!("no changes: {}", response.status()),
                 Ok(response) => warn!("the coordinator tells of no changes: {}", response.status()),
                 Err(failure) => debug!("{}", failure.error),
             }

@@ -19,6 +19,7 @@ pub use self::client::{Address, Failure, Wire};
 use crate::error::{Error, Kind, Problem, Result};
 use crate::hub::{Hub, Subscription};
 use crate::ops::{Access, Op};
+use crate::outage::Outage;
 use crate::store::Topics;
 
 /// How long a call is tried anew while the coordinator cannot be reached.
@@ -39,6 +40,7 @@ pub struct Remote {
     trouble: OnceLock<Tell>,
     /// The trouble of these moments was told.
     is_told: AtomicBool,
+    outage: Outage,
 }
 
 /// Hears of trouble that is not the end yet.
@@ -96,7 +98,8 @@ impl Remote {
     pub fn new(url: &str, token: Option<String>) -> Result<Arc<Self>> {
         let client = Arc::new(Wire::new(url.parse()?, token)?);
         let (hub, ears) = (Arc::new(Hub::new()), Mutex::default());
-        Ok(Arc::new(Self { client, hub, ears, trouble: OnceLock::new(), is_told: AtomicBool::new(false) }))
+        let (trouble, is_told, outage) = (OnceLock::new(), AtomicBool::new(false), Outage::default());
+        Ok(Arc::new(Self { client, hub, ears, trouble, is_told, outage }))
     }
 
     /// Has `tell` hear of it, once each time, when calls have been tried in vain for a second and are still tried.
@@ -134,10 +137,17 @@ impl Remote {
     /// As [`Remote::call`].
     pub async fn call_since<O: Op>(&self, op: O, request: Request) -> Result<(Instant, O::Reply)> {
         let body = serde_json::to_vec(&op).map_err(|e| Error::failed("the request cannot be written").source(e))?;
-        let (since, reply) = self.ask(O::NAME, O::ACCESS, request, Bytes::from(body), &|| op.check()).await?;
+        let answer = self.ask(O::NAME, O::ACCESS, request, Bytes::from(body), &|| op.check()).await;
+        self.outage.note(O::ACCESS, &answer);
+        let (since, reply) = answer?;
         let reply = serde_json::from_slice(&reply)
             .map_err(|e| Error::failed("the coordinator's answer is not understood").source(e).hint(OLDER))?;
         Ok((since, reply))
+    }
+
+    /// Whether it can be used.
+    pub fn outage(&self) -> &Outage {
+        &self.outage
     }
 
     /// The same of an Op whose type is not known any more; `check` names the command that tells whether it was done.
@@ -173,6 +183,7 @@ impl Remote {
                 Err(failure) => failure,
             };
             sent |= failure.sent;
+            self.outage.failed(access, &failure.error);
             // Where nobody can write, whoever asks is to know that now (S2).
             let for_everyone = failure.error.is_for_everyone();
             if for_everyone || failure.lasting || started.elapsed() + pause > PATIENCE {

@@ -200,7 +200,7 @@ impl Shared {
                     if ends(&e, request.is_again()) {
                         return Err(e);
                     }
-                    warn!("{} waits: {e}", O::NAME);
+                    self.queue.outage().say(format_args!("{} waits", O::NAME), &e);
                     tokio::time::sleep(pause.mul_f64(0.5 + chance() / 2.0)).await;
                     pause = (pause * 2).min(MAX_PAUSE);
                 }
@@ -231,7 +231,7 @@ impl Shared {
                     op.lease = None;
                 }
                 Err(e) if e.kind() == Kind::Unavailable && !only_leases => {
-                    warn!("{} waits: {e}", Turn::NAME);
+                    self.queue.outage().say(format_args!("{} waits", Turn::NAME), &e);
                     op.pass_over = true;
                 }
                 turned => return turned,

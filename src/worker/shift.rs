@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
 use self::farewell::asked;
 use self::reach::{Look, Reach};
@@ -365,7 +365,7 @@ impl Worker {
                 self.blind = false;
                 self.dry = false;
                 if let Err(e) = reply {
-                    warn!("cannot register: {e}"); // the next heartbeat tries again
+                    self.shared.queue.outage().say("cannot register", &e); // the next heartbeat tries again
                 }
             }
             Back::Renewed(fences, asked_at, reply) => {

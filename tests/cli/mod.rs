@@ -22,6 +22,7 @@ mod hostile;
 mod list;
 mod orphans;
 mod output;
+mod outages;
 mod payloads;
 mod pipes;
 mod poolers;

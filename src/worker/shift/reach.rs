@@ -103,7 +103,7 @@ impl Worker {
         let look = match look {
             Ok(look) => look,
             Err(e) => {
-                warn!("cannot look for jobs of dead workers: {e}");
+                self.shared.queue.outage().say("cannot look for jobs of dead workers", &e);
                 // As if there were none; but what it is to wait for is still to be waited for.
                 reach.clear = until_done.is_none();
                 reach.again_at = until_done.map(|_| Instant::now() + IDLE);

@@ -87,7 +87,7 @@ impl Worker {
         let (since, leases) = match reply {
             Ok(renewed) => renewed,
             Err(e) if waits(&e) => {
-                warn!("cannot renew: {e}");
+                self.shared.queue.outage().say("cannot renew", &e);
                 self.renew_at = self.renew_at.min(Instant::now() + AGAIN);
                 if e.is_for_everyone() {
                     // Who could not renew either could not take a lease, and whoever first can gives the time back (S2).
@@ -173,7 +173,7 @@ impl Worker {
         let heard = match reply {
             Ok(heard) => heard,
             Err(e) if waits(&e) => {
-                warn!("no heartbeat: {e}");
+                self.shared.queue.outage().say("no heartbeat", &e);
                 self.beat_at = self.beat_at.min(Instant::now() + AGAIN);
                 self.tell_again(telling);
                 return Ok(());

@@ -149,7 +149,7 @@ impl Worker {
             Ok(turned) => turned,
             // Only to lease: settling waits until the store takes it.
             Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
-                warn!("cannot lease: {e}");
+                self.shared.queue.outage().say("cannot lease", &e);
                 self.blind = true;
                 self.dry = true; // until the next change or timer
                 self.ask_at = Some(Instant::now() + Duration::from_secs(1));

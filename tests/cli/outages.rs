@@ -1,0 +1,77 @@
+//! A store that cannot be used for a while: the log says so, not too often, and that it is over.
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use serde_json::Value;
+
+use super::support::*;
+use crate::server::Cluster;
+
+/// The lines of a log in JSON about calls that could not be made, and about the end of that, with their instants in
+/// milliseconds.
+fn told(worker: &Running) -> Vec<(i64, String)> {
+    let log = worker.stderr();
+    let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+    let text = |line: &Value| line["message"].as_str().unwrap().to_owned();
+    let is_about_calls = |line: &Value| {
+        // A connection that only listens is no call.
+        (line["level"] == "WARN" && !text(line).starts_with("the connection that listens"))
+            || text(line).starts_with(OVER)
+    };
+    let lines = lines_of_json(whole).into_iter().filter(is_about_calls);
+    let at = |line: &Value| line["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    lines.map(|line| (at(&line).as_millisecond(), text(&line))).collect()
+}
+
+const OVER: &str = "the store can be used again, after ";
+
+/// Waits for some lines of an outage, ends it, and looks at all of them.
+fn expect_few_lines(worker: &Running, end: impl FnOnce()) {
+    eventually("the outage to be told more than once", || told(worker).len() >= 3);
+    end();
+    worker.wait_stderr(OVER);
+    let lines = told(worker);
+    let (over, during) = lines.split_last().unwrap();
+    assert!(over.1.starts_with(OVER), "{lines:?}");
+    assert!(during.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 990), "more than a line a second: {lines:?}");
+}
+
+/// Short leases: they are renewed more often than once a second.
+const WORKER: [&str; 5] = ["worker", "--log-format", "json", "--lease", "2s"];
+
+/// A worker whose files can be kept from growing, as on a full disk.
+fn worker_on_a_disk(orx: &Orx, args: &[&str]) -> Running {
+    let script = ["-c", "trap '' XFSZ; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_orx")];
+    let worker = orx.program("sh", &[&script[..], args].concat()).spawn();
+    worker.wait_stderr("ready");
+    worker
+}
+
+fn fill(worker: &Running, full: bool) {
+    let current = full.then_some(0);
+    prlimit(Pid::from_raw(worker.pid() as i32), Resource::Fsize, Rlimit { current, maximum: None }).unwrap();
+}
+
+#[test]
+fn a_full_disk_costs_a_line_a_second_at_most_and_its_end_is_told() {
+    let orx = Orx::file();
+    let worker = worker_on_a_disk(&orx, &WORKER);
+    orx.sh(&[], &format!("echo up > up; {UNTIL_GO}"));
+    orx.wait_line("up");
+    fill(&worker, true);
+    expect_few_lines(&worker, || fill(&worker, false));
+    assert!(told(&worker)[0].1.contains("the disk "), "{:?}", told(&worker));
+    orx.write("go", "");
+    orx.ok(&["wait", "1"]);
+    worker.stop().expect(0, &[]);
+}
+
+#[test]
+fn a_server_that_is_away_costs_a_line_a_second_at_most_and_its_end_is_told() {
+    let orx = Orx::file();
+    let cluster = Cluster::start(&[]);
+    let worker = orx.spawn(&[&["--store", cluster.url()], &WORKER[..]].concat());
+    worker.wait_stderr("\"ready\"");
+    cluster.ctl(&["stop", "-m", "fast"]).unwrap();
+    expect_few_lines(&worker, || cluster.ctl(&["start"]).unwrap());
+    worker.stop().expect(0, &[]);
+}
