@@ -111,6 +111,6 @@ fn say(message: Message) -> Result<ExitCode> {
     let answer: Answer = serde_json::from_str(&text).map_err(|e| Error::unavailable("no answer").source(e))?;
     match answer.error {
         None => Ok(ExitCode::SUCCESS),
-        Some(error) => Err(Error::conflict(error)),
+        Some(refusal) => Err(refusal.error()),
     }
 }

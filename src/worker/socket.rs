@@ -30,6 +30,8 @@ use crate::queue::Queue;
 pub const MAX_LINE: usize = 2 * 1024 * 1024;
 /// How long a job may take to say one thing, once it is heard.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the store has for that; then the job is told that it does not answer.
+const STORE_PATIENCE: Duration = Duration::from_secs(8);
 /// How long it may be silent before it says that.
 const SHORT_PATIENCE: Duration = Duration::from_secs(2);
 /// How many processes of one attempt may talk at once, and how many of whom nobody knows the attempt.
@@ -51,7 +53,30 @@ pub struct Message {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Answer {
     /// Why not.
-    pub error: Option<String>,
+    pub error: Option<Refusal>,
+}
+
+/// Why what a job said was not recorded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Refusal {
+    fn of(error: &Error) -> Self {
+        Self { kind: error.kind(), message: error.to_string(), hint: error.hint_text().map(str::to_owned) }
+    }
+
+    /// The error that it tells of.
+    pub fn error(self) -> Error {
+        let error = Error::new(self.kind, self.message);
+        match self.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
 }
 
 /// The attempts that run, by the value of ORX_FENCE.
@@ -222,7 +247,7 @@ async fn hear(stream: UnixStream, queue: &Queue, talkers: &Talkers) -> io::Resul
     let answered = async {
         let answer = match record(&line, queue, talkers).await {
             Ok(()) => Answer::default(),
-            Err(e) => Answer { error: Some(e.to_string()) },
+            Err(e) => Answer { error: Some(Refusal::of(&e)) },
         };
         let mut text = serde_json::to_string(&answer)?;
         text.push('\n');
@@ -242,8 +267,15 @@ async fn record(line: &str, queue: &Queue, talkers: &Talkers) -> Result<()> {
     let mask = mask.get().cloned().unwrap_or_default();
     let progress = message.progress.map(|(percent, text)| (percent, text.map(|text| mask.text(&text))));
     let op = Say { fence, progress, result: message.result.map(|result| mask.value(result)) };
-    match queue.call(op).await? {
-        Heard::Recorded => Ok(()),
-        Heard::Stale => Err(stale()),
+    let in_time = tokio::time::timeout(STORE_PATIENCE, queue.call(op)).await;
+    match in_time.unwrap_or_else(|_| Err(Error::unavailable("it does not answer in time"))) {
+        Ok(Heard::Recorded) => Ok(()),
+        Ok(Heard::Stale) => Err(stale()),
+        // Locked, full or away: to a job it is all the same.
+        Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Unknown) => {
+            let error = Error::unavailable("the store cannot be used now").source(e.to_string());
+            Err(error.hint("this may not be recorded; the job goes on: say it again later"))
+        }
+        Err(e) => Err(e),
     }
 }

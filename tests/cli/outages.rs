@@ -1,6 +1,6 @@
 //! A store that cannot be used for a while: the log says so, not too often, and that it is over.
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::Value;
 
 use super::support::*;
@@ -74,4 +74,68 @@ fn a_server_that_is_away_costs_a_line_a_second_at_most_and_its_end_is_told() {
     cluster.ctl(&["stop", "-m", "fast"]).unwrap();
     expect_few_lines(&worker, || cluster.ctl(&["start"]).unwrap());
     worker.stop().expect(0, &[]);
+}
+
+/// What jobs say to their worker while the store cannot be used, and what they are told: the same, whatever the reason.
+fn say_meanwhile(orx: &Orx, store: &str, away: impl FnOnce(), back: impl FnOnce()) {
+    let bin = env!("CARGO_BIN_EXE_orx");
+    let script = format!(
+        "echo up > up; {UNTIL_GO}
+         ({bin} progress 10 2> progress; echo $? >> progress) & ({bin} result good 2> result; echo $? >> result) & wait
+         {bin} heartbeat 2> heartbeat; echo $? >> heartbeat
+         echo over > over; until [ -e end ]; do sleep 0.02; done"
+    );
+    orx.write("good", "7");
+    orx.ok(&["--store", store, "enqueue", "--", "sh", "-c", &script]);
+    orx.wait_line("up");
+    away();
+    orx.write("go", "");
+    orx.wait_line("over");
+    back();
+    for command in ["progress", "result"] {
+        let said = orx.read(command);
+        let told = said.starts_with("orx: the store cannot be used now: ")
+            && said.contains("\nhint: this may not be recorded");
+        assert!(told && said.ends_with("\n6\n"), "{command}: {said}");
+    }
+    assert_eq!(orx.read("heartbeat"), "0\n", "it needs no store");
+    orx.write("end", "");
+    orx.ok(&["--store", store, "wait", "1"]);
+}
+
+#[test]
+fn s35_a_job_is_told_the_same_in_a_store_that_is_full() {
+    let orx = Orx::file();
+    let worker = worker_on_a_disk(&orx, &["worker"]);
+    say_meanwhile(&orx, &orx.url(), || fill(&worker, true), || fill(&worker, false));
+}
+
+#[test]
+fn s35_a_job_is_told_the_same_in_a_store_that_is_locked() {
+    let orx = Orx::file();
+    let _worker = orx.worker(&[]);
+    let holder = rusqlite::Connection::open(orx.store()).unwrap();
+    let run = |statement: &str| holder.execute_batch(statement).unwrap();
+    say_meanwhile(&orx, &orx.url(), || run("BEGIN IMMEDIATE"), || run("ROLLBACK"));
+}
+
+#[test]
+fn s35_a_job_is_told_the_same_while_the_server_is_away() {
+    let orx = Orx::file();
+    let cluster = Cluster::start(&[]);
+    let worker = orx.spawn(&["--store", cluster.url(), "worker", "--lease", "1m"]);
+    worker.wait_stderr("ready");
+    let away = || cluster.ctl(&["stop", "-m", "fast"]).unwrap();
+    say_meanwhile(&orx, cluster.url(), away, || cluster.ctl(&["start"]).unwrap());
+}
+
+#[test]
+fn s35_a_job_is_told_the_same_while_the_coordinator_is_away() {
+    let mut orx = Orx::file();
+    orx.serve();
+    let worker = orx.spawn(&["worker", "--lease", "1m"]);
+    worker.wait_stderr("ready");
+    let coordinator = Pid::from_raw(orx.coordinator().pid() as i32).unwrap();
+    let signal = |signal| kill_process(coordinator, signal).unwrap();
+    say_meanwhile(&orx, &orx.url(), || signal(Signal::STOP), || signal(Signal::CONT));
 }
