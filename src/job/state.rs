@@ -270,12 +270,13 @@ impl Life {
 
     /// running → what the end of its attempt means, with `jitter` in 0..1 for the next wait.
     ///
-    /// `ran` is how long the attempt took.
+    /// `ran` is how long the attempt took, and `ended` when it did: the report of that may be late.
     pub fn settle(
         mut self,
         spec: &JobSpec,
         ending: &Ending,
         ran: Span,
+        ended: Timestamp,
         now: Timestamp,
         jitter: f64,
     ) -> Result<Verdict, Refused> {
@@ -294,14 +295,14 @@ impl Life {
         let life = match outcome {
             Outcome::Cancelled => {
                 let reason = self.reason.take();
-                self.end(State::Cancelled, reason, now)
+                self.end(State::Cancelled, reason, ended)
             }
-            Outcome::Interrupted | Outcome::Lost => self.vanish(spec, outcome, now),
+            Outcome::Interrupted | Outcome::Lost => self.vanish(spec, outcome, ended, now),
             Outcome::NotStarted => {
                 self.unstarted += 1;
                 self.unstarted_alone += u32::from(ending.cause == Cause::NotStartedAlone);
                 if self.unstarted_alone >= MAX_UNSTARTED && !spec.is_service() {
-                    self.end(State::Failed, Some(reason::CANNOT_START.into()), now)
+                    self.end(State::Failed, Some(reason::CANNOT_START.into()), ended)
                 } else {
                     let wait = backoff.delay(self.unstarted, jitter).min(UNSTARTED_CAP);
                     self.again(Some(now.plus(wait)), now)
@@ -312,11 +313,11 @@ impl Life {
                 let due = wait(self.streak);
                 self.again(due, now)
             }
-            Outcome::Done => self.end(State::Done, None, now),
+            Outcome::Done => self.end(State::Done, None, ended),
             Outcome::Snoozed => {
                 self.streak += 1;
                 if self.streak > spec.max_snoozes() {
-                    self.end(State::Failed, Some(reason::SNOOZED_OUT.into()), now)
+                    self.end(State::Failed, Some(reason::SNOOZED_OUT.into()), ended)
                 } else {
                     let due = wait(self.streak);
                     self.again(due, now)
@@ -327,9 +328,9 @@ impl Life {
                 self.streak = 0;
                 let fatal = outcome == Outcome::Failed && is_fatal(spec, ending);
                 if fatal {
-                    self.end(State::Failed, Some(reason::FATAL.into()), now)
+                    self.end(State::Failed, Some(reason::FATAL.into()), ended)
                 } else if self.failures >= spec.max_attempts() {
-                    self.end(State::Failed, Some(reason::ATTEMPTS.into()), now)
+                    self.end(State::Failed, Some(reason::ATTEMPTS.into()), ended)
                 } else {
                     let due = wait(self.failures);
                     self.again(due, now)
@@ -359,17 +360,17 @@ impl Life {
     }
 
     /// The worker drained or was lost: again at once, unless it must not run twice.
-    fn vanish(mut self, spec: &JobSpec, outcome: Outcome, now: Timestamp) -> Life {
+    fn vanish(mut self, spec: &JobSpec, outcome: Outcome, ended: Timestamp, now: Timestamp) -> Life {
         let lost = outcome == Outcome::Lost;
         match lost {
             true => self.losses += u32::from(!planted(Mutant::LossUncounted)),
             false => self.interruptions += 1,
         }
         if spec.max_losses() == 0 {
-            return self.end(State::Failed, Some(reason::LOST.into()), now); // S4
+            return self.end(State::Failed, Some(reason::LOST.into()), ended); // S4
         }
         if lost && self.losses > spec.max_losses() && !spec.is_service() {
-            return self.end(State::Failed, Some(reason::POISON.into()), now);
+            return self.end(State::Failed, Some(reason::POISON.into()), ended);
         }
         self.again(None, now)
     }

@@ -23,7 +23,7 @@ fn ending(cause: Cause, exit_code: Option<i32>) -> Ending {
 }
 
 fn settle(life: Life, spec: &JobSpec, ending: &Ending) -> Verdict {
-    life.settle(spec, ending, Span::from_secs(1), NOW, 0.5).unwrap()
+    life.settle(spec, ending, Span::from_secs(1), NOW, NOW, 0.5).unwrap()
 }
 
 /// Every event in every state: the machine of docs/semantics.md on one page.
@@ -36,7 +36,7 @@ fn grid_of_states_and_events() {
         let mut expired = life(state);
         expired.deadline_at = Some(NOW);
         let settled = |cause, code| {
-            let r = life(state).settle(&two, &ending(cause, code), Span::ZERO, NOW, 0.5);
+            let r = life(state).settle(&two, &ending(cause, code), Span::ZERO, NOW, NOW, 0.5);
             word(r.map(|v| v.life))
         };
         let cancelled = match life(state).cancel(None, NOW) {
@@ -159,7 +159,8 @@ fn s6_a_service_never_ends_by_itself() {
         l.state = State::Running;
     }
     for code in [1, 75] {
-        let v = l.clone().settle(&service, &ending(Cause::Itself, Some(code)), Span::from_secs(9), NOW, 0.5).unwrap();
+        let v =
+            l.clone().settle(&service, &ending(Cause::Itself, Some(code)), Span::from_secs(9), NOW, NOW, 0.5).unwrap();
         assert_eq!((v.life.state, v.life.streak), (State::Scheduled, 1), "a long attempt starts the backoff again");
     }
     let asked = Life { cancel_requested_at: Some(NOW), ..life(State::Running) };

@@ -37,6 +37,8 @@ pub struct Report {
     pub started: Option<Started>,
     /// How long it ran.
     pub ran: Span,
+    /// How long after its lease it ended, as its worker measured it: the report may be late, and clocks differ.
+    pub after: Span,
     /// What it wrote since the last append, up to 64 KiB (S28).
     pub output: Vec<Chunk>,
     /// Chance in 0..1 for the wait before the next attempt.
@@ -174,8 +176,14 @@ fn settle(
         tx.put_output(fence, &report.output)?;
         tx.wake(Topics::OUTPUT);
     }
-    let started_at = report.started.map(|s| s.at);
-    let (state, end) = end_attempt(tx, job, &lease, &report.ending, started_at, report.ran, report.jitter)?;
+    let end = End {
+        ending: &report.ending,
+        started_at: report.started.map(|s| s.at),
+        ran: report.ran,
+        at: lease.started_at.plus(report.after).min(tx.now()),
+        jitter: report.jitter,
+    };
+    let (state, end) = end_attempt(tx, job, &lease, &end)?;
     ended.extend(end);
     Ok(Settled::Accepted(state))
 }
@@ -219,24 +227,32 @@ pub(super) fn record_start(tx: &mut dyn Tx, fence: Fence, worker: &str, started:
     }])
 }
 
+/// How an attempt ended.
+struct End<'a> {
+    ending: &'a Ending,
+    started_at: Option<Timestamp>,
+    ran: Span,
+    /// When that was.
+    at: Timestamp,
+    jitter: f64,
+}
+
 /// Ends the attempt of `lease`: its row, the job's next state, the dead letter if it is one. Gives that state, and the job
 /// if it ended.
 fn end_attempt(
     tx: &mut dyn Tx,
     job: Record,
     lease: &store::Lease,
-    ending: &Ending,
-    started_at: Option<Timestamp>,
-    ran: Span,
-    jitter: f64,
+    end: &End,
 ) -> Result<(State, Option<(Number, State)>)> {
-    let verdict = job.life.clone().settle(&job.spec, ending, ran, tx.now(), jitter)?;
+    let End { ending, started_at, ran, at, jitter } = *end;
+    let verdict = job.life.clone().settle(&job.spec, ending, ran, at, tx.now(), jitter)?;
     tx.release(&[lease.fence])?;
     let attempt = Attempt {
         number: lease.fence.attempt,
         worker: Some(lease.worker_name.clone()),
         started_at: Some(started_at.unwrap_or(lease.started_at)),
-        finished_at: Some(tx.now()),
+        finished_at: Some(at),
         outcome: Some(verdict.outcome),
         exit_code: ending.exit_code,
         signal: ending.signal,
@@ -261,8 +277,9 @@ pub(super) fn lose(tx: &mut dyn Tx, leases: &[store::Lease], why: &str, jitter: 
     // One job may have become the dependant of another, so each is read as it is now.
     for lease in leases {
         let job = load_one(tx, lease.fence.number)?;
-        let ran = tx.now().since(lease.started_at);
-        let (_, ended) = end_attempt(tx, job, lease, &Ending::lost(why), None, ran, jitter)?;
+        let (ending, at) = (Ending::lost(why), tx.now()); // nobody knows when it ended
+        let end = End { ending: &ending, started_at: None, ran: at.since(lease.started_at), at, jitter };
+        let (_, ended) = end_attempt(tx, job, lease, &end)?;
         resolve_dependants(tx, ended.into_iter().collect())?;
     }
     Ok(numbers)

@@ -68,6 +68,8 @@ pub(super) struct Attempt {
     pub(super) shared: Arc<Shared>,
     pub(super) job: Leased,
     pub(super) slot: u32,
+    /// An instant before which it was not leased.
+    pub(super) leased_at: Instant,
     /// Woken when the job says something.
     pub(super) alive: Arc<Notify>,
     /// Set when the process runs.
@@ -93,9 +95,9 @@ impl Attempt {
         let _ = self.started.set(Started { pid: child.pid, at: self.shared.clock.now() });
         self.shared.starts.started(self.job.fence.number);
         debug!(job = %self.job.id, pid = child.pid, "started");
-        let (end, output) = self.watch(child, cgroup, begun, early, orders).await;
-        let ran = Span::from_millis(begun.elapsed().as_millis().try_into().unwrap_or(i64::MAX));
-        Ok(self.report(end, ran, output))
+        let (end, ended, output) = self.watch(child, cgroup, begun, early, orders).await;
+        let after = span(ended.duration_since(self.leased_at));
+        Ok(Report { after, ..self.report(end, span(ended.duration_since(begun)), output) })
     }
 
     /// All that the program needs.
@@ -216,6 +218,7 @@ impl Attempt {
             ending,
             started: self.started.get().copied(),
             ran,
+            after: span(self.leased_at.elapsed()),
             output,
             jitter: super::chance(),
             in_run: self.job.origin.run_id.is_some() || self.job.unread.is_some(),
@@ -230,7 +233,7 @@ impl Attempt {
         begun: Instant,
         early: Option<Order>,
         mut orders: mpsc::Receiver<Order>,
-    ) -> (Ending, Vec<Chunk>) {
+    ) -> (Ending, Instant, Vec<Chunk>) {
         let Child { pid, pidfd, stdout, stderr } = child;
         // From here on nothing is opened: the program runs, and must not be given up for want of a descriptor.
         let pidfd = Arc::new(pidfd);
@@ -258,9 +261,14 @@ impl Attempt {
         let mut live = Live::new(pidfd, tree, grace, timeout_at, patience, tell_ended);
         let mut orders_open = true;
         early.into_iter().for_each(|order| live.order(order));
-        loop {
-            if live.clean && pumped && flush.is_none() {
-                break;
+        // What it wrote may have to wait for the store after that.
+        let mut ended: Option<Instant> = None;
+        let ended = loop {
+            if live.clean && pumped {
+                let ended = *ended.get_or_insert_with(Instant::now);
+                if flush.is_none() {
+                    break ended;
+                }
             }
             tokio::select! {
                 order = orders.recv(), if orders_open => match order {
@@ -295,7 +303,7 @@ impl Attempt {
             if flush.is_none() && heard.unsent() > APPEND {
                 flush_at = Some(Instant::now());
             }
-        }
+        };
         let fate = live.reap().await;
         let (chunks, last_line) = heard.finish();
         let output = self.send_rest(chunks).await;
@@ -316,7 +324,7 @@ impl Attempt {
             }
             Err(e) => ending(Cause::Itself, None, Some(format!("nobody knows how it ended: {e}"))),
         };
-        (ending, output)
+        (ending, ended, output)
     }
 
     /// Stores output while the job runs; false when the fence is old.
@@ -344,6 +352,10 @@ impl Attempt {
         let _ = self.flush(chunks).await;
         Vec::new()
     }
+}
+
+fn span(time: Duration) -> Span {
+    Span::from_millis(time.as_millis().try_into().unwrap_or(i64::MAX))
 }
 
 fn ending(cause: Cause, exit: Option<Exit>, error: Option<String>) -> Ending {

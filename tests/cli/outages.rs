@@ -76,6 +76,51 @@ fn a_server_that_is_away_costs_a_line_a_second_at_most_and_its_end_is_told() {
     worker.stop().expect(0, &[]);
 }
 
+/// From the lease of a job to its end, and to the event that tells of that, in milliseconds.
+fn ended_after(orx: &Orx, store: &str) -> (i64, i64) {
+    let at = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_millisecond();
+    let job: Value = serde_json::from_str(&orx.ok(&["--store", store, "-o", "json", "status", "1"])).unwrap();
+    let events = lines_of_json(&orx.ok(&["--store", store, "events", "--job", "1"]));
+    let of = |kind: &str| at(&events.iter().find(|event| event["kind"] == kind).unwrap()["at"]);
+    assert_eq!(job["finished_at"], job["attempts"][0]["finished_at"]);
+    (at(&job["finished_at"]) - of("leased"), of("settled") - of("leased"))
+}
+
+/// Has a job that writes much end while the store is away for some lines of the log.
+fn end_meanwhile(orx: &Orx, store: &str, worker: &Running, away: impl FnOnce(), back: impl FnOnce()) {
+    let script = format!("echo up > up; {UNTIL_GO}; head -c 200000 /dev/zero; echo over > over");
+    orx.ok(&["--store", store, "enqueue", "--", "sh", "-c", &script]);
+    orx.wait_line("up");
+    away();
+    orx.write("go", "");
+    orx.wait_line("over");
+    expect_few_lines(worker, back);
+    orx.ok(&["--store", store, "wait", "1"]);
+    let (ended, stored) = ended_after(orx, store);
+    assert!(stored - ended >= 1500, "it ended after {ended} ms, and that was stored after {stored} ms");
+}
+
+#[test]
+fn s26_an_end_during_an_outage_is_stamped_when_it_happened() {
+    let orx = Orx::file();
+    let worker = worker_on_a_disk(&orx, &WORKER);
+    let store = orx.url();
+    end_meanwhile(&orx, &store, &worker, || fill(&worker, true), || fill(&worker, false));
+    worker.stop().expect(0, &[]);
+}
+
+#[test]
+fn s26_an_end_while_a_server_is_away_is_stamped_when_it_happened() {
+    let orx = Orx::file();
+    let cluster = Cluster::start(&[]);
+    let store = cluster.url();
+    let worker = orx.spawn(&["--store", store, "worker", "--log-format", "json"]);
+    worker.wait_stderr("\"ready\"");
+    let away = || cluster.ctl(&["stop", "-m", "fast"]).unwrap();
+    end_meanwhile(&orx, store, &worker, away, || cluster.ctl(&["start"]).unwrap());
+    worker.stop().expect(0, &[]);
+}
+
 /// What jobs say to their worker while the store cannot be used, and what they are told: the same, whatever the reason.
 fn say_meanwhile(orx: &Orx, store: &str, away: impl FnOnce(), back: impl FnOnce()) {
     let bin = env!("CARGO_BIN_EXE_orx");

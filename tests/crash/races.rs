@@ -337,7 +337,16 @@ impl Registered {
 
 fn report(fence: Fence, code: i32) -> Report {
     let ending = Ending { cause: Cause::Itself, exit_code: Some(code), signal: None, error: None };
-    Report { fence, ending, started: None, ran: Span::from_secs(1), output: vec![], jitter: 0.5, in_run: false }
+    Report {
+        fence,
+        ending,
+        started: None,
+        ran: Span::from_secs(1),
+        after: Span::MAX,
+        output: vec![],
+        jitter: 0.5,
+        in_run: false,
+    }
 }
 
 /// Works until none are left; gives how many attempts it had.

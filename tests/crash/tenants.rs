@@ -123,6 +123,7 @@ async fn lease(queue: &Queue, worker: WorkerId, slots: u32) -> Vec<Fence> {
 async fn settle(queue: &Queue, fence: Fence) {
     let ending = Ending { cause: Cause::Itself, exit_code: Some(0), signal: None, error: None };
     let ran = Span::from_millis(1);
-    let report = Report { fence, ending, started: None, ran, output: vec![], jitter: 0.5, in_run: false };
+    let report =
+        Report { fence, ending, started: None, ran, after: Span::MAX, output: vec![], jitter: 0.5, in_run: false };
     queue.call(Settle { reports: vec![report] }).await.unwrap();
 }

@@ -348,7 +348,16 @@ fn offer(worker: usize) -> Offer {
 
 fn report(fence: Fence, how: How) -> Report {
     let ending = Ending { cause: how.cause, exit_code: how.code, signal: None, error: None };
-    Report { fence, ending, started: None, ran: Span::from_secs(1), output: vec![], jitter: 0.5, in_run: false }
+    Report {
+        fence,
+        ending,
+        started: None,
+        ran: Span::from_secs(1),
+        after: Span::MAX,
+        output: vec![],
+        jitter: 0.5,
+        in_run: false,
+    }
 }
 
 fn change(running: Option<u8>, queued: Option<u8>) -> LimitChange {

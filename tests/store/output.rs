@@ -32,7 +32,7 @@ on_every_store! {
         assert_eq!(read(f, fence, Some(0)).await, ("two ".into(), false));
         let ending = Ending { cause: Cause::Itself, exit_code: Some(0), signal: None, error: None };
         let report = Report {
-            fence, ending, started: None, ran: Span::ZERO, output: vec![chunk(2, "three")], jitter: 0.0, in_run: false
+            fence, ending, started: None, ran: Span::ZERO, after: Span::MAX, output: vec![chunk(2, "three")], jitter: 0.0, in_run: false
         };
         f.queue.call(Settle { reports: vec![report] }).await.unwrap();
         assert_eq!(read(f, fence, None).await, ("one two three".into(), true));

@@ -9,9 +9,9 @@ use orx::ops::jobs::GetJobs;
 use orx::ops::metrics::Measure;
 use orx::ops::retry::Retry;
 use orx::ops::say::Say;
-use orx::ops::settle::Settled;
+use orx::ops::settle::{Report, Settle, Settled};
 use orx::store::Topics;
-use orx::time::Span;
+use orx::time::{Clock as _, Span};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -28,6 +28,31 @@ on_every_store! {
         assert_eq!(w.exit(w.take().await, 1).await, Settled::Accepted(State::Failed));
         let job = f.job(number).await;
         assert_eq!((job.failures, job.reason.as_deref()), (2, Some("attempts used up")));
+    }
+
+    async fn s26_an_end_is_stamped_when_it_happened_however_late_it_is_told(f: Fixture) {
+        let last = f.add("").await;
+        let again = f.add(r#""max_attempts":2,"backoff":"10s..20s""#).await;
+        let w = f.worker("w", Offer::default()).await;
+        let fences: Vec<_> = w.lease(2).await.iter().map(|job| job.fence).collect();
+        let leased_at = f.clock.now();
+        f.clock.pass(Span::from_secs(9)); // the store was away for most of it
+        let after = Span::from_secs(2);
+        let reports = [0, 1].map(|n| Report { after, ..report(fences[n], Cause::Itself, Some(n as i32)) }).into();
+        f.queue.call(Settle { reports }).await.unwrap();
+        let ended = Some(leased_at.plus(after));
+        let job = f.job(last).await;
+        assert_eq!((job.finished_at, job.attempts.unwrap()[0].finished_at), (ended, ended));
+        // The wait before the next attempt begins when the end is known.
+        let job = f.job(again).await;
+        assert_eq!(job.attempts.unwrap()[0].finished_at, ended);
+        assert!(job.due_at.unwrap() >= f.clock.now().plus(Span::from_secs(10)), "{:?}", job.due_at);
+        // Never later than now, whatever a worker believes.
+        f.add("").await;
+        let fence = w.take().await;
+        assert_eq!(w.exit(fence, 0).await, Settled::Accepted(State::Done));
+        assert_eq!(f.job(fence.number).await.finished_at, Some(f.clock.now()));
+        assert!(f.audit().await.is_empty());
     }
 
     async fn what_an_attempt_said_is_not_said_by_the_next(f: Fixture) {

@@ -98,6 +98,7 @@ fn report(job: Leased) -> Report {
         ending: Ending { cause: Cause::Itself, exit_code: Some(0), signal: None, error: None },
         started: None,
         ran: Span::from_secs(1),
+        after: Span::MAX,
         output: vec![Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes }],
         jitter: 0.5,
         in_run: false,

@@ -334,7 +334,16 @@ impl TestWorker<'_> {
 /// The end of an attempt that ran for a second and said nothing, perhaps as part of a run.
 pub fn report(fence: Fence, cause: Cause, exit_code: Option<i32>) -> Report {
     let ending = Ending { cause, exit_code, signal: None, error: None };
-    Report { fence, ending, started: None, ran: Span::from_secs(1), output: Vec::new(), jitter: 0.5, in_run: true }
+    Report {
+        fence,
+        ending,
+        started: None,
+        ran: Span::from_secs(1),
+        after: Span::MAX,
+        output: Vec::new(),
+        jitter: 0.5,
+        in_run: true,
+    }
 }
 
 /// Runs an async case on every kind of store.

@@ -264,7 +264,7 @@ impl Worker {
         if self.interrupted || (self.draining.is_some() && service) {
             let _ = orders.try_send(Order::Interrupt); // it is the first
         }
-        let attempt = Attempt { shared: Arc::clone(&self.shared), job, slot, alive, started, mask };
+        let attempt = Attempt { shared: Arc::clone(&self.shared), job, slot, leased_at, alive, started, mask };
         self.tasks.spawn(async move { Back::Ended(attempt.run(receiver).await) }.instrument(span));
     }
 

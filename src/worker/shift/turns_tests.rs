@@ -80,7 +80,7 @@ async fn work_that_is_announced_during_a_turn_is_asked_for_after_it() {
 fn report(fence: Fence) -> Report {
     let ending = Ending { cause: Cause::Itself, exit_code: Some(0), signal: None, error: None };
     let ran = Span::from_millis(1);
-    Report { fence, ending, started: None, ran, output: vec![], jitter: 0.5, in_run: false }
+    Report { fence, ending, started: None, ran, after: Span::MAX, output: vec![], jitter: 0.5, in_run: false }
 }
 
 fn leased(fence: Fence) -> Leased {
