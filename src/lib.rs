@@ -45,9 +45,9 @@
 //! - [`cli`] — one file for each command; only it prints
 
 mod beat;
-pub mod cli;
 mod bounded;
 mod certs;
+pub mod cli;
 pub mod client;
 pub mod daemon;
 pub mod engine;

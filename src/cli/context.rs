@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::config::Config;
 use super::view::View;
 use super::{ColorChoice, Globals, files, ui};
+use crate::daemon;
 use crate::error::{Error, Result};
 use crate::ops::Caller;
 use crate::queue::Queue;
@@ -44,13 +45,31 @@ impl Context {
                 }
                 queue
             }
-            place => {
-                let caller = Caller { schemas: self.config.schemas()?, ..Caller::local(user()) };
-                let open = if self.makes_store { Queue::open } else { Queue::open_existing };
-                open(&place, caller, Arc::clone(&self.clock))?
-            }
+            place => self.opening(place)?()?,
         };
         Ok(self.queue.get_or_init(|| queue))
+    }
+
+    /// The same for a process that lives for long: where a server is away it waits, until `end`; none: that came.
+    pub(super) async fn queue_in_time(&self, burst: bool, end: impl Future<Output = ()>) -> Result<Option<Queue>> {
+        match self.location()? {
+            place @ Location::Server(_) => {
+                let opened = daemon::open(self.opening(place)?, burst, end).await?;
+                Ok(opened.map(|queue| self.queue.get_or_init(|| queue).clone()))
+            }
+            // A file that cannot be opened is not mended by waiting, and a coordinator is asked later.
+            _ => self.queue().cloned().map(Some),
+        }
+    }
+
+    /// Opens the store at a place that is no coordinator.
+    fn opening(&self, place: Location) -> Result<impl Fn() -> Result<Queue> + Clone + Send + 'static> {
+        let (schemas, clock, makes) = (self.config.schemas()?, Arc::clone(&self.clock), self.makes_store);
+        Ok(move || {
+            let caller = Caller { schemas: schemas.clone(), ..Caller::local(user()) };
+            let open = if makes { Queue::open } else { Queue::open_existing };
+            open(&place, caller, Arc::clone(&clock))
+        })
     }
 
     /// The same at another queue.

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use super::context::Context;
 use super::log::{self, LogFormat};
 use super::worker::{self, check_name};
-use crate::daemon::{self, Gossip, Share};
+use crate::daemon::{self, CoordinatorSignals, Gossip, Share};
 use crate::error::Result;
 use crate::gossip::Seeds;
 use crate::http::{Doors, Policy, Tls};
@@ -109,7 +109,8 @@ impl From<Sharing> for Share {
 impl Coordinator {
     pub(super) async fn run(mut self, context: &Context) -> Result<ExitCode> {
         let _log = log::start(context, self.log_format);
-        let queue = context.queue()?.clone();
+        let mut signals = CoordinatorSignals::listen()?;
+        let Some(queue) = context.queue_in_time(false, signals.end()).await? else { return Ok(ExitCode::SUCCESS) };
         if let Some(name) = &self.name {
             check_name(name, "coordinator")?;
         }
@@ -124,7 +125,7 @@ impl Coordinator {
         let doors = Doors { listen: self.listen, tls, insecure: self.insecure_no_tls };
         let policy = Policy { hosts: self.host.into_iter().collect(), nodes: None };
         let config = daemon::Coordinator { name: name.name, doors, policy, worker, gossip };
-        daemon::run_coordinator(queue, config, context.clock.clone()).await?;
+        daemon::run_coordinator(queue, config, context.clock.clone(), signals).await?;
         drop((name.lock, worker_lock));
         Ok(ExitCode::SUCCESS)
     }

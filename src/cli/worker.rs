@@ -12,7 +12,7 @@ use super::job_options::at_least_a_second;
 use super::log::{self, LogFormat};
 use super::ui;
 use super::view::words::relative;
-use crate::daemon;
+use crate::daemon::{self, WorkerSignals};
 use crate::error::{Error, Result};
 use crate::job::WorkerId;
 use crate::job::lanes::Offer;
@@ -104,7 +104,10 @@ fn label(text: &str) -> Result<(String, String), String> {
 impl Worker {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         let _log = log::start(context, self.log_format);
-        let queue = context.queue()?.clone();
+        let mut signals = WorkerSignals::listen();
+        let Some(queue) = context.queue_in_time(self.burst || self.until_done.is_some(), signals.end()).await? else {
+            return Ok(ExitCode::SUCCESS);
+        };
         let file = &context.config.worker;
         let wanted = self.name.as_ref().or(file.name.as_ref());
         if let Some(name) = wanted {
@@ -135,7 +138,7 @@ impl Worker {
         (config.id, config.owns_name, config.predecessors) = (WorkerId(name.id), true, name.predecessors());
         let (ends, until_done) = (config.burst, config.until_done);
         let op = Outstanding { offer: config.offer.clone(), within: until_done.unwrap_or(Span::ZERO) };
-        let is_done = daemon::run_worker(queue.clone(), config, context.clock.clone()).await?;
+        let is_done = daemon::run_worker(queue.clone(), config, context.clock.clone(), signals).await?;
         drop(name.lock);
         match (ends && is_done, until_done) {
             (false, _) => {}

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use axum::http::Uri;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::peers::{Gossip, Gossiping, Shown};
-use super::signals::{insist, listen, next};
-use super::{Upkeep, host, load, notify, systemd};
+use super::signals::{CoordinatorSignals, insist, next};
+use super::systemd::{self, Figures, notify};
+use super::{Upkeep, host, load};
 use crate::beat::on_beat;
 use crate::error::{Error, Result};
 use crate::http::{App, Doors, Policy, Routes, Server, Source};
@@ -50,16 +50,19 @@ pub struct Coordinator {
 ///
 /// # Errors
 /// When it cannot listen, signals cannot be received, or the store cannot be listened to.
-pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn Clock>) -> Result<()> {
+pub async fn run_coordinator(
+    queue: Queue,
+    config: Coordinator,
+    clock: Arc<dyn Clock>,
+    signals: CoordinatorSignals,
+) -> Result<()> {
     let Queue::Local(engine) = &queue else {
         return Err(Error::usage("a coordinator needs the store itself, not another coordinator")
             .hint("name the store's place with --store"));
     };
     let Coordinator { name, doors, mut policy, worker, gossip } = config;
     let id = Uuid::now_v7();
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = listen(SignalKind::interrupt())?;
-    let mut hup = signal(SignalKind::hangup())?;
+    let CoordinatorSignals { mut term, mut int, mut hup } = signals;
     raise_limit();
     // Workers that come through this door could not renew while it was shut: since the last sign of anybody, at most.
     let away = queue.call(LastSign {}).await.unwrap_or_default().unwrap_or(Span::MAX);
@@ -90,13 +93,15 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
     let serving = tokio::spawn(async move { door.serve(router, closed).await });
     let mut changes = queue.subscribe(Topics::CONTROL)?;
     let (stop, stopped) = watch::channel(Stop::Run);
-    let watchdog = tokio::spawn(systemd(std::future::ready(Ok(())), stopped));
     let (mut shown, deaths) = match &gossiping {
         Some(gossiping) => (gossiping.shown.clone(), gossiping.deaths.clone()),
         None => (watch::channel(Shown::default()).1, watch::channel(None).1),
     };
     let mut asked = announce(&queue, id, &name, &url, &mut shown, note).await?;
     let upkeep = Upkeep::start_with(queue.clone(), name.clone(), Duration::ZERO, Some(away), deaths);
+    let slots = worker.as_ref().map(|(slots, _)| Arc::clone(slots));
+    let figures = Figures::of_coordinator(&queue, slots, upkeep.leads(), stopped);
+    let watchdog = tokio::spawn(systemd::tell(std::future::ready(true), figures));
     let (stop_worker, worker_stopped) = watch::channel(Stop::Run);
     let mut working = worker.map(|(slots, config)| {
         if let Some(gossiping) = &mut gossiping {
@@ -116,8 +121,10 @@ pub async fn run_coordinator(queue: Queue, config: Coordinator, clock: Arc<dyn C
             _ = term.recv() => true,
             () = next(&mut int) => true,
             _ = hup.recv() => {
-                server.reload();
-                gossiping.iter().for_each(Gossiping::reload);
+                systemd::reload(|| {
+                    server.reload();
+                    gossiping.iter().for_each(Gossiping::reload);
+                });
                 false
             }
             Ok(()) = shown.changed() => false,

@@ -6,11 +6,13 @@ mod coordinator;
 mod homes;
 mod neighbours;
 mod offering;
+mod opening;
 mod peer_figures;
 mod peers;
 mod retention;
 mod sharing;
 pub mod signals;
+mod systemd;
 mod ticker;
 mod upkeep;
 
@@ -25,7 +27,10 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 pub use self::coordinator::{Coordinator, run_coordinator};
+pub use self::opening::open;
 pub use self::peers::{Gossip, Share};
+pub use self::signals::{CoordinatorSignals, WorkerSignals};
+use self::systemd::{Figures, notify};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -120,19 +125,24 @@ pub fn store_id(location: &str) -> String {
 ///
 /// # Errors
 /// What the worker says.
-pub async fn run_worker(queue: Queue, mut config: Config, clock: Arc<dyn Clock>) -> Result<bool> {
+pub async fn run_worker(
+    queue: Queue,
+    mut config: Config,
+    clock: Arc<dyn Clock>,
+    signals: WorkerSignals,
+) -> Result<bool> {
     config.slots = affordable_slots(config.slots);
-    let (stop, stopped) = watch::channel(Stop::Run);
-    let signals = tokio::spawn(signals::obey(stop));
+    let WorkerSignals { stop: stopped, task: signals } = signals;
     let upkeep = Upkeep::start(queue.clone(), config.name.clone(), Duration::ZERO);
+    let slots = Slots::new(config.slots);
     let (tell_registered, registered) = oneshot::channel();
-    let watchdog = tokio::spawn(systemd(registered, stopped.clone()));
+    let figures = Figures::of_worker(&queue, Arc::clone(&slots), upkeep.leads(), stopped.clone());
+    let watchdog = tokio::spawn(systemd::tell(async { registered.await.is_ok() }, figures));
     let (name, number, at) = (config.name.clone(), config.slots, queue.location());
     let ready = move || {
         info!(worker = %name, slots = number, store = %at, "ready");
         let _ = tell_registered.send(()); // it may have ended
     };
-    let slots = Slots::new(config.slots);
     let helping = aid::start(queue.clone(), &config, Arc::clone(&slots), Arc::clone(&clock), stopped.clone());
     let result = worker::run_at(slots.own(), queue, config, clock, stopped.clone(), ready).await;
     let is_done = *stopped.borrow() == Stop::Run;
@@ -150,6 +160,7 @@ pub async fn run_worker(queue: Queue, mut config: Config, clock: Arc<dyn Clock>)
 /// The upkeep beside what a process does otherwise.
 pub struct Upkeep {
     stop: watch::Sender<bool>,
+    leads: watch::Receiver<bool>,
     task: JoinHandle<()>,
 }
 
@@ -170,6 +181,7 @@ impl Upkeep {
         deaths: watch::Receiver<Option<Instant>>,
     ) -> Self {
         let (stop, mut stopped) = watch::channel(false);
+        let (lead, leads) = watch::channel(false);
         if !queue.is_remote() {
             // All that this process will want to hear of at once, so that one thread listens.
             let heard = queue.subscribe(Topics::WORK | Topics::CONTROL | Topics::SCHEDULES);
@@ -180,11 +192,16 @@ impl Upkeep {
                 return; // its coordinator does it
             }
             tokio::select! {
-                () = tokio::time::sleep(after) => upkeep::upkeep(queue, name, away, deaths, stopped).await,
+                () = tokio::time::sleep(after) => upkeep::upkeep(queue, name, away, deaths, &lead, stopped).await,
                 _ = stopped.changed() => {}
             }
         });
-        Self { stop, task }
+        Self { stop, leads, task }
+    }
+
+    /// Whether this process leads.
+    fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.clone()
     }
 
     /// Lets go of the lead, so that another process takes it at once.
@@ -193,38 +210,5 @@ impl Upkeep {
         if tokio::time::timeout(UPKEEP_LIMIT, self.task).await.is_err() {
             warn!("the upkeep does not end");
         }
-    }
-}
-
-/// Tells systemd that we are ready, alive, and later that we are stopping; nothing where there is none.
-async fn systemd(
-    ready: impl Future<Output = Result<(), oneshot::error::RecvError>> + Send,
-    mut stop: watch::Receiver<Stop>,
-) {
-    if ready.await.is_err() {
-        return; // it never was
-    }
-    notify(&[NotifyState::Ready]);
-    let beat = sd_notify::watchdog_enabled().map(|limit| limit / 2);
-    let mut stopping = false;
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(beat.unwrap_or(Duration::MAX)), if beat.is_some() => {
-                notify(&[NotifyState::Watchdog]);
-            }
-            changed = stop.changed(), if !stopping => {
-                if changed.is_err() || *stop.borrow() >= Stop::Drain {
-                    stopping = true;
-                    notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
-                }
-            }
-            else => return,
-        }
-    }
-}
-
-fn notify(state: &[NotifyState]) {
-    if let Err(e) = sd_notify::notify(state) {
-        warn!("systemd cannot be told: {e}");
     }
 }

@@ -2,6 +2,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::error::Result;
 use crate::worker::Stop;
@@ -41,12 +42,65 @@ pub fn survive_large_files() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
+/// What signals ask of a worker, from its first moment on.
+pub struct WorkerSignals {
+    pub(super) stop: watch::Receiver<Stop>,
+    pub(super) task: JoinHandle<Result<()>>,
+}
+
+impl WorkerSignals {
+    /// Listens.
+    pub fn listen() -> Self {
+        let (stop, asked) = watch::channel(Stop::Run);
+        Self { stop: asked, task: tokio::spawn(obey(stop)) }
+    }
+
+    /// Returns when one asks for its end.
+    pub async fn end(&mut self) {
+        if self.stop.wait_for(|stop| *stop >= Stop::Drain).await.is_err() {
+            std::future::pending().await // nobody is left who could ask
+        }
+    }
+}
+
+/// The signals to a coordinator, from its first moment on.
+pub struct CoordinatorSignals {
+    pub(super) term: Signal,
+    pub(super) int: Option<Signal>,
+    pub(super) hup: Signal,
+}
+
+impl CoordinatorSignals {
+    /// Listens.
+    ///
+    /// # Errors
+    /// When the runtime cannot receive signals.
+    pub fn listen() -> Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: listen(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Returns when one asks for its end. To read again what was not read yet is nothing to do.
+    pub async fn end(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => return,
+                () = next(&mut self.int) => return,
+                _ = self.hup.recv() => {}
+            }
+        }
+    }
+}
+
 /// First SIGTERM or SIGINT: drain. Second: interrupt what runs. Third: kill it. SIGHUP drains and never interrupts, for of a
 /// terminal that is closed both the shell and the kernel send one.
 ///
 /// # Errors
 /// When the runtime cannot receive signals.
-pub(super) async fn obey(stop: watch::Sender<Stop>) -> Result<()> {
+async fn obey(stop: watch::Sender<Stop>) -> Result<()> {
     let mut hup = listen(SignalKind::hangup())?;
     let mut int = listen(SignalKind::interrupt())?;
     // Also where it was ignored: a service manager has nothing else to end a worker with.

@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_millis(600);
 /// How long letting go of the lead may take.
 const RESIGN_LIMIT: Duration = Duration::from_secs(2);
 
-/// Does the upkeep whenever this process leads, and takes over when nobody does; lets go when `stop` becomes true.
+/// Does the upkeep whenever this process leads, which `leads` hears, and takes over when nobody does; lets go when `stop` becomes true.
 ///
 /// `away`: so long holders of leases could not reach the store until now. After the instants of `deaths` it looks more
 /// often at leases, which end no sooner by that.
@@ -43,11 +43,14 @@ pub async fn upkeep(
     name: String,
     mut away: Option<Span>,
     deaths: watch::Receiver<Option<Instant>>,
+    leads: &watch::Sender<bool>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut changes = queue.subscribe(Topics::CONTROL).inspect_err(|e| warn!("upkeep cannot listen: {e}")).ok();
     while !*stop.borrow() {
-        match lead(&queue, &name, away, &deaths, &mut stop).await {
+        let led = lead(&queue, &name, away, &deaths, leads, &mut stop).await;
+        leads.send_if_modified(|leads| std::mem::take(leads));
+        match led {
             Ok(()) => away = None,
             Err(e) if e.kind() == Kind::Unavailable => {
                 away = Some(Span::MAX);
@@ -81,6 +84,7 @@ async fn lead(
     name: &str,
     away: Option<Span>,
     deaths: &watch::Receiver<Option<Instant>>,
+    leads: &watch::Sender<bool>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<()> {
     let claim = queue.claim_lead().await?;
@@ -94,6 +98,7 @@ async fn lead(
     }
     let Some(epoch) = queue.call(Lead { name: name.into(), right }).await? else { return Ok(()) };
     info!(epoch, "leading: this process does the upkeep");
+    leads.send_replace(true);
     if let Err(e) = queue.ballast(true).await {
         debug!("no room is kept for a full disk: {e}");
     }

@@ -194,6 +194,7 @@ fn unchanged(source: &mut dyn Dump, sums: &[Sum]) -> Result<()> {
 pub(super) fn unfinished(location: &str) -> Error {
     Error::unavailable(format!("{location} is an unfinished copy of another store"))
         .hint("copy it again with: orx --store FROM db copy TO")
+        .lasting()
 }
 
 /// The refusal to overwrite something.

@@ -215,6 +215,7 @@ impl Worker {
                 self.hear(Topics::WORK);
             }
             self.seat.hope(self.hopes() && !(self.is_guest() && self.room() == 0));
+            self.seat.runs(u32::try_from(self.running.len()).unwrap_or(u32::MAX));
             self.report_hindered();
             self.turn();
             self.look_around();

@@ -17,6 +17,8 @@ pub struct Slots {
 struct State {
     /// Slots with a job, or for which one is asked.
     used: u32,
+    /// Slots whose job runs.
+    running: u32,
     /// The process's own worker may find work, so nobody else gets a slot.
     wanted: bool,
     /// The process's own worker has begun to end, or has ended: nobody takes slots any more.
@@ -52,6 +54,11 @@ impl Slots {
     /// Those that are free, whoever may take them.
     pub fn free(&self) -> u32 {
         self.total.saturating_sub(self.state.borrow().used)
+    }
+
+    /// Those whose job runs.
+    pub fn running(&self) -> u32 {
+        self.state.borrow().running
     }
 
     /// Those that are free and that the process's own worker has no use for.
@@ -95,12 +102,19 @@ impl Slots {
 
     /// The place of the process's own worker.
     pub fn own(self: &Arc<Self>) -> Seat {
-        Seat { slots: Arc::clone(self), changes: self.state.subscribe(), guest: None, seen: 0, held: 0 }
+        Seat { slots: Arc::clone(self), changes: self.state.subscribe(), guest: None, seen: 0, held: 0, running: 0 }
     }
 
     /// The place of a worker for somebody else's queue.
     pub fn guest(self: &Arc<Self>, guest: WorkerId) -> Seat {
-        Seat { slots: Arc::clone(self), changes: self.state.subscribe(), guest: Some(guest), seen: 0, held: 0 }
+        Seat {
+            slots: Arc::clone(self),
+            changes: self.state.subscribe(),
+            guest: Some(guest),
+            seen: 0,
+            held: 0,
+            running: 0,
+        }
     }
 }
 
@@ -125,6 +139,8 @@ pub struct Seat {
     seen: u64,
     /// The slots that it has.
     held: u32,
+    /// Those of them whose job runs.
+    running: u32,
 }
 
 impl Seat {
@@ -178,6 +194,15 @@ impl Seat {
         self.filled(count, 0);
     }
 
+    /// Says how many jobs it runs.
+    pub(super) fn runs(&mut self, running: u32) {
+        let before = std::mem::replace(&mut self.running, running);
+        self.slots.state.send_if_modified(|state| {
+            state.running = (state.running + running).saturating_sub(before);
+            before != running
+        });
+    }
+
     /// Says whether it may find work. A guest that does not loses its turn.
     pub(crate) fn hope(&self, hopes: bool) {
         self.slots.state.send_if_modified(|state| match self.guest {
@@ -213,6 +238,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.runs(0);
         self.give_back(self.held);
         self.close();
     }
@@ -291,7 +317,9 @@ mod tests {
         assert_eq!((slots.free(), own.take(u32::MAX)), (0, 0));
         own.give_back(2);
         assert_eq!(own.take(u32::MAX), 1);
+        own.runs(1);
+        assert_eq!(slots.running(), 1);
         drop(own);
-        assert_eq!(slots.free(), 2, "who goes gives back what it held");
+        assert_eq!((slots.free(), slots.running()), (2, 0), "who goes gives back what it held");
     }
 }

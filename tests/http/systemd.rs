@@ -41,7 +41,7 @@ fn systemd_hears_ready_watchdog_and_stopping_and_its_socket_is_used() {
     };
     let mut child = start(&orx, &listener, path.to_str().unwrap(), "");
     let first = next();
-    assert!(first.contains("READY=1"), "{first}");
+    assert!(first.contains("READY=1") && first.contains("STATUS=serving"), "{first}");
     let mut stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     drop(listener);
     write!(
@@ -51,8 +51,12 @@ fn systemd_hears_ready_watchdog_and_stopping_and_its_socket_is_used() {
     .unwrap();
     let answer = std::io::read_to_string(stream).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    let beats = std::iter::repeat_with(next).take(3).filter(|word| word.contains("WATCHDOG=1")).count();
+    let beats = std::iter::repeat_with(next).filter(|word| word.contains("WATCHDOG=1")).take(3).count();
     assert_eq!(beats, 3);
+    kill_process(Pid::from_raw(child.id() as i32).unwrap(), Signal::HUP).unwrap();
+    let reloading = std::iter::repeat_with(next).take(100).find(|word| word.contains("RELOADING=1")).unwrap();
+    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    assert!(std::iter::repeat_with(next).take(100).any(|word| word.contains("READY=1")), "a reload never ends");
     kill_process(Pid::from_raw(child.id() as i32).unwrap(), Signal::TERM).unwrap();
     let stopping = std::iter::repeat_with(next).take(100).find(|word| word.contains("STOPPING=1"));
     assert!(stopping.is_some());

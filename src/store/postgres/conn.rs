@@ -162,9 +162,8 @@ impl Conn {
         conn.reads_by_default = cell(4) == "on";
         let version: u32 = cell(1).parse().unwrap_or_default();
         if version < OLDEST {
-            return Err(
-                Error::unavailable(format!("{place}: PostgreSQL {} is too old", cell(2))).hint("orx needs 12 or newer")
-            );
+            let error = Error::unavailable(format!("{place}: PostgreSQL {} is too old", cell(2)));
+            return Err(error.hint("orx needs 12 or newer").lasting());
         }
         Ok(conn)
     }

@@ -71,12 +71,15 @@ fn unreached(error: &tokio_postgres::Error, said: String) -> Error {
     if !error.to_string().starts_with("error performing TLS handshake") {
         return Error::unavailable("the PostgreSQL server cannot be reached").source(said);
     }
+    // What can be mended here only; a server that is about to end says neither.
+    let lasts = said.contains("does not support TLS") || said.contains("certificate");
     let hint = match said.contains("does not support TLS") {
         true => "the server takes no TLS: set it up there, or say sslmode=disable on a network that is trusted",
         false if said.contains("CaUsedAsEndEntity") => crate::error::AUTHORITY_AS_SERVER,
         false => "sslrootcert=FILE names the authority to trust; the certificate must be of the host in the URL",
     };
-    Error::unavailable("TLS with the PostgreSQL server failed").source(said).hint(hint)
+    let error = Error::unavailable("TLS with the PostgreSQL server failed").source(said).hint(hint);
+    if lasts { error.lasting() } else { error }
 }
 
 /// The error for a person; never with a password in it.
@@ -92,9 +95,9 @@ pub(super) fn error(error: &tokio_postgres::Error) -> Error {
     let say = |what: &str| Error::unavailable(format!("{what}: {message}"));
     match *db.code() {
         SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-            say("PostgreSQL refused us").hint(password::hint())
+            say("PostgreSQL refused us").hint(password::hint()).lasting()
         }
-        SqlState::INVALID_CATALOG_NAME => say("PostgreSQL refused us").hint("make it with: createdb NAME"),
+        SqlState::INVALID_CATALOG_NAME => say("PostgreSQL refused us").hint("make it with: createdb NAME").lasting(),
         SqlState::INSUFFICIENT_PRIVILEGE => say("PostgreSQL refused us")
             .hint("docs/guide/postgresql.md names the rights that owner, worker and reader need")
             .lasting(),
