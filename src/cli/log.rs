@@ -1,8 +1,11 @@
 //! The log of a worker or coordinator, on standard error: best effort, because no line of it is worth a job.
 //!
+//! Where that is systemd's journal, which has a time and a priority for each line, it is written for that.
+//!
 //! A thread of its own writes it. A pipe that nobody reads, a terminal that was stopped or closed and a full disk cost lines,
 //! and never a lease.
 
+use std::fmt::Result as FmtResult;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -10,13 +13,16 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use rustix::io::Errno;
-use tracing::warn;
+use tracing::{Event, Level, Subscriber, warn};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::{MakeWriter, layer};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, layer};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::Context;
+use crate::worker::JOBS_LOG;
 
 /// Lines that wait to be written, at most; more are missed.
 const WAITING: usize = 4096;
@@ -47,17 +53,61 @@ pub(super) fn start(context: &Context, format: LogFormat) -> LastWords {
         _ => "trace",
     };
     let wanted = std::env::var("RUST_LOG").ok().and_then(|text| text.parse().ok());
-    let filter = wanted.unwrap_or_else(|| level.parse::<Targets>().unwrap_or_default());
+    let mut filter = wanted.clone().unwrap_or_else(|| level.parse::<Targets>().unwrap_or_default());
+    let journal = is_journal();
+    if journal && wanted.is_none() && !context.quiet() && context.globals.verbose == 0 {
+        // Two lines for each job would be most of what the journal keeps, and the store has it all.
+        filter = filter.with_target(JOBS_LOG, Level::WARN);
+    }
     let aside = Aside::start();
     // It must not complain of what it cannot write: that panics where standard error cannot be written.
     let lines = layer().with_writer(aside.clone()).with_target(false).log_internal_errors(false);
     let log = tracing_subscriber::registry().with(filter);
     // A second subscriber is refused; the first one serves as well.
-    let _ = match format {
-        LogFormat::Json => log.with(lines.json().flatten_event(true).with_span_list(false)).try_init(),
-        LogFormat::Text => log.with(lines.with_ansi(super::ui::stderr_colors(context))).try_init(),
+    let _ = match (format, journal) {
+        (LogFormat::Json, false) => log.with(lines.json().flatten_event(true).with_span_list(false)).try_init(),
+        (LogFormat::Json, true) => {
+            let plain =
+                tracing_subscriber::fmt::format().json().flatten_event(true).with_span_list(false).with_target(false);
+            log.with(lines.json().event_format(Prioritized(plain))).try_init()
+        }
+        (LogFormat::Text, false) => log.with(lines.with_ansi(super::ui::stderr_colors(context))).try_init(),
+        (LogFormat::Text, true) => {
+            let plain = tracing_subscriber::fmt::format().without_time().with_level(false).with_target(false);
+            log.with(lines.with_ansi(false).event_format(Prioritized(plain))).try_init()
+        }
     };
     LastWords(aside)
+}
+
+/// Whether standard error is the journal: systemd says which file that is.
+fn is_journal() -> bool {
+    let Ok(said) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(file) = rustix::fs::fstat(std::io::stderr()) else { return false };
+    said == format!("{}:{}", file.st_dev, file.st_ino)
+}
+
+/// Lines that begin with their priority, as sd-daemon(3) has it.
+struct Prioritized<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for Prioritized<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> FmtResult {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        // Each line is a record of its own in the journal.
+        line.lines().try_for_each(|line| writeln!(writer, "<{priority}>{line}"))
+    }
 }
 
 /// What the thread that writes is sent.

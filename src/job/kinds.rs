@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::retry::SNOOZE_CODE;
+
 /// Where a job is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -181,5 +183,14 @@ impl Ending {
     /// The end of an attempt whose lease expired.
     pub fn lost(error: impl Into<String>) -> Self {
         Self { cause: Cause::Lost, exit_code: None, signal: None, error: Some(error.into()) }
+    }
+
+    /// Whether it went wrong, as far as the job's own options do not decide that: to be given back or tried later is no fault.
+    pub fn is_failure(&self) -> bool {
+        match self.cause {
+            Cause::Itself => !matches!(self.exit_code, Some(0 | SNOOZE_CODE)),
+            Cause::Refused | Cause::Timeout => true,
+            Cause::Cancel | Cause::Drain | Cause::Lost => false,
+        }
     }
 }

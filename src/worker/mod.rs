@@ -159,6 +159,8 @@ pub(crate) struct Shared {
 
 /// What the error of an attempt begins with when its program never ran.
 pub const NOT_STARTED: &str = "cannot start";
+/// The target of the log's lines about each job.
+pub const JOBS_LOG: &str = "orx::jobs";
 /// The longest pause between two tries to write to a store that cannot be written.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// How long a worker takes to say good-bye; one for another node, or one whose store failed it, takes less.

@@ -122,3 +122,45 @@ fn workers_and_coordinators_wait_for_a_server_that_is_away_when_they_start() {
     worker.stop().expect(0, &[]);
     coordinator.stop().expect(0, &[]);
 }
+
+/// A worker whose standard error is what JOURNAL_STREAM names.
+fn in_the_journal(orx: &Orx, args: &[&str]) -> String {
+    let script = "export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2); exec \"$0\" \"$@\"";
+    let program = ["-c", script, env!("CARGO_BIN_EXE_orx")];
+    let out = orx.program("sh", &[&program[..], args].concat()).run();
+    out.expect(0, &[]);
+    out.stderr()
+}
+
+#[test]
+fn the_journal_gets_priorities_no_second_time_and_lines_for_jobs_that_fail() {
+    let orx = Orx::new();
+    for code in 0..3 {
+        orx.sh(&[], &format!("exit {code}"));
+    }
+    let said = in_the_journal(&orx, &["worker", "--burst"]);
+    let lines: Vec<&str> = said.lines().collect();
+    let year = jiff::Timestamp::now().to_string()[..4].to_owned();
+    assert!(
+        lines.iter().all(|line| (line.starts_with("<6>") || line.starts_with("<4>")) && !line.contains(&year)),
+        "{said}"
+    );
+    let of_jobs: Vec<&&str> = lines.iter().filter(|line| line.contains("number=")).collect();
+    assert_eq!(of_jobs.len(), 2, "{said}");
+    for (line, code) in of_jobs.iter().zip(1..) {
+        assert!(line.starts_with("<4>") && line.contains(&format!("exit_code={code}")), "{said}");
+    }
+    assert!(lines.iter().any(|line| line.starts_with("<6>") && line.contains("ready")), "{said}");
+
+    orx.add(&["--", "true"]);
+    let said = in_the_journal(&orx, &["-v", "worker", "--burst"]);
+    assert!(said.contains(": leased\n") && said.contains("\n<7>"), "{said}");
+    orx.add(&["--", "true"]);
+    let said = in_the_journal(&orx, &["worker", "--burst", "--log-format", "json"]);
+    assert!(said.lines().all(|line| line.starts_with("<6>{\"timestamp\":")), "{said}");
+
+    // Another file than the one that systemd names is not the journal, such as a terminal under a user's manager.
+    orx.add(&["--", "true"]);
+    let said = orx.call(&["worker", "--burst"]).env("JOURNAL_STREAM", "1:2").run().stderr();
+    assert!(said.contains(": leased\n") && said.contains(&year) && !said.contains("<6>"), "{said}");
+}

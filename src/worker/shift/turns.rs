@@ -17,8 +17,8 @@ use crate::ops::settle::{Report, Settled};
 use crate::ops::turn::{Turn, TurnReply};
 use crate::time::Span;
 use crate::worker::attempt::{Attempt, Order};
-use crate::worker::program;
 use crate::worker::socket::Talker;
+use crate::worker::{JOBS_LOG, program};
 
 /// How many turns may be under way.
 const MAX_TURNS: usize = 2;
@@ -239,7 +239,7 @@ impl Worker {
         let started = Arc::new(OnceLock::new());
         let span = tracing::info_span!("job", id = %job.id, number = job.fence.number, attempt = job.fence.attempt,
             queue = %job.queue, trace = %job.captured.trace_id(job.id));
-        span.in_scope(|| info!("leased"));
+        span.in_scope(|| info!(target: JOBS_LOG, "leased"));
         let marker = program::marker(&self.shared, job.fence);
         let (mask, alive) = (Arc::new(OnceLock::new()), Arc::new(Notify::new()));
         let talker = Talker::new(job.fence, Arc::clone(&alive), Arc::clone(&mask));
@@ -288,7 +288,10 @@ impl Worker {
         if let Some(job) = self.running.remove(&fence) {
             self.seat.give_back(1);
             let Ending { cause, exit_code, signal, .. } = &report.ending;
-            job.span.in_scope(|| info!(by = cause.as_str(), exit_code, signal, "ended"));
+            job.span.in_scope(|| match report.ending.is_failure() {
+                true => warn!(target: JOBS_LOG, by = cause.as_str(), exit_code, signal, "ended"),
+                false => info!(target: JOBS_LOG, by = cause.as_str(), exit_code, signal, "ended"),
+            });
             if job.told {
                 report.started = None;
             }
