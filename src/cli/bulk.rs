@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::context::Context;
 use super::enqueue::open;
 use super::view::is_unread;
-use super::{OutputFormat, ui};
+use super::{OutputFormat, entering, ui};
 use crate::error::{Error, Kind, Result};
 use crate::job::{Captured, JobId, JobSpec, Origin, Submission};
 use crate::ops::enqueue::{Enqueue, MAX_BATCH};
@@ -78,6 +78,8 @@ impl Bulk {
         }
         let known = if existing > 0 { format!(", {existing} were there before") } else { String::new() };
         ui::say(context, &format!("{} stored{known}", ui::count(stored, "job")));
+        let dir = self.defaults.cwd.as_deref().or(captured.cwd.as_deref());
+        entering::warn(context, self.defaults.queue.as_deref(), dir).await;
         Ok(ExitCode::SUCCESS)
     }
 

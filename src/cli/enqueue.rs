@@ -7,7 +7,7 @@ use clap::Args;
 use super::bulk::{Bulk, Source};
 use super::context::Context;
 use super::job_options::{JobOptions, StartOptions, submission};
-use super::{exit, tail, ui, wait};
+use super::{entering, exit, tail, ui, wait};
 use crate::error::{Error, Result};
 use crate::job::JobSpec;
 use crate::ops::enqueue::{self, Enqueued};
@@ -84,7 +84,10 @@ impl Enqueue {
             return Err(Error::usage("--batch and --skip-invalid are for --from and --each-line"));
         }
         spec.check()?;
-        let job = store(context, submission(context, spec, captured)).await?;
+        let submission = submission(context, spec, captured);
+        let dir = submission.spec.cwd.clone().or_else(|| submission.captured.cwd.clone());
+        let job = store(context, submission).await?;
+        entering::warn(context, Some(&job.queue), dir.as_deref()).await;
         let number = job.number;
         let stored = |e: Error| e.context(format_args!("stored as job {number}"));
         if !(self.follow || self.wait) {

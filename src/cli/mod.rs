@@ -17,6 +17,7 @@ mod db;
 mod dlq;
 mod doctor;
 mod enqueue;
+mod entering;
 mod events;
 mod everywhere;
 mod exit;

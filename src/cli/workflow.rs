@@ -1,6 +1,7 @@
 //! `orx workflow`
 
 use std::io::Read as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use serde_json::Value;
 use super::context::Context;
 use super::job_options::{captured, chance};
 use super::view::{junit, runs};
-use super::{OutputFormat, run_workflow, ui, view};
+use super::{OutputFormat, entering, run_workflow, ui, view};
 use crate::error::{Error, Result};
 use crate::job::ids::RunName;
 use crate::job::workflow_file::{self, MAX_FILE};
@@ -186,6 +187,8 @@ impl WorkflowCommand {
             WorkflowSubcommand::Submit { file } => {
                 let (given, _) = read(&file)?;
                 let started = submit(context, given).await?;
+                let here = std::env::current_dir().ok();
+                entering::warn(context, None, here.as_deref().and_then(Path::to_str)).await;
                 context.view()?.started(&started)?;
             }
             WorkflowSubcommand::List { state, name, limit } => {

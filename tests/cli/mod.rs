@@ -13,6 +13,7 @@ mod dlq;
 mod drain;
 mod ends;
 mod enqueue;
+mod entering;
 mod environment;
 mod events;
 mod groups;

@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 use super::rule::{FiringOptions, RuleOptions};
 use crate::cli::context::Context;
 use crate::cli::job_options::{JobOptions, captured};
-use crate::cli::ui;
 use crate::cli::view::words::relative;
 use crate::cli::workflow::read_scheduled;
+use crate::cli::{entering, ui};
 use crate::error::{Error, Result};
 use crate::job::plan::{CatchUp, Overlap};
 use crate::job::{Captured, Definition, JobSpec, ScheduleId, Target};
@@ -77,11 +77,17 @@ impl Add {
         };
         self.firing.change(&mut definition);
         definition.check()?; // before a store is made for it
+        let own = match &definition.target {
+            Target::Job(spec) => spec.cwd.clone(),
+            Target::Workflow(_) => None,
+        };
+        let dir = own.or_else(|| definition.captured.cwd.clone());
         let mut chance = [0; 10];
         chance.copy_from_slice(&uuid::Uuid::new_v4().as_bytes()[..10]);
         let id = ScheduleId::new(context.clock.now(), chance);
         let added = context.queue()?.call(AddSchedule { id, name: self.schedule, definition }).await?;
         say(context, "added", &added);
+        entering::warn(context, None, dir.as_deref()).await;
         context.view()?.one(&added, |view| view.ids([added.id]))
     }
 }
