@@ -1,6 +1,6 @@
 //! What every command needs: the settings in force, the queue, the way to print.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::config::Config;
@@ -155,7 +155,14 @@ pub(super) fn directories() -> Result<directories::ProjectDirs> {
         .ok_or_else(|| Error::failed("no home directory is known").hint("set HOME, or name a place with --store"))
 }
 
+/// The home of the user of the shipped units: the store lies right in it, so that whoever is that user finds it.
+const SERVICE_HOME: &str = "/var/lib/orx";
+
 fn default_store() -> Result<PathBuf> {
+    let base = directories::BaseDirs::new();
+    if env("XDG_DATA_HOME").is_none() && base.is_some_and(|base| base.home_dir() == Path::new(SERVICE_HOME)) {
+        return Ok(Path::new(SERVICE_HOME).join("orx.db"));
+    }
     Ok(directories()?.data_dir().join("orx.db"))
 }
 

@@ -77,6 +77,10 @@ pub(super) struct Worker {
     #[arg(long, value_name = "WHAT")]
     on_server_lost: Option<OnServerLost>,
 
+    /// Divide its cgroup between its jobs though nothing marks it as delegated: in a unit of a user, with Delegate=yes
+    #[arg(long)]
+    delegated: bool,
+
     /// How to log
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -134,6 +138,7 @@ impl Worker {
         }
         config.burst = self.burst || self.until_done.is_some();
         config.until_done = self.until_done;
+        config.delegated = self.delegated;
         config.idle_timeout = self.idle_timeout;
         (config.id, config.owns_name, config.predecessors) = (WorkerId(name.id), true, name.predecessors());
         let (ends, until_done) = (config.burst, config.until_done);
@@ -206,6 +211,7 @@ pub(super) fn config(context: &Context, name: String) -> Result<Config> {
         finish_when_lost: false,
         only: None,
         cancel: None,
+        delegated: false,
         owns_name: false,
         predecessors: Vec::new(),
     })

@@ -44,7 +44,7 @@ impl Cgroups {
         if !config.owns_name {
             return None; // another process may have the same name
         }
-        let found = delegated().and_then(|delegated| {
+        let found = delegated(config.delegated).and_then(|delegated| {
             let own = delegated.join(format!("orx.{}.{}", config.store_id, config.name));
             Self::enter(delegated, own, deadline)
         });
@@ -54,7 +54,10 @@ impl Cgroups {
                 Some(cgroups)
             }
             Err(e) => {
-                debug!("attempts get no cgroups: {e}");
+                match config.delegated {
+                    true => warn!("attempts get no cgroups: {e}"),
+                    false => debug!("attempts get no cgroups: {e}"),
+                }
                 None
             }
         }
@@ -184,11 +187,14 @@ fn remove(dir: &Path, depth: usize) {
 }
 
 /// The directory of the cgroup that is delegated to this process.
-fn delegated() -> io::Result<PathBuf> {
+fn delegated(said: bool) -> io::Result<PathBuf> {
     let cgroup = own_cgroup(&fs::read_to_string("/proc/self/cgroup")?)
         .ok_or_else(|| io::Error::other("there are no cgroups of version 2"))?;
     let dir = directory(&fs::read("/proc/self/mountinfo")?, &cgroup)
         .ok_or_else(|| io::Error::other("cgroups of version 2 are not mounted"))?;
+    if said {
+        return Ok(dir);
+    }
     // systemd may have put the worker into a leaf of what it delegates (DelegateSubgroup=).
     let candidates = [Some(dir.as_path()), dir.parent()].into_iter().flatten();
     let found = candidates.into_iter().find(|dir| is_delegated(dir));

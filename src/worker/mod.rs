@@ -99,6 +99,8 @@ pub struct Config {
     pub only: Option<Only>,
     /// How all its jobs are to be ended, once somebody in this process has asked for that; also where the store does not answer.
     pub cancel: Option<watch::Receiver<Option<CancelRequest>>>,
+    /// Its cgroup is its own to divide, though nothing marks it as that.
+    pub delegated: bool,
     /// It owns the lock on its name.
     pub owns_name: bool,
     /// Who owned that before and died without letting go: they may have left processes, and jobs that move at once (S8).
@@ -157,10 +159,10 @@ pub(crate) struct Shared {
     cgroups: Option<Cgroups>,
 }
 
-/// What the error of an attempt begins with when its program never ran.
-pub const NOT_STARTED: &str = "cannot start";
 /// The target of the log's lines about each job.
 pub const JOBS_LOG: &str = "orx::jobs";
+/// What the error of an attempt begins with when its program never ran.
+pub const NOT_STARTED: &str = "cannot start";
 /// The longest pause between two tries to write to a store that cannot be written.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// How long a worker takes to say good-bye; one for another node, or one whose store failed it, takes less.

@@ -107,6 +107,20 @@ fn flag_beats_environment_beats_file_beats_default() {
 }
 
 #[test]
+fn the_user_of_the_units_finds_their_store() {
+    let orx = Orx::file();
+    let show = ["config", "show", "-o", "json"];
+    let call = || orx.call(&show).env("HOME", "/var/lib/orx");
+    assert_eq!(shown(call(), "store").0, "/var/lib/orx/orx.db");
+    assert_eq!(shown(call().env("XDG_DATA_HOME", "/srv"), "store").0, "/srv/orx/orx.db");
+    let unit = |name: &str| std::fs::read_to_string(format!("{}/contrib/systemd/{name}", env!("CARGO_MANIFEST_DIR")));
+    for name in ["orx-worker@.service", "orx-coordinator.service"] {
+        let unit = unit(name).unwrap();
+        assert!(unit.contains("\nEnvironment=HOME=/var/lib/orx\n") && !unit.contains("ORX_STORE"), "{name}");
+    }
+}
+
+#[test]
 fn a_setting_of_the_file_is_in_force() {
     let orx = Orx::file();
     orx.write(".config/orx/config.toml", "output = \"json\"\nstore = \"q.db\"\n[worker]\nname = \"named\"\n");
