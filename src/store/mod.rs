@@ -134,6 +134,11 @@ pub fn succeed_here(location: &str, name: &str, dead: Uuid, who: Uuid) -> Result
     postgres::locks::succeed(location, name, dead, who)
 }
 
+/// Whether a file belongs to a store that this process has open, and must not be opened by anything else.
+pub fn is_locked_here(file: &std::fs::Metadata) -> bool {
+    sqlite::is_locked_here(file)
+}
+
 /// The steps of the schema at `location`, and which of them it has; makes and changes nothing.
 ///
 /// # Errors

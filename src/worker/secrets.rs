@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use super::files::is_shortage;
 use super::mask::Mask;
 use crate::job::JobSpec;
 use crate::job::spec::secret_name;
+use crate::store;
 
 /// The largest secret, in bytes; Linux takes 128 KiB for one variable.
 const MAX_SECRET: u64 = 64 * 1024;
@@ -107,13 +109,19 @@ impl Places {
     }
 }
 
-/// Opens a file; a pipe without a writer must not hold the worker up.
+/// Opens a file; a pipe without a writer must not hold the worker up, and the store's own files are not touched.
 fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::other("it is no file")),
+    let mut options = OpenOptions::new();
+    // Found first and opened then, so that it is looked at what is opened.
+    let found = options.read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(path)?;
+    let file = found.metadata()?;
+    if !file.is_file() {
+        return Err(io::Error::other("it is no file"));
     }
+    if store::is_locked_here(&file) {
+        return Err(io::Error::other("it belongs to the store"));
+    }
+    options.custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
 /// What is in it, without the line's end that editors add.

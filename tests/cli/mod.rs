@@ -46,3 +46,4 @@ mod wait;
 mod why;
 mod worker;
 mod workflow;
+mod writers;

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::io::Errno;
 
 use super::{ballast, identity, sql, wake};
 use crate::error::{Error, Kind, Result};
@@ -150,6 +152,7 @@ pub(super) fn memory() -> Result<(Connection, Connection)> {
 fn open(path: &Path, access: OpenFlags) -> Result<Connection> {
     identity::refuse_links(path)?;
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    identity::note(path);
     let conn = Connection::open_with_flags(path, flags)?;
     set_up(&conn)?;
     Ok(conn)
@@ -164,7 +167,7 @@ fn set_up(conn: &Connection) -> Result<()> {
 
 /// Makes an empty file that only its owner can read; SQLite gives its side files the same mode.
 ///
-/// `create_new` is safe beside SQLite's locks: nobody in this process can have a new file open.
+/// The file is not opened for it: whoever closes a file drops all locks that SQLite holds on it in this process.
 fn make_file(path: &Path) -> Result<()> {
     let cannot = |e: std::io::Error| {
         Error::unavailable(format!("cannot make the store {}", path.display()))
@@ -172,8 +175,8 @@ fn make_file(path: &Path) -> Result<()> {
             .hint("name another place with --store or ORX_STORE")
     };
     private::make_parent(path).map_err(cannot)?;
-    match private::file().write(true).create_new(true).open(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(cannot(e)),
+    match mknodat(CWD, path, FileType::RegularFile, Mode::RUSR | Mode::WUSR, 0) {
+        Err(e) if e != Errno::EXIST => Err(cannot(e.into())),
         _ => Ok(()),
     }
 }

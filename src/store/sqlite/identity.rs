@@ -1,9 +1,11 @@
 //! Which file the store is. SQLite finds the log of a database by its name: under two names it has two logs, and what was
 //! acknowledged by way of one is not seen, and at last overwritten, by way of the other.
 
+use std::collections::BTreeSet;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
 
@@ -12,6 +14,12 @@ use crate::error::{Error, Result};
 pub(super) struct Identity {
     device: u64,
     inode: u64,
+}
+
+impl Identity {
+    pub(super) fn inode(self) -> u64 {
+        self.inode
+    }
 }
 
 impl From<&Metadata> for Identity {
@@ -23,6 +31,31 @@ impl From<&Metadata> for Identity {
 /// The file at `path`; none where there is none, or it cannot be looked at.
 pub(super) fn of(path: &Path) -> Option<Identity> {
     std::fs::metadata(path).ok().as_ref().map(Identity::from)
+}
+
+/// The databases that this process has opened.
+static OPENED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// From now on the database at `path` is opened by SQLite and nobody else.
+pub(super) fn note(path: &Path) {
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !opened.contains(path) {
+        opened.insert(path.into());
+    }
+}
+
+/// Whether a file is one on which SQLite holds locks in this process: the kernel drops them all when any descriptor of it
+/// is closed, and another process may then take the log away that this one writes.
+pub(in crate::store) fn is_locked_here(file: &Metadata) -> bool {
+    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    opened.iter().any(|path| [path, &shared_memory(path)].into_iter().any(|path| of(path) == Some(file.into())))
+}
+
+/// The file by which the processes that have a database open share its index of the log, and lock it for writing.
+pub(super) fn shared_memory(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-shm");
+    name.into()
 }
 
 /// Refuses a file that has a second name.

@@ -36,6 +36,7 @@ use self::connect::{check_library, open_output, open_queue};
 pub(super) use self::copying::Copying;
 use self::doubt::{Doubt, roll_back};
 use self::identity::Identity;
+pub(super) use self::identity::is_locked_here;
 use self::tx::{Reach, SqliteTx};
 use super::migrate::{Step, steps};
 use super::{Claim, Finding, Listening, Ownership, Store, Topics, Work, Writers, Written};

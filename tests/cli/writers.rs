@@ -1,0 +1,76 @@
+//! Processes that write to one file at the same time: the order in which they do, and one that holds up all.
+
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::support::*;
+
+/// A file beside the store.
+fn beside(orx: &Orx, name: &str) -> PathBuf {
+    orx.store().with_file_name(format!("orx.db-{name}"))
+}
+
+/// The locks on a file, as the kernel lists them.
+fn locks(file: &Path) -> Vec<String> {
+    let Ok(meta) = file.metadata() else { return Vec::new() };
+    let mark = format!(":{} ", meta.ino());
+    let all = std::fs::read_to_string("/proc/locks").unwrap();
+    all.lines().filter(|line| line.contains(&mark)).map(str::to_owned).collect()
+}
+
+/// Locks a byte of a file for as long as that is open, or lets it go.
+fn set(file: &File, kind: libc::c_int, byte: i64) {
+    let (l_type, l_whence) = (kind as libc::c_short, libc::SEEK_SET as libc::c_short);
+    let mut lock = libc::flock { l_type, l_whence, l_start: byte, l_len: 1, l_pid: 0 };
+    // SAFETY: the descriptor is open, and the lock lives for the call.
+    let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw mut lock) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// The store takes no writes until this is dropped.
+fn blocked(orx: &Orx) -> rusqlite::Connection {
+    let conn = rusqlite::Connection::open(orx.store()).unwrap();
+    eventually("the lock of the store", || conn.execute_batch("BEGIN IMMEDIATE").is_ok());
+    conn
+}
+
+/// Whether no thread of a process goes on.
+fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let mut states = threads.map(|thread| std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default());
+    states.all(|stat| stat.contains(") T "))
+}
+
+/// Whether nobody is in a transaction that writes.
+fn is_writable(orx: &Orx) -> bool {
+    let conn = rusqlite::Connection::open(orx.store()).unwrap();
+    conn.busy_timeout(Duration::from_millis(500)).unwrap();
+    conn.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok()
+}
+
+#[test]
+fn a_worker_does_not_open_its_own_store_as_a_secret() {
+    let orx = Orx::file();
+    let worker = orx.worker(&[]);
+    let shared = |file: &Path| {
+        let of = |lock: &String| lock.split_whitespace().nth(4) == Some(&worker.pid().to_string());
+        locks(file).iter().filter(|lock| lock.contains("POSIX") && of(lock)).count()
+    };
+    let before = [shared(&orx.store()), shared(&beside(&orx, "shm"))];
+    assert!(before.iter().all(|locks| *locks > 0), "{before:?}");
+    for file in [orx.store(), beside(&orx, "shm")] {
+        let job = orx.add(&["--env-from-file", &format!("V={}", file.display()), "--", "true"]);
+        orx.wait_state(&job, "failed");
+        let error = orx.job(&job)["error"].as_str().unwrap().to_owned();
+        assert!(error.contains("belongs to the store"), "{error}");
+    }
+    std::os::unix::fs::symlink(orx.store(), orx.path("link")).unwrap();
+    let job = orx.add(&["--env-from-file", "V=link", "--", "true"]);
+    orx.wait_state(&job, "failed");
+    assert_eq!([shared(&orx.store()), shared(&beside(&orx, "shm"))], before);
+}
