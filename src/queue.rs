@@ -13,7 +13,7 @@ use crate::ops::{Caller, Op};
 use crate::outage::Outage;
 use crate::remote::Remote;
 pub use crate::remote::Request;
-use crate::store::{self, Claim, Finding, Location, Ownership, Topics};
+use crate::store::{self, Claim, Finding, Holder, Location, Ownership, Topics};
 use crate::time::Clock;
 
 /// A queue, wherever it is.
@@ -223,6 +223,17 @@ impl Queue {
         match self {
             Self::Local(engine) => engine.durable().await,
             Self::Remote(_) => Ok(None),
+        }
+    }
+
+    /// Who keeps everybody else from writing; takes some seconds to say so.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be read.
+    pub async fn holder(&self) -> Result<Option<Holder>> {
+        match self {
+            Self::Local(engine) => engine.holder().await,
+            Self::Remote(_) => Ok(None), // told where the store is
         }
     }
 

@@ -111,6 +111,14 @@ async fn store(say: &mut impl FnMut(&'static str, Level, String), queue: &Queue)
         Some(false) => say("durability", Level::Error, "a commit is acknowledged before it is on the disk".into()),
         None => {} // only its server knows
     }
+    if let Some(holder) = queue.holder().await? {
+        let what = match (holder.pid, holder.stopped) {
+            (Some(pid), true) => format!("; it is stopped, and 'kill -CONT {pid}' has it go on"),
+            (Some(pid), false) => format!("; if it does not end by itself, 'kill {pid}' ends it"),
+            (None, _) => String::new(),
+        };
+        say("writing", Level::Error, format!("nobody can write: {holder} keeps the store locked{what}"));
+    }
     Ok(())
 }
 

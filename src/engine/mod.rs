@@ -19,7 +19,7 @@ use crate::hub::{Hub, Subscription};
 use crate::ops::exposition::{Histogram, Timings};
 use crate::ops::{Access, Caller, Op};
 use crate::outage::Outage;
-use crate::store::{Claim, Finding, Listening, Ownership, Store, Topics};
+use crate::store::{Claim, Finding, Holder, Listening, Ownership, Store, Topics};
 
 /// The most Ops that wait for the writer; more callers wait to hand theirs over.
 const MAX_WAITING: usize = 1024;
@@ -223,6 +223,15 @@ impl Engine {
     pub async fn durable(&self) -> Result<Option<bool>> {
         let store = Arc::clone(&self.store);
         tokio::task::spawn_blocking(move || store.durable()).await.map_err(|_| ended())?
+    }
+
+    /// Who keeps everybody else from writing; takes some seconds to say so.
+    ///
+    /// # Errors
+    /// `Unavailable` when the store cannot be read.
+    pub async fn holder(&self) -> Result<Option<Holder>> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.holder()).await.map_err(|_| ended())?
     }
 
     /// Gives free space back to the file system.

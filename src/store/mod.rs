@@ -6,6 +6,7 @@
 pub mod copy;
 mod copy_tables;
 mod counts;
+mod holder;
 mod lease_rows;
 mod limit_rows;
 mod locks;
@@ -25,6 +26,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use self::counts::tallies;
+pub use self::holder::Holder;
 pub use self::lease_rows::*;
 pub use self::limit_rows::*;
 pub use self::migrate::Step;
@@ -316,6 +318,14 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// `Unavailable` when it cannot be read.
     fn durable(&self) -> Result<Option<bool>>;
+
+    /// Who keeps everybody else from writing; takes some seconds to say so.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be read.
+    fn holder(&self) -> Result<Option<Holder>> {
+        Ok(None)
+    }
 
     /// Gives free space back to the file system.
     ///

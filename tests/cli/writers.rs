@@ -54,6 +54,33 @@ fn is_writable(orx: &Orx) -> bool {
 }
 
 #[test]
+fn s2_doctor_names_who_holds_the_store() {
+    let orx = Orx::file();
+    orx.make();
+    let said = orx.run(&["doctor"]);
+    assert!(said.code == Some(0) && !said.stdout().contains("writing"), "{said}");
+    let many = orx.write("many", "{\"command\":[\"true\"]}\n".repeat(30_000));
+    let holder = orx.spawn(&["-q", "enqueue", "--from", &many]);
+    eventually("it to be stopped in a transaction", || {
+        assert!(holder.is_alive(), "it was too fast: {}", holder.stderr());
+        holder.signal(Signal::STOP);
+        eventually("each of its threads to be stopped", || is_stopped(holder.pid()));
+        let is_in_one = orx.store().exists() && !is_writable(&orx);
+        if !is_in_one {
+            holder.signal(Signal::CONT);
+        }
+        is_in_one
+    });
+    let said = orx.run(&["doctor"]);
+    let words = [&*format!("process {} (", holder.pid()), "enqueue --from", "it is stopped", "kill -CONT"];
+    assert!(said.code == Some(1) && words.iter().all(|word| said.stdout().contains(word)), "{said}");
+    holder.signal(Signal::CONT);
+    holder.wait().expect(0, &[]);
+    let said = orx.run(&["doctor"]);
+    assert!(said.code == Some(0) && !said.stdout().contains("writing"), "{said}");
+}
+
+#[test]
 fn a_worker_does_not_open_its_own_store_as_a_secret() {
     let orx = Orx::file();
     let worker = orx.worker(&[]);

@@ -257,7 +257,7 @@ pub(super) fn begin(conn: &Connection) -> Result<()> {
             Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
                 if started.elapsed() > BUSY_LIMIT {
                     return Err(Error::unavailable("another process has kept the store locked for 30 s")
-                        .hint("orx doctor shows who uses it")
+                        .hint("'orx doctor' names it")
                         .for_everyone());
                 }
                 let chance = started.elapsed().subsec_nanos() % 1000;

@@ -8,6 +8,7 @@ mod doubt;
 mod edges;
 mod fleet;
 mod history;
+mod holder;
 mod identity;
 mod jobs;
 mod keys;
@@ -39,7 +40,7 @@ use self::identity::Identity;
 pub(super) use self::identity::is_locked_here;
 use self::tx::{Reach, SqliteTx};
 use super::migrate::{Step, steps};
-use super::{Claim, Finding, Listening, Ownership, Store, Topics, Work, Writers, Written};
+use super::{Claim, Finding, Holder, Listening, Ownership, Store, Topics, Work, Writers, Written};
 use crate::error::{Error, Result};
 use crate::time::Clock;
 
@@ -299,6 +300,13 @@ impl Store for Sqlite {
         match (&self.path, self.opened) {
             (Some(path), Some(opened)) => identity::check(path, opened),
             _ => Ok(()),
+        }
+    }
+
+    fn holder(&self) -> Result<Option<Holder>> {
+        match &self.path {
+            Some(path) => holder::find(path, &lock(&self.writer)),
+            None => Ok(None),
         }
     }
 
