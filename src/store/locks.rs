@@ -27,7 +27,8 @@ fn path_of(store: &Path, name: &str) -> PathBuf {
     path.into()
 }
 
-fn lock_file(store: &Path, name: &str) -> Result<File> {
+/// The file of that name beside the store, made where there is none.
+pub(super) fn file(store: &Path, name: &str) -> Result<File> {
     let path = path_of(store, name);
     let cannot = |e: std::io::Error| Error::unavailable(format!("cannot lock {}", path.display())).source(e);
     private::make_parent(&path).map_err(cannot)?;
@@ -44,7 +45,7 @@ fn try_lock(file: &File) -> Result<bool> {
 
 /// Owns `name` as `who` until dropped; `None` when another process does.
 pub(super) fn own(store: &Path, name: &str, who: Uuid) -> Result<Option<Ownership>> {
-    let file = lock_file(store, name)?;
+    let file = file(store, name)?;
     if !try_lock(&file)? {
         return Ok(None);
     }

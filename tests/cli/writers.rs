@@ -54,6 +54,76 @@ fn is_writable(orx: &Orx) -> bool {
 }
 
 #[test]
+fn one_that_is_stopped_before_its_transaction_costs_nobody_a_lease() {
+    let orx = Orx::file();
+    let _worker = orx.worker(&["--lease", "3s", "--slots", "4"]);
+    let jobs = [(); 4].map(|()| orx.sh(&[], &format!("echo up >> up; {UNTIL_GO}")));
+    eventually("the jobs to run", || orx.read("up").lines().count() == jobs.len());
+    let store = blocked(&orx);
+    let stopped = orx.spawn(&["enqueue", "--", "true"]);
+    eventually("its place in both lines", || {
+        let others = || locks(&beside(&orx, "line")).len() == 1 && locks(&beside(&orx, "next")).len() == 1;
+        let pid = stopped.pid() as i64;
+        let byte = |lock: &String| lock.split_whitespace().nth(6).unwrap().parse::<i64>().unwrap();
+        others() && locks(&beside(&orx, "next")).iter().all(|lock| byte(lock) & 0x3f_ffff == pid)
+    });
+    stopped.signal(Signal::STOP);
+    eventually("each of its threads to be stopped", || is_stopped(stopped.pid()));
+    drop(store);
+    let since = Instant::now();
+    // Each process passes it after a moment.
+    while since.elapsed() < Duration::from_secs(7) {
+        let added = Instant::now();
+        orx.add(&["--queue", "other", "--", "true"]);
+        assert!(added.elapsed() < Duration::from_secs(6), "{:?}", added.elapsed());
+    }
+    orx.write("go", "");
+    for job in &jobs {
+        orx.wait_state(job, "done");
+        let job = orx.job(job);
+        assert_eq!((&job["attempt"], &job["losses"]), (&1.into(), &0.into()), "{job}");
+    }
+    stopped.signal(Signal::CONT);
+    stopped.wait().expect(0, &[]);
+    orx.ok(&["audit"]);
+}
+
+#[test]
+fn a_result_that_waits_to_be_stored_keeps_its_lease() {
+    let orx = Orx::file();
+    let _worker = orx.worker(&["--lease", "3s"]);
+    let job = orx.sh(&[], &format!("echo up > up; {UNTIL_GO}"));
+    orx.wait_line("up");
+    let line = File::options().write(true).open(beside(&orx, "line")).unwrap();
+    let reader = rusqlite::Connection::open(orx.store()).unwrap();
+    let left = || {
+        let expires = reader.query_row("SELECT max(expires_boot) FROM leases", [], |r| r.get::<_, Option<i64>>(0));
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        expires.unwrap().map(|at| at - now.tv_sec * 1000 - now.tv_nsec / 1_000_000)
+    };
+    set(&line, libc::F_WRLCK, 1);
+    orx.write("go", "");
+    let since = Instant::now();
+    // Others are before it all the time, and always another one: they were there first.
+    for byte in (0..).map(|n| n % 2 * 2 + 1) {
+        set(&line, libc::F_WRLCK, 4 - byte);
+        set(&line, libc::F_UNLCK, byte);
+        let turn = Instant::now();
+        while turn.elapsed() < Duration::from_millis(300) {
+            let left = left().expect("the result is stored before those who came first");
+            assert!(left > 0, "the lease is over for {} ms", -left);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if since.elapsed() > Duration::from_secs(8) {
+            break;
+        }
+    }
+    drop(line);
+    orx.wait_state(&job, "done");
+    assert_eq!(orx.story(&job), "enqueued leased started settled");
+}
+
+#[test]
 fn s2_doctor_names_who_holds_the_store() {
     let orx = Orx::file();
     orx.make();

@@ -29,6 +29,7 @@ mod outages;
 mod pace;
 mod peers;
 mod races;
+mod runs;
 mod schedules;
 mod soak;
 mod stopped;

@@ -77,6 +77,13 @@ pub(super) fn open_unfinished(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
+/// Opens the file of a store that is in use once more, for renewals.
+pub(super) fn open_renewals(path: &Path) -> Result<Connection> {
+    let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    writer_pragmas(&conn, "FULL")?;
+    Ok(conn)
+}
+
 fn prepare(conn: &Connection, path: &Path, location: &str) -> Result<()> {
     if version(conn)? != SCHEMA {
         let _lock = locks::wait(path, "migrate", BUSY_LIMIT)?;

@@ -149,12 +149,13 @@ const SHRINK_STEP: u32 = 1000;
 const MAX_STEPS: u32 = 1000;
 
 /// Gives free pages back to the file system, a bounded step at a time so that writers get their turn.
-pub(super) fn shrink(conn: &Connection) -> Result<()> {
+pub(super) fn shrink<T>(conn: &Connection, turn: impl Fn() -> T) -> Result<()> {
     for _ in 0..MAX_STEPS {
         let free: i64 = conn.query_row("PRAGMA freelist_count", [], |r| r.get(0))?;
         if free == 0 {
             break;
         }
+        let _turn = turn();
         connect::begin(conn)?;
         shrink_step(conn).inspect_err(|_| roll_back(conn))?;
     }

@@ -1,6 +1,7 @@
 //! The store on one machine: SQLite in WAL mode, every commit synced.
 
 mod ballast;
+mod batch;
 mod connect;
 mod copying;
 mod counts;
@@ -15,6 +16,7 @@ mod keys;
 mod lanes;
 mod leases;
 mod letters;
+mod line;
 mod maintain;
 mod measures;
 mod outputs;
@@ -33,11 +35,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::Connection;
 use uuid::Uuid;
 
+use self::batch::{read_in, run_batch};
 use self::connect::{check_library, open_output, open_queue};
 pub(super) use self::copying::Copying;
-use self::doubt::{Doubt, roll_back};
+use self::doubt::Doubt;
 use self::identity::Identity;
 pub(super) use self::identity::is_locked_here;
+use self::line::Lines;
 use self::tx::{Reach, SqliteTx};
 use super::migrate::{Step, steps};
 use super::{Claim, Finding, Holder, Listening, Ownership, Store, Topics, Work, Writers, Written};
@@ -60,6 +64,12 @@ pub struct Sqlite {
     clock: Arc<dyn Clock>,
     writer: Arc<Mutex<Connection>>,
     doubt: Doubt,
+    /// Where the writer stands; used by whoever has its lock.
+    lines: Lines,
+    /// Renewals do not wait for what this process has to write. Opened by the first.
+    renewals: Mutex<Option<Connection>>,
+    renewals_doubt: Doubt,
+    renewals_lines: Lines,
     readers: Mutex<Vec<Connection>>,
     output: Mutex<Option<Connection>>,
     output_doubt: Doubt,
@@ -106,10 +116,14 @@ impl Sqlite {
     fn new(path: Option<PathBuf>, clock: Arc<dyn Clock>, writer: Connection, output: Option<Connection>) -> Self {
         Self {
             opened: path.as_deref().and_then(identity::of),
+            lines: path.as_deref().map(Lines::of_writers).unwrap_or_default(),
+            renewals_lines: path.as_deref().map(Lines::of_renewals).unwrap_or_default(),
             path,
             clock,
             writer: Arc::new(Mutex::new(writer)),
             doubt: Doubt::default(),
+            renewals: Mutex::default(),
+            renewals_doubt: Doubt::default(),
             readers: Mutex::default(),
             output: Mutex::new(output),
             output_doubt: Doubt::default(),
@@ -143,6 +157,15 @@ impl Sqlite {
         }
     }
 
+    fn write_queue(&self, conn: &Connection, doubt: &Doubt, lines: &Lines, batch: &mut [&mut dyn Work]) -> Written {
+        let _turn = lines.turn(&*self.clock);
+        if let Err(error) = doubt.begin(conn) {
+            return Written::Nothing(error);
+        }
+        let tx = SqliteTx::new(conn, Reach::Queue, &*self.clock);
+        run_batch(conn, doubt, tx, batch)
+    }
+
     fn with_output_writer<T>(&self, f: impl FnOnce(&Connection) -> T) -> Result<T> {
         let mut output = lock(&self.output);
         let conn = match (&mut *output, &self.path) {
@@ -174,7 +197,7 @@ const FULL: i64 = 2;
 
 impl Store for Sqlite {
     fn writers(&self) -> Writers {
-        Writers { count: 1, batch: BATCH, renewals: 0 }
+        Writers { count: 1, batch: BATCH, renewals: usize::from(self.path.is_some()) }
     }
 
     fn fails_for_everyone(&self) -> bool {
@@ -197,12 +220,21 @@ impl Store for Sqlite {
     }
 
     fn write(&self, batch: &mut [&mut dyn Work]) -> Written {
-        let conn = lock(&self.writer);
-        if let Err(error) = self.doubt.begin(&conn) {
-            return Written::Nothing(error);
+        self.write_queue(&lock(&self.writer), &self.doubt, &self.lines, batch)
+    }
+
+    fn write_renewals(&self, batch: &mut [&mut dyn Work]) -> Written {
+        let mut renewals = lock(&self.renewals);
+        let opened = match (&mut *renewals, &self.path) {
+            (Some(conn), _) => Some(conn),
+            // Where it cannot be opened (no descriptors are left, say), they wait for the writer.
+            (none, Some(path)) => connect::open_renewals(path).ok().map(|conn| none.insert(conn)),
+            (None, None) => None,
+        };
+        match opened {
+            Some(conn) => self.write_queue(conn, &self.renewals_doubt, &self.renewals_lines, batch),
+            None => self.write(batch),
         }
-        let tx = SqliteTx::new(&conn, Reach::Queue, &*self.clock);
-        run_batch(&conn, &self.doubt, tx, batch)
     }
 
     fn write_output(&self, batch: &mut [&mut dyn Work]) -> Written {
@@ -292,8 +324,8 @@ impl Store for Sqlite {
         if self.path.is_none() {
             return Ok(());
         }
-        maintain::shrink(&lock(&self.writer))?;
-        self.with_output_writer(maintain::shrink)?
+        maintain::shrink(&lock(&self.writer), || self.lines.turn(&*self.clock))?;
+        self.with_output_writer(|output| maintain::shrink(output, || ()))?
     }
 
     fn in_place(&self) -> Result<()> {
@@ -314,86 +346,6 @@ impl Store for Sqlite {
         match &self.path {
             Some(path) => path.display().to_string(),
             None => "memory:".into(),
-        }
-    }
-}
-
-fn read_in(queue: &Connection, reach: Reach, clock: &dyn Clock, work: &mut dyn Work) -> Result<()> {
-    queue.prepare_cached("BEGIN")?.execute([])?;
-    let result = work.run(&mut SqliteTx::new(queue, reach, clock));
-    let ended = queue.prepare_cached("COMMIT").and_then(|mut s| s.execute([]));
-    if ended.is_err() {
-        roll_back(queue); // it wrote nothing
-    }
-    result
-}
-
-/// Runs each work in a savepoint of its own inside the transaction that `conn` has begun; the only one without.
-fn run_batch(conn: &Connection, doubt: &Doubt, mut tx: SqliteTx, batch: &mut [&mut dyn Work]) -> Written {
-    let alone = batch.len() == 1 && !doubt.is_open();
-    let mut topics = Topics::NONE;
-    for work in batch.iter_mut() {
-        let ran = if alone { run_alone(conn, &mut tx, *work) } else { savepoint(conn, &mut tx, *work) };
-        match ran {
-            Ok(touched) => topics = topics | touched,
-            Err(ended) => {
-                roll_back(conn);
-                return match ended {
-                    Ended::Gone(error) => Written::Nothing(error),
-                    Ended::Refused => Written::Refused,
-                };
-            }
-        }
-    }
-    match conn.prepare_cached("COMMIT").and_then(|mut s| s.execute([])) {
-        Ok(_) => {
-            doubt.committed();
-            Written::Committed(topics)
-        }
-        Err(error) => doubt.failed(conn, error),
-    }
-}
-
-/// Why the transaction ends without a commit.
-enum Ended {
-    /// It is no more, whatever the work said.
-    Gone(Error),
-    /// The only work in it failed.
-    Refused,
-}
-
-/// The transaction ends as the work does: a savepoint would copy each page that it touches.
-fn run_alone(conn: &Connection, tx: &mut SqliteTx, work: &mut dyn Work) -> Result<Topics, Ended> {
-    match work.run(tx) {
-        Ok(()) => flush(tx),
-        Err(error) if conn.is_autocommit() || tx.is_broken() => Err(Ended::Gone(error)),
-        Err(_) => Err(Ended::Refused),
-    }
-}
-
-/// Writes what a work left to be written; one that thinks it is done must not be told so where that fails.
-fn flush(tx: &mut SqliteTx) -> Result<Topics, Ended> {
-    tx.flush().map_err(Ended::Gone)?;
-    Ok(tx.take_topics())
-}
-
-fn savepoint(conn: &Connection, tx: &mut SqliteTx, work: &mut dyn Work) -> Result<Topics, Ended> {
-    let run = |sql| conn.prepare_cached(sql).and_then(|mut s| s.execute([])).map_err(|e| Ended::Gone(e.into()));
-    run("SAVEPOINT work")?;
-    match work.run(tx) {
-        Ok(()) => {
-            let topics = flush(tx)?;
-            run("RELEASE work")?;
-            Ok(topics)
-        }
-        Err(error) => {
-            tx.forget();
-            if conn.is_autocommit() || tx.is_broken() {
-                return Err(Ended::Gone(error));
-            }
-            run("ROLLBACK TO work")?;
-            run("RELEASE work")?;
-            Ok(Topics::NONE)
         }
     }
 }
