@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rustix::net::{RecvFlags, recv};
 
 use crate::error::{Error, Result};
 use crate::private;
@@ -25,6 +26,16 @@ const SAME_TIME: Duration = Duration::from_secs(3);
 /// What a commit may have been about of which no datagram told. Not what is asked of a worker: it answers that with a
 /// heartbeat, which is such a commit too, so that two workers would never come to rest. It looks with its own.
 const SAFETY_TOPICS: Topics = Topics(Topics::ALL.0 & !Topics::CONTROL.0);
+
+/// So many may listen and look after each commit. Where there are more, each looks less often, by so much for each of them,
+/// or a crowd would be busy with looking at what the others do.
+const FEW: usize = 8;
+const FOR_EACH: Duration = Duration::from_millis(1);
+const RAREST: Duration = Duration::from_millis(500);
+/// How long a count of those who listen is good.
+const COUNTED: Duration = Duration::from_secs(1);
+/// How many datagrams may wait for a listener; of more, Linux may drop some.
+const WAITING: usize = 10;
 
 fn directory(store: &Path) -> PathBuf {
     let mut path = store.as_os_str().to_owned();
@@ -132,7 +143,7 @@ pub(super) fn listen(
     private::close(through(&dir, &name).as_ref()).map_err(cannot)?;
     socket.set_read_timeout(Some(SAFETY_POLL)).map_err(cannot)?;
     let ended = Arc::new(AtomicBool::new(false));
-    let ear = Ear { socket, writer, topics, sink, ended: Arc::clone(&ended) };
+    let ear = Ear { socket, writer, topics, sink, ended: Arc::clone(&ended), pace: Pace::new(path.clone()) };
     std::thread::Builder::new().name("orx-wake".into()).spawn(move || ear.listen()).map_err(cannot)?;
     Ok(Listening(Box::new(Guard { file, dir, name, ended })))
 }
@@ -143,15 +154,59 @@ struct Ear {
     topics: Topics,
     sink: Box<dyn Fn(Topics) + Send>,
     ended: Arc<AtomicBool>,
+    pace: Pace,
+}
+
+/// How often a listener looks.
+struct Pace {
+    directory: PathBuf,
+    /// When it looked last.
+    last: Option<Instant>,
+    /// How many listen, and since when that is known.
+    crowd: Option<(usize, Instant)>,
+}
+
+impl Pace {
+    fn new(directory: PathBuf) -> Self {
+        Self { directory, last: None, crowd: None }
+    }
+
+    /// Waits until it is time to look again; the first look after a while is at once.
+    fn rest(&mut self) {
+        let since = self.last.map(|last| last.elapsed()).filter(|since| *since < RAREST);
+        if let Some(since) = since {
+            std::thread::sleep(between(self.crowd()).saturating_sub(since));
+        }
+        self.last = Some(Instant::now());
+    }
+
+    fn crowd(&mut self) -> usize {
+        match self.crowd {
+            Some((crowd, at)) if at.elapsed() < COUNTED => crowd,
+            _ => {
+                let crowd = std::fs::read_dir(&self.directory).map_or(0, Iterator::count);
+                self.crowd.insert((crowd, Instant::now())).0
+            }
+        }
+    }
+}
+
+/// How long it is from one look to the next where so many listen.
+fn between(crowd: usize) -> Duration {
+    let more = u32::try_from(crowd.saturating_sub(FEW)).unwrap_or(u32::MAX);
+    FOR_EACH.saturating_mul(more).min(RAREST)
 }
 
 impl Ear {
-    fn listen(self) {
+    fn listen(mut self) {
         let mut seen = self.data_version();
         while !self.ended.load(Ordering::Acquire) {
             let mut byte = [0u8; 1];
             match self.socket.recv(&mut byte) {
-                Ok(n) if n > 0 && byte[0] != 0 => (self.sink)(Topics(byte[0])),
+                Ok(n) if n > 0 && byte[0] != 0 => {
+                    self.pace.rest();
+                    (self.sink)(Topics(byte[0]) | self.waiting());
+                }
                 Ok(_) => {}
                 Err(_) => {
                     let now = self.data_version();
@@ -162,6 +217,19 @@ impl Ear {
                 }
             }
         }
+    }
+
+    /// What others told meanwhile; all, where some of it may have been dropped.
+    fn waiting(&self) -> Topics {
+        let mut topics = Topics::NONE;
+        for _ in 0..WAITING {
+            let mut byte = [0u8; 1];
+            match recv(&self.socket, &mut byte, RecvFlags::DONTWAIT) {
+                Ok(_) => topics = topics | Topics(byte[0]),
+                Err(_) => return topics,
+            }
+        }
+        self.topics
     }
 
     /// Changes with every commit of another process: the connection that writes does not count its own. None while it
@@ -199,6 +267,23 @@ impl Drop for Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_more_listen_the_less_often_each_looks() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut pace = Pace::new(dir.path().into());
+        let mut looks = |crowd: usize| {
+            (0..crowd).for_each(|n| drop(std::fs::write(dir.path().join(n.to_string()), "")));
+            (pace.crowd, pace.last) = (None, None);
+            pace.rest();
+            let begun = Instant::now();
+            (0..3).for_each(|_| pace.rest());
+            begun.elapsed()
+        };
+        assert!(looks(FEW) < Duration::from_millis(100));
+        assert!(looks(FEW + 100) >= Duration::from_millis(300));
+        assert_eq!((between(0), between(10_000)), (Duration::ZERO, RAREST));
+    }
 
     #[test]
     fn who_begins_to_listen_later_is_told_too() {
