@@ -275,7 +275,7 @@ async fn register(queue: &Queue, id: WorkerId) {
         version: "0".into(),
         solo: false,
     };
-    queue.call(Register { worker, ttl: TTL, succeeds: Vec::new(), jitter: 0.5 }).await.unwrap();
+    queue.call(Register { worker, ttl: TTL, succeeds: Vec::new(), doubt: None, jitter: 0.5 }).await.unwrap();
 }
 
 /// Settles what is held and leases as many, as a worker does it.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -247,13 +248,19 @@ impl JobOptions {
 
     /// What is taken from here: a few variables, those that --env names, and the directory (S34).
     pub(super) fn captured(&self, context: &Context) -> Result<Captured> {
-        captured(context, self.named_env())
+        captured(context, self.named_env(), self.cwd.as_deref())
     }
 }
 
 /// Our surroundings, for a job in a store that this machine opens by itself; of those at a coordinator only what --env
 /// names, as another machine may run them.
-pub(super) fn captured<'a>(context: &Context, named: impl Iterator<Item = &'a str>) -> Result<Captured> {
+///
+/// Where the job is given a directory of its own, ours need not be there.
+pub(super) fn captured<'a>(
+    context: &Context,
+    named: impl Iterator<Item = &'a str>,
+    given: Option<&Path>,
+) -> Result<Captured> {
     let mut env = BTreeMap::new();
     let here = !matches!(context.location()?, Location::Coordinator(_));
     for name in INHERITED.into_iter().filter(|_| here).chain(named) {
@@ -266,7 +273,11 @@ pub(super) fn captured<'a>(context: &Context, named: impl Iterator<Item = &'a st
     if !here {
         return Ok(Captured { env, cwd: None, trace });
     }
-    let cwd = here_dir()?.into_os_string().into_string();
+    let cwd = match (here_dir(), given.filter(|dir| dir.is_absolute())) {
+        (Err(_), Some(given)) => given.to_owned(),
+        (here, _) => here?,
+    };
+    let cwd = cwd.into_os_string().into_string();
     let cwd =
         cwd.map_err(|_| Error::usage("the path of this directory is not UTF-8").hint("name another with --cwd"))?;
     Ok(Captured { env, cwd: Some(cwd), trace })

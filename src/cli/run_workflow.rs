@@ -191,10 +191,8 @@ impl Lines {
                         let _ = all.println(self.text(task)); // nobody is left to see it
                     }
                 }
-                None if task.state.is_terminal() || task.state == State::Running => {
-                    if !self.quiet {
-                        ui::say_painted(&self.text(task));
-                    }
+                None if !self.quiet && (task.state.is_terminal() || task.state == State::Running) => {
+                    ui::say_painted(&self.text(task));
                 }
                 None => {}
             }

@@ -45,22 +45,24 @@ pub(super) fn usage_error(mut error: clap::Error) -> ExitCode {
     if !json && error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print(); // nothing was asked, so nothing is wrong
     } else {
-        print_error(&as_ours(&error.render().to_string()), Manner { json, ..Manner::default() });
+        print_error(&as_ours(&error.render().to_string(), command_word(&args)), Manner { json, ..Manner::default() });
     }
     let of_job = command_word(&args).is_some_and(|word| ["run", "wait"].contains(&word));
     ExitCode::from(if of_job { exit::own_error(Kind::Usage) } else { Kind::Usage.exit_code() })
 }
 
 /// What clap says of a command line, as an error of orx: its first paragraph, its tips, and where the help is.
-fn as_ours(said: &str) -> Error {
+fn as_ours(said: &str, word: Option<&str>) -> Error {
     let mut lines = said.lines();
     let message: Vec<&str> = lines.by_ref().take_while(|line| !line.is_empty()).map(str::trim).collect();
     let message = message.join(" ");
     let rest: Vec<&str> = lines.map(str::trim).collect();
     let mut hints: Vec<&str> = rest.iter().filter_map(|line| line.strip_prefix("tip: ")).collect();
-    let usage = rest.iter().find_map(|line| line.strip_prefix("Usage: ")).unwrap_or("orx");
-    let command: Vec<&str> =
-        usage.split(' ').take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase())).collect();
+    let usage = rest.iter().find_map(|line| line.strip_prefix("Usage: "));
+    let command: Vec<&str> = match usage {
+        Some(usage) => usage.split(' ').take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase())).collect(),
+        None => std::iter::once("orx").chain(word).collect(),
+    };
     let help = format!("see {} --help", command.join(" "));
     hints.push(&help);
     Error::usage(message.strip_prefix("error: ").unwrap_or(&message)).hint(hints.join("; "))

@@ -259,7 +259,7 @@ fn read_as(file: &str, parse: fn(&str) -> Result<(Value, Workflow)>) -> Result<(
 /// Stores a run and says so.
 pub(super) async fn submit(context: &Context, workflow: Value) -> Result<Started> {
     let id = RunId::new(context.clock.now(), chance());
-    let captured = Arc::new(captured(context, std::iter::empty())?);
+    let captured = Arc::new(captured(context, std::iter::empty(), None)?);
     let queue = super::enqueue::open(context)?;
     let started = queue.call(SubmitRun { id, workflow, captured, behind: None }).await?;
     say_started(context, &started);

@@ -49,7 +49,7 @@ pub async fn upkeep(
     let mut changes = queue.subscribe(Topics::CONTROL).inspect_err(|e| warn!("upkeep cannot listen: {e}")).ok();
     while !*stop.borrow() {
         let led = lead(&queue, &name, away, &deaths, leads, &mut stop).await;
-        leads.send_if_modified(|leads| std::mem::take(leads));
+        leads.send_if_modified(std::mem::take);
         match led {
             Ok(()) => away = None,
             Err(e) if e.kind() == Kind::Unavailable => {

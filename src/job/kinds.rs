@@ -190,7 +190,7 @@ impl Ending {
         match self.cause {
             Cause::Itself => !matches!(self.exit_code, Some(0 | SNOOZE_CODE)),
             Cause::Refused | Cause::Timeout => true,
-            Cause::Cancel | Cause::Drain | Cause::Lost => false,
+            Cause::Cancel | Cause::Drain | Cause::Lost | Cause::NotStarted | Cause::NotStartedAlone => false,
         }
     }
 }

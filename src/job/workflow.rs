@@ -14,7 +14,7 @@ use super::JobSpec;
 use super::results::clash;
 use super::spec::word;
 use super::words::Words;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::time::Span;
 
 /// The most tasks of a workflow.
@@ -105,19 +105,6 @@ pub struct Flaw {
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
-    }
-}
-
-impl From<Flaw> for Error {
-    fn from(flaw: Flaw) -> Self {
-        let Place { task, key } = &flaw.place;
-        let field = match task {
-            Some(task) if key.is_empty() => format!("task[{task}]"),
-            Some(task) => format!("task[{task}].{key}"),
-            None => key.clone(),
-        };
-        let error = Error::usage(flaw.message);
-        if field.is_empty() { error } else { error.field(field) }
     }
 }
 

@@ -55,6 +55,15 @@ fn read(text: &str, check: impl Fn(&Workflow) -> Result<(), Flaw>) -> Result<(Va
     Ok((given, workflow))
 }
 
+impl From<Flaw> for Error {
+    fn from(Flaw { place, message }: Flaw) -> Self {
+        let task = place.task.map(|task| format!("task[{task}]"));
+        let field: Vec<String> = task.into_iter().chain((!place.key.is_empty()).then_some(place.key)).collect();
+        let error = Error::usage(message);
+        if field.is_empty() { error } else { error.field(field.join(".")) }
+    }
+}
+
 /// What to do with YAML.
 pub const FROM_YAML: &str = "yq -o json FILE makes JSON of it";
 

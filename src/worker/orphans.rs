@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use super::census::{Census, Mark, mark_of};
+use super::census::{self, Census, Mark, mark_of};
 use super::exit;
 use super::kin::Found;
 use super::tree::{Marker, Process, open, send_to};
@@ -81,9 +81,17 @@ impl Parent {
         if ARE_OF_JOBS.get() != Some(&true) {
             return;
         }
+        // What they are is looked at without the lock: it takes long where a job starts daemons all the time.
+        let (unknown, marks) = lock().unknown(adopted(found));
+        let seen: Vec<_> = unknown.into_iter().map(|process| (process, owner(process, &marks))).collect();
         let mut orphans = lock();
-        let unsure = orphans.note(self.0, found);
-        found.unsure |= unsure;
+        for (process, owner) in seen {
+            match owner {
+                Owner::Gone => found.unsure = true,
+                Owner::One(owner) => orphans.note(process, Some(owner), self.0),
+                Owner::Nobody => orphans.note(process, None, self.0),
+            }
+        }
         let own = orphans.suspects.iter().filter(|(_, suspects)| suspects.len() == 1 && suspects.contains(&self.0));
         own.for_each(|(process, _)| found.descend(process.pid));
     }
@@ -99,36 +107,48 @@ impl Drop for Parent {
     }
 }
 
+/// Who an orphan says that it is of.
+enum Owner {
+    /// It ended before it could say so.
+    Gone,
+    /// The attempt of this number.
+    One(u64),
+    Nobody,
+}
+
+fn owner(process: Process, marks: &[(u64, Marker)]) -> Owner {
+    let mut owner = None;
+    let mark = mark_of(process.pid, |entry| {
+        owner = marks.iter().find(|(_, mark)| mark.accepts(entry)).map(|(id, _)| *id);
+        owner.is_some()
+    });
+    match (mark, owner) {
+        (Mark::Gone, _) => Owner::Gone,
+        (_, Some(owner)) => Owner::One(owner),
+        (_, None) => Owner::Nobody,
+    }
+}
+
 impl Orphans {
-    /// Notes who came here since the last look, which is that of `me`. Returns whether one ended before it was known.
-    fn note(&mut self, me: u64, found: &Found<'_>) -> bool {
-        let here: HashSet<Process> = adopted(found).into_iter().collect();
-        self.suspects.retain(|process, _| here.contains(process)); // pids are used again
-        let mut unsure = false;
-        for process in here {
-            if self.suspects.contains_key(&process) {
-                continue;
-            }
-            let mut owner = None;
-            let mark = mark_of(process.pid, |entry| {
-                owner = self.attempts.iter().find(|(_, attempt)| attempt.mark.accepts(entry)).map(|(id, _)| *id);
-                owner.is_some()
-            });
-            let suspects = match (mark, owner) {
-                (Mark::Gone, _) => {
-                    unsure = true;
-                    continue;
-                }
-                (_, Some(owner)) => HashSet::from([owner]),
-                (_, None) => {
-                    let run = self.attempts.iter().filter(|(_, attempt)| !attempt.ending).map(|(id, _)| *id);
-                    let run: HashSet<u64> = run.collect();
-                    if run.is_empty() { HashSet::from([me]) } else { run }
-                }
-            };
-            self.suspects.insert(process, suspects);
-        }
-        unsure
+    /// Those of the orphans that are `here` which came since the last look, and the marks to know them by.
+    fn unknown(&mut self, here: Vec<Process>) -> (Vec<Process>, Vec<(u64, Marker)>) {
+        let all: HashSet<Process> = here.iter().copied().collect();
+        // Pids are used again; and somebody else may have looked later than this.
+        let is_there = |one: &Process| census::start_time(one.pid).is_ok_and(|start| start == one.start_time);
+        self.suspects.retain(|process, _| all.contains(process) || is_there(process));
+        let unknown: Vec<Process> = here.into_iter().filter(|one| !self.suspects.contains_key(one)).collect();
+        let marks = || self.attempts.iter().map(|(id, attempt)| (*id, attempt.mark.clone())).collect();
+        let marks = if unknown.is_empty() { Vec::new() } else { marks() };
+        (unknown, marks)
+    }
+
+    /// Notes whose an orphan is that `me` has seen, unless somebody did meanwhile.
+    fn note(&mut self, process: Process, owner: Option<u64>, me: u64) {
+        let running = || self.attempts.iter().filter(|(_, attempt)| !attempt.ending).map(|(id, _)| *id).collect();
+        let owner = owner.filter(|owner| self.attempts.contains_key(owner));
+        let suspects: HashSet<u64> = owner.map_or_else(running, |owner| HashSet::from([owner]));
+        let suspects = if suspects.is_empty() { HashSet::from([me]) } else { suspects };
+        self.suspects.entry(process).or_insert(suspects);
     }
 }
 

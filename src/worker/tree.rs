@@ -42,7 +42,7 @@ pub fn become_subreaper() -> io::Result<()> {
 }
 
 /// By what a process no longer related to anybody is recognised.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Marker {
     /// This entry, in an orphan that this process has adopted.
     Adopted(Vec<u8>),

@@ -49,7 +49,7 @@ fn a_time_that_there_is_not_is_no_malformed_one() {
     }
     at("tomorrow").expect(2, &["is not a time such as"]);
     let delay = |text: &str| orx.run(&["enqueue", &format!("--delay={text}"), "--", "true"]);
-    for text in ["200y", "99999999999d", "99999999999999", "-5s"] {
+    for text in ["40000d", "9999999d", "99999999999999", "-5s"] {
         delay(text).expect(2, &["out of range"]);
     }
     delay("soon").expect(2, &["is not a duration such as"]);
@@ -79,7 +79,11 @@ fn a_wrong_command_line_is_said_as_any_error() {
             "orx: unexpected argument '--sate' found",
             "hint: a similar argument exists: '--state'; see orx list --help",
         ),
-        (&["list", "-o", "xml"], "orx: invalid value 'xml' for '--output <FORMAT>' [possible values: ", "hint: "),
+        (
+            &["list", "-o", "xml"],
+            "orx: invalid value 'xml' for '--output <FORMAT>' [possible values: ",
+            "hint: see orx list --help",
+        ),
         (
             &["queue", "pause"],
             "orx: the following required arguments were not provided: <",

@@ -148,9 +148,9 @@ fn run_retries_and_prints_the_output_of_all_attempts() {
     try 3
     -- stderr
     err 1
-    attempt 1 of 3 failed (exit 1); the next begins now
+    attempt 1 of 3 failed (exit 1); the next begins [ago]
     err 2
-    attempt 2 of 3 failed (exit 1); the next begins now
+    attempt 2 of 3 failed (exit 1); the next begins [ago]
     err 3
     ");
     let job = orx.job("last");

@@ -35,7 +35,8 @@ fn trouble(orx: &Orx) -> String {
 #[test]
 fn s36_a_worker_with_few_descriptors_runs_each_job_once() {
     let orx = Orx::new();
-    let line = "{\"command\":[\"sh\",\"-c\",\"echo $ORX_JOB_ID >> ran; sleep 0.02\"]}\n";
+    // Long enough that all slots are in use at once.
+    let line = "{\"command\":[\"sh\",\"-c\",\"echo $ORX_JOB_ID >> ran; sleep 0.6\"]}\n";
     let ids = orx.call(&["-q", "-o", "id", "enqueue", "--from", "-"]).stdin(line.repeat(600)).run().stdout();
     limited(&orx, "-n 256", &["worker", "--slots", "200", "--burst"]).run().expect(0, &["not 200 slots"]);
     assert_eq!(sorted(&orx.read("ran")), sorted(&ids));
@@ -45,7 +46,7 @@ fn s36_a_worker_with_few_descriptors_runs_each_job_once() {
 
 #[test]
 fn s36_a_worker_without_descriptors_says_so_and_runs_all_when_it_has_some() {
-    let orx = Orx::new();
+    let orx = Orx::file(); // another connection to a server would be a descriptor that is missing too
     let worker = orx.worker(&["--name", "w", "--slots", "4", "--lease", "3s"]);
     orx.ok(&["wait", &orx.add(&["--", "true"])]);
     limit_files(&worker, Some(3));

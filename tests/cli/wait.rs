@@ -123,8 +123,8 @@ fn whoever_waits_is_told_once_why_nothing_happens() {
         (&["wait", "1"][..], &[told][..]),
         (&["wait", "1-2"], &[told, "; 1 more waits"]),
         (&["tail", "-f", "1"], &[told]),
-        (&["enqueue", "--wait", "--", "true"], &["job 3 is pending: no worker runs"]),
-        (&["enqueue", "--follow", "--", "true"], &["job 4 is pending: no worker runs"]),
+        (&["enqueue", "--wait", "--", "true"], &[" is pending: no worker runs"]),
+        (&["enqueue", "--follow", "--", "true"], &[" is pending: no worker runs"]),
     ] {
         let waits = orx.spawn(args);
         words.iter().for_each(|words| waits.wait_stderr(words));

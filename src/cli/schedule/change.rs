@@ -206,7 +206,7 @@ fn surroundings(context: &Context, options: &JobOptions, anew: bool, before: &Ca
         return options.captured(context);
     }
     let mut after = before.clone();
-    let here = captured(context, options.named_env())?;
+    let here = captured(context, options.named_env(), None)?;
     for name in options.named_env() {
         if let Some((name, value)) = here.env.get_key_value(name) {
             after.env.insert(name.clone(), value.clone());

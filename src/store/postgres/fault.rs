@@ -68,6 +68,9 @@ fn unreached(error: &tokio_postgres::Error, said: String) -> Error {
     if said.contains("database does not allow writes") {
         return only_reads(Error::unavailable("PostgreSQL takes no writes").source(said));
     }
+    if said == "password missing" {
+        return Error::unavailable("PostgreSQL wants a password, and none is known").hint(password::hint());
+    }
     if !error.to_string().starts_with("error performing TLS handshake") {
         return Error::unavailable("the PostgreSQL server cannot be reached").source(said);
     }
