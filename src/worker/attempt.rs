@@ -359,11 +359,7 @@ fn span(time: Duration) -> Span {
 }
 
 fn ending(cause: Cause, exit: Option<Exit>, error: Option<String>) -> Ending {
-    let (exit_code, signal) = match exit {
-        Some(Exit::Code(code)) => (Some(code), None),
-        Some(Exit::Signal(signal)) => (None, Some(signal)),
-        None => (None, None),
-    };
+    let (exit_code, signal) = exit.map_or((None, None), Exit::parts);
     Ending { cause, exit_code, signal, error }
 }
 

@@ -30,6 +30,16 @@ pub enum Exit {
     Signal(i32),
 }
 
+impl Exit {
+    /// Its code and its signal: one of the two.
+    pub fn parts(self) -> (Option<i32>, Option<i32>) {
+        match self {
+            Self::Code(code) => (Some(code), None),
+            Self::Signal(signal) => (None, Some(signal)),
+        }
+    }
+}
+
 /// Waits until the program has ended, and leaves it unreaped.
 ///
 /// Until it is reaped its pid and process group cannot be recycled, so this is the moment to kill what it left behind.

@@ -119,7 +119,7 @@ fn files_are_for_their_owner_only_under_any_umask() {
         orx coordinator --listen 127.0.0.1:0 --gossip-listen 127.0.0.1:0 --name c --cluster-key-file .config/orx/cluster.key 2> coordinator &
         until grep -q ready coordinator; do kill -0 $! && sleep 0.05; done
         orx db backup backup.db
-        echo > all; until [ -e walked ]; do sleep 0.05; done; echo > go; wait %1; kill $!; wait $!"#;
+        echo > all; until [ -e walked ]; do sleep 0.05; done; echo > go; kill $(jobs -p); wait"#;
     let shell = orx.program("sh", &["-c", script]).env("ORX", env!("CARGO_BIN_EXE_orx"));
     let shell = shell.env("TMPDIR", orx.path("tmp")).env("XDG_RUNTIME_DIR", orx.path("runtime")).spawn();
     eventually("everything to be made", || {

@@ -96,7 +96,7 @@ fn worker(id: Uuid, name: &str) -> Value {
 
 fn report(fence: &Value) -> Value {
     let ending = json!({ "cause": "itself", "exit_code": 0, "signal": null, "error": null });
-    json!({ "fence": fence, "ending": ending, "started": null, "ran": 1, "output": [], "jitter": 0.5 })
+    json!({ "fence": fence, "ending": ending, "started": null, "ran": 1, "after": 1, "output": [], "jitter": 0.5 })
 }
 
 fn token(id: Uuid, tenant: Option<&str>) -> Value {

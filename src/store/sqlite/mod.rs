@@ -142,7 +142,8 @@ impl Sqlite {
     fn reader(&self, path: &Path) -> Result<Connection> {
         match lock(&self.readers).pop() {
             Some(conn) => Ok(conn),
-            None => connect::open_reader(path),
+            // Another file may be there by now: what it says is not of this store.
+            None => connect::open_reader(path).and_then(|conn| self.in_place().map(|()| conn)),
         }
     }
 
@@ -227,8 +228,11 @@ impl Store for Sqlite {
         let mut renewals = lock(&self.renewals);
         let opened = match (&mut *renewals, &self.path) {
             (Some(conn), _) => Some(conn),
-            // Where it cannot be opened (no descriptors are left, say), they wait for the writer.
-            (none, Some(path)) => connect::open_renewals(path).ok().map(|conn| none.insert(conn)),
+            // Where it cannot be opened (no descriptors are left, say), or another file is there by now, they wait for the writer.
+            (none, Some(path)) => {
+                let opened = connect::open_renewals(path).and_then(|conn| self.in_place().map(|()| conn));
+                opened.ok().map(|conn| none.insert(conn))
+            }
             (None, None) => None,
         };
         match opened {
