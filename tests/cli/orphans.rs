@@ -65,15 +65,15 @@ fn i12_what_was_there_before_the_worker_is_left_alone() {
     orx.sh(&[], &format!("{}; {}", daemon(&orx, "daemon"), until("daemon")));
     // Its own child, and an orphan of that.
     let entry =
-        "setsid sh -c '(setsid sh -c \"echo \\$\\$ > orphan; exec sleep 300\" &); echo $$ > helper; exec sleep 300' &
+        "setsid sh -c '(setsid sh -c \"echo \\$\\$ > orphan; exec sleep 300\" &); echo $$ > helper; exec sleep 300' > /dev/null 2>&1 &
         while [ ! -s helper ] || [ ! -s orphan ]; do sleep 0.05; done; exec \"$@\"";
     let orx_path = env!("CARGO_BIN_EXE_orx");
     orx.program("sh", &["-c", entry, "sh", orx_path, "-q", "worker", "--burst"]).run().expect(0, &[]);
     assert_eq!(orx.state("1"), "done");
     assert!(is_alive(orx.wait_pid("helper")) && is_alive(orx.wait_pid("orphan")));
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(orx.wait_pid("daemon")).unwrap(),
-        rustix::process::Signal::KILL,
-    )
-    .unwrap(); // nobody can know whose it is
+    // Nobody can know whose the daemon is.
+    for left in ["daemon", "helper", "orphan"] {
+        let pid = rustix::process::Pid::from_raw(orx.wait_pid(left)).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
 }

@@ -114,12 +114,12 @@ fn files_are_for_their_owner_only_under_any_umask() {
         orx cluster key > key.said 2>&1
         orx workflow submit w.toml
         orx enqueue --handler h --payload '{"secret":1}'
-        orx --config config.toml worker --name w 2> log &
+        orx --config config.toml worker --name w 2> log & worker=$!
         until [ -e there ] && [ -e got ]; do sleep 0.05; done
-        orx coordinator --listen 127.0.0.1:0 --gossip-listen 127.0.0.1:0 --name c --cluster-key-file .config/orx/cluster.key 2> coordinator &
-        until grep -q ready coordinator; do kill -0 $! && sleep 0.05; done
+        orx coordinator --listen 127.0.0.1:0 --gossip-listen 127.0.0.1:0 --name c --cluster-key-file .config/orx/cluster.key 2> coordinator & coordinator=$!
+        until grep -q ready coordinator; do kill -0 $coordinator && sleep 0.05; done
         orx db backup backup.db
-        echo > all; until [ -e walked ]; do sleep 0.05; done; echo > go; kill $(jobs -p); wait"#;
+        echo > all; until [ -e walked ]; do sleep 0.05; done; echo > go; kill $worker $coordinator; wait"#;
     let shell = orx.program("sh", &["-c", script]).env("ORX", env!("CARGO_BIN_EXE_orx"));
     let shell = shell.env("TMPDIR", orx.path("tmp")).env("XDG_RUNTIME_DIR", orx.path("runtime")).spawn();
     eventually("everything to be made", || {
