@@ -2,7 +2,7 @@
 //!
 //! A member is found by kinship (a descendant of the leader or of a member seen before), by process group or session
 //! (of a member), or, if it was orphaned before anybody looked, by the marker in its environment, or because no other
-//! attempt can have left it here (see [`orphans`]); and by the cgroup of the attempt where it has one. When the worker is
+//! attempt can have left it here (see `orphans`); and by the cgroup of the attempt where it has one. When the worker is
 //! dead, and without a cgroup, what escapes is a process that cleared its environment, left its session and lost its parent.
 //!
 //! Nobody is signalled by pid: a pidfd is opened, the start time is compared, and only then is the signal sent. The one
