@@ -173,22 +173,8 @@ pub(super) struct Repeatable<'a> {
     pub(super) place: &'a str,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: &'a [u8],
-}
-
-impl Repeatable<'_> {
-    /// Whether it was made before, as its client says.
-    pub(super) fn is_again(&self) -> bool {
-        request_id(self.headers).is_some() && again(self.headers) == Try::Again
-    }
-
-    fn key(&self, identity: &Identity) -> Option<Key> {
-        request_id(self.headers).map(|id| Key::new(identity.token, id, self.place, self.body))
-    }
-
-    /// Whether its answer is still there.
-    pub(super) fn is_known(&self, app: &App, identity: &Identity) -> bool {
-        self.key(identity).is_some_and(|key| app.replies.has(key))
-    }
+    /// What it is told when it is made again and its answer is not there any more. None: the store tells what became of it.
+    pub(super) unknown: Option<fn() -> Error>,
 }
 
 /// As [`run`], once only for a call that is made again under the id that its client gave it.
@@ -201,16 +187,20 @@ pub(super) async fn run_once<O: Op>(
     call: &Repeatable<'_>,
     op: O,
 ) -> Result<O::Reply, Refusal> {
-    let Some(key) = call.key(identity) else { return run(app, identity, op).await };
+    let Some(id) = request_id(call.headers) else { return run(app, identity, op).await };
     if let Err(refused) = allow(&op, identity) {
         record(app, identity, O::NAME, op.scopes()).await;
         return Err(refused.into());
     }
+    let key = Key::new(identity.token, id, call.place, call.body);
     let attempt = again(call.headers);
     if attempt == Try::First {
         app.replies.forget(key);
     }
-    let begun = || kept(app, key, begin(identity, op), attempt);
+    let begun = || match (attempt, call.unknown) {
+        (Try::Again, Some(unknown)) => std::future::ready(Err(Arc::new(unknown()))).boxed(),
+        _ => kept(app, key, begin(identity, op), attempt),
+    };
     let reply = app.replies.answer(key, begun).await.map_err(|error| error.copy())?;
     serde_json::from_slice(&reply).map_err(|e| Error::failed("the answer cannot be read").source(e).into())
 }

@@ -69,13 +69,6 @@ impl Replies {
         reply
     }
 
-    /// Whether the answer to the call `key` is known, or on its way.
-    pub(super) fn has(&self, key: Key) -> bool {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.forget();
-        kept.replies.get(&key).is_some_and(|reply| !reply.peek().is_some_and(Result::is_err))
-    }
-
     /// The next call `key` is another one.
     pub(super) fn forget(&self, key: Key) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).replies.remove(&key);

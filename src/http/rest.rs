@@ -63,12 +63,9 @@ pub(super) async fn submit(
             _ => return Err(Refusal::malformed("an Idempotency-Key is for one job; give each its idempotency_key")),
         }
     }
-    let call = Repeatable { place: "submit", headers: &headers, body: &body };
-    if call.is_again() && !call.is_known(&app, &who) && specs.iter().any(|spec| spec.idempotency_key.is_none()) {
-        return Err(Error::new(Kind::Unknown, "whether the call before has stored jobs is unknown")
-            .hint("an Idempotency-Key tells for a day; GET /api/v1/jobs shows what is stored")
-            .into());
-    }
+    let has_keys = specs.iter().all(|spec| spec.idempotency_key.is_some());
+    let unknown = (!has_keys).then_some(whether_stored as fn() -> Error);
+    let call = Repeatable { place: "submit", headers: &headers, body: &body, unknown };
     let captured = Arc::new(Captured::of_trace(headers.get("traceparent").and_then(|v| v.to_str().ok())));
     let jobs = specs.into_iter().map(|spec| Submission {
         id: new_id(&app),
@@ -97,6 +94,12 @@ fn as_given(field: &str, many: bool) -> String {
         Some((_, field)) => field.to_owned(),
         None => field.to_owned(),
     }
+}
+
+/// The ids of jobs are made here, so without keys a call that is made again cannot be looked up.
+fn whether_stored() -> Error {
+    Error::new(Kind::Unknown, "whether the call before has stored jobs is unknown")
+        .hint("an Idempotency-Key tells for a day; GET /api/v1/jobs shows what is stored")
 }
 
 fn new_id(app: &App) -> JobId {
@@ -222,7 +225,7 @@ pub(super) async fn cancel(
 ) -> Result<Response, Refusal> {
     let CancelBody { reason, how } = if body.is_empty() { CancelBody::default() } else { read(&body)? };
     let number = find(&app, &who, &id).await?;
-    let call = Repeatable { place: &format!("cancel {number}"), headers: &headers, body: &body };
+    let call = Repeatable { place: &format!("cancel {number}"), headers: &headers, body: &body, unknown: None };
     let cancelled = run_once(&app, &who, &call, Cancel { numbers: vec![number], reason, how }).await?;
     Ok(Json(cancelled.first()).into_response())
 }
@@ -244,7 +247,7 @@ pub(super) async fn retry(
 ) -> Result<Response, Refusal> {
     let RetryBody { only } = if body.is_empty() { RetryBody::default() } else { read(&body)? };
     let number = find(&app, &who, &id).await?;
-    let call = Repeatable { place: &format!("retry {number}"), headers: &headers, body: &body };
+    let call = Repeatable { place: &format!("retry {number}"), headers: &headers, body: &body, unknown: None };
     Ok(Json(run_once(&app, &who, &call, Retry { numbers: vec![number], only }).await?).into_response())
 }
 
