@@ -80,11 +80,11 @@ pub struct RunLife {
     pub ends: u32,
     /// The run that it waits for.
     pub behind: Option<i64>,
-    /// When its first task could start.
+    /// When its first task started.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
-    /// When it will have taken too long.
+    /// When it will have taken too long; none while nothing of it has started.
     pub timeout_at: Option<Timestamp>,
 }
 
@@ -173,8 +173,8 @@ pub enum Reach {
 
 impl RunLife {
     /// A run of `open` jobs; it waits for the run `behind`, if there is one.
-    pub fn admit(terms: Terms, open: u32, behind: Option<i64>, now: Timestamp) -> RunLife {
-        let mut life = RunLife {
+    pub fn admit(open: u32, behind: Option<i64>) -> RunLife {
+        RunLife {
             state: RunState::Running,
             open,
             failed: 0,
@@ -189,18 +189,24 @@ impl RunLife {
             started_at: None,
             finished_at: None,
             timeout_at: None,
-        };
-        if behind.is_none() {
-            life.start(terms, now);
         }
-        life
     }
 
-    /// Its first tasks may start.
-    pub fn start(&mut self, terms: Terms, now: Timestamp) {
-        self.behind = None;
-        self.started_at = Some(now);
-        self.timeout_at = terms.timeout.map(|t| now.plus(t));
+    /// A task of it starts: its time counts from the first one on, and after a retry from the first one then. Gives
+    /// whether that is news.
+    pub fn begin(&mut self, terms: Terms, now: Timestamp) -> bool {
+        let is_first = self.started_at.is_none();
+        self.started_at.get_or_insert(now);
+        // One that is being stopped, or whose tasks have ended, takes no more time than that.
+        let counts = self.timeout_at.is_none() && self.stop.is_none() && self.result.is_none();
+        let timeout = terms.timeout.filter(|_| counts);
+        self.timeout_at = timeout.map_or(self.timeout_at, |timeout| Some(now.plus(timeout)));
+        is_first || timeout.is_some()
+    }
+
+    /// Whether its time is over: nothing but `always` tasks may start.
+    pub fn is_late(&self, now: Timestamp) -> bool {
+        self.timeout_at.is_some_and(|at| at <= now)
     }
 
     /// Takes in what happened to its jobs. Gives whether it is open again, and what is to be done.
@@ -212,13 +218,13 @@ impl RunLife {
         self.skipped = add(self.skipped, moved.skipped);
         let anew = moved.back && self.open > 0 && (self.result.is_some() || self.stop.is_some());
         if anew {
-            self.reopen(terms, now);
+            self.reopen();
         }
         (anew, self.step(terms, moved, now))
     }
 
-    fn reopen(&mut self, terms: Terms, now: Timestamp) {
-        self.timeout_at = terms.timeout.map(|t| now.plus(t));
+    fn reopen(&mut self) {
+        self.timeout_at = None; // its time begins anew, with the first task that starts
         self.state = RunState::Running;
         self.result = None;
         self.finished_at = None;
@@ -281,7 +287,7 @@ impl RunLife {
 
     /// It takes too long; false when that no longer matters.
     pub fn time_out(&mut self, terms: Terms, now: Timestamp) -> bool {
-        let late = self.timeout_at.is_some_and(|at| at <= now);
+        let late = self.is_late(now);
         if late {
             self.timeout_at = None;
             self.timed_out = true;

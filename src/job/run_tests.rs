@@ -10,7 +10,7 @@ fn went(moves: &[(&str, State, State)]) -> Moved {
 }
 
 fn life(open: u32) -> RunLife {
-    RunLife::admit(TERMS, open, None, NOW)
+    RunLife::admit(open, None)
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn s19_the_second_cancel_reaches_everything() {
     assert_eq!(run.moved(TERMS, &both, NOW).1, Step::End);
     assert_eq!(run.state, RunState::Cancelled);
     assert!(run.cancel(None).is_err());
-    let mut waits = RunLife::admit(TERMS, 1, Some(7), NOW);
+    let mut waits = RunLife::admit(1, Some(7));
     assert_eq!(waits.cancel(None).unwrap(), Reach::All, "nothing of it has run");
 }
 
@@ -76,15 +76,25 @@ fn a_failed_always_task_fails_a_cancelled_run() {
 }
 
 #[test]
-fn a_run_that_takes_too_long_fails_though_its_tasks_were_cancelled() {
+fn s19_a_run_that_takes_too_long_fails_though_its_tasks_were_cancelled() {
     let terms = Terms { timeout: Some(Span::from_secs(60)), ..TERMS };
-    let mut run = RunLife::admit(terms, 1, None, NOW);
-    assert!(!run.time_out(terms, NOW.plus(Span::from_secs(59))));
-    assert!(run.time_out(terms, NOW.plus(Span::from_secs(60))));
-    assert!(!run.time_out(terms, NOW.plus(Span::from_secs(61))), "once");
+    let mut run = life(1);
+    let later = |secs| NOW.plus(Span::from_secs(secs));
+    assert!(!run.time_out(terms, later(3600)), "nothing of it has started");
+    assert!(run.begin(terms, NOW));
+    assert!(!run.begin(terms, later(30)), "its time counts from the first start");
+    assert!(!run.time_out(terms, later(59)));
+    assert!(run.is_late(later(60)) && run.time_out(terms, later(60)));
+    assert!(!run.time_out(terms, later(61)), "once");
     assert_eq!(run.stop.as_deref(), Some("the run timed out after 1m"));
+    assert!(!run.begin(terms, later(62)), "an always task of it starts");
     run.moved(terms, &went(&[("a", State::Running, State::Cancelled)]), NOW);
     assert_eq!(run.state, RunState::Failed);
+    // A retry gives it as much time again, from the first start then.
+    let back = went(&[("a", State::Cancelled, State::Pending)]);
+    assert_eq!(run.moved(terms, &back, later(100)), (true, Step::Nothing));
+    assert!(!run.is_late(later(9999)) && run.begin(terms, later(200)));
+    assert_eq!((run.started_at, run.timeout_at), (Some(NOW), Some(later(260))));
 }
 
 #[test]

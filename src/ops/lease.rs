@@ -8,11 +8,13 @@ use serde_json::Value;
 
 use super::tenancy::check_worker;
 use super::transition::{By, Next, change, change_all};
-use super::{Access, Caller, Op, Scopes, Takes};
+use super::{Access, Caller, Op, Scopes, Takes, runs};
 use crate::error::Result;
 use crate::job::lanes::{self, Lane, Offer};
 use crate::job::reading::Texts;
-use crate::job::{Captured, EventKind, Fence, JobId, JobSpec, LaneId, Number, Origin, Record, RunId, Unread, WorkerId};
+use crate::job::{
+    Captured, EventKind, Fence, JobId, JobSpec, LaneId, Number, Origin, Record, RunId, State, Unread, WorkerId,
+};
 use crate::store::{Change, Foresight, Tx};
 use crate::time::Span;
 
@@ -101,6 +103,9 @@ pub struct LeaseReply {
     pub jobs: Vec<Leased>,
     /// After which time it is worth asking again though nothing else happens.
     pub next_timer: Option<Span>,
+    /// Some jobs could not be handed out at this moment: there may be more than this soon.
+    #[serde(default)]
+    pub held_up: bool,
 }
 
 /// The most jobs of one call.
@@ -113,16 +118,27 @@ const ROUNDS: usize = 3;
 const LANES: usize = 64;
 /// How many lanes are looked at in all.
 const MAX_LANES: usize = 4096;
-/// How many jobs of a lane, and how many lanes, are stepped over because they cannot be read here (S29).
+/// How many jobs of a lane, and how many lanes, are stepped over because they cannot be handed out (S19, S29).
 const MAX_PASSED: usize = 1024;
 
-/// What one call stepped over because it cannot be read here.
+/// How soon it is worth asking again for tasks that could not be handed out, because of their run.
+const AGAIN: Span = Span::from_millis(100);
+
+/// What one call stepped over because it cannot be handed out.
 #[derive(Default)]
 struct Passed {
     /// Jobs, where it may take some only.
     jobs: HashSet<Number>,
     /// Lanes that have no others.
     lanes: HashSet<LaneId>,
+}
+
+/// What one call hands out.
+#[derive(Default)]
+struct Taken {
+    jobs: Vec<Leased>,
+    /// Tasks were stepped over because of their run (S19).
+    held_up: bool,
 }
 
 impl Passed {
@@ -155,7 +171,7 @@ impl Op for Lease {
         let mut jobs: Vec<Leased> = jobs.map(|(job, fence)| Leased::new(job, fence)).collect();
         add_results(tx, &mut jobs)?;
         // It may be less than there is: a worker that took this for all would wait for the next change.
-        Ok(Some(LeaseReply { jobs, next_timer: Some(Span::ZERO) }))
+        Ok(Some(LeaseReply { jobs, next_timer: Some(Span::ZERO), held_up: false }))
     }
 }
 
@@ -189,10 +205,10 @@ impl Lease {
         check_worker(caller, tx, self.worker)?;
         promote(tx)?;
         expire(tx)?;
-        let (mut jobs, mut passed, mut rounds) = (Vec::new(), Passed::default(), 0);
+        let (mut taken, mut passed, mut rounds) = (Taken::default(), Passed::default(), 0);
         while rounds < ROUNDS {
-            let slots = self.slots.min(MAX_LEASE).saturating_sub(jobs.len() as u32);
-            let (mut hoped, before, known) = (0, jobs.len(), passed.len());
+            let slots = self.slots.min(MAX_LEASE).saturating_sub(taken.jobs.len() as u32);
+            let (mut hoped, before, known) = (0, taken.jobs.len(), passed.len());
             let candidates = self.candidates(tx, slots as usize, &passed.jobs)?;
             for (lane, count) in self.choose(caller, tx, slots, candidates.as_deref(), &passed.lanes)? {
                 hoped += count as usize;
@@ -200,22 +216,24 @@ impl Lease {
                     Some(some) => {
                         let of_lane = some.iter().filter(|(_, of)| *of == lane.id).map(|(number, _)| *number);
                         let numbers: Vec<Number> = of_lane.take(count as usize).collect();
-                        passed.jobs.extend(self.take(tx, &numbers, &mut jobs)?);
+                        passed.jobs.extend(self.take(tx, &numbers, &mut taken)?);
                     }
-                    None if self.take_first(tx, lane.id, count as usize, &mut jobs)? => {}
+                    None if self.take_first(tx, lane.id, count as usize, &mut taken)? => {}
                     None => _ = passed.lanes.insert(lane.id),
                 }
                 tx.served(&[lane.id])?;
             }
             // Others took some of what was chosen: there may be more elsewhere.
-            if hoped == jobs.len() - before {
+            if hoped == taken.jobs.len() - before {
                 break;
             }
-            // What cannot be read here keeps nobody from the rest.
+            // What is stepped over keeps nobody from the rest.
             rounds += usize::from(passed.len() == known || passed.len() > MAX_PASSED);
         }
+        let Taken { mut jobs, held_up } = taken;
         add_results(tx, &mut jobs)?;
-        Ok(LeaseReply { jobs, next_timer: next_timer(tx)? })
+        let again = held_up.then_some(AGAIN);
+        Ok(LeaseReply { jobs, next_timer: next_timer(tx)?.into_iter().chain(again).min(), held_up })
     }
 
     /// The only jobs it may take, with their lanes; none: all.
@@ -275,33 +293,43 @@ impl Lease {
         Ok(shares.into_iter().map(|(i, n)| (chosen[i].clone(), n)).collect())
     }
 
-    /// Takes the first jobs of a lane, and steps over those that cannot be read here. Gives whether they were as many as
+    /// Takes the first jobs of a lane, and steps over those that cannot be handed out. Gives whether they were as many as
     /// there are.
-    fn take_first(&self, tx: &mut dyn Tx, lane: LaneId, count: usize, jobs: &mut Vec<Leased>) -> Result<bool> {
-        let (wanted, mut passed) = (jobs.len() + count, HashSet::new());
-        while jobs.len() < wanted && passed.len() < MAX_PASSED {
-            let limit = wanted - jobs.len() + passed.len();
+    fn take_first(&self, tx: &mut dyn Tx, lane: LaneId, count: usize, taken: &mut Taken) -> Result<bool> {
+        let (wanted, mut passed) = (taken.jobs.len() + count, HashSet::new());
+        while taken.jobs.len() < wanted && passed.len() < MAX_PASSED {
+            let limit = wanted - taken.jobs.len() + passed.len();
             let mut numbers = tx.pending(lane, limit)?;
             let is_last = numbers.len() < limit;
             numbers.retain(|number| !passed.contains(number));
-            let unread = self.take(tx, &numbers, jobs)?;
-            if unread.is_empty() {
+            let over = self.take(tx, &numbers, taken)?;
+            if over.is_empty() {
                 break;
             }
-            passed.extend(unread);
+            passed.extend(over);
             if is_last {
                 break;
             }
         }
-        Ok(passed.is_empty() || jobs.len() >= wanted)
+        Ok(passed.is_empty() || taken.jobs.len() >= wanted)
     }
 
-    /// Takes those of `numbers` that are pending; gives those that cannot be read here.
-    fn take(&self, tx: &mut dyn Tx, numbers: &[Number], jobs: &mut Vec<Leased>) -> Result<Vec<Number>> {
+    /// Takes those of `numbers` that are pending; gives those that it steps over: they cannot be read here, or their run
+    /// keeps them from starting.
+    fn take(&self, tx: &mut dyn Tx, numbers: &[Number], taken: &mut Taken) -> Result<Vec<Number>> {
         let by = By { worker: Some(&self.name), actor: None };
-        let mut unread = Vec::new();
-        for job in tx.load(numbers)? {
-            if job.life.deadline_at.is_some_and(|at| at <= tx.now()) {
+        let (found, now) = (tx.load(numbers)?, tx.now());
+        let is_overdue = |job: &Record| job.life.deadline_at.is_some_and(|at| at <= now);
+        let starts = |job: &&Record| job.life.state == State::Pending && job.unread.is_none() && !is_overdue(job);
+        let tasks = found.iter().filter(starts).filter(|job| job.origin.run_id.is_some());
+        let tasks: Vec<Number> = tasks.map(|job| job.number).collect();
+        let mut over = if tasks.is_empty() { Vec::new() } else { runs::begin(tx, &tasks)? };
+        taken.held_up |= !over.is_empty();
+        for job in found {
+            if over.contains(&job.number) {
+                continue;
+            }
+            if is_overdue(&job) {
                 let life = job.life.clone().expire(tx.now())?;
                 change(tx, &job, &life, EventKind::Expired, By::default(), Value::Null)?;
                 continue;
@@ -313,15 +341,15 @@ impl Lease {
                 if what.is_unreadable() {
                     tx.note_unreadable(&[job.number])?; // for the leader, who puts it aside
                 }
-                unread.push(job.number);
+                over.push(job.number);
                 continue;
             }
             let fence = Fence { number: job.number, attempt: life.attempt };
             tx.grant(self.worker, &[fence], self.ttl)?;
             change(tx, &job, &life, EventKind::Leased, by, Value::Null)?;
-            jobs.push(Leased::new(job, fence));
+            taken.jobs.push(Leased::new(job, fence));
         }
-        Ok(unread)
+        Ok(over)
     }
 }
 

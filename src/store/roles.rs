@@ -10,7 +10,7 @@ use super::rows::{
     CancelRequest, Change, DeadLetter, Edge, Filter, Kept, KeyHolder, Leader, Lease, Letter, LetterFilter, LetterGroup,
     NewEvent, NewJob, NewNode, NewWorker, Node, QueueTotals, ScheduleFilter, Worker, WorkerState,
 };
-use super::run_rows::{Run, RunFilter, RunSpec, TaskKind};
+use super::run_rows::{Place, Run, RunFilter, RunSpec, TaskKind};
 use super::token_rows::TokenRow;
 use crate::error::Result;
 use crate::job::lanes::{Lane, OpenLane};
@@ -252,6 +252,10 @@ pub trait Runs {
     fn add_run(&mut self, run: &Run, spec: &RunSpec) -> Result<Option<i64>>;
     /// The run of `id`; nobody else changes it until this transaction ends, if it writes.
     fn run(&mut self, id: RunId) -> Result<Option<Run>>;
+    /// The same, unless somebody else has it at this moment.
+    fn free_run(&mut self, id: RunId) -> Result<Option<Run>> {
+        self.run(id) // where one writes at a time
+    }
     /// Records its new life.
     fn save_run(&mut self, run: &Run) -> Result<()>;
     /// What it was asked to do.
@@ -277,6 +281,8 @@ pub trait RunJobs {
     fn tasks(&mut self, seq: i64, open: bool) -> Result<Vec<(Number, TaskKind)>>;
     /// The run that a job is a task of, as the store knows it without what the job says.
     fn run_of(&mut self, number: Number) -> Result<Option<(RunId, TaskKind)>>;
+    /// What the runs of those jobs say that are tasks of runs. Locks none.
+    fn places(&mut self, numbers: &[Number]) -> Result<Vec<Place>>;
     /// Pending jobs of the run `seq` and their lanes, in the order they are handed out, at most `limit`.
     fn pending_tasks(&mut self, seq: i64, limit: usize) -> Result<Vec<(Number, LaneId)>>;
     /// Keeps others from the runs of these jobs until the transaction ends. Called before the jobs are loaded: whoever

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::job::run::{Moved, Terms};
-use crate::job::{Captured, OccurrenceId, RunId, RunLife, RunState, ScheduleId, State, Unread};
+use crate::job::{Captured, Number, OccurrenceId, RunId, RunLife, RunState, ScheduleId, State, Unread};
 use crate::time::Timestamp;
 
 /// A run as it is stored.
@@ -90,6 +90,21 @@ impl TaskKind {
     pub(super) fn parse(word: &str) -> Option<TaskKind> {
         [TaskKind::Task, TaskKind::Always, TaskKind::Last].into_iter().find(|k| k.as_str() == word)
     }
+}
+
+/// What the run of a task says about its start.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The job.
+    pub number: Number,
+    /// What it is to the run.
+    pub kind: TaskKind,
+    /// The run.
+    pub run: RunId,
+    /// The time of the run counts already; or it has none, and has started.
+    pub is_counted: bool,
+    /// When the run will have taken too long.
+    pub timeout_at: Option<Timestamp>,
 }
 
 /// What happened to runs in a transaction and is to be looked at yet.

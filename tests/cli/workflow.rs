@@ -322,6 +322,43 @@ fn wait_ends_as_the_run_does() {
 }
 
 #[test]
+fn s19_the_time_of_a_run_counts_from_its_first_start() {
+    let orx = Orx::new();
+    orx.write("w.toml", "name='w'\ntimeout='1500ms'\n[[task]]\nname='a'\ncommand=['true']\n");
+    orx.ok(&["workflow", "submit", "w.toml"]);
+    orx.run(&["workflow", "wait", "last", "--timeout", "2s"]).expect(75, &["is running still"]);
+    let run = orx.json(&["workflow", "show", "last"]);
+    assert_eq!((&run["started_at"], &run["timeout_at"]), (&Value::Null, &Value::Null));
+    orx.burst();
+    let run = orx.json(&["workflow", "show", "last"]);
+    assert_eq!((&run["state"], run["started_at"].is_string()), (&Value::from("done"), true));
+}
+
+#[test]
+fn s19_no_task_starts_when_the_time_of_its_run_is_over() {
+    let orx = Orx::new();
+    orx.write(
+        "w.toml",
+        "name='w'\ntimeout='1s'\n[[task]]\nname='a'\ncommand=['true']\n\
+         [[task]]\nname='b'\nneeds='a'\nqueue='late'\ncommand=['sh','-c','echo b > b']\n\
+         [[task]]\nname='tidy'\nneeds='b'\nalways=true\nqueue='late'\ncommand=['sh','-c','echo tidy > tidied']\n",
+    );
+    orx.ok(&["workflow", "submit", "w.toml"]);
+    orx.ok(&["-q", "worker", "--burst", "--queues", "default"]);
+    assert_eq!(orx.state("1"), "done");
+    // A coordinator does the upkeep and ends the run meanwhile; where there is none, nobody does.
+    orx.run(&["workflow", "wait", "last", "--timeout", "1200ms"]);
+    orx.burst();
+    assert_eq!(orx.states(), "done skipped done");
+    assert_eq!((orx.read("b"), orx.read("tidied")), (String::new(), "tidy\n".to_owned()));
+    assert_eq!(orx.story("2"), "enqueued unblocked skipped");
+    let run = orx.json(&["workflow", "show", "last"]);
+    let (failed, reason) = (Value::from("failed"), Value::from("the run timed out after 1s"));
+    assert_eq!((&run["state"], &run["reason"]), (&failed, &reason));
+    orx.run(&["audit"]).expect(0, &[]);
+}
+
+#[test]
 fn a_run_survives_whoever_follows_it() {
     let orx = Orx::new();
     let script = format!("echo $$ > pid; {UNTIL_GO}");

@@ -17,7 +17,7 @@ use orx::ops::runs::replay::ReplayRun;
 use orx::ops::runs::submit::SubmitRun;
 use orx::ops::runs::view::{GetRun, ListRuns, RunView};
 use orx::ops::say::Say;
-use orx::time::{Span, Timestamp};
+use orx::time::{Clock as _, Span, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -240,6 +240,76 @@ on_every_store! {
         run(&w, "tidy", 0).await;
         let view = flow.view().await;
         assert_eq!((view.state, view.reason.as_deref()), (RunState::Failed, Some("the run timed out after 1h")));
+    }
+
+    async fn s19_the_time_of_a_run_counts_from_its_first_start(f: Fixture) {
+        let flow = Flow::start(f, "a b:a", json!({ "timeout": "1h" })).await;
+        let waiting = Flow::behind(f, flow.id, "c", json!({ "timeout": "1h" })).await;
+        f.clock.pass(Span::from_secs(7200));
+        f.sweep().await;
+        let view = flow.view().await;
+        assert_eq!((view.state, view.started_at, view.timeout_at), (RunState::Running, None, None), "nobody was there");
+        let w = f.worker("w", Offer::default()).await;
+        let a = take(&w, "a").await;
+        let begun = f.clock.now();
+        let hour = Some(begun.plus(Span::from_secs(3600)));
+        let view = flow.view().await;
+        assert_eq!((view.started_at, view.timeout_at), (Some(begun), hour));
+        f.clock.pass(Span::from_secs(1800));
+        w.register(&[]).await; // it lives
+        w.exit(a, 0).await;
+        run(&w, "b", 0).await;
+        assert_eq!((flow.state().await, flow.view().await.started_at), (RunState::Done, Some(begun)));
+        f.clock.pass(Span::from_secs(7200));
+        f.sweep().await;
+        let view = waiting.view().await;
+        assert_eq!((view.waiting, view.state, view.timeout_at), (false, RunState::Running, None), "its turn is no start");
+    }
+
+    async fn s19_no_task_starts_when_the_time_of_its_run_is_over(f: Fixture) {
+        let more = json!({ "timeout": "1m", "on_failure": "continue", "on_complete": ["tell"] });
+        let flow = Flow::start(f, "a b:a !tidy:a", more).await;
+        let other = f.add("").await;
+        let w = f.worker("w", Offer::default()).await;
+        let a = take(&w, "a").await;
+        f.clock.pass(Span::from_secs(60));
+        w.register(&[]).await;
+        w.exit(a, 0).await;
+        // Nobody did the upkeep yet. What may start does, in whichever order they stand.
+        assert_eq!(w.lease_numbers(9).await, [flow.number("tidy").await, other]);
+        assert_eq!(flow.tasks().await, "a=done b=pending tidy=running");
+        let op = Lease { worker: w.id, name: "w".into(), offer: Offer::default(), slots: 9, ttl: TTL, only: None };
+        let reply = f.queue.call(op.clone()).await.unwrap();
+        assert_eq!((reply.jobs.len(), reply.held_up, reply.next_timer.is_some()), (0, true, true));
+        let only = Lease { only: Some(Only::Run(flow.id)), ..op.clone() };
+        assert_eq!(f.queue.call(only).await.unwrap().jobs.len(), 0);
+        f.sweep().await;
+        assert_eq!(flow.tasks().await, "a=done b=skipped tidy=running");
+        assert!(!f.queue.call(op).await.unwrap().held_up);
+        w.exit(Fence { number: flow.number("tidy").await, attempt: 1 }, 0).await;
+        run(&w, "on_complete", 0).await;
+        let view = flow.view().await;
+        assert_eq!((view.state, view.reason.as_deref()), (RunState::Failed, Some("the run timed out after 1m")));
+    }
+
+    async fn s10_a_run_that_is_opened_again_has_its_time_again(f: Fixture) {
+        let flow = Flow::start(f, "a b:a", json!({ "timeout": "1m" })).await;
+        let w = f.worker("w", Offer::default()).await;
+        let a = take(&w, "a").await;
+        f.clock.pass(Span::from_secs(60));
+        w.register(&[]).await;
+        f.sweep().await;
+        w.end(a, Cause::Cancel, None).await;
+        assert_eq!(flow.tasks().await, "a=cancelled b=skipped");
+        f.queue.call(Retry { numbers: vec![a.number], only: false }).await.unwrap();
+        f.clock.pass(Span::from_secs(600));
+        w.register(&[]).await;
+        f.sweep().await;
+        assert_eq!((flow.tasks().await.as_str(), flow.view().await.timeout_at), ("a=pending b=blocked", None));
+        run(&w, "a", 0).await;
+        assert_eq!(flow.view().await.timeout_at, Some(f.clock.now().plus(Span::from_secs(60))));
+        run(&w, "b", 0).await;
+        assert_eq!(flow.state().await, RunState::Done);
     }
 
     async fn s19_hooks_run_first_and_last_and_the_last_gets_the_report(f: Fixture) {
@@ -523,4 +593,22 @@ on_every_store! {
         assert_eq!(jobs.iter().filter(|j| j.state == orx::job::State::Skipped).count(), 398);
         assert_eq!(f.queue.check().await.unwrap(), []);
     }
+}
+
+/// A run is locked before its jobs, and a lease has jobs already: it waits for no run.
+#[tokio::test]
+async fn s19_a_lease_passes_over_tasks_whose_run_somebody_else_has_and_asks_again_soon() {
+    let f = Fixture::postgres();
+    let flow = Flow::start(&f, "a b", json!({ "timeout": "1h" })).await;
+    let other = f.add("").await;
+    let w = f.worker("w", Offer::default()).await;
+    let held = f.meanwhile("SELECT 1 FROM runs FOR UPDATE");
+    let op = Lease { worker: w.id, name: "w".into(), offer: Offer::default(), slots: 9, ttl: TTL, only: None };
+    let reply = f.queue.call(op).await.unwrap();
+    assert_eq!(reply.jobs.iter().map(|job| job.fence.number).collect::<Vec<_>>(), [other]);
+    assert!(reply.held_up && reply.next_timer.is_some_and(|span| span < Span::from_secs(1)));
+    drop(held);
+    assert_eq!(w.lease(9).await.len(), 2);
+    assert_eq!(flow.view().await.started_at, Some(f.clock.now()));
+    assert_eq!(f.audit().await, []);
 }

@@ -314,7 +314,10 @@ on_every_store! {
         let run = f.runs_of("flow").await.remove(0);
         let job = f.job(run.tasks[0].job.unwrap()).await;
         let due = job.due_at.expect("it waits");
-        assert_eq!((job.state.as_str(), run.timeout_at), ("scheduled", Some(due.plus(MINUTE))));
+        assert_eq!((job.state.as_str(), run.timeout_at), ("scheduled", None));
+        f.clock.pass(due.since(f.clock.now()));
+        assert_eq!(f.worker("w", Offer::default()).await.lease(8).await.len(), 1);
+        assert_eq!(f.run(run.id).await.timeout_at, Some(due.plus(MINUTE)));
     }
 
     async fn s20_old_rows_are_forgotten_and_nothing_fires_again(f: Fixture) {

@@ -148,7 +148,7 @@ fn head(view: &View, run: &RunView) -> Result<()> {
         ("state", Some(Text::toned(state, tone(run.state)))),
         ("started", at(run.started_at)),
         ("finished", at(run.finished_at)),
-        ("took", run.finished_at.map(|_| Text::new(took(run.started_at, run.finished_at, now)))),
+        ("took", run.finished_at.and(run.started_at).map(|_| Text::new(took(run.started_at, run.finished_at, now)))),
         ("replay of", run.replay_of.map(|id| Text::new(id.to_string()))),
         ("because", run.replay_reason.clone().map(Text::new)),
         ("schedule", run.schedule_id.map(|id| Text::new(id.to_string()))),

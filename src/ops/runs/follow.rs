@@ -170,10 +170,7 @@ fn end(tx: &mut dyn Tx, run: &Run, waited_for: Option<i64>) -> Result<()> {
             None => running_before(tx, &next)?,
             known => known,
         };
-        match before {
-            Some(seq) => next.life.behind = Some(seq),
-            None => next.life.start(next.terms, tx.now()),
-        }
+        next.life.behind = before;
         tx.save_run(&next)?;
         if before.is_none() {
             let_go(tx, &next)?;

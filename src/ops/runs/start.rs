@@ -135,10 +135,7 @@ pub(in crate::ops) fn start(tx: &mut dyn Tx, caller: &Caller, lanes: &mut LaneCa
         on_complete: workflow.on_complete.is_some(),
         timeout: workflow.timeout,
     };
-    let mut life = RunLife::admit(terms, u32::try_from(plan.len()).unwrap_or(u32::MAX), before, tx.now());
-    if let (Some(at), Some(start), Some(timeout)) = (life.timeout_at, new.not_before, terms.timeout) {
-        life.timeout_at = Some(at.max(start.plus(timeout)));
-    }
+    let life = RunLife::admit(u32::try_from(plan.len()).unwrap_or(u32::MAX), before);
     let run = Run {
         seq: 0,
         id: new.id,

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::job::reading::{self, task_of};
 use crate::job::run::{Moved, Terms};
 use crate::job::{LaneId, Number, OccurrenceId, RunId, RunLife, RunState, ScheduleId, State};
-use crate::store::{Run, RunFilter, RunJobs, RunSpec, Runs, TaskKind, Tx as _};
+use crate::store::{Place, Run, RunFilter, RunJobs, RunSpec, Runs, TaskKind, Tx as _};
 use crate::time::{Span, Timestamp};
 
 impl Runs for PgTx<'_> {
@@ -46,6 +46,13 @@ impl Runs for PgTx<'_> {
             calls.insert(0, Call::new(sql!("runs_lock"), values![id.0]));
         }
         self.run(&calls)?.pop().unwrap_or_default().first().map(run).transpose()
+    }
+
+    fn free_run(&mut self, id: RunId) -> Result<Option<Run>> {
+        match self.rows(sql!("runs_lock_free"), values![id.0])?.is_empty() {
+            true => Ok(None),
+            false => self.rows(sql!("runs_load"), values![id.0])?.first().map(run).transpose(),
+        }
     }
 
     fn save_run(&mut self, run: &Run) -> Result<()> {
@@ -115,6 +122,19 @@ impl RunJobs for PgTx<'_> {
         let rows = self.rows(sql!("run_of"), values![number])?;
         let of = rows.first().map(|row| Ok((RunId(get(row, 0)?), word(&get::<String>(row, 1)?, TaskKind::parse)?)));
         of.transpose()
+    }
+
+    fn places(&mut self, numbers: &[Number]) -> Result<Vec<Place>> {
+        let place = |row: &Row| {
+            Ok(Place {
+                run: RunId(get(row, 0)?),
+                kind: word(&get::<String>(row, 1)?, TaskKind::parse)?,
+                number: get(row, 2)?,
+                is_counted: get(row, 3)?,
+                timeout_at: time(row, 4)?,
+            })
+        };
+        self.rows(sql!("run_places"), values![numbers.to_vec()])?.iter().map(place).collect()
     }
 
     fn pending_tasks(&mut self, seq: i64, limit: usize) -> Result<Vec<(Number, LaneId)>> {

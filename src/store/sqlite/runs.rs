@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::job::reading::{self, task_of};
 use crate::job::run::{Moved, Terms};
 use crate::job::{LaneId, Number, OccurrenceId, RunId, RunLife, RunState, ScheduleId, State};
-use crate::store::{Run, RunFilter, RunJobs, RunSpec, Runs, TaskKind, Tx as _};
+use crate::store::{Place, Run, RunFilter, RunJobs, RunSpec, Runs, TaskKind, Tx as _};
 use crate::time::{Span, Timestamp};
 
 impl Runs for SqliteTx<'_> {
@@ -132,6 +132,18 @@ impl RunJobs for SqliteTx<'_> {
 
     fn run_of(&mut self, number: Number) -> Result<Option<(RunId, TaskKind)>> {
         self.first(sql!("run_of"), [number], |r| Ok((id(r)?, kind(r, 1)?)))
+    }
+
+    fn places(&mut self, numbers: &[Number]) -> Result<Vec<Place>> {
+        self.all(sql!("run_places"), [to_json(&numbers)?], |r| {
+            Ok(Place {
+                run: id(r)?,
+                kind: kind(r, 1)?,
+                number: r.get(2)?,
+                is_counted: r.get(3)?,
+                timeout_at: time(r, 4)?,
+            })
+        })
     }
 
     fn pending_tasks(&mut self, seq: i64, limit: usize) -> Result<Vec<(Number, LaneId)>> {

@@ -185,7 +185,7 @@ impl Worker {
         // Only who was alone can say that there is no more.
         self.dry = (reply.jobs.len() as u32) < asked && !self.announced && !beside;
         // At once again: after a commit of unknown outcome the answer may be less than there is.
-        self.blind = reply.next_timer == Some(Span::ZERO) || (self.blind && beside);
+        self.blind = reply.next_timer == Some(Span::ZERO) || reply.held_up || (self.blind && beside);
         // The millisecond more is for the store's clock, which counts whole ones.
         let ask_at = reply.next_timer.map(|after| Instant::now() + after.duration() + Duration::from_millis(1));
         self.ask_at = [ask_at, self.ask_at.filter(|_| beside)].into_iter().flatten().min();

@@ -62,7 +62,10 @@ fn worker_of(queue: Queue) -> Worker {
 
 #[tokio::test]
 async fn work_that_is_announced_during_a_turn_is_asked_for_after_it() {
-    let nothing = || TurnReply { settled: Vec::new(), leased: Some(LeaseReply { jobs: Vec::new(), next_timer: None }) };
+    let nothing = || TurnReply {
+        settled: Vec::new(),
+        leased: Some(LeaseReply { jobs: Vec::new(), next_timer: None, held_up: false }),
+    };
     let asked = |number| Asked { number, settling: Vec::new(), slots: 2, busy: Vec::new() };
     let mut worker = worker();
     worker.turn();
@@ -104,7 +107,7 @@ fn leased(fence: Fence) -> Leased {
 fn two_jobs(worker: &mut Worker) -> [Fence; 2] {
     let fences = [1, 2].map(|number| Fence { number, attempt: 1 });
     worker.turn();
-    let lease = LeaseReply { jobs: fences.map(leased).into(), next_timer: None };
+    let lease = LeaseReply { jobs: fences.map(leased).into(), next_timer: None, held_up: false };
     let asked = Asked { number: 1, settling: vec![], slots: 2, busy: Vec::new() };
     worker.turned(asked, Ok((Instant::now(), TurnReply { settled: vec![], leased: Some(lease) }))).unwrap();
     assert_eq!(worker.running.len(), 2);
@@ -117,7 +120,7 @@ fn under_way(worker: &Worker) -> Vec<u64> {
 
 fn answer(number: u64, settled: &[Fence], jobs: Vec<Leased>) -> (Asked, Result<(Instant, TurnReply)>) {
     let asked = Asked { number, settling: settled.into(), slots: 1, busy: Vec::new() };
-    let leased = Some(LeaseReply { jobs, next_timer: None });
+    let leased = Some(LeaseReply { jobs, next_timer: None, held_up: false });
     let settled = settled.iter().map(|_| Settled::Accepted(State::Done)).collect();
     (asked, Ok((Instant::now(), TurnReply { settled, leased })))
 }
@@ -225,7 +228,7 @@ async fn a_job_whose_lease_is_old_when_it_comes_starts_when_that_is_renewed() {
     let mut worker = worker();
     let fences = [1, 2].map(|number| Fence { number, attempt: 1 });
     worker.turn();
-    let lease = LeaseReply { jobs: fences.map(leased).into(), next_timer: None };
+    let lease = LeaseReply { jobs: fences.map(leased).into(), next_timer: None, held_up: false };
     let asked = Asked { number: 1, settling: vec![], slots: 2, busy: Vec::new() };
     let long_ago = Instant::now() - Config::DEFAULT_TTL.duration();
     worker.turned(asked, Ok((long_ago, TurnReply { settled: vec![], leased: Some(lease) }))).unwrap();
