@@ -130,10 +130,9 @@ impl Host {
         let mut config = worker::config(context, String::new())?;
         config.only = Some(only);
         config.slots = slots;
+        config.offer.labels = context.config.worker.labels.clone().unwrap_or_default();
         let mut wanted: Vec<(String, Needs)> = Vec::new();
         for spec in specs {
-            // It is this machine that was meant.
-            config.offer.labels.extend(spec.require.clone());
             let one = (spec.queue().to_owned(), Needs::of(spec));
             if !wanted.contains(&one) {
                 wanted.push(one);
@@ -169,6 +168,11 @@ impl Host {
             self.own = Some(self.start()?);
         }
         Ok(())
+    }
+
+    /// Whether this process has the labels that a job requires (S17).
+    pub(super) fn carries(&self, spec: &JobSpec) -> bool {
+        self.config.offer.carries(&spec.require)
     }
 
     /// Whether this process runs them.

@@ -70,7 +70,8 @@ impl Run {
         let job = signals.outlast(store(context, submission)).await?;
         let stored = |e: Error| e.context(format_args!("stored as job {}", job.number));
         let mut host = Host::new(context, Only::Job(job.number), 1, [&spec]).map_err(stored)?;
-        let ended = accompany(context, &mut host, signals, job.number).await;
+        let voice = tail::Voice::run(host.carries(&spec));
+        let ended = accompany(context, &mut host, signals, job.number, voice).await;
         host.stop(ended.is_err()).await;
         let Some(ended) = ended.map_err(stored)? else { return Ok(ExitCode::from(DETACHED)) };
         let code = exit::exit_code(&ended);
@@ -82,8 +83,14 @@ impl Run {
 }
 
 /// Stays with the job to its end; gives none where a signal says to leave it to others.
-async fn accompany(context: &Context, host: &mut Host, mut signals: Signals, number: Number) -> Result<Option<Job>> {
-    let mut followed = std::pin::pin!(tail::follow(context, number, tail::Voice::run()));
+async fn accompany(
+    context: &Context,
+    host: &mut Host,
+    mut signals: Signals,
+    number: Number,
+    voice: tail::Voice,
+) -> Result<Option<Job>> {
+    let mut followed = std::pin::pin!(tail::follow(context, number, voice));
     let (mut asked, mut cancelling) = (0, JoinSet::new());
     loop {
         tokio::select! {

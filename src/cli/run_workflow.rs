@@ -1,6 +1,6 @@
 //! `orx run --workflow` and `orx workflow wait`: follow all tasks, with a line for each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,11 +12,14 @@ use tokio::time::Instant;
 
 use super::context::Context;
 use super::host::{Host, KILL, Signals, unanswered};
-use super::view::words::{ending, one_line, took};
+use super::stall::Stall;
+use super::view::words::{ending, one_line, safe, took};
 use super::{ui, view, workflow};
 use crate::error::{Error, Kind, Result};
 use crate::job::ids::RunName;
-use crate::job::{RunId, RunState, State};
+use crate::job::run::is_on_complete;
+use crate::job::workflow::ON_COMPLETE;
+use crate::job::{Number, RunId, RunState, State};
 use crate::ops::lease::Only;
 use crate::ops::runs::cancel::CancelRun;
 use crate::ops::runs::view::{GetRun, RunTask, RunView};
@@ -45,7 +48,8 @@ pub(super) async fn run(context: &Context, file: &str) -> Result<ExitCode> {
     let slots = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
     let stored = |e: Error| e.context(format_args!("stored as run {id}"));
     let mut host = Host::new(context, Only::Run(id), slots, specs).map_err(stored)?;
-    let ended = accompany(context, &mut host, signals, id).await;
+    let foreign = workflow.jobs().filter(|(_, spec)| !host.carries(spec)).map(|(task, _)| task.to_owned()).collect();
+    let ended = accompany(context, &mut host, signals, id, Waits::of_run(foreign)).await;
     host.stop(ended.is_err()).await;
     let Some(run) = ended.map_err(stored)? else { return Ok(ExitCode::from(DETACHED)) };
     let view = context.view()?;
@@ -56,8 +60,14 @@ pub(super) async fn run(context: &Context, file: &str) -> Result<ExitCode> {
 }
 
 /// Stays with the run to its end; gives none where a signal says to leave it to others.
-async fn accompany(context: &Context, host: &mut Host, mut signals: Signals, id: RunId) -> Result<Option<RunView>> {
-    let mut followed = std::pin::pin!(follow(context, id, None));
+async fn accompany(
+    context: &Context,
+    host: &mut Host,
+    mut signals: Signals,
+    id: RunId,
+    waits: Waits,
+) -> Result<Option<RunView>> {
+    let mut followed = std::pin::pin!(follow(context, id, None, waits));
     let (mut asked, mut cancelling) = (0, JoinSet::new());
     loop {
         tokio::select! {
@@ -83,7 +93,7 @@ async fn accompany(context: &Context, host: &mut Host, mut signals: Signals, id:
 pub(super) async fn wait(context: &Context, run: RunName, timeout: Option<Span>) -> Result<ExitCode> {
     let deadline = timeout.map(|span| Instant::now() + span.duration());
     let id = context.queue()?.call(GetRun { run, options: false }).await?.id;
-    Ok(conclude(context, &follow(context, id, deadline).await?))
+    Ok(conclude(context, &follow(context, id, deadline, Waits::default()).await?))
 }
 
 /// Says what became of a run, also as an exit code.
@@ -113,7 +123,7 @@ fn cancel(context: &Context, host: &Host, id: RunId, asked: u32) -> impl Future<
 ///
 /// # Errors
 /// `TimedOut` when the deadline passes before.
-async fn follow(context: &Context, id: RunId, deadline: Option<Instant>) -> Result<RunView> {
+async fn follow(context: &Context, id: RunId, deadline: Option<Instant>, mut waits: Waits) -> Result<RunView> {
     let queue = context.queue()?;
     let mut changes = queue.subscribe(Topics::JOBS)?;
     let mut lines = Lines::new(context);
@@ -121,7 +131,8 @@ async fn follow(context: &Context, id: RunId, deadline: Option<Instant>) -> Resu
         let looked = Instant::now();
         let mut run = queue.call(GetRun { run: RunName::Id(id), options: false }).await?;
         let late = deadline.is_some_and(|at| at <= looked);
-        (lines, run) = lines.show(run, late).await?;
+        let why = waits.look(context, &run).await?;
+        (lines, run) = lines.show(run, why, late).await?;
         if run.state.is_terminal() {
             return Ok(run);
         }
@@ -129,8 +140,52 @@ async fn follow(context: &Context, id: RunId, deadline: Option<Instant>) -> Resu
             return Err(Error::new(Kind::TimedOut, format!("run {id} is {} still", run.state)));
         }
         let until = |at: Instant| deadline.map_or(at, |deadline| deadline.min(at));
-        changes.changed(Some(until(looked + SLOW_LOOK))).await;
+        let next = waits.stall.at().into_iter().chain([looked + SLOW_LOOK]).min();
+        changes.changed(next.map(until)).await;
         tokio::time::sleep_until(until(looked + LOOK)).await;
+    }
+}
+
+/// What a run waits for, which is said once for each task that it is.
+struct Waits {
+    /// The tasks that need another worker than this process; none where this process runs no tasks.
+    foreign: Option<HashSet<String>>,
+    /// The job that waits.
+    number: Option<Number>,
+    stall: Stall,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self { foreign: None, number: None, stall: Stall::of_watcher() }
+    }
+}
+
+impl Waits {
+    fn of_run(foreign: HashSet<String>) -> Self {
+        Self { foreign: Some(foreign), ..Self::default() }
+    }
+
+    /// Whether this process has to leave the task to others.
+    fn is_foreign(&self, task: &RunTask) -> bool {
+        let name = if is_on_complete(&task.task) { ON_COMPLETE } else { &task.task };
+        self.foreign.as_ref().is_some_and(|foreign| foreign.contains(name))
+    }
+
+    /// Looks what the run waits for, and gives why where that is to be said.
+    async fn look(&mut self, context: &Context, run: &RunView) -> Result<Option<String>> {
+        let open = run.tasks.iter().filter(|task| !task.inherited && !task.state.is_terminal());
+        let (running, waiting): (Vec<&RunTask>, Vec<&RunTask>) = open.partition(|task| task.state == State::Running);
+        // What this process cannot run waits also while it runs others.
+        let foreign = waiting.iter().find(|task| task.state == State::Pending && self.is_foreign(task));
+        let any = || waiting.iter().find(|task| task.state != State::Blocked).or(waiting.first());
+        let first = if running.is_empty() { foreign.or_else(any) } else { foreign };
+        let number = first.and_then(|task| task.job);
+        if self.number != number {
+            let own = self.foreign.is_some() && first.is_some_and(|task| !self.is_foreign(task));
+            (self.number, self.stall) = (number, if own { Stall::of_run() } else { Stall::of_watcher() });
+        }
+        self.stall.wait(context, number, waiting.len().saturating_sub(1)).await
     }
 }
 
@@ -159,16 +214,26 @@ impl Lines {
         Self { quiet, colors, clock, seen: HashMap::new(), terminal, running: HashMap::new() }
     }
 
-    /// Shows what is new on another thread: a terminal that was stopped must not stop a worker that lives in this process.
-    async fn show(mut self, run: RunView, last: bool) -> Result<(Self, RunView)> {
+    /// Shows what is new, and why nothing is, on another thread: a terminal that was stopped must not stop a worker that
+    /// lives in this process.
+    async fn show(mut self, run: RunView, why: Option<String>, last: bool) -> Result<(Self, RunView)> {
         let showing = tokio::task::spawn_blocking(move || {
             self.update(&run);
+            why.into_iter().for_each(|why| self.say(&why));
             if last || run.state.is_terminal() {
                 self.end();
             }
             (self, run)
         });
         showing.await.map_err(|e| Error::failed("printing failed").source(e))
+    }
+
+    fn say(&self, text: &str) {
+        match &self.terminal {
+            Some((all, _)) => _ = all.println(safe(text)), // nobody is left to see it
+            None if !self.quiet => ui::say_painted(&safe(text)),
+            None => {}
+        }
     }
 
     fn update(&mut self, run: &RunView) {

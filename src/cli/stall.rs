@@ -44,12 +44,27 @@ impl Stall {
 
     /// Looks at those that have not ended, and says what it is to say.
     pub(super) async fn look(&mut self, context: &Context, left: &[Job]) -> Result<()> {
-        self.saw(left.is_empty() || left.iter().any(|job| job.state == State::Running));
-        let Some(job) = left.first().filter(|_| self.at().is_some_and(|at| at <= Instant::now())) else {
-            return Ok(());
+        let happens = left.iter().any(|job| job.state == State::Running);
+        let first = left.first().map(|job| job.number).filter(|_| !happens);
+        if let Some(why) = self.wait(context, first, left.len().saturating_sub(1)).await? {
+            ui::say(context, &why);
+        }
+        Ok(())
+    }
+
+    /// This job waits, and so many others with it; none: something happens. Gives why, once it is to be said.
+    pub(super) async fn wait(
+        &mut self,
+        context: &Context,
+        first: Option<Number>,
+        others: usize,
+    ) -> Result<Option<String>> {
+        self.saw(first.is_none());
+        let Some(number) = first.filter(|_| self.at().is_some_and(|at| at <= Instant::now())) else {
+            return Ok(None);
         };
         self.said = true;
-        let why = context.queue()?.call(Why { number: job.number }).await?;
+        let why = context.queue()?.call(Why { number }).await?;
         // What it is about to do is no reason; nor is it that no other worker runs where this process is one.
         let says = |cause: &&Cause| match cause.kind {
             CauseKind::Ended | CauseKind::Running | CauseKind::Nothing => false,
@@ -59,10 +74,9 @@ impl Stall {
         let Some(cause) = why.causes.iter().find(says) else {
             self.said = false; // there may be one later
             self.since = None;
-            return Ok(());
+            return Ok(None);
         };
-        ui::say(context, &told(job.number, &why.state, cause, context, left.len() - 1));
-        Ok(())
+        Ok(Some(told(number, &why.state, cause, context, others)))
     }
 }
 

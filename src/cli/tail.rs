@@ -120,9 +120,10 @@ impl Voice {
         Self { stall: Stall::of_watcher(), between: None }
     }
 
-    /// That of `orx run`.
-    pub(super) fn run() -> Self {
-        Self { stall: Stall::of_run(), between: Some(Between::default()) }
+    /// That of `orx run`, which can run the job itself or has to leave it to others.
+    pub(super) fn run(can: bool) -> Self {
+        let stall = if can { Stall::of_run() } else { Stall::of_watcher() };
+        Self { stall, between: Some(Between::default()) }
     }
 
     /// `attempt` has ended, and there is one more.

@@ -81,8 +81,12 @@ impl Offer {
     pub fn serves(&self, queue: &str, needs: &Needs) -> bool {
         let queue = self.queues.is_empty() || self.queues.iter().any(|q| q == queue);
         let handler = needs.handler.as_ref().is_none_or(|h| self.handlers.contains(h));
-        let labels = needs.labels.iter().all(|(k, v)| self.labels.get(k) == Some(v));
-        queue && handler && labels && !(needs.service && self.no_services)
+        queue && handler && self.carries(&needs.labels) && !(needs.service && self.no_services)
+    }
+
+    /// Whether it has all labels that are required.
+    pub fn carries(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.iter().all(|(k, v)| self.labels.get(k) == Some(v))
     }
 }
 

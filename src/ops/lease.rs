@@ -31,7 +31,7 @@ pub struct Lease {
     pub slots: u32,
     /// How long the leases last.
     pub ttl: Span,
-    /// This only (`orx run`).
+    /// This only (`orx run`), whatever else the offer says than its labels.
     pub only: Option<Only>,
 }
 
@@ -246,10 +246,7 @@ impl Lease {
         let mut found = match self.only {
             None => return Ok(None),
             Some(Only::Job(number)) => tx.load(&[number])?.into_iter().map(|job| (number, job.lane)).collect(),
-            Some(Only::Run(id)) => match tx.run(id)? {
-                Some(run) => tx.pending_tasks(run.seq, slots + passed.len())?,
-                None => Vec::new(),
-            },
+            Some(Only::Run(id)) => runs::pending(tx, id, &self.offer, slots + passed.len())?,
         };
         found.retain(|(number, _)| !passed.contains(number));
         Ok(Some(found))
@@ -278,7 +275,7 @@ impl Lease {
             let shared = |lane: &Lane| !unshared.contains(&lane.queue);
             let left = |lane: &Lane| !passed.contains(&lane.id);
             fitting.extend(page.into_iter().filter(mine).filter(shared).filter(left).filter(|lane| match only {
-                Some(only) => only.iter().any(|(_, id)| *id == lane.id),
+                Some(only) => only.iter().any(|(_, id)| *id == lane.id) && self.offer.carries(&lane.needs.labels),
                 None => self.offer.serves(&lane.queue, &lane.needs),
             }));
             let found: u64 = fitting.iter().map(|lane| u64::from(lane.pending)).sum();

@@ -222,7 +222,15 @@ fn worker_cause(tx: &mut dyn Tx, caller: &Caller, job: &Record) -> Result<(bool,
     let none =
         |message: String, remedy: &str| Ok((false, Some(Cause::new(CauseKind::NoWorker, message).remedy(remedy))));
     let mut workers = tx.workers()?;
+    let lacking = || {
+        let labels: Vec<String> = needs.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let remedy = format!("orx worker --labels {}", labels.join(","));
+        none(format!("no worker carries {}", labels.join(" and ")), &remedy)
+    };
     workers.retain(|w| w.state == WorkerState::Active && !w.solo && offer(w).serves_tenant(&job.tenant));
+    if workers.is_empty() && !needs.labels.is_empty() {
+        return lacking(); // not any worker would do
+    }
     if workers.is_empty() {
         return none("no worker runs".into(), "orx worker");
     }
@@ -239,9 +247,7 @@ fn worker_cause(tx: &mut dyn Tx, caller: &Caller, job: &Record) -> Result<(bool,
     }
     workers.retain(|w| offer(w).serves(&job.queue, &needs));
     if workers.is_empty() {
-        let labels: Vec<String> = needs.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        let remedy = format!("orx worker --labels {}", labels.join(","));
-        return none(format!("no worker carries {}", labels.join(" and ")), &remedy);
+        return lacking();
     }
     let free: Vec<&Worker> = workers.iter().filter(|w| w.running.len() < w.slots as usize).collect();
     let trouble = free.iter().find_map(|w| Some((&w.name, w.trouble.as_ref()?)));

@@ -13,7 +13,7 @@ use super::rows::{
 use super::run_rows::{Place, Run, RunFilter, RunSpec, TaskKind};
 use super::token_rows::TokenRow;
 use crate::error::Result;
-use crate::job::lanes::{Lane, OpenLane};
+use crate::job::lanes::{Lane, Needs, OpenLane};
 use crate::job::output::Chunk;
 use crate::job::run::Moved;
 use crate::job::schedule::Entry;
@@ -283,8 +283,10 @@ pub trait RunJobs {
     fn run_of(&mut self, number: Number) -> Result<Option<(RunId, TaskKind)>>;
     /// What the runs of those jobs say that are tasks of runs. Locks none.
     fn places(&mut self, numbers: &[Number]) -> Result<Vec<Place>>;
-    /// Pending jobs of the run `seq` and their lanes, in the order they are handed out, at most `limit`.
-    fn pending_tasks(&mut self, seq: i64, limit: usize) -> Result<Vec<(Number, LaneId)>>;
+    /// The lanes of pending jobs of the run `seq`, and what these need.
+    fn pending_lanes(&mut self, seq: i64) -> Result<Vec<(LaneId, Needs)>>;
+    /// Pending jobs of the run `seq` in some lanes, in the order they are handed out, at most `limit`.
+    fn pending_tasks(&mut self, seq: i64, lanes: &[LaneId], limit: usize) -> Result<Vec<(Number, LaneId)>>;
     /// Keeps others from the runs of these jobs until the transaction ends. Called before the jobs are loaded: whoever
     /// changes a run has it first and its jobs then, so that nobody waits in a circle.
     fn hold_runs(&mut self, numbers: &[Number]) -> Result<()>;

@@ -347,3 +347,21 @@ fn run_says_once_why_its_job_does_not_start() {
     out.expect(0, &[]);
     assert!(!out.stderr().contains("no worker"), "this process is one: {out}");
 }
+
+#[test]
+fn s17_run_obeys_the_requirements_of_its_job_and_says_what_it_waits_for() {
+    let orx = Orx::new();
+    let run = orx.spawn(&["run", "--require", "gpu=1", "--", "sh", "-c", "echo $ORX_WORKER"]);
+    run.wait_stderr("job 1 is pending: no worker carries gpu=1 (orx worker --labels gpu=1)");
+    assert_eq!(orx.state("1"), "pending");
+    let worker = orx.worker(&["--name", "w1", "--labels", "gpu=1"]);
+    let out = run.wait();
+    assert_eq!((out.code, out.stdout()), (Some(0), "w1\n".into()), "{out}");
+    worker.stop().expect(0, &[]);
+    // The labels of this machine are those of its configuration.
+    orx.write(".config/orx/config.toml", "[worker]\nlabels = { gpu = \"1\" }\n");
+    orx.run(&["run", "--require", "gpu=1", "--", "true"]).expect(0, &[]);
+    let other = orx.spawn(&["run", "--require", "gpu=2", "--deadline", "3s", "--", "true"]);
+    other.wait().expect(125, &["no worker carries gpu=2", "expired"]);
+    assert_eq!(orx.story("3"), "enqueued expired", "it never ran");
+}

@@ -374,6 +374,43 @@ fn a_run_survives_whoever_follows_it() {
     worker.stop().expect(0, &[]);
 }
 
+#[test]
+fn s17_run_leaves_tasks_to_workers_that_carry_what_they_require() {
+    let orx = Orx::new();
+    let here = format!("echo up > up; {UNTIL_GO}");
+    let tasks = serde_json::json!([
+        { "name": "here", "command": ["sh", "-c", here] },
+        { "name": "there", "require": { "gpu": "1" }, "command": ["sh", "-c", "echo $ORX_WORKER > there"] },
+    ]);
+    orx.write("w.json", serde_json::json!({ "name": "w", "task": tasks }).to_string());
+    let run = orx.spawn(&["run", "--workflow", "w.json"]);
+    orx.wait_line("up");
+    run.wait_stderr("job 2 is pending: no worker carries gpu=1 (orx worker --labels gpu=1)");
+    assert_eq!(orx.states(), "running pending", "it is said though another task runs");
+    let _worker = orx.worker(&["--name", "w1", "--labels", "gpu=1"]);
+    assert_eq!(orx.wait_line("there"), "w1");
+    orx.write("go", "");
+    run.wait().expect(0, &["of w is done"]);
+}
+
+#[test]
+fn whoever_follows_a_run_is_told_once_why_nothing_happens() {
+    let orx = Orx::new();
+    orx.write("w.toml", "name='w'\ndefaults={queue='held'}\n[[task]]\nname='a'\ncommand=['true']\n[[task]]\nname='b'\nneeds='a'\ncommand=['true']\n");
+    orx.ok(&["queue", "pause", "held"]);
+    let run = orx.spawn(&["run", "--workflow", "w.toml"]);
+    let why = "job 1 is pending: queue held is paused (orx queue resume held); 1 more waits";
+    run.wait_stderr(why);
+    let wait = orx.spawn(&["workflow", "wait", "last"]);
+    wait.wait_stderr(why);
+    orx.ok(&["queue", "resume", "held"]);
+    for out in [run.wait(), wait.wait()] {
+        out.expect(0, &["of w is done"]);
+        assert_eq!(out.stderr().matches("is pending").count(), 1, "{out}");
+        assert!(!out.stderr().contains("no worker"), "a process is one: {out}");
+    }
+}
+
 /// A random graph: every task waits for up to three earlier ones.
 fn random_graph(tasks: usize) -> String {
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;

@@ -522,6 +522,25 @@ on_every_store! {
         assert_eq!(lease(9).await.unwrap().jobs.len(), 1);
     }
 
+    async fn s17_a_worker_for_one_run_takes_tasks_behind_those_that_require_other_labels(f: Fixture) {
+        let task = |name: String, require: Value| json!({ "name": name, "command": ["true"], "require": require });
+        let others = (0..5).map(|n| task(format!("gpu{n}"), json!({ "gpu": "1" })));
+        let tasks: Vec<Value> = others.chain([task("here".into(), json!({ "os": "any" }))]).collect();
+        let run = Flow::try_start(f, json!({ "name": "flow", "task": tasks })).await.unwrap();
+        let w = f.worker("w", Offer::default()).await;
+        let lease = |labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            let (offer, only) = (Offer { labels, ..Offer::default() }, Some(Only::Run(run.id)));
+            f.queue.call(Lease { worker: w.id, name: "w".into(), offer, slots: 1, ttl: TTL, only })
+        };
+        assert_eq!(lease(&[]).await.unwrap().jobs.len(), 0);
+        let jobs = lease(&[("os", "any")]).await.unwrap().jobs;
+        assert_eq!(jobs.iter().map(|job| job.origin.task.as_deref().unwrap()).collect::<Vec<_>>(), ["here"]);
+        let only = Some(Only::Job(1));
+        let one = Lease { worker: w.id, name: "w".into(), offer: Offer::default(), slots: 1, ttl: TTL, only };
+        assert_eq!(f.queue.call(one).await.unwrap().jobs.len(), 0);
+    }
+
     async fn jobs_of_a_run_are_kept_until_it_has_ended_and_the_run_goes_with_the_last(f: Fixture) {
         let flow = Flow::start(f, "a b:a", json!({})).await;
         let w = f.worker("w", Offer::default()).await;

@@ -3,8 +3,24 @@
 use std::collections::HashMap;
 
 use crate::error::Result;
-use crate::job::{Number, RunId};
+use crate::job::lanes::Offer;
+use crate::job::{LaneId, Number, RunId};
 use crate::store::{Run, TaskKind, Tx};
+
+/// The first pending jobs of a run that require no other labels than these, with their lanes.
+///
+/// Others are left alone: to lock them would hide them from whoever can take them.
+pub(in crate::ops) fn pending(
+    tx: &mut dyn Tx,
+    run: RunId,
+    offer: &Offer,
+    limit: usize,
+) -> Result<Vec<(Number, LaneId)>> {
+    let Some(run) = tx.run(run)? else { return Ok(Vec::new()) };
+    let lanes = tx.pending_lanes(run.seq)?.into_iter().filter(|(_, needs)| offer.carries(&needs.labels));
+    let lanes: Vec<LaneId> = lanes.map(|(lane, _)| lane).collect();
+    tx.pending_tasks(run.seq, &lanes, limit)
+}
 
 /// Starts the time of the runs of which these jobs are the first that start, and gives those jobs that may not start now:
 /// the time of their run is over, which whoever leads sees to, or somebody else has the run at this moment.

@@ -9,6 +9,7 @@ use super::conn::{Call, Param, values};
 use super::sql;
 use super::tx::{PgTx, get, int, natural, text, time, to_json, word};
 use crate::error::Result;
+use crate::job::lanes::Needs;
 use crate::job::reading::{self, task_of};
 use crate::job::run::{Moved, Terms};
 use crate::job::{LaneId, Number, OccurrenceId, RunId, RunLife, RunState, ScheduleId, State};
@@ -137,9 +138,14 @@ impl RunJobs for PgTx<'_> {
         self.rows(sql!("run_places"), values![numbers.to_vec()])?.iter().map(place).collect()
     }
 
-    fn pending_tasks(&mut self, seq: i64, limit: usize) -> Result<Vec<(Number, LaneId)>> {
+    fn pending_lanes(&mut self, seq: i64) -> Result<Vec<(LaneId, Needs)>> {
+        let lane = |row: &Row| Ok((get(row, 0)?, Needs::of_key(&get::<String>(row, 1)?)));
+        self.read_one(sql!("run_lanes"), values![seq])?.iter().map(lane).collect()
+    }
+
+    fn pending_tasks(&mut self, seq: i64, lanes: &[LaneId], limit: usize) -> Result<Vec<(Number, LaneId)>> {
         self.flush()?;
-        let rows = self.rows(sql!("run_tasks_pending"), values![seq, limit as i64])?;
+        let rows = self.rows(sql!("run_tasks_pending"), values![seq, limit as i64, lanes.to_vec()])?;
         rows.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect()
     }
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::sql;
 use super::tx::{Column, SqliteTx, time, to_json};
 use crate::error::Result;
+use crate::job::lanes::Needs;
 use crate::job::reading::{self, task_of};
 use crate::job::run::{Moved, Terms};
 use crate::job::{LaneId, Number, OccurrenceId, RunId, RunLife, RunState, ScheduleId, State};
@@ -146,8 +147,13 @@ impl RunJobs for SqliteTx<'_> {
         })
     }
 
-    fn pending_tasks(&mut self, seq: i64, limit: usize) -> Result<Vec<(Number, LaneId)>> {
-        self.all(sql!("run_tasks_pending"), params![seq, limit as i64], |r| Ok((r.get(0)?, r.get(1)?)))
+    fn pending_lanes(&mut self, seq: i64) -> Result<Vec<(LaneId, Needs)>> {
+        self.all(sql!("run_lanes"), [seq], |r| Ok((r.get(0)?, Needs::of_key(&r.get::<_, String>(1)?))))
+    }
+
+    fn pending_tasks(&mut self, seq: i64, lanes: &[LaneId], limit: usize) -> Result<Vec<(Number, LaneId)>> {
+        let row = params![seq, limit as i64, to_json(&lanes)?];
+        self.all(sql!("run_tasks_pending"), row, |r| Ok((r.get(0)?, r.get(1)?)))
     }
 
     fn hold_runs(&mut self, _numbers: &[Number]) -> Result<()> {

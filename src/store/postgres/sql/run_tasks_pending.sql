@@ -1,3 +1,3 @@
 SELECT j.number, j.lane FROM run_tasks t JOIN jobs j ON j.number = t.number
-WHERE t.run = $1 AND j.state = 'pending' ORDER BY j.priority DESC, j.number LIMIT $2
+WHERE t.run = $1 AND j.state = 'pending' AND j.lane = ANY($3::bigint[]) ORDER BY j.priority DESC, j.number LIMIT $2
 FOR NO KEY UPDATE OF j SKIP LOCKED
