@@ -65,16 +65,16 @@ impl fmt::Display for Overlap {
 /// Which of the instants that were missed are made up for, written `all`, `last`, `none`, `5` or `2h`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CatchUp {
-    /// All, but no more than [`MAX_RECOVERED`].
+    /// All, but no more than the last [`MAX_RECOVERED`].
     All,
-    /// The last one.
+    /// The last one that is due: where one is on time that one, and no other.
     #[default]
     Last,
     /// None.
     None,
     /// The last so many, from 1 to [`MAX_RECOVERED`].
     Count(u32),
-    /// Those that are no older than this, but no more than [`MAX_RECOVERED`].
+    /// Those that are no older than this, but no more than the last [`MAX_RECOVERED`].
     Within(Span),
 }
 
@@ -242,6 +242,14 @@ impl Tick<'_> {
             return plan;
         }
         let missed_until = after.max(before(self.now, GRACE));
+        if self.catch_up == CatchUp::Last
+            && self.recurrence.next_after(after).is_some_and(|first| first <= missed_until)
+            && let Some(due) = self.recurrence.last_n(1, after, self.now).pop()
+        {
+            plan.skip.extend(self.range(after, Timestamp(due.0 - 1), SkipReason::Missed));
+            plan.fire.push(Fire { due, recovered: due <= missed_until });
+            return plan;
+        }
         self.catch_up(after, missed_until, &mut plan);
         let in_time = self.recurrence.between(missed_until, self.now);
         plan.fire.extend(in_time.map(|due| Fire { due, recovered: false }));
@@ -255,21 +263,18 @@ impl Tick<'_> {
 
     /// Divides what was due in (after, until] among what is made up for and what is not.
     fn catch_up(&self, after: Timestamp, until: Timestamp, plan: &mut Plan) {
-        let oldest = |from| self.recurrence.between(from, until).take(MAX_RECOVERED as usize).collect();
-        let newest = |n: u32| self.recurrence.last_n(n.min(MAX_RECOVERED) as usize, after, until);
-        let recovered: Vec<Timestamp> = match self.catch_up {
-            CatchUp::All => oldest(after),
-            CatchUp::Within(span) => oldest(after.max(before(self.now, span))),
-            CatchUp::Last => newest(1),
-            CatchUp::Count(n) => newest(n),
-            CatchUp::None => Vec::new(),
+        let most = MAX_RECOVERED as usize;
+        // What is made up for lies after the first of these; of that the last so many, and why not more.
+        let (from, most, beyond) = match self.catch_up {
+            CatchUp::All => (after, most, SkipReason::CatchUpLimit),
+            CatchUp::Within(span) => (after.max(before(self.now, span)).min(until), most, SkipReason::CatchUpLimit),
+            CatchUp::Count(n) => (after, most.min(n as usize), SkipReason::Missed),
+            CatchUp::Last | CatchUp::None => (until, 0, SkipReason::Missed),
         };
-        let (first, last) = match (recovered.first(), recovered.last()) {
-            (Some(first), Some(last)) => (Timestamp(first.0 - 1), *last),
-            _ => (until, until),
-        };
-        plan.skip.extend(self.range(after, first, SkipReason::Missed));
-        plan.skip.extend(self.range(last, until, SkipReason::CatchUpLimit));
+        let recovered = self.recurrence.last_n(most, from, until);
+        let first = recovered.first().map_or(until, |first| Timestamp(first.0 - 1));
+        plan.skip.extend(self.range(after, from, SkipReason::Missed));
+        plan.skip.extend(self.range(from, first, beyond));
         plan.fire.extend(recovered.into_iter().map(|due| Fire { due, recovered: true }));
     }
 

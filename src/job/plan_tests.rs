@@ -56,7 +56,7 @@ fn s20_what_was_missed_follows_catch_up() {
     let hour = 3600;
     let plan = |catch_up| shown(&plan(&hourly, 5 * hour, catch_up));
     assert_eq!(plan(CatchUp::None), (vec![(0, false)], vec![(4 * hour, hour, 4, Missed)]));
-    assert_eq!(plan(CatchUp::Last), (vec![(hour, true), (0, false)], vec![(4 * hour, 2 * hour, 3, Missed)]));
+    assert_eq!(plan(CatchUp::Last), (vec![(0, false)], vec![(4 * hour, hour, 4, Missed)]));
     assert_eq!(
         plan(CatchUp::Count(2)),
         (vec![(2 * hour, true), (hour, true), (0, false)], vec![(4 * hour, 3 * hour, 2, Missed)])
@@ -69,6 +69,22 @@ fn s20_what_was_missed_follows_catch_up() {
 }
 
 #[test]
+fn s20_the_last_is_the_newest_due_instant_on_time_included() {
+    use SkipReason::*;
+    let minutely = cron("* * * * *");
+    let at = |secs: i64, ago| {
+        let tick = Tick { now: Timestamp(NOW + secs * 1000), ..tick(&minutely, ago, CatchUp::Last) };
+        shown(&tick.plan())
+    };
+    assert_eq!(at(30, 300), (vec![(0, false)], vec![(240, 60, 4, Missed)]), "the one due now");
+    assert_eq!(at(0, 150), (vec![(0, false)], vec![(120, 60, 2, Missed)]), "of two on time the newer");
+    assert_eq!(at(0, 61), (vec![(60, false), (0, false)], vec![]), "nothing was missed");
+    let hourly = cron("@hourly");
+    let late = Tick { now: Timestamp(NOW + 61_000), ..tick(&hourly, 3 * 3600, CatchUp::Last) }.plan();
+    assert_eq!(shown(&late), (vec![(0, true)], vec![(2 * 3600, 3600, 2, Missed)]), "none is on time");
+}
+
+#[test]
 fn s20_a_month_of_an_every_second_schedule_is_a_handful_of_rows() {
     let secondly = cron("* * * * * *");
     let month = 30 * 86_400;
@@ -77,10 +93,11 @@ fn s20_a_month_of_an_every_second_schedule_is_a_handful_of_rows() {
     assert_eq!((none.fire.len(), none.skip.len()), (61, 1));
     assert_eq!(none.skip[0].count, month as u64 - 61);
     let last = plan(&secondly, month, CatchUp::Last);
-    assert_eq!((last.fire.len(), last.skip.len()), (62, 1));
+    assert_eq!((last.fire.len(), last.skip.len(), last.skip[0].count), (1, 1, month as u64 - 1));
     let all = plan(&secondly, month, CatchUp::All);
     assert_eq!((all.fire.len(), all.skip.len()), (1061, 1));
     assert_eq!((all.skip[0].reason, all.skip[0].count), (SkipReason::CatchUpLimit, month as u64 - 1061));
+    assert_eq!(all.fire[0].due, Timestamp(NOW - 1_060_000), "the newest are kept");
     let day = plan(&secondly, month, CatchUp::Within(Span::from_secs(86_400)));
     let reasons: Vec<SkipReason> = day.skip.iter().map(|s| s.reason).collect();
     assert_eq!((day.fire.len(), reasons), (1061, vec![SkipReason::Missed, SkipReason::CatchUpLimit]));

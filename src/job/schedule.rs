@@ -312,7 +312,10 @@ impl Schedule {
             let mut rule = self.definition.rule.clone();
             rule.end = Some(then.from.min(rule.end.unwrap_or(then.from)));
             let (from, recurrence) = (then.from, Recurrence::new(rule)?);
-            owed.push(self.owed_by(&recurrence, now));
+            // The last instant may be one of the version that takes over.
+            let newer = Recurrence::new(then.definition.rule.clone())?.next_after(from).is_some_and(|at| at <= now);
+            let gives_way = newer && self.definition.catch_up == CatchUp::Last;
+            owed.push(self.owed_by(&recurrence, now, gives_way.then_some(CatchUp::None)));
             if self.recorded_until.max(now) < from {
                 self.next_due_at = Some(self.next_due_at.map_or(from, |next| next.min(from)));
                 return Ok(owed);
@@ -320,7 +323,7 @@ impl Schedule {
             self.switch();
         }
         let recurrence = Recurrence::new(self.definition.rule.clone())?;
-        owed.push(self.owed_by(&recurrence, now));
+        owed.push(self.owed_by(&recurrence, now, None));
         Ok(owed)
     }
 
@@ -335,12 +338,12 @@ impl Schedule {
         }
     }
 
-    fn owed_by(&mut self, recurrence: &Recurrence, now: Timestamp) -> Owed {
+    fn owed_by(&mut self, recurrence: &Recurrence, now: Timestamp, catch_up: Option<CatchUp>) -> Owed {
         let tick = Tick {
             recurrence,
             last_recorded: Some(self.recorded_until),
             now,
-            catch_up: self.definition.catch_up,
+            catch_up: catch_up.unwrap_or(self.definition.catch_up),
             paused: self.paused,
         };
         let plan = tick.plan();

@@ -19,8 +19,8 @@ use crate::job::run::Moved;
 use crate::job::schedule::Entry;
 use crate::job::view::Said;
 use crate::job::{
-    Attempt, Definition, Event, Fence, JobId, LaneId, Number, Occurrence, Record, RunId, Schedule, ScheduleId,
-    Selector, State, WorkerId,
+    Attempt, Definition, Event, Fence, JobId, LaneId, Number, Occurrence, OccurrenceId, Record, RunId, Schedule,
+    ScheduleId, Selector, State, WorkerId,
 };
 use crate::time::{Span, Timestamp};
 
@@ -226,6 +226,8 @@ pub trait Ledger {
         to: Timestamp,
         limit: usize,
     ) -> Result<Vec<Occurrence>>;
+    /// Of the newest `limit` rows the instants that were made up for, and those that fired together with them.
+    fn made_up(&mut self, schedule: ScheduleId, limit: usize) -> Result<Vec<OccurrenceId>>;
     /// What a version says.
     fn definition(&mut self, schedule: ScheduleId, version: u32) -> Result<Option<Definition>>;
     /// Jobs that have not ended and are whole runs of schedules, ascending, at most `most` of each.

@@ -310,3 +310,54 @@ fn a_preview_begins_with_the_instant_that_an_update_has_left_as_it_was() {
     assert!(due[2].ends_with("T05:00:00.000Z"), "{due:?}");
     assert_eq!(preview(&["--from", &due[1]])[0], due[1], "it is over by then");
 }
+
+#[test]
+fn s22_what_was_missed_is_made_up_for_one_after_the_other() {
+    let orx = Orx::new();
+    let script = "mkdir busy || echo two at once >> times; echo $ORX_SCHEDULED_FOR >> times; rmdir busy";
+    let minutely = ["--cron", "* * * * *", "--tz", "UTC"];
+    let add = |name, more: &[&str]| orx.ok(&[&["-q", "schedule", "add", name], &minutely[..], more].concat());
+    add("five", &["--catch-up", "5", "--", "sh", "-c", script]);
+    add("last", &["--", "true"]);
+    // As if nobody had been there for eleven minutes.
+    orx.damage("UPDATE schedules SET recorded_until = recorded_until - 660000, next_due_at = next_due_at - 660000");
+    let worker = orx.worker(&["-q", "--slots", "4"]);
+    eventually("all of them", || orx.read("times").lines().count() >= 6);
+    worker.stop().expect(0, &[]);
+    let rows = history(&orx, "five");
+    let flagged = rows.iter().filter(|row| row["flags"] == json!(["recovered"])).count();
+    assert_eq!(flagged, 5, "{rows:?}");
+    let times = orx.read("times");
+    assert!(times.lines().is_sorted() && !times.contains("two"), "{times}");
+    let rows = history(&orx, "last");
+    let [.., newest, missed] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!(
+        (&newest["state"], &newest["flags"], &missed["reason"]),
+        (&json!("fired"), &json!([]), &json!("missed"))
+    );
+    orx.check().expect(0, &["is sound"]);
+}
+
+#[test]
+fn s21_a_backfill_that_leaves_instants_out_fails_and_says_how_to_go_on() {
+    let orx = Orx::new();
+    orx.ok(&["-q", "schedule", "add", "s", "--cron", "* * * * *", "--tz", "UTC", "--", "true"]);
+    let range = ["--from", "2026-01-01T00:00:00Z", "--to", "2026-01-01T01:49:00Z"];
+    let out = orx.run(&[&["schedule", "backfill", "s"], &range[..]].concat());
+    let rest = "--from 2026-01-01T01:40:00.000Z --to 2026-01-01T01:49:00.000Z";
+    out.expect(
+        8,
+        &[
+            "100 instants to run, 10 left out (overlap)",
+            "orx: 10 instants left out (overlap), from 2026-01-01T01:40:00.000Z to 2026-01-01T01:49:00.000Z",
+            &format!("hint: 100 wait already; when some have ended: orx schedule backfill s {rest}"),
+        ],
+    );
+    assert!(out.stdout().contains("2026-01-01T01:39:00.000Z"), "those that fired are listed: {out}");
+    let skip = ["--overlap", "skip"];
+    let refused = orx.run(&[&["schedule", "backfill", "s"], &range[..], &skip[..]].concat());
+    refused.expect(5, &["10 instants left out (overlap)", "when the runs before have ended", "--overlap skip"]);
+    orx.ok(&["-q", "cancel", "--all", "--yes"]);
+    let words: Vec<&str> = ["schedule", "backfill", "s"].into_iter().chain(rest.split(' ')).collect();
+    orx.run(&words).expect(0, &["10 instants to run"]);
+}

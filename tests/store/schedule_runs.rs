@@ -244,6 +244,22 @@ on_every_store! {
         assert_eq!(f.tick().await, (0, 0));
     }
 
+    async fn s22_a_recovery_in_more_than_one_transaction_is_one(f: Fixture) {
+        let task = |n: u32| json!({ "name": format!("t{n}"), "command": ["true"] });
+        let large = json!({ "name": "large", "task": (0..4000).map(task).collect::<Vec<_>>() });
+        let all = Definition { catch_up: CatchUp::All, ..minutely(large, Overlap::Skip) };
+        f.schedule("flow", all).await;
+        f.clock.pass(Span::from_secs(240));
+        let op = orx::ops::schedules::tick::Tick::default;
+        f.queue.call(op()).await.unwrap();
+        assert_eq!(f.lines("flow").await.len(), 3, "as many as have room in one");
+        assert_eq!(f.tick().await, (1, 0));
+        assert_eq!(f.lines("flow").await, ["60 fired recovered", "120 fired recovered", "180 fired", "240 fired"]);
+        let waiting: Vec<bool> = f.runs_of("flow").await.iter().map(|run| run.waiting).collect();
+        assert_eq!(waiting, [false, true, true, true]);
+        assert_eq!(f.minute().await, (0, 1));
+    }
+
     async fn s15_a_run_that_finds_no_room_is_skipped_whole(f: Fixture) {
         let change = LimitChange { max_queued: Some(4), ..Default::default() };
         f.queue.call(SetQueue { queue: "default".into(), change }).await.unwrap();

@@ -170,7 +170,7 @@ on_every_store! {
         let missed = |to: i64| format!("1-{to} missed x{to}");
         let recovered = |s: i64| format!("{s} fired recovered");
         assert_eq!(f.lines("none").await, [vec![missed(now - 61)], in_time.clone()].concat());
-        assert_eq!(f.lines("last").await, [vec![missed(now - 62), recovered(now - 61)], in_time.clone()].concat());
+        assert_eq!(f.lines("last").await, [missed(now - 1), format!("{now} fired")]);
         let three = vec![missed(now - 64), recovered(now - 63), recovered(now - 62), recovered(now - 61)];
         assert_eq!(f.lines("three").await, [three, in_time].concat());
     }
@@ -180,7 +180,14 @@ on_every_store! {
         f.clock.pass(Span::from_secs(2000 * 60));
         assert_eq!(f.tick().await, (1002, 998));
         let rows = f.lines("all").await; // 1,000 of 1,003 rows, the oldest are left out
-        assert_eq!(rows[rows.len() - 3..], ["60060-119880 catch_up_limit x998", "119940 fired", "120000 fired"]);
+        assert_eq!(rows[rows.len() - 3..], ["119880 fired recovered", "119940 fired", "120000 fired"], "the newest are kept");
+        assert_eq!(f.show("all").await.last_skip_reason, Some(SkipReason::CatchUpLimit));
+        f.schedule("two", Definition { catch_up: CatchUp::Within(HOUR), overlap: Overlap::Allow, ..every("1s") }).await;
+        f.clock.pass(Span::from_secs(2 * 3600));
+        f.tick().await;
+        let op = History { schedule: named("two"), to: None, limit: 1000, jobs: false };
+        let oldest = f.queue.call(op).await.unwrap().pop().unwrap();
+        assert_eq!((oldest.state.as_str(), &oldest.flags[..]), ("fired", &["recovered".to_owned()][..]));
     }
 
     async fn s20_a_clock_set_back_fires_nothing_twice(f: Fixture) {
@@ -235,14 +242,125 @@ on_every_store! {
     }
 
     async fn s22_at_most_a_hundred_wait(f: Fixture) {
-        f.schedule("s", Definition { overlap: Overlap::Queue, catch_up: CatchUp::All, ..every("1s") }).await;
+        f.schedule("s", Definition { overlap: Overlap::Queue, catch_up: CatchUp::None, ..every("1s") }).await;
         let w = f.worker("w", Offer::default()).await;
         f.clock.pass(Span::from_secs(1));
         f.tick().await;
         w.take().await;
-        f.clock.pass(Span::from_secs(150));
-        assert_eq!(f.tick().await, (100, 50));
+        for _ in 0..3 {
+            f.clock.pass(Span::from_secs(50));
+            f.tick().await;
+        }
         assert_eq!(f.lines("s").await.pop().unwrap(), "102-151 overlap x50");
+    }
+
+    async fn s22_what_is_made_up_for_and_what_is_on_time_with_it_wait_for_each_other(f: Fixture) {
+        for (name, overlap) in [("skip", Overlap::Skip), ("queue", Overlap::Queue)] {
+            f.schedule(name, Definition { catch_up: CatchUp::Count(5), overlap, ..every("1m") }).await;
+        }
+        f.clock.pass(HOUR);
+        assert_eq!(f.tick().await, (14, 106));
+        let recovered = (54..=58).map(|n| format!("{} fired recovered", n * 60));
+        let rows: Vec<String> = recovered.chain(["3540 fired".into(), "3600 fired".into()]).collect();
+        for name in ["skip", "queue"] {
+            assert_eq!(f.lines(name).await, [vec!["60-3180 missed x53".to_owned()], rows.clone()].concat());
+        }
+        // What comes due later meets them as it meets any.
+        f.clock.pass(MINUTE);
+        assert_eq!(f.tick().await, (1, 1));
+        assert_eq!(f.lines("skip").await.pop().unwrap(), "3660 overlap x1");
+        assert_eq!(f.lines("queue").await.pop().unwrap(), "3660 fired");
+        let w = f.worker("w", Offer::default()).await;
+        let mut ran = std::collections::HashMap::<_, Vec<_>>::new();
+        // Of those that wait one is cancelled: it lets nobody pass.
+        let third = f.jobs_of("skip").await[2];
+        f.queue.call(orx::ops::cancel::Cancel { numbers: vec![third], ..Default::default() }).await.unwrap();
+        loop {
+            let leased = w.lease(9).await;
+            if leased.is_empty() {
+                break;
+            }
+            let schedules: std::collections::HashSet<_> = leased.iter().map(|job| job.origin.schedule_id).collect();
+            assert_eq!(schedules.len(), leased.len(), "two runs of one schedule side by side");
+            for job in leased {
+                let due = job.origin.scheduled_for.unwrap();
+                ran.entry(job.origin.schedule_id).or_default().push(due);
+                w.exit(job.fence, 0).await;
+            }
+        }
+        let mut counts: Vec<usize> = ran.values().map(Vec::len).collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [6, 8]);
+        assert!(ran.values().all(|due| due.is_sorted()), "{ran:?}");
+        f.clock.pass(MINUTE);
+        assert_eq!(f.tick().await, (2, 0));
+    }
+
+    async fn s22_what_is_made_up_for_is_not_counted_among_those_that_wait(f: Fixture) {
+        f.schedule("s", Definition { overlap: Overlap::Queue, catch_up: CatchUp::All, ..every("1m") }).await;
+        let w = f.worker("w", Offer::default()).await;
+        f.clock.pass(MINUTE);
+        f.tick().await;
+        w.take().await;
+        f.clock.pass(Span::from_secs(150 * 60));
+        assert_eq!(f.tick().await, (150, 0));
+        for _ in 0..100 {
+            f.clock.pass(MINUTE);
+            assert_eq!(f.tick().await, (1, 0));
+        }
+        f.clock.pass(MINUTE);
+        assert_eq!(f.tick().await, (0, 1), "a hundred others wait");
+        assert_eq!(f.lines("s").await.pop().unwrap(), "15120 overlap x1");
+    }
+
+    async fn s22_what_is_on_time_belongs_to_the_recovery_that_the_tick_before_left(f: Fixture) {
+        f.schedule("s", Definition { catch_up: CatchUp::Count(201), ..every("1m") }).await;
+        f.clock.pass(Span::from_secs(300 * 60));
+        let Ticked::Done { fired, next, .. } = f.queue.call(Tick::default()).await.unwrap() else { panic!() };
+        assert_eq!((fired, next), (201, Some(Span::ZERO)), "as many as one tick makes");
+        assert_eq!(f.tick().await, (2, 0));
+        assert_eq!(f.lines("s").await[201..], ["17880 fired recovered", "17940 fired", "18000 fired"]);
+        f.clock.pass(MINUTE);
+        assert_eq!(f.tick().await, (0, 1));
+    }
+
+    async fn s22_a_recovery_meets_what_runs_since_before_as_any_does(f: Fixture) {
+        let rule = |overlap| Definition { overlap, catch_up: CatchUp::All, ..every("1m") };
+        for (name, overlap) in [("skip", Overlap::Skip), ("queue", Overlap::Queue)] {
+            f.schedule(name, rule(overlap)).await;
+        }
+        f.clock.pass(MINUTE);
+        assert_eq!(f.tick().await, (2, 0));
+        let w = f.worker("w", Offer::default()).await;
+        let held = w.lease(9).await;
+        f.clock.pass(Span::from_secs(600));
+        assert_eq!(f.tick().await, (10, 10));
+        assert_eq!(f.lines("skip").await, ["60 fired", "120-660 overlap x10"]);
+        assert_eq!(w.lease(9).await.len(), 0);
+        for job in held {
+            w.exit(job.fence, 0).await;
+        }
+        assert_eq!(w.lease(9).await.len(), 1, "the first of those that wait");
+        // A later recovery is another: it meets the runs of this one.
+        f.clock.pass(Span::from_secs(600));
+        f.tick().await;
+        assert_eq!(f.lines("skip").await[2..].len(), 10);
+        f.clock.pass(Span::from_secs(600));
+        f.tick().await;
+        assert_eq!(f.lines("skip").await.pop().unwrap(), "1320-1860 overlap x10");
+    }
+
+    async fn s20_only_the_newest_due_instant_is_made_up_for_whichever_version_names_it(f: Fixture) {
+        let of = |expression| Definition { overlap: Overlap::Allow, ..definition("cron", expression, "") };
+        f.schedule("s", of("0 * * * *")).await;
+        f.clock.pass(HOUR);
+        f.tick().await;
+        let change = |definition| UpdateSchedule { schedule: named("s"), version: 1, definition, apply: Apply::Next };
+        f.queue.call(change(of("30 * * * *"))).await.unwrap();
+        f.clock.pass(Span::from_secs(4 * 3600));
+        assert_eq!(f.tick().await, (1, 3));
+        let missed = ["0 missed x1", "3600 fired", "7200 missed x1", "9000-12600 missed x2"];
+        assert_eq!(f.lines("s").await, [&missed[..], &["16200 fired recovered"]].concat());
     }
 
     async fn s22_cancel_takes_the_place_of_what_runs(f: Fixture) {
@@ -379,7 +497,7 @@ on_every_store! {
         f.tick().await;
         let filled = f.backfill("hourly", (-7200, 7200), Some(Overlap::Allow), false).await;
         assert_eq!((filled.fired.len(), filled.before.len()), (3, 1));
-        let lines = ["-7200 fired backfilled", "-3600 fired backfilled", "0 fired recovered", "3600 fired backfilled"];
+        let lines = ["-7200 fired backfilled", "-3600 fired backfilled", "0 fired backfilled", "3600 fired"];
         assert_eq!(f.lines("hourly").await, lines);
         let again = f.backfill("hourly", (-7200, -3600), None, false).await;
         assert_eq!((again.fired.len(), again.before.len()), (0, 2));

@@ -9,13 +9,14 @@ use super::{Many, One};
 use crate::cli::context::Context;
 use crate::cli::ui;
 use crate::cli::workflow::say_started;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::job::RunId;
-use crate::job::plan::Overlap;
+use crate::job::plan::{Overlap, SkipReason};
 use crate::ops::schedules::backfill::{self, Backfilled};
 use crate::ops::schedules::life::{PauseSchedule, RemoveSchedule};
 use crate::ops::schedules::look::{ScheduleView, ShowSchedule};
 use crate::ops::schedules::trigger::{self, Triggered};
+use crate::time::Timestamp;
 
 /// Fire nothing more; what is due meanwhile is recorded as skipped
 #[derive(Args)]
@@ -167,9 +168,31 @@ impl Backfill {
         ui::say(context, &parts.join(", "));
         let mut rows = [fired, again, before].concat();
         rows.sort_by_key(|row| row.due_at);
-        match rows.is_empty() && context.view()?.is_for_people() {
-            true => Ok(()),
-            false => print_rows(&context.view()?, &rows),
+        if !rows.is_empty() || !context.view()?.is_for_people() {
+            print_rows(&context.view()?, &rows)?;
         }
+        self.left_out(&left)
+    }
+
+    /// What of it did not come to run, and how to go on.
+    fn left_out(&self, left: &[(Timestamp, SkipReason)]) -> Result<()> {
+        let (Some((from, reason)), Some((to, _))) = (left.first(), left.last()) else { return Ok(()) };
+        let mut again = format!("orx schedule backfill {}", self.one.schedule);
+        if let Some(tenant) = &self.one.tenant {
+            again += &format!(" --tenant {tenant}");
+        }
+        again += &format!(" --from {from} --to {to}");
+        if let Some(overlap) = self.overlap {
+            again += &format!(" --overlap {overlap}");
+        }
+        again += if self.again { " --again" } else { "" };
+        let (kind, until) = match (reason, self.overlap) {
+            (SkipReason::Overlap, Some(Overlap::Skip)) => (Kind::Conflict, "when the runs before have ended"),
+            (SkipReason::Overlap, _) => (Kind::Limit, "100 wait already; when some have ended"),
+            _ => (Kind::Limit, "when there is room under the limit"),
+        };
+        let count = ui::count(left.len() as u64, "instant");
+        Err(Error::new(kind, format!("{count} left out ({reason}), from {from} to {to}"))
+            .hint(format!("{until}: {again}")))
     }
 }

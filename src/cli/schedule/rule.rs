@@ -108,7 +108,7 @@ pub(in crate::cli) struct FiringOptions {
     #[arg(long, value_name = "WHAT")]
     overlap: Option<Overlap>,
 
-    /// What is made up for after downtime: all, last, none, the last N, or those of the last DURATION [default: last]
+    /// What is made up for after downtime: all, last (the newest due), none, the last N, or those of the last DURATION [default: last]
     #[arg(long, value_name = "WHAT")]
     catch_up: Option<CatchUp>,
 

@@ -180,8 +180,8 @@ fn end(tx: &mut dyn Tx, run: &Run, waited_for: Option<i64>) -> Result<()> {
     Ok(())
 }
 
-/// How many unfinished runs of a schedule are looked at; more than may wait.
-pub(in crate::ops) const LOOKED_AT: usize = 256;
+/// How many unfinished runs of a schedule are looked at; more than may wait, those of a recovery included.
+pub(in crate::ops) const LOOKED_AT: usize = 1280;
 
 /// The newest older run of the same schedule that runs: it may have been made beside the one that `run` waited for, or
 /// was opened again since (S22).

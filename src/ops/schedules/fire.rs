@@ -56,10 +56,13 @@ impl Firing {
         self.due.plus(jitter(self.schedule, self.due, self.definition.jitter))
     }
 
-    /// What its one job is to do, and not before when; none where it is a run of tasks. A job that waits for such a run
-    /// is one too, with one task: its own end is not enough to wait for.
+    /// What its one job is to do, and not before when; none where it is a run of tasks. A job that waits for such a run,
+    /// or in a line, is one too, with one task: its own end is not enough to wait for.
     fn spec(&self) -> Option<JobSpec> {
-        let (Target::Job(spec), None) = (&self.definition.target, self.waits.behind) else { return None };
+        let Target::Job(spec) = &self.definition.target else { return None };
+        if self.is_of_tasks() {
+            return None;
+        }
         let mut spec = JobSpec::clone(spec);
         let start = spec.delay.take().map_or(self.start(), |delay| self.start().plus(delay));
         spec.at = (start > self.due).then_some(start);
@@ -69,7 +72,8 @@ impl Firing {
 
     /// Whether it is a run of tasks.
     pub(super) fn is_of_tasks(&self) -> bool {
-        self.waits.behind.is_some() || matches!(self.definition.target, Target::Workflow(_))
+        let waits = self.waits.in_line || self.waits.behind.is_some();
+        waits || matches!(self.definition.target, Target::Workflow(_))
     }
 
     /// Gives a run of one job its place, and makes one of tasks at once. None: a limit on queued jobs is reached (S15).

@@ -1,16 +1,17 @@
 //! Runs of one schedule that meet (S22). Whether one runs is asked of the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::super::cancel::{Cancel, Did};
 use super::super::runs::{LOOKED_AT, cancel_run};
 use super::super::{Caller, Op};
 use crate::error::Result;
 use crate::job::plan::Overlap;
-use crate::job::{Number, RunId, ScheduleId, State};
+use crate::job::{JobId, Number, OccurrenceId, RunId, Schedule, ScheduleId, Selector, State, Target};
 use crate::store::{CancelRequest, Tx};
+use crate::time::Timestamp;
 
-/// How many runs may wait for another.
+/// How many runs may wait for another, without those of recoveries.
 const MAX_WAITING: usize = 100;
 /// Why a run is cancelled for another.
 const REASON: &str = "the next occurrence takes its place";
@@ -31,11 +32,18 @@ pub(super) struct Waits {
     pub(super) jobs: Vec<Number>,
     /// The newest run of many tasks, which waits for those before it itself.
     pub(super) behind: Option<RunId>,
+    /// It is one of many that were made up for, and waits only for the one before it and what that waits for: many edges
+    /// from each to all before it would be too many.
+    pub(super) in_line: bool,
 }
 
 /// The runs of a schedule that have not ended.
 #[derive(Default)]
 pub(super) struct Runs {
+    /// The schedule; none where it has no such runs.
+    schedule: Option<ScheduleId>,
+    /// Whether a recovery is let in; none: that was not asked yet.
+    lets_in: Option<bool>,
     jobs: Vec<Number>,
     /// Each with whether it waits for another, the newest last.
     runs: Vec<(RunId, bool)>,
@@ -53,7 +61,18 @@ impl Runs {
         for (schedule, run, waits) in tx.unfinished_runs(schedules, LOOKED_AT)?.into_iter().rev() {
             all.entry(schedule).or_default().runs.push((run, waits));
         }
+        all.iter_mut().for_each(|(schedule, runs)| runs.schedule = Some(*schedule));
         Ok(all)
+    }
+
+    /// Whether there are runs of tasks, as those are that line up.
+    pub(super) fn has_line(&self) -> bool {
+        !self.runs.is_empty()
+    }
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.runs.is_empty()
     }
 
     /// Those of one schedule.
@@ -71,7 +90,7 @@ impl Runs {
 
     /// What the next run waits for; none: it must not run.
     pub(super) fn meet(&mut self, tx: &mut dyn Tx, caller: &Caller, overlap: Overlap) -> Result<Option<Waits>> {
-        if self.jobs.is_empty() && self.runs.is_empty() {
+        if self.is_empty() {
             return Ok(Some(Waits::default()));
         }
         match overlap {
@@ -84,10 +103,34 @@ impl Runs {
             }
             Overlap::Cancel => self.cancel(tx, caller)?,
         }
-        Ok(Some(Waits { jobs: self.jobs.clone(), behind: self.runs.last().map(|(run, _)| *run) }))
+        Ok(Some(self.all(false)))
     }
 
-    /// Forgets those that have ended since they were found, and counts those that wait.
+    /// What the next run of a recovery waits for under `skip` and `queue`: the others of the recovery do not keep it from
+    /// being made, and are not counted. None: it must not run, because of runs that were there before.
+    ///
+    /// `goes_on`: what was there before is of the same recovery.
+    pub(super) fn line_up(&mut self, tx: &mut dyn Tx, overlap: Overlap, goes_on: bool) -> Result<Option<Waits>> {
+        let lets_in = match self.lets_in {
+            Some(lets_in) => lets_in,
+            // Once: what has not ended by now does not end before this transaction does.
+            None => {
+                let waiting = if self.is_empty() { 0 } else { self.look_again(tx)? };
+                match overlap {
+                    Overlap::Skip => goes_on || self.is_empty(),
+                    _ => waiting < MAX_WAITING,
+                }
+            }
+        };
+        self.lets_in = Some(lets_in);
+        Ok(lets_in.then(|| if self.is_empty() { Waits::default() } else { self.all(true) }))
+    }
+
+    fn all(&self, in_line: bool) -> Waits {
+        Waits { jobs: self.jobs.clone(), behind: self.runs.last().map(|(run, _)| *run), in_line }
+    }
+
+    /// Forgets those that have ended since they were found, and counts those that wait and were not made up for.
     fn look_again(&mut self, tx: &mut dyn Tx) -> Result<usize> {
         let mut jobs = tx.load(&self.jobs)?;
         jobs.retain(|job| !job.life.state.is_terminal());
@@ -100,8 +143,12 @@ impl Runs {
             }
             self.runs.pop();
         }
-        let waiting = jobs.iter().filter(|job| job.life.state != State::Running).count();
-        Ok(waiting + self.runs.iter().filter(|(_, waits)| *waits).count())
+        let waiting = jobs.iter().filter(|job| job.life.state != State::Running).map(|job| job.origin.occurrence_id);
+        let runs = self.runs.iter().filter(|(_, waits)| *waits).map(|(run, _)| Some(OccurrenceId(run.0)));
+        let waiting: Vec<Option<OccurrenceId>> = waiting.chain(runs).collect();
+        let Some(schedule) = self.schedule.filter(|_| waiting.len() >= MAX_WAITING) else { return Ok(waiting.len()) };
+        let made_up: HashSet<OccurrenceId> = tx.made_up(schedule, LOOKED_AT)?.into_iter().collect();
+        Ok(waiting.iter().filter(|id| id.is_none_or(|id| !made_up.contains(&id))).count())
     }
 
     fn cancel(&mut self, tx: &mut dyn Tx, caller: &Caller) -> Result<()> {
@@ -122,4 +169,22 @@ impl Runs {
         self.runs = left;
         Ok(())
     }
+}
+
+/// The most rows of one round that are on time.
+const ON_TIME: usize = 64;
+
+/// Whether the round before ended in the middle of a recovery: it made its last run when the next instant was due already.
+pub(super) fn was_cut(tx: &mut dyn Tx, before: &Schedule) -> Result<bool> {
+    let rows = tx.occurrences(before.id, Timestamp(i64::MIN), before.recorded_until, ON_TIME)?;
+    let last = rows.first().filter(|row| row.due_at == before.recorded_until && rows.iter().any(|row| row.recovered));
+    let (Some(run), Some(next)) = (last.and_then(|row| row.run), before.next_due_at) else { return Ok(false) };
+    let made_at = match tx.run(run)? {
+        Some(run) => Some(run.created_at),
+        None => {
+            let job = tx.find(&Selector::Id(JobId::of_task(run, Target::MAIN)), 1)?;
+            tx.load(&job)?.pop().map(|job| job.created_at)
+        }
+    };
+    Ok(made_at.is_some_and(|made_at| next <= made_at))
 }

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::super::admission::LaneCache;
 use super::super::{Access, Caller, Op, Scopes};
 use super::fire::{Admitted, Firing, Place, fire, has_room};
-use super::overlap::{Made, Runs};
+use super::overlap::{Made, Runs, was_cut};
 use crate::error::Result;
-use crate::job::plan::{Fire, Overlap, Skip, SkipReason};
+use crate::job::plan::{CatchUp, Fire, Overlap, Skip, SkipReason};
 use crate::job::schedule::{Due, Entry, Owed};
 use crate::job::{Definition, EventKind, Occurrence, OccurrenceId, Schedule, ScheduleId};
 use crate::store::{NewEvent, Tx};
@@ -22,8 +22,10 @@ use crate::time::{Span, Timestamp};
 const MAX_SCHEDULES: usize = 256;
 /// After how many instants to fire it looks at no more of them.
 const MAX_FIRED: usize = 1024;
-/// After how many jobs of workflows the rest is left to the next tick.
+/// After how many jobs of runs of tasks the rest is left to the next tick.
 const MAX_JOBS: usize = 10_000;
+/// As how many jobs such a run counts at least: to make it takes many statements.
+const RUN_COST: usize = 50;
 /// When a schedule is looked at again whose rule means nothing here.
 const UNREADABLE_LOOK: Span = Span::from_secs(60);
 
@@ -146,6 +148,10 @@ struct Ticking {
     /// The last instant that was worked off.
     reached: Timestamp,
     runs: Runs,
+    /// Instants that were missed are made up for in this round: they, and those that are on time with them, line up.
+    recovers: bool,
+    /// The round before left them to this one.
+    goes_on: bool,
     /// What goes into the ledger, in the order of time.
     entries: Vec<Entry>,
 }
@@ -158,16 +164,22 @@ impl Ticking {
         let asked: Vec<ScheduleId> =
             schedules.iter().filter(|(.., owed)| owed.iter().any(fires)).map(|(s, ..)| s.id).collect();
         let mut runs = if asked.is_empty() { Default::default() } else { Runs::of(tx, &asked)? };
-        let start = |(before, schedule, owed): (Schedule, Schedule, Vec<Owed>)| {
+        let mut started = Vec::with_capacity(schedules.len());
+        for (before, schedule, owed) in schedules {
             let version = owed.first().map_or(schedule.version, |o| o.version);
             let due = owed.into_iter().flat_map(|Owed { version, definition, due }| {
                 due.into_iter().map(move |due| (version, Arc::clone(&definition), due))
             });
-            let (due, runs) = (due.collect(), runs.remove(&schedule.id).unwrap_or_default());
+            let (due, runs) = (due.collect::<VecDeque<_>>(), runs.remove(&schedule.id).unwrap_or_default());
             let reached = before.recorded_until;
-            Ticking { before, schedule, due, version, reached, runs, entries: Vec::new() }
-        };
-        Ok(schedules.into_iter().map(start).collect())
+            let lines_up = |(_, definition, due): &(u32, Arc<Definition>, Due)| {
+                matches!((definition.overlap, due), (Overlap::Skip | Overlap::Queue, Due::Fire(_)))
+            };
+            let goes_on = runs.has_line() && due.front().is_some_and(lines_up) && was_cut(tx, &before)?;
+            let (recovers, entries) = (goes_on, Vec::new());
+            started.push(Ticking { before, schedule, due, version, reached, runs, recovers, goes_on, entries });
+        }
+        Ok(started)
     }
 
     /// The next runs of one job that can be made at once: one, where the one after depends on it. Runs of many tasks are
@@ -198,7 +210,14 @@ impl Ticking {
                 self.skip(version, fire.due, SkipReason::Limit);
                 continue;
             }
-            let Some(waits) = self.runs.meet(tx, caller, definition.overlap)? else {
+            self.recovers |= fire.recovered && definition.catch_up != CatchUp::Last;
+            let waits = match definition.overlap {
+                overlap @ (Overlap::Skip | Overlap::Queue) if self.recovers => {
+                    self.runs.line_up(tx, overlap, self.goes_on)?
+                }
+                overlap => self.runs.meet(tx, caller, overlap)?,
+            };
+            let Some(waits) = waits else {
                 self.skip(version, fire.due, SkipReason::Overlap);
                 continue;
             };
@@ -210,7 +229,7 @@ impl Ticking {
                 None => self.skip(version, fire.due, SkipReason::Limit),
                 Some(Place::Run(run)) => {
                     self.runs.add(Made::Run(run));
-                    *left = left.saturating_sub(definition.target.jobs());
+                    *left = left.saturating_sub(definition.target.jobs().max(RUN_COST));
                     self.enter(version, fire);
                     tx.enter(&[&row])?;
                     if self.runs.made_room {

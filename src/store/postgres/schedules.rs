@@ -158,6 +158,11 @@ impl Ledger for PgTx<'_> {
         found.first().map(|text| whole(text.as_bytes())).transpose()
     }
 
+    fn made_up(&mut self, schedule: ScheduleId, limit: usize) -> Result<Vec<OccurrenceId>> {
+        let found: Vec<Uuid> = self.column(sql!("ledger_made_up"), values![schedule.0, limit as i64])?;
+        Ok(found.into_iter().map(OccurrenceId).collect())
+    }
+
     fn unfinished(&mut self, schedules: &[ScheduleId], most: usize) -> Result<Vec<(ScheduleId, Number)>> {
         if schedules.is_empty() {
             return Ok(Vec::new());

@@ -152,6 +152,11 @@ impl Ledger for SqliteTx<'_> {
         text.map(|text| whole(&text)).transpose()
     }
 
+    fn made_up(&mut self, schedule: ScheduleId, limit: usize) -> Result<Vec<OccurrenceId>> {
+        let row = params![schedule.0.as_bytes().as_slice(), limit as i64];
+        self.all(sql!("ledger_made_up"), row, |r| Ok(OccurrenceId(uuid_of(r, 0)?)))
+    }
+
     fn unfinished(&mut self, schedules: &[ScheduleId], most: usize) -> Result<Vec<(ScheduleId, Number)>> {
         let mut found = Vec::new();
         for schedule in schedules {
