@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::context::Context;
 use super::ui;
 use super::view::words::relative;
+use super::why::said;
 use crate::error::Result;
 use crate::job::{Job, Number, Outcome, State};
 use crate::ops::jobs::GetJobs;
@@ -82,10 +83,7 @@ impl Stall {
 
 /// `job 3 is pending: no worker runs (orx worker); 4 more wait`
 fn told(number: Number, state: &str, cause: &Cause, context: &Context, others: usize) -> String {
-    let mut text = format!("job {number} is {state}: {}", cause.message);
-    if let Some(until) = cause.until {
-        text += &format!(", until {until} ({})", relative(until, context.clock.now()));
-    }
+    let mut text = format!("job {number} is {state}: {}", said(cause, context.clock.now()));
     if let Some(remedy) = &cause.remedy {
         text += &format!(" ({remedy})");
     }

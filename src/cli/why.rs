@@ -15,6 +15,7 @@ use crate::job::{Number, State};
 use crate::ops::jobs::GetJobs;
 use crate::ops::schedules::Named;
 use crate::ops::why::{self, Cause, CauseKind, Explanation, WhySchedule};
+use crate::time::Timestamp;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -92,17 +93,22 @@ fn describe(view: &View, one: &Explanation) -> Result<()> {
 }
 
 fn tell(view: &View, cause: &Cause) -> Result<()> {
-    let mut text = format!("  {}", cause.message);
+    view::line(&format!("  {}", said(cause, view.now())))?;
+    match &cause.remedy {
+        Some(remedy) => view::painted(&view.paint(Text::toned(format!("    {remedy}"), Tone::Dim))),
+        None => Ok(()),
+    }
+}
+
+/// What it is, how long it lasts, and the jobs that stand in the way.
+pub(super) fn said(cause: &Cause, now: Timestamp) -> String {
+    let mut text = cause.message.clone();
     if let Some(until) = cause.until {
-        text += &format!(", until {until} ({})", relative(until, view.now()));
+        text += &format!(", until {until} ({})", relative(until, now));
     }
     if !cause.jobs.is_empty() && !cause.message.contains("job ") {
         let jobs: Vec<String> = cause.jobs.iter().map(ToString::to_string).collect();
         text += &format!(": {}", jobs.join(", "));
     }
-    view::line(&text)?;
-    match &cause.remedy {
-        Some(remedy) => view::painted(&view.paint(Text::toned(format!("    {remedy}"), Tone::Dim))),
-        None => Ok(()),
-    }
+    text
 }
