@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 /// A proxy that lives as long as the process.
 #[derive(Clone)]
@@ -19,8 +19,9 @@ struct State {
     cut: AtomicBool,
     /// Words in answers, and those as long that stand for them.
     rewritten: Mutex<Option<(String, String)>>,
-    /// What is carried now, to be cut.
-    streams: Mutex<Vec<TcpStream>>,
+    /// What is carried now, to be cut: for each client its two connections. Those that ended are let go, or a long run has
+    /// no descriptors left.
+    carried: Mutex<Vec<Weak<[TcpStream; 2]>>>,
 }
 
 impl Proxy {
@@ -30,8 +31,8 @@ impl Proxy {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (answers, lost, cut) = Default::default();
         let (target, every) = (target.to_owned(), AtomicUsize::new(every));
-        let (rewritten, streams) = Default::default();
-        let state = State { url, target, every, answers, lost, cut, rewritten, streams };
+        let (rewritten, carried) = Default::default();
+        let state = State { url, target, every, answers, lost, cut, rewritten, carried };
         let proxy = Self(Arc::new(state));
         let accepting = proxy.clone();
         std::thread::spawn(move || {
@@ -76,19 +77,22 @@ impl Proxy {
     /// Ends all connections and carries nothing more, or carries again.
     pub fn cut(&self, cut: bool) {
         self.0.cut.store(cut, Ordering::SeqCst);
-        for stream in self.0.streams.lock().unwrap().drain(..).filter(|_| cut) {
+        let carried: Vec<_> = self.0.carried.lock().unwrap().drain(..).filter_map(|pair| pair.upgrade()).collect();
+        for stream in carried.iter().flat_map(|pair| pair.iter()).filter(|_| cut) {
             let _ = stream.shutdown(Shutdown::Both); // it may be closed
         }
     }
 
     fn carry(&self, mut client: TcpStream) {
         let Ok(mut server) = TcpStream::connect(&self.0.target) else { return }; // it is dead just now
+        let pair = Arc::new([client.try_clone().unwrap(), server.try_clone().unwrap()]);
         {
-            let mut streams = self.0.streams.lock().unwrap();
+            let mut carried = self.0.carried.lock().unwrap();
             if self.0.cut.load(Ordering::SeqCst) {
                 return;
             }
-            streams.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+            carried.retain(|pair| pair.strong_count() > 0);
+            carried.push(Arc::downgrade(&pair));
         }
         let asked = Arc::new(AtomicBool::new(false));
         let (mut from, mut to, asks) = (client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&asked));
@@ -113,7 +117,7 @@ impl Proxy {
                 break;
             }
         }
-        for stream in [client, server] {
+        for stream in pair.iter() {
             let _ = stream.shutdown(Shutdown::Both); // it may be closed
         }
     }
