@@ -131,8 +131,11 @@ impl Bulk {
             return Ok(good);
         }
         let what = if bad.len() == 1 { "a line is" } else { "some lines are" };
-        Err(Error::usage(format!("{what} not valid; nothing was stored\n  {shown}"))
-            .hint("--skip-invalid stores the others"))
+        let hint = match good.is_empty() {
+            true => "each line is one job in JSON; --each-line takes lines of text",
+            false => "--skip-invalid stores the others",
+        };
+        Err(Error::usage(format!("{what} not valid; nothing was stored\n  {shown}")).hint(hint))
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Enqueue {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["each_line", "command", "handler"])]
     from: Option<String>,
 
-    /// Store the command once for each line of text in FILE, with {} replaced by the line
+    /// Store the command once for each line of text in FILE, with {} replaced by the line (without {}: the line is the last argument)
     #[arg(long, value_name = "FILE")]
     each_line: Option<String>,
 

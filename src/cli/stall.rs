@@ -15,10 +15,16 @@ use crate::ops::why::{Cause, CauseKind, Why};
 
 /// How long nothing happens before it is said why.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest time between two looks whether what runs has lost its worker.
+const SLOWEST: Duration = Duration::from_secs(60);
 
 /// Whether anything happens to what is waited for.
 pub(super) struct Stall {
     since: Option<Instant>,
+    /// How long to wait for the next look.
+    patience: Duration,
+    /// Whether what was looked at last ran.
+    ran: bool,
     said: bool,
     /// This process runs the job itself, unless other workers do.
     runs: bool,
@@ -26,7 +32,7 @@ pub(super) struct Stall {
 
 impl Stall {
     pub(super) fn of_watcher() -> Self {
-        Self { since: None, said: false, runs: false }
+        Self { since: None, patience: PATIENCE, ran: false, said: false, runs: false }
     }
 
     pub(super) fn of_run() -> Self {
@@ -40,14 +46,18 @@ impl Stall {
 
     /// When it is to be said why nothing happens, unless something does before.
     pub(super) fn at(&self) -> Option<Instant> {
-        self.since.filter(|_| !self.said).map(|since| since + PATIENCE)
+        self.since.filter(|_| !self.said).map(|since| since + self.patience)
     }
 
     /// Looks at those that have not ended, and says what it is to say.
     pub(super) async fn look(&mut self, context: &Context, left: &[Job]) -> Result<()> {
-        let happens = left.iter().any(|job| job.state == State::Running);
-        let first = left.first().map(|job| job.number).filter(|_| !happens);
-        if let Some(why) = self.wait(context, first, left.len().saturating_sub(1)).await? {
+        // Something happens where one runs, unless its worker is lost: that is seen by asking, and ever more seldom.
+        let running = left.iter().find(|job| job.state == State::Running);
+        let first = running.or(left.first());
+        if running.is_some() != self.ran {
+            (self.ran, self.since, self.patience) = (running.is_some(), None, PATIENCE);
+        }
+        if let Some(why) = self.wait(context, first.map(|job| job.number), left.len().saturating_sub(1)).await? {
             ui::say(context, &why);
         }
         Ok(())
@@ -70,11 +80,13 @@ impl Stall {
         let says = |cause: &&Cause| match cause.kind {
             CauseKind::Ended | CauseKind::Running | CauseKind::Nothing => false,
             CauseKind::NoWorker | CauseKind::NoSlot => !self.runs,
+            CauseKind::Cancelling => !self.ran,
             _ => true,
         };
         let Some(cause) = why.causes.iter().find(says) else {
             self.said = false; // there may be one later
             self.since = None;
+            self.patience = if self.ran { (self.patience * 2).min(SLOWEST) } else { PATIENCE };
             return Ok(None);
         };
         Ok(Some(told(number, &why.state, cause, context, others)))

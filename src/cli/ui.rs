@@ -41,6 +41,13 @@ pub(super) fn usage_error(mut error: clap::Error) -> ExitCode {
     {
         error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![meant.into()]));
     }
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg)
+        && let Some(meant) = meant_option(command_word(&args).unwrap_or_default(), given)
+    {
+        error.remove(ContextKind::Suggested); // how to write it as an argument of a program
+        error.insert(ContextKind::SuggestedArg, ContextValue::String(meant.into()));
+    }
     let json = wants_json(&args);
     if !json && error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print(); // nothing was asked, so nothing is wrong
@@ -86,6 +93,23 @@ fn meant(word: &str) -> Option<&'static str> {
         "cron" | "at" => "schedule add",
         "log" | "output" => "tail",
         "history" | "trail" => "events",
+        _ => return None,
+    })
+}
+
+/// The option of `command` that goes by another name elsewhere.
+fn meant_option(command: &str, given: &str) -> Option<&'static str> {
+    Some(match (command, given.trim_start_matches('-')) {
+        ("worker" | "coordinator", "j" | "jobs" | "parallel" | "concurrency" | "workers" | "threads" | "n") => {
+            "--slots"
+        }
+        ("queue" | "limit" | "tenant", "parallel" | "concurrency" | "max" | "slots") => "--max-running",
+        ("run" | "enqueue" | "schedule", "retry" | "retries" | "attempts" | "max-retries") => "--max-attempts",
+        ("run" | "enqueue" | "schedule", "expires" | "expire" | "ttl") => "--deadline",
+        ("schedule", "timezone" | "time-zone") => "--tz",
+        ("schedule", "daily" | "hourly" | "weekly") => "--cron",
+        ("tail", "tail") => "--lines",
+        (_, "json" | "yaml") => "--output",
         _ => return None,
     })
 }

@@ -66,7 +66,7 @@ impl Op for Register {
             };
             for dead in tx.workers()?.into_iter().filter(same) {
                 let (sure, doubtful) = self.part(tx, dead.id)?;
-                taken_back.extend(take_back(tx, &sure, "its worker died and was started again", self.jitter)?);
+                taken_back.extend(take_back(tx, &sure, "its worker died", self.jitter)?);
                 match doubtful.is_empty() {
                     true => remove(tx, dead.id, &dead.name, EventKind::WorkerLost)?,
                     false => left.extend(doubtful), // it is forgotten when it has no lease any more

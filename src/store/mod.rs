@@ -73,9 +73,18 @@ impl FromStr for Location {
                 Err(Error::usage(format!("{scheme} is no kind of store"))
                     .hint("use a path, sqlite:///path, postgres://… or a coordinator's http(s)://…"))
             }
+            Some((host, port)) if is_address(host, port) => {
+                Err(Error::usage(format!("{text} may be a host and its port, or a file"))
+                    .hint(format!("http://{text} is a coordinator, ./{text} a file")))
+            }
             _ => Ok(Self::File(text.into())),
         }
     }
+}
+
+/// Whether somebody forgot to say of what kind the server is.
+fn is_address(host: &str, port: &str) -> bool {
+    !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
 }
 
 /// Opens a store, making it where it does not exist.

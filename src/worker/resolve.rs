@@ -87,9 +87,17 @@ fn refused(path: PathBuf, source: io::Error) -> SpawnError {
     SpawnError::NotExecutable { program: path, source }
 }
 
+/// What to say to somebody who gave a whole line for a program.
+fn shell_line(name: &OsStr) -> &'static str {
+    match name.as_bytes().contains(&b' ') {
+        true => "; a line for the shell is run by: sh -c 'LINE'",
+        false => "",
+    }
+}
+
 fn not_found(name: &OsStr, path: Option<&OsStr>) -> SpawnError {
     let place = match path {
-        Some(path) => format!(" in PATH={}", path.display()),
+        Some(path) => format!(" in PATH={}{}", path.display(), shell_line(name)),
         None => String::new(),
     };
     SpawnError::NotFound { program: name.to_os_string(), place }

@@ -81,7 +81,7 @@ fn many_bad_lines_are_counted_and_the_first_are_shown() {
       line 4: expected value at column 1
       line 5: expected value at column 1
       and 35 more
-    hint: --skip-invalid stores the others
+    hint: each line is one job in JSON; --each-line takes lines of text
     ");
 }
 

@@ -224,6 +224,8 @@ fn s8_why_says_that_the_worker_is_lost_and_when_the_job_is_free() {
         let said = orx.ok(&["why", "1"]);
         said.contains("runs on dead, which is lost") && said.contains(", until ")
     });
+    let wait = orx.spawn(&["wait", "1"]);
+    wait.wait_stderr("job 1 is running: it runs on dead, which is lost");
 }
 
 /// Whether this test can try what only root can: say why it was skipped otherwise.

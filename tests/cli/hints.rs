@@ -101,3 +101,29 @@ fn a_wrong_command_line_is_said_as_any_error() {
     assert!(error["error"]["hint"].as_str().unwrap().contains("'--state'"), "{error}");
     orx.run(&["run", "--bogus", "--", "true"]).expect(125, &["orx: unexpected argument '--bogus' found"]);
 }
+
+#[test]
+fn what_is_called_otherwise_elsewhere_is_found() {
+    let orx = Orx::file();
+    for (args, meant) in [
+        (&["enqueue", "--retries", "3", "--", "true"][..], "'--max-attempts'"),
+        (&["enqueue", "--expires", "1h", "--", "true"], "'--deadline'"),
+        (&["schedule", "add", "n", "--cron", "@daily", "--timezone", "UTC", "--", "true"], "'--tz'"),
+        (&["worker", "-j", "4"], "'--slots'"),
+        (&["worker", "--concurrency", "4"], "'--slots'"),
+        (&["queue", "set", "default", "--parallel", "2"], "'--max-running'"),
+        (&["list", "--json"], "'--output'"),
+        (&["tail", "--tail", "5"], "'--lines'"),
+    ] {
+        orx.run(args).expect(2, &["unexpected argument", meant]);
+    }
+    orx.add(&["--", "true"]);
+    orx.run(&["list", "--format", "json"]).expect(2, &["names no field", "-o json"]);
+    for place in ["localhost:7999", "127.0.0.1:7999"] {
+        let hint = format!("http://{place} is a coordinator, ./{place} a file");
+        orx.run(&["--store", place, "enqueue", "--", "true"]).expect(2, &["may be a host and its port", &hint]);
+    }
+    orx.run(&["run", "echo hi; false"]).expect(127, &["not found in PATH=", "sh -c 'LINE'"]);
+    let text = orx.write("lines.txt", "make\nmake test\n");
+    orx.run(&["enqueue", "--from", &text]).expect(2, &["--each-line takes lines of text"]);
+}

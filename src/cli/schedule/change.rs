@@ -30,7 +30,7 @@ use crate::time::Span;
 Examples:
   orx schedule add nightly --cron '0 2 * * *' --tz Europe/Berlin --max-attempts 3 -- ./backup.sh
   orx schedule add poll --every 5m --catch-up none -- ./poll.sh
-  orx schedule add launch --at '2026-03-01 09:00' --tz America/New_York -- ./launch.sh
+  orx schedule add launch --at '2037-03-02 09:00' --tz America/New_York -- ./launch.sh
   orx schedule add payroll --iso R12/2026-01-31T18:00/P1M -- ./payroll.sh
   orx schedule add build --cron '30 1 * * *' --overlap cancel --workflow nightly.toml"
 )]

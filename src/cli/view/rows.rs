@@ -182,7 +182,7 @@ impl Row for NamedLimit {
 
 impl Row for Worker {
     const HEADERS: &'static [&'static str] =
-        &["WORKER", "STATE", "SLOTS", "RUNNING", "QUEUES", "LABELS", "PID", "SEEN", "VERSION"];
+        &["WORKER", "STATE", "SLOTS", "JOBS", "QUEUES", "LABELS", "PID", "SEEN", "VERSION"];
 
     fn id(&self) -> String {
         self.id.to_string()

@@ -16,6 +16,10 @@ impl Template {
     /// # Errors
     /// `Usage` when it is not understood.
     pub(super) fn new(text: &str) -> Result<Self> {
+        if !text.contains("{{") && !text.contains("{%") {
+            return Err(Error::usage(format!("--format {text:?} names no field"))
+                .hint("such as '{{number}} {{state}}'; -o json and -o ndjson print all there is"));
+        }
         let mut environment = Environment::new();
         // What lies below a name differs: labels, the data of events, results. There may be none of it.
         environment.set_undefined_behavior(UndefinedBehavior::Chainable);
@@ -63,5 +67,6 @@ mod tests {
         let each = Template::new("{% for n in range(2) %}{{n}}{{number}}{% endfor %}").unwrap();
         assert_eq!(each.render(&json!({"number": 4})).unwrap(), "0414");
         assert!(Template::new("{{").is_err());
+        assert!(Template::new("json").is_err(), "of each thing it would print just that");
     }
 }
