@@ -1,5 +1,6 @@
 //! The routes with names of their own: one table that both serves and describes them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -7,19 +8,27 @@ use axum::routing::{MethodRouter, get, post};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
+use super::ops::Asked;
 use super::output::OutputQuery;
 use super::rest::{CancelBody, JobsQuery, PageQuery, RetryBody, RunsQuery, WaitQuery};
 use super::{App, figures, live, openapi, output, rest};
 use crate::job::{Job, JobSpec};
-use crate::ops::cancel::CancelReply;
-use crate::ops::dead_letters::DeadLetter;
-use crate::ops::enqueue::Enqueued;
-use crate::ops::jobs::Page;
-use crate::ops::retry::RetryReply;
-use crate::ops::runs::view::{RunLine, RunView};
-use crate::ops::schedules::look::SchedulePage;
-use crate::ops::status::StatusReply;
-use crate::ops::tokens::TokenView;
+use crate::ops::cancel::{Cancel, CancelReply};
+use crate::ops::dead_letters::{DeadLetter, ListLetters};
+use crate::ops::enqueue::{Enqueue, Enqueued};
+use crate::ops::events::ReadEvents;
+use crate::ops::jobs::{GetJobs, ListJobs, Page};
+use crate::ops::metrics::Measure;
+use crate::ops::output::ReadOutput;
+use crate::ops::policies::ListPolicies;
+use crate::ops::retry::{Retry, RetryReply};
+use crate::ops::runs::view::{GetRun, ListRuns, RunLine, RunView};
+use crate::ops::schedules::look::{ListSchedules, SchedulePage};
+use crate::ops::select::Select;
+use crate::ops::status::{Status, StatusReply};
+use crate::ops::tokens::{ListTokens, TokenView};
+use crate::ops::workers::ListWorkers;
+use crate::ops::{Op, Scopes};
 use crate::remote::changes::Change;
 use crate::store::{QueueTotals, Tenant, Worker};
 
@@ -39,6 +48,8 @@ pub(super) struct Alias {
     pub(super) summary: &'static str,
     /// The parameters of its query, as the fields of an object.
     pub(super) query: Option<Describe>,
+    /// What it asks for; none: any token may.
+    pub(super) asks: Option<Asked>,
     /// An example of the `{id}` in its path.
     pub(super) names: Option<&'static str>,
     /// Its body, whether there must be one, and an example.
@@ -91,13 +102,19 @@ impl Alias {
         handler: fn() -> MethodRouter<Arc<App>>,
         answer: (u16, &'static str),
     ) -> Self {
-        let (query, names, body, headers) = (None, None, None, &[]);
+        let (query, asks, names, body, headers) = (None, None, None, None, &[]);
         let answers = vec![(answer.0, answer.1, None)];
-        Self { path, method: "get", handler, id, summary, query, names, body, headers, answers, refuses: &[] }
+        Self { path, method: "get", handler, id, summary, query, asks, names, body, headers, answers, refuses: &[] }
     }
 
     fn answers(self, answers: Vec<(u16, &'static str, Option<Describe>)>) -> Self {
         Self { answers, ..self }
+    }
+
+    /// A route that asks for an Op, and perhaps for another one before.
+    fn asks<O: Op>(self) -> Self {
+        let before = self.asks.map_or(Scopes::NONE, |asked| asked.scopes);
+        Self { asks: Some(Asked { scopes: O::SCOPES.and(before), ..Asked::of::<O>() }), ..self }
     }
 
     fn query<T: JsonSchema>(self) -> Self {
@@ -138,20 +155,25 @@ fn jobs() -> Vec<Alias> {
                 ("traceparent", "The W3C trace that the job belongs to.", TRACE),
             ],
             ..submit
+                .asks::<Enqueue>()
                 .takes(submissions, true, command)
                 .refuses(SUBMIT)
                 .answers(vec![(200, JSON, Some(stored)), (201, JSON, Some(stored))])
         },
         Alias::shows::<Page>("/api/v1/jobs", "list_jobs_page", "Jobs, newest first", || get(rest::jobs))
+            .asks::<ListJobs>()
             .query::<JobsQuery>()
             .refuses(&[422]),
         Alias::shows::<Job>("/api/v1/jobs/{id}", "get_job", "All about a job; or wait for its end", || get(rest::job))
+            .asks::<GetJobs>()
             .names("1")
             .query::<WaitQuery>()
             .refuses(&[404, 422]),
         Alias::shows::<Option<CancelReply>>("/api/v1/jobs/{id}/cancel", "cancel_job", "End a job", || {
             post(rest::cancel)
         })
+        .asks::<Select>()
+        .asks::<Cancel>()
         .names("2")
         .takes(of::<CancelBody>, false, json!({ "reason": "wrong branch" }))
         .refuses(CHANGE),
@@ -161,6 +183,8 @@ fn jobs() -> Vec<Alias> {
             "Run a failed or cancelled job again",
             || post(rest::retry),
         )
+        .asks::<Select>()
+        .asks::<Retry>()
         .names("1")
         .takes(of::<RetryBody>, false, json!({ "only": true }))
         .refuses(CHANGE),
@@ -171,6 +195,7 @@ fn jobs() -> Vec<Alias> {
             || get(output::output),
             (200, "application/octet-stream"),
         )
+        .asks::<ReadOutput>()
         .names("1")
         .query::<OutputQuery>()
         .refuses(&[404, 422]),
@@ -183,29 +208,38 @@ const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 fn lists() -> Vec<Alias> {
     vec![
         Alias::shows::<Vec<RunLine>>("/api/v1/runs", "list_runs_page", "Runs, newest first", || get(rest::runs))
+            .asks::<ListRuns>()
             .query::<RunsQuery>(),
         Alias::shows::<RunView>("/api/v1/runs/{id}", "get_one_run", "A run with its tasks", || get(rest::one_run))
+            .asks::<GetRun>()
             .names("last")
             .refuses(&[404, 409, 422]),
-        Alias::shows::<SchedulePage>("/api/v1/schedules", "list_all_schedules", "Schedules", || get(rest::schedules)),
-        Alias::shows::<Vec<Worker>>("/api/v1/workers", "list_all_workers", "Workers", || get(rest::workers)),
+        Alias::shows::<SchedulePage>("/api/v1/schedules", "list_all_schedules", "Schedules", || get(rest::schedules))
+            .asks::<ListSchedules>(),
+        Alias::shows::<Vec<Worker>>("/api/v1/workers", "list_all_workers", "Workers", || get(rest::workers))
+            .asks::<ListWorkers>(),
         Alias::shows::<Vec<QueueTotals>>("/api/v1/queues", "list_queues", "Queues and how many jobs each has", || {
             get(rest::queues)
-        }),
+        })
+        .asks::<ListPolicies>(),
         Alias::shows::<Vec<Tenant>>("/api/v1/tenants", "list_tenants", "Tenants and their limits", || {
             get(rest::tenants)
-        }),
+        })
+        .asks::<ListPolicies>(),
         Alias::shows::<Vec<DeadLetter>>("/api/v1/dead-letters", "list_dead_letters", "Dead letters", || {
             get(rest::letters)
         })
+        .asks::<ListLetters>()
         .query::<PageQuery>()
         .refuses(&[422]),
         Alias::shows::<StatusReply>("/api/v1/status", "get_status", "The whole: queues, workers, leader", || {
             get(rest::status)
-        }),
+        })
+        .asks::<Status>(),
         Alias::shows::<Vec<TokenView>>("/api/v1/tokens", "list_all_tokens", "Tokens, without their secrets", || {
             get(rest::tokens)
-        }),
+        })
+        .asks::<ListTokens>(),
         Alias::shows::<Value>("/api/openapi.json", "get_openapi", "This description", || get(openapi::document)),
         Alias::streams(
             "/metrics",
@@ -213,7 +247,8 @@ fn lists() -> Vec<Alias> {
             "Figures as Prometheus reads them",
             || get(figures::metrics),
             (200, TEXT),
-        ),
+        )
+        .asks::<Measure>(),
         Alias::streams("/healthz", "get_healthz", "The process answers", || get(rest::healthz), (200, TEXT)),
         Alias::streams("/readyz", "get_readyz", "The store answers too", || get(rest::readyz), (200, TEXT))
             .answers(vec![(200, TEXT, None), (503, TEXT, None)]),
@@ -224,14 +259,14 @@ fn live() -> Vec<Alias> {
     let events = |path, id| {
         let answer = (200, "text/event-stream");
         let summary = "Events as they happen; a reader resumes where it was";
-        let alias = Alias::streams(path, id, summary, || get(live::events), answer);
+        let alias = Alias::streams(path, id, summary, || get(live::events), answer).asks::<ReadEvents>();
         let headers = &[("Last-Event-ID", "The id of the last event that was seen.", "0")];
         Alias { headers, ..alias.query::<live::Selection>().refuses(&[404, 422]) }
     };
     let socket = |path, id| {
         let summary = "The same events over a WebSocket";
-        let alias = Alias::streams(path, id, summary, || get(live::socket), (101, JSON)).query::<live::Selection>();
-        alias.refuses(&[404, 422, 426])
+        let alias = Alias::streams(path, id, summary, || get(live::socket), (101, JSON)).asks::<ReadEvents>();
+        alias.query::<live::Selection>().refuses(&[404, 422, 426])
     };
     vec![
         events("/events", "follow_events"),
@@ -244,6 +279,15 @@ fn live() -> Vec<Alias> {
         .query::<live::Wanted>()
         .answers(vec![(200, "application/x-ndjson", None)]),
     ]
+}
+
+/// What they ask for, by method and path.
+pub(super) fn asked() -> HashMap<(&'static str, &'static str), Asked> {
+    let asks = |alias: Alias| {
+        let object = |asked: Asked| asked.object.filter(|_| alias.body.is_some());
+        Some(((alias.method, alias.path), alias.asks.map(|asked| Asked { object: object(asked), ..asked })?))
+    };
+    aliases().into_iter().filter_map(asks).collect()
 }
 
 /// Routes that lead to them.

@@ -5,17 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, HttpBody as _};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::SemaphorePermit;
 use tracing::{Instrument as _, debug, info_span};
 use uuid::Uuid;
 
+use super::body::Load;
 use super::problem::{PROBLEM, Refusal};
-use super::{App, MAX_BODY, figures, problem};
+use super::{App, body, figures, ops, problem};
 use crate::engine::Try;
 use crate::error::{Error, Kind, Result};
 use crate::gossip::Counters;
@@ -25,14 +25,6 @@ use crate::ops::{Caller, Scopes, Takes};
 
 /// What may be asked without a token: whether the process lives.
 pub(super) const OPEN: [&str; 2] = ["/healthz", "/readyz"];
-
-/// How long a client may take for a body.
-const BODY_LIMIT: Duration = Duration::from_secs(30);
-
-/// Bodies up to so many bytes need no room among those that are large.
-const SMALL_BODY: u64 = 64 * 1024;
-/// When it is worth trying again where there is no room.
-const BUSY: Duration = Duration::from_secs(1);
 
 /// Which requests are looked at at all.
 #[derive(Clone, Debug, Default)]
@@ -118,10 +110,7 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
         match admit(&app, &uri, &headers).await {
             // Nobody in particular asks, and has nothing to say: what is sent all the same is not kept.
             Ok(None) => next.run(Request::from_parts(request.into_parts().0, Body::empty())).await,
-            Ok(Some(identity)) => match read_whole(&app, request, identity).await {
-                Ok((request, _room)) => next.run(request).await,
-                Err(refusal) => refusal.into_response(),
-            },
+            Ok(Some(identity)) => answer(&app, identity, request, next).await.unwrap_or_else(Refusal::into_response),
             Err(refusal) => refusal.into_response(),
         }
     };
@@ -140,34 +129,28 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     response
 }
 
-/// Reads the body, of bounded length and in bounded time, and gives with it the room that it takes.
-async fn read_whole<'a>(
-    app: &'a App,
-    request: Request,
-    identity: Identity,
-) -> Result<(Request, Option<SemaphorePermit<'a>>), Refusal> {
-    let (mut head, body) = request.into_parts();
-    head.extensions.insert(identity);
-    let too_long = || {
-        let error = Error::usage(format!("the body is longer than {MAX_BODY} bytes")).hint("send it in parts");
-        Refusal::with(StatusCode::PAYLOAD_TOO_LARGE, error)
-    };
-    // In chunks it may become as long as is allowed.
-    let room = match body.size_hint().upper().unwrap_or(MAX_BODY as u64) {
-        ..=SMALL_BODY => None, // renewals never wait for the loads of others
-        long if long > MAX_BODY as u64 => return Err(too_long()),
-        large => {
-            let room = app.bodies.acquire_many(large as u32); // at most MAX_BODY
-            let room = tokio::time::timeout(BODY_LIMIT, room).await.ok().and_then(Result::ok);
-            let busy = || Error::new(Kind::Limit, "too much is being sent by others").retry_after(BUSY);
-            Some(room.ok_or_else(busy)?)
+/// Answers whom the token is of. What it may not ask for, and what asks for nothing, is not read.
+async fn answer(app: &Arc<App>, identity: Identity, mut request: Request, next: Next) -> Result<Response, Refusal> {
+    let asked = app.asked(&request);
+    let refused = asked.and_then(|asked| ops::covers(&identity, asked.op, asked.scopes).err().zip(Some(asked)));
+    if let Some((refused, asked)) = refused {
+        let (head, body) = request.into_parts();
+        ops::record(app, &identity, asked.op, asked.scopes).await;
+        body::let_pass(&head.headers, body).await;
+        return Err(refused.into());
+    }
+    request.extensions_mut().insert(identity);
+    request.extensions_mut().insert(Load::Light); // unless there is more
+    match asked.and_then(|asked| asked.object) {
+        Some(object) => {
+            let (request, _room) = body::read_whole(app, request, object).await?;
+            Ok(next.run(request).await)
         }
-    };
-    match tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, MAX_BODY)).await {
-        Ok(Ok(body)) => Ok((Request::from_parts(head, body.into()), room)),
-        Ok(Err(e)) if e.to_string().contains("length limit") => Err(too_long()),
-        Ok(Err(_)) => Err(Refusal::malformed("the body broke off")),
-        Err(_) => Err(Refusal::with(StatusCode::REQUEST_TIMEOUT, Error::usage("the body did not come in time"))),
+        None => {
+            let (head, body) = request.into_parts();
+            body::let_pass(&head.headers, body).await;
+            Ok(next.run(Request::from_parts(head, Body::empty())).await)
+        }
     }
 }
 

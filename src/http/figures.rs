@@ -10,10 +10,10 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::App;
 use super::auth::Identity;
 use super::ops::run;
 use super::problem::Refusal;
+use super::{App, OPS};
 use crate::ops::exposition::{Histogram, MEDIA_TYPE, Text};
 use crate::ops::metrics::{self, Measure};
 use crate::time::Timestamp;
@@ -156,7 +156,7 @@ pub(super) fn route(app: &App, request: &Request) -> String {
         Method::POST => "POST",
         _ => return OTHER.into(), // no route has others, and there are as many as a client makes up
     };
-    if !path.as_str().ends_with("/ops/{name}") {
+    if path.as_str() != OPS {
         return format!("{method} {}", path.as_str());
     }
     let name = request.uri().path().rsplit('/').next().unwrap_or_default();

@@ -1,9 +1,10 @@
 //! The coordinator's API: every Op is a route, and what people call by hand has names of its own.
 //!
-//! A request's way: host and origin, token, the Op's scopes, the engine. What must not be here: SQL, the logic of Ops.
+//! A request's way: host and origin, token, the least scopes, its body, all scopes, the engine. What must not be here: SQL, the logic of Ops.
 
 mod aliases;
 mod auth;
+mod body;
 mod example;
 mod figures;
 mod live;
@@ -16,18 +17,22 @@ mod rest;
 mod serve;
 mod trail;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::http::Method;
 use axum::routing::post;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 pub use self::auth::{Nodes, Policy};
+use self::body::Bodies;
 use self::figures::Figures;
 pub use self::figures::Source;
 pub use self::openapi::openapi;
+use self::ops::Asked;
 pub use self::ops::Routes;
 use self::replies::Replies;
 pub use self::serve::{Doors, Server, Tls};
@@ -36,10 +41,8 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::time::Clock;
 
-/// The longest body that is read, in bytes: 10,000 jobs of 6 KiB.
-const MAX_BODY: usize = 64 * 1024 * 1024;
-/// The most that all bodies take together, in bytes.
-const MAX_BODIES: usize = 4 * MAX_BODY;
+/// The route of all Ops.
+const OPS: &str = "/api/v1/ops/{name}";
 
 /// What every request needs.
 pub struct App {
@@ -48,8 +51,9 @@ pub struct App {
     policy: Policy,
     routes: Routes,
     replies: Replies,
-    /// Room for bodies, in bytes.
-    bodies: Semaphore,
+    /// What is asked for by the routes with names of their own, by method and path.
+    named: HashMap<(&'static str, &'static str), Asked>,
+    bodies: Bodies,
     figures: Figures,
     trails: Trails,
     /// When a refusal was put on record last.
@@ -78,13 +82,29 @@ impl App {
             policy,
             routes,
             replies,
-            bodies: Semaphore::new(MAX_BODIES),
+            named: aliases::asked(),
+            bodies: Bodies::default(),
             figures,
             trails: Trails::default(),
             denied: Mutex::default(),
             refused: Mutex::default(),
             stop,
         })
+    }
+
+    /// What a request asks for; none for what is no route, or needs nothing.
+    fn asked(&self, request: &Request) -> Option<Asked> {
+        let path = request.extensions().get::<MatchedPath>()?.as_str();
+        let method = match *request.method() {
+            Method::GET | Method::HEAD => "get",
+            Method::POST => "post",
+            _ => return None,
+        };
+        if path != OPS {
+            return self.named.get(&(method, path)).copied();
+        }
+        let name = request.uri().path().rsplit('/').next()?;
+        self.routes.0.get(name).filter(|_| method == "post").map(|route| route.asked)
     }
 
     /// Notes how writing to the store went last; while it fails the coordinator is not ready.
@@ -95,11 +115,11 @@ impl App {
     /// All routes.
     pub fn router(self: &Arc<Self>) -> Router {
         aliases::routes()
-            .route("/api/v1/ops/{name}", post(ops::call))
+            .route(OPS, post(ops::call))
             .fallback(problem::no_route)
             .method_not_allowed_fallback(problem::no_method)
             .layer(axum::middleware::from_fn_with_state(Arc::clone(self), auth::guard))
-            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(DefaultBodyLimit::max(body::MAX_BODY))
             .with_state(Arc::clone(self))
     }
 }

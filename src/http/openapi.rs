@@ -12,6 +12,7 @@ use super::aliases::{ALWAYS, Alias, aliases};
 use super::ops::{Route, Routes};
 use super::{App, auth, example};
 use crate::error::Problem;
+use crate::ops::Scopes;
 
 /// The statuses with which an Op may refuse.
 const REFUSED: [u16; 14] = [400, 401, 403, 404, 408, 409, 413, 415, 421, 422, 429, 500, 503, 504];
@@ -93,7 +94,13 @@ fn of_op(name: &str, route: &Route, schemas: &mut SchemaGenerator) -> Value {
         "tags": ["ops"],
         "requestBody": { "required": true, "content": { "application/json": { "schema": request } } },
         "responses": responses,
+        "security": needs(route.asked.scopes),
     })
+}
+
+/// What a token must hold, whatever is asked with it.
+fn needs(scopes: Scopes) -> Value {
+    json!([{ "token": scopes }])
 }
 
 fn of_alias(alias: &Alias, schemas: &mut SchemaGenerator) -> Value {
@@ -122,8 +129,10 @@ fn of_alias(alias: &Alias, schemas: &mut SchemaGenerator) -> Value {
         let content = json!({ "schema": describe(schemas), "example": example });
         operation["requestBody"] = json!({ "required": required, "content": { "application/json": content } });
     }
-    if open {
-        operation["security"] = json!([]);
+    match &alias.asks {
+        _ if open => operation["security"] = json!([]),
+        Some(asked) => operation["security"] = needs(asked.scopes),
+        None => {}
     }
     operation
 }

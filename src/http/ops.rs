@@ -4,22 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use schemars::{Schema, SchemaGenerator};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::warn;
 use uuid::Uuid;
 
 use super::App;
 use super::auth::Identity;
+use super::body::{Load, on_thread};
 use super::problem::Refusal;
-use super::replies::Key;
+use super::replies::{Digest, Key, digest};
 use crate::engine::Try;
 use crate::error::{Error, Kind, Result};
 use crate::ops::catalog::{self, Visitor};
@@ -42,8 +44,27 @@ enum Prepared {
 /// The least time between two refusals on record.
 const DENIALS: Duration = Duration::from_millis(200);
 
+/// What a route asks for.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    /// The Op.
+    pub(super) op: &'static str,
+    /// What a token must hold, whatever the body says.
+    pub(super) scopes: Scopes,
+    /// How much memory an object in its body may take, in bytes; none: it has no body.
+    pub(super) object: Option<usize>,
+}
+
+impl Asked {
+    /// An Op with its body.
+    pub(super) fn of<O: Op>() -> Self {
+        Self { op: O::NAME, scopes: O::SCOPES, object: Some(O::OBJECT) }
+    }
+}
+
 /// An Op whose type is not known any more.
 pub(super) struct Route {
+    pub(super) asked: Asked,
     pub(super) access: Access,
     pub(super) request: fn(&mut SchemaGenerator) -> Schema,
     pub(super) reply: fn(&mut SchemaGenerator) -> Schema,
@@ -66,6 +87,7 @@ impl Routes {
 impl Visitor for Routes {
     fn op<O: Op>(&mut self) {
         let route = Route {
+            asked: Asked::of::<O>(),
             access: O::ACCESS,
             request: |schemas| schemas.subschema_for::<O>(),
             reply: |schemas| schemas.subschema_for::<O::Reply>(),
@@ -88,12 +110,23 @@ fn begin<O: Op>(identity: &Identity, op: O) -> Begin {
     Box::new(move |app, attempt| {
         async move {
             let reply = app.engine.call_as(caller, op, attempt).await?;
-            let reply = serde_json::to_vec(&reply).map_err(|e| Error::failed("the answer cannot be written").source(e));
-            Ok(Bytes::from(reply?))
+            written(O::ACCESS, reply).await
         }
         .map(|result: Result<Bytes>| result.map_err(Arc::new))
         .boxed()
     })
+}
+
+/// An answer as it goes out. What was only looked up may be long, and is written by a thread of its own.
+async fn written<T: Serialize + Send + 'static>(access: Access, reply: T) -> Result<Bytes> {
+    let write = move || serde_json::to_vec(&reply).map(Bytes::from);
+    let written = match access {
+        Access::Read => {
+            tokio::task::spawn_blocking(write).await.map_err(|e| Error::failed("the answer is lost").source(e))?
+        }
+        _ => write(),
+    };
+    written.map_err(|e| Error::failed("the answer cannot be written").source(e))
 }
 
 /// Begins the call `key`, whose answer is kept for whoever makes it again.
@@ -133,15 +166,20 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 
 /// Whether the caller's token holds what the Op needs.
 pub(super) fn allow<O: Op>(op: &O, identity: &Identity) -> Result<()> {
-    match identity.caller.scopes.cover(op.scopes()) {
+    covers(identity, O::NAME, op.scopes())
+}
+
+/// Whether the caller's token holds what `op` needs.
+pub(super) fn covers(identity: &Identity, op: &str, needs: Scopes) -> Result<()> {
+    match identity.caller.scopes.cover(needs) {
         true => Ok(()),
-        false => Err(Error::new(Kind::Denied, format!("the token may not {}", O::NAME.replace('_', " ")))
-            .hint(format!("it needs the scope {}", op.scopes()))),
+        false => Err(Error::new(Kind::Denied, format!("the token may not {}", op.replace('_', " ")))
+            .hint(format!("it needs the scope {needs}"))),
     }
 }
 
 /// Puts a refusal on record, a few a second at most.
-async fn record(app: &App, identity: &Identity, op: &str, needs: Scopes) {
+pub(super) async fn record(app: &App, identity: &Identity, op: &str, needs: Scopes) {
     let due = {
         let mut last = app.denied.lock().unwrap_or_else(PoisonError::into_inner);
         let due = last.is_none_or(|at| at.elapsed() >= DENIALS);
@@ -169,10 +207,9 @@ pub(super) async fn run<O: Op>(app: &Arc<App>, identity: &Identity, op: O) -> Re
 
 /// The call of a route with a name of its own, which may be made again: what tells it from others.
 pub(super) struct Repeatable<'a> {
-    /// The route, with what its path names.
-    pub(super) place: &'a str,
     pub(super) headers: &'a HeaderMap,
-    pub(super) body: &'a [u8],
+    /// Its [`digest`].
+    pub(super) digest: Digest,
     /// What it is told when it is made again and its answer is not there any more. None: the store tells what became of it.
     pub(super) unknown: Option<fn() -> Error>,
 }
@@ -192,7 +229,7 @@ pub(super) async fn run_once<O: Op>(
         record(app, identity, O::NAME, op.scopes()).await;
         return Err(refused.into());
     }
-    let key = Key::new(identity.token, id, call.place, call.body);
+    let key = Key::new(identity.token, id, call.digest);
     let attempt = again(call.headers);
     if attempt == Try::First {
         app.replies.forget(key);
@@ -206,8 +243,13 @@ pub(super) async fn run_once<O: Op>(
 }
 
 /// As [`run`], for an answer that goes out as it is.
-pub(super) async fn json<O: Op>(app: &Arc<App>, identity: &Identity, op: O) -> Result<Json<O::Reply>, Refusal> {
-    run(app, identity, op).await.map(Json)
+pub(super) async fn json<O: Op>(app: &Arc<App>, identity: &Identity, op: O) -> Result<Response, Refusal> {
+    let reply = run(app, identity, op).await?;
+    Ok(of_json(written(O::ACCESS, reply).await?))
+}
+
+fn of_json(reply: Bytes) -> Response {
+    (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], reply).into_response()
 }
 
 /// `POST /api/v1/ops/{NAME}`
@@ -215,6 +257,7 @@ pub(super) async fn call(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
     Extension(identity): Extension<Identity>,
+    Extension(load): Extension<Load>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
@@ -222,24 +265,25 @@ pub(super) async fn call(
     let Some(route) = app.routes.0.get(name.as_str()) else {
         return Err(Error::not_found(format!("there is no Op {name:?}")).hint("see /api/openapi.json").into());
     };
-    let prepared = match (route.prepare)(&identity, &body)? {
+    let id = request_id(&headers).filter(|_| route.access != Access::Read);
+    let (prepare, op, who) = (route.prepare, route.asked.op, identity.clone());
+    let look = move || prepare(&who, &body).map(|prepared| (prepared, id.map(|id| (id, digest(op, &body)))));
+    let (prepared, id) = on_thread(&app, load, look).await??;
+    let prepared = match prepared {
         Prepared::Call(prepared) => prepared,
         Prepared::Denied(needs, refused) => {
             record(&app, &identity, &name, needs).await;
             return Err(refused.into());
         }
     };
-    let reply = match (route.access, request_id(&headers)) {
-        (access, Some(id)) if access != Access::Read => {
-            let key = Key::new(identity.token, id, &name, &body);
+    let reply = match id {
+        Some((id, digest)) => {
+            let key = Key::new(identity.token, id, digest);
             app.replies.answer(key, || kept(&app, key, prepared, again(&headers))).await
         }
-        _ => prepared(Arc::clone(&app), Try::First).await,
+        None => prepared(Arc::clone(&app), Try::First).await,
     };
-    match reply {
-        Ok(reply) => Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], reply).into_response()),
-        Err(error) => Err(error.copy().into()),
-    }
+    reply.map(of_json).map_err(|error| error.copy().into())
 }
 
 /// The id that the client gave its request.

@@ -28,13 +28,20 @@ pub(super) type Reply = Shared<BoxFuture<'static, Result<Bytes, Arc<Error>>>>;
 pub(super) struct Key {
     token: Uuid,
     id: Uuid,
-    call: [u8; 32],
+    call: Digest,
+}
+
+/// What tells a call from others under the same id.
+pub(super) type Digest = [u8; 32];
+
+/// The digest of a call of `op`.
+pub(super) fn digest(op: &str, body: &[u8]) -> Digest {
+    // No Op's name has a zero byte.
+    Sha256::new().chain_update(op).chain_update([0]).chain_update(body).finalize().into()
 }
 
 impl Key {
-    pub(super) fn new(token: Uuid, id: Uuid, op: &str, body: &[u8]) -> Self {
-        // No Op's name has a zero byte.
-        let call = Sha256::new().chain_update(op).chain_update([0]).chain_update(body).finalize().into();
+    pub(super) fn new(token: Uuid, id: Uuid, call: Digest) -> Self {
         Self { token, id, call }
     }
 }
@@ -102,7 +109,7 @@ mod tests {
     async fn an_answer_is_kept_for_its_call_alone_and_a_failure_is_not() {
         let replies = Replies::default();
         let (token, id) = (Uuid::now_v7(), Uuid::now_v7());
-        let key = |body: &str| Key::new(token, id, "enqueue", body.as_bytes());
+        let key = |body: &str| Key::new(token, id, digest("enqueue", body.as_bytes()));
         let ask = async |key, answer: Result<&'static str, Error>| {
             let begin = || async move { answer.map(Bytes::from).map_err(Arc::new) }.boxed();
             replies.answer(key, begin).await.map_err(|e| e.to_string())
@@ -112,6 +119,6 @@ mod tests {
         assert_eq!(ask(key("a"), Ok("one")).await.unwrap(), "one", "it is back");
         assert_eq!(ask(key("a"), Ok("two")).await.unwrap(), "one", "it was done");
         assert_eq!(ask(key("b"), Ok("three")).await.unwrap(), "three", "another call under that id");
-        assert_eq!(ask(Key::new(token, id, "cancel", b"a"), Ok("four")).await.unwrap(), "four");
+        assert_eq!(ask(Key::new(token, id, digest("cancel", b"a")), Ok("four")).await.unwrap(), "four");
     }
 }

@@ -11,21 +11,25 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::App;
 use super::auth::Identity;
+use super::body::{Load, on_thread};
 use super::ops::{Repeatable, check_type, json as reply, read, run, run_once};
 use super::problem::Refusal;
+use super::replies::digest;
 use crate::error::{Error, Kind, Result};
 use crate::job::ids::RunName;
 use crate::job::spec::Captured;
 use crate::job::{Job, JobId, JobSpec, Number, Origin, Selector, State as JobState, Submission};
 use crate::ops::cancel::Cancel;
 use crate::ops::dead_letters::ListLetters;
-use crate::ops::enqueue::{Enqueue, Enqueued};
-use crate::ops::jobs::{GetJobs, ListJobs, Page};
+use crate::ops::enqueue::{Enqueue, Enqueued, MAX_BATCH};
+use crate::ops::jobs::{GetJobs, ListJobs};
 use crate::ops::lead::{MayLead, Right};
+use crate::ops::many::at_most;
 use crate::ops::policies::ListPolicies;
 use crate::ops::retry::Retry;
 use crate::ops::runs::view::{GetRun, ListRuns};
@@ -49,13 +53,13 @@ const READY: Duration = Duration::from_secs(2);
 pub(super) async fn submit(
     State(app): Here,
     Extension(who): Who,
+    Extension(load): Extension<Load>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
     check_type(&headers)?;
-    // Not by an untagged enum: it would not say what is wrong.
-    let many = body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
-    let mut specs: Vec<JobSpec> = if many { read(&body)? } else { vec![read(&body)?] };
+    let look = move || specs(&body).map(|(specs, many)| (specs, many, digest("submit", &body)));
+    let (mut specs, many, digest) = on_thread(&app, load, look).await??;
     if let Some(key) = headers.get("idempotency-key") {
         let key = key.to_str().map_err(|_| Refusal::malformed("the Idempotency-Key is no text"))?;
         match specs.as_mut_slice() {
@@ -65,7 +69,7 @@ pub(super) async fn submit(
     }
     let has_keys = specs.iter().all(|spec| spec.idempotency_key.is_some());
     let unknown = (!has_keys).then_some(whether_stored as fn() -> Error);
-    let call = Repeatable { place: "submit", headers: &headers, body: &body, unknown };
+    let call = Repeatable { headers: &headers, digest, unknown };
     let captured = Arc::new(Captured::of_trace(headers.get("traceparent").and_then(|v| v.to_str().ok())));
     let jobs = specs.into_iter().map(|spec| Submission {
         id: new_id(&app),
@@ -84,6 +88,18 @@ pub(super) async fn submit(
         }
         _ => Ok((status, Json(&stored)).into_response()),
     }
+}
+
+/// Jobs that are given alone.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Specs(#[serde(deserialize_with = "at_most::<MAX_BATCH, _, _>")] Vec<JobSpec>);
+
+/// The job of a body, or its jobs, and whether there may be many. Not by an untagged enum: it would not say what is wrong.
+fn specs(body: &[u8]) -> Result<(Vec<JobSpec>, bool), Refusal> {
+    let many = body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
+    let specs = if many { read::<Specs>(body)?.0 } else { vec![read(body)?] };
+    Ok((specs, many))
 }
 
 /// A field of the Op, as the body of `POST /jobs` has it.
@@ -144,7 +160,7 @@ pub(super) async fn jobs(
     State(app): Here,
     Extension(who): Who,
     Query(query): Query<JobsQuery>,
-) -> Result<Json<Page>, Refusal> {
+) -> Result<Response, Refusal> {
     let wrong = |field: &'static str| move |e| Refusal::field(field.to_owned(), e);
     let states = query.state.iter().flat_map(|s| s.split(',')).map(state);
     let states = states.collect::<Result<_>>().map_err(wrong("state"))?;
@@ -206,6 +222,15 @@ pub(super) async fn job(
     }
 }
 
+/// A body that may be left out.
+async fn given<T>(app: &Arc<App>, load: Load, body: &Bytes) -> Result<T, Refusal>
+where
+    T: Default + DeserializeOwned + Send + 'static,
+{
+    let body = body.clone();
+    on_thread(app, load, move || if body.is_empty() { Ok(T::default()) } else { read(&body) }).await?
+}
+
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct CancelBody {
@@ -220,12 +245,14 @@ pub(super) async fn cancel(
     State(app): Here,
     Extension(who): Who,
     Path(id): Path<String>,
+    Extension(load): Extension<Load>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let CancelBody { reason, how } = if body.is_empty() { CancelBody::default() } else { read(&body)? };
+    let CancelBody { reason, how } = given(&app, load, &body).await?;
     let number = find(&app, &who, &id).await?;
-    let call = Repeatable { place: &format!("cancel {number}"), headers: &headers, body: &body, unknown: None };
+    let digest = on_thread(&app, load, move || digest(&format!("cancel {number}"), &body)).await?;
+    let call = Repeatable { headers: &headers, digest, unknown: None };
     let cancelled = run_once(&app, &who, &call, Cancel { numbers: vec![number], reason, how }).await?;
     Ok(Json(cancelled.first()).into_response())
 }
@@ -242,12 +269,14 @@ pub(super) async fn retry(
     State(app): Here,
     Extension(who): Who,
     Path(id): Path<String>,
+    Extension(load): Extension<Load>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let RetryBody { only } = if body.is_empty() { RetryBody::default() } else { read(&body)? };
+    let RetryBody { only } = given(&app, load, &body).await?;
     let number = find(&app, &who, &id).await?;
-    let call = Repeatable { place: &format!("retry {number}"), headers: &headers, body: &body, unknown: None };
+    let digest = on_thread(&app, load, move || digest(&format!("retry {number}"), &body)).await?;
+    let call = Repeatable { headers: &headers, digest, unknown: None };
     Ok(Json(run_once(&app, &who, &call, Retry { numbers: vec![number], only }).await?).into_response())
 }
 
@@ -276,7 +305,7 @@ pub(super) async fn runs(
     Query(query): Query<RunsQuery>,
 ) -> Result<Response, Refusal> {
     let op = ListRuns { filter: Default::default(), limit: query.limit.unwrap_or(PAGE) };
-    Ok(reply(&app, &who, op).await?.into_response())
+    reply(&app, &who, op).await
 }
 
 pub(super) async fn one_run(
@@ -285,15 +314,15 @@ pub(super) async fn one_run(
     Path(id): Path<String>,
 ) -> Result<Response, Refusal> {
     let run: RunName = id.parse().map_err(Error::usage)?;
-    Ok(reply(&app, &who, GetRun { run, options: false }).await?.into_response())
+    reply(&app, &who, GetRun { run, options: false }).await
 }
 
 pub(super) async fn schedules(State(app): Here, Extension(who): Who) -> Result<Response, Refusal> {
-    Ok(reply(&app, &who, ListSchedules { filter: Default::default() }).await?.into_response())
+    reply(&app, &who, ListSchedules { filter: Default::default() }).await
 }
 
 pub(super) async fn workers(State(app): Here, Extension(who): Who) -> Result<Response, Refusal> {
-    Ok(reply(&app, &who, ListWorkers {}).await?.into_response())
+    reply(&app, &who, ListWorkers {}).await
 }
 
 pub(super) async fn queues(State(app): Here, Extension(who): Who) -> Result<Response, Refusal> {
@@ -310,15 +339,15 @@ pub(super) async fn letters(
     Query(query): Query<PageQuery>,
 ) -> Result<Response, Refusal> {
     let op = ListLetters { filter: Default::default(), before: query.cursor, limit: query.limit.unwrap_or(PAGE) };
-    Ok(reply(&app, &who, op).await?.into_response())
+    reply(&app, &who, op).await
 }
 
 pub(super) async fn tokens(State(app): Here, Extension(who): Who) -> Result<Response, Refusal> {
-    Ok(reply(&app, &who, ListTokens {}).await?.into_response())
+    reply(&app, &who, ListTokens {}).await
 }
 
 pub(super) async fn status(State(app): Here, Extension(who): Who) -> Result<Response, Refusal> {
-    Ok(reply(&app, &who, Status {}).await?.into_response())
+    reply(&app, &who, Status {}).await
 }
 
 /// `GET /healthz`: the process answers.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::many::{MAX_MANY, at_most};
 use super::settle::is_kept;
 use super::tenancy::check_jobs;
 use super::{Access, Caller, Op, Scopes};
@@ -17,6 +18,7 @@ pub struct AppendOutput {
     /// The attempt.
     pub fence: Fence,
     /// What it wrote.
+    #[serde(deserialize_with = "at_most::<MAX_MANY, _, _>")]
     pub chunks: Vec<Chunk>,
 }
 
@@ -34,10 +36,7 @@ impl Op for AppendOutput {
     type Reply = Appended;
     const NAME: &'static str = "append_output";
     const ACCESS: Access = Access::Output;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::WORK
-    }
+    const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Appended> {
         check_jobs(caller, tx, &[self.fence.number])?;

@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::many::at_most;
+use super::select::MAX_SELECTED;
 use super::tenancy::load_mine;
 use super::transition::{By, change};
 use super::{Access, Caller, Op, Scopes, status_of};
@@ -16,6 +18,7 @@ use crate::store::{CancelRequest, Topics, Tx};
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Cancel {
     /// The jobs.
+    #[serde(deserialize_with = "at_most::<MAX_SELECTED, _, _>")]
     pub numbers: Vec<Number>,
     /// Why, for the record.
     pub reason: Option<String>,
@@ -53,10 +56,7 @@ impl Op for Cancel {
     type Reply = Vec<CancelReply>;
     const NAME: &'static str = "cancel";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::OPERATE
-    }
+    const SCOPES: Scopes = Scopes::OPERATE;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         tx.hold_runs(&self.numbers)?;

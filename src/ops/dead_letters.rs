@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::jobs::views;
+use super::many::at_most;
+use super::select::MAX_SELECTED;
 use super::tenancy::{check_jobs, load_mine};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Kind, Result};
@@ -40,10 +42,7 @@ impl Op for ListLetters {
     type Reply = Vec<DeadLetter>;
     const NAME: &'static str = "list_letters";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         let limit = self.limit.clamp(1, super::jobs::MAX_PAGE);
@@ -71,10 +70,7 @@ impl Op for GroupLetters {
     type Reply = Vec<LetterGroup>;
     const NAME: &'static str = "group_letters";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         tx.letter_groups(&of_caller(&self.filter, caller), super::jobs::MAX_PAGE)
@@ -93,6 +89,7 @@ fn of_caller(filter: &LetterFilter, caller: &Caller) -> LetterFilter {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct DiscardLetters {
     /// The jobs.
+    #[serde(deserialize_with = "at_most::<MAX_SELECTED, _, _>")]
     pub numbers: Vec<Number>,
 }
 
@@ -100,10 +97,7 @@ impl Op for DiscardLetters {
     type Reply = usize;
     const NAME: &'static str = "discard_letters";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::OPERATE
-    }
+    const SCOPES: Scopes = Scopes::OPERATE;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<usize> {
         for number in &self.numbers {

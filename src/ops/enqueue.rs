@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::admission::{Before, LaneCache};
+use super::many::at_most;
 use super::naming::{Name, name_conflict};
 use super::select::resolve;
 use super::transition::{self, Gate, load_one};
@@ -21,6 +22,7 @@ use crate::store::{Edge, KeyHolder, NewEvent, NewJob, Topics, Tx};
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Enqueue {
     /// The jobs, under ids that the caller made.
+    #[serde(deserialize_with = "at_most::<MAX_BATCH, _, _>")]
     pub jobs: Vec<Submission>,
 }
 
@@ -46,6 +48,9 @@ impl Op for Enqueue {
     type Reply = Vec<Enqueued>;
     const NAME: &'static str = "enqueue";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::SUBMIT;
+    /// A list that grows has room for twice as many.
+    const OBJECT: usize = 2 * size_of::<Submission>();
 
     fn scopes(&self) -> Scopes {
         match self.jobs.iter().any(|job| job.spec.needs_exec(&job.captured)) {

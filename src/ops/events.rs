@@ -24,10 +24,7 @@ impl Op for ReadEvents {
     type Reply = Vec<Event>;
     const NAME: &'static str = "read_events";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         tenancy::events(caller, tx, self.after, self.limit.clamp(1, MAX_EVENTS))

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::many::{MAX_MANY, at_most};
 use super::settle::{Started, record_start};
 use super::tenancy::{check_jobs, check_worker};
 use super::{Access, Caller, Op, Scopes};
@@ -27,7 +28,7 @@ pub struct Heartbeat {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
     /// Processes that started since the last call.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_most::<MAX_MANY, _, _>")]
     pub started: Vec<(Fence, Started)>,
 }
 
@@ -44,10 +45,7 @@ impl Op for Heartbeat {
     type Reply = HeartbeatReply;
     const NAME: &'static str = "heartbeat";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::WORK
-    }
+    const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<HeartbeatReply> {
         check_worker(caller, tx, self.worker)?;

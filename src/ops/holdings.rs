@@ -28,10 +28,7 @@ impl Op for ListHoldings {
     type Reply = Vec<Holding>;
     const NAME: &'static str = "list_holdings";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::WORK
-    }
+    const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Vec<Holding>> {
         let number = match self.only {

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::many::at_most;
+use super::select::MAX_SELECTED;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::spec::Until;
@@ -37,10 +39,7 @@ impl Op for ListJobs {
     type Reply = Page;
     const NAME: &'static str = "list_jobs";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Page> {
         let limit = self.limit.clamp(1, MAX_PAGE);
@@ -58,6 +57,7 @@ impl Op for ListJobs {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GetJobs {
     /// Their numbers.
+    #[serde(deserialize_with = "at_most::<MAX_SELECTED, _, _>")]
     pub numbers: Vec<Number>,
     /// With attempts and edges.
     #[serde(default)]
@@ -68,10 +68,7 @@ impl Op for GetJobs {
     type Reply = Vec<Job>;
     const NAME: &'static str = "get_jobs";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Vec<Job>> {
         let mut jobs = views(tx, &self.numbers)?;

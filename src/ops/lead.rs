@@ -57,11 +57,8 @@ impl Op for Lead {
     type Reply = Option<i64>;
     const NAME: &'static str = "lead";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<i64>> {
         if !is_free(self.right, tx)? {
@@ -102,11 +99,8 @@ impl Op for MayLead {
     type Reply = bool;
     const NAME: &'static str = "may_lead";
     const ACCESS: Access = Access::Read;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<bool> {
         is_free(self.right, tx)
@@ -124,11 +118,8 @@ impl Op for Resign {
     type Reply = ();
     const NAME: &'static str = "resign";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         tx.resign(self.epoch)?;

@@ -151,10 +151,7 @@ impl Op for Lease {
     type Reply = LeaseReply;
     const NAME: &'static str = "lease";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::WORK
-    }
+    const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<LeaseReply> {
         self.foresee(tx, &[])?;

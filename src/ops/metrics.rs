@@ -74,11 +74,8 @@ impl Op for Measure {
     type Reply = Measured;
     const NAME: &'static str = "measure";
     const ACCESS: Access = Access::Read;
+    const SCOPES: Scopes = Scopes::READ;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Measured> {
         let now = tx.now();

@@ -16,6 +16,7 @@ pub mod holdings;
 pub mod jobs;
 pub mod lead;
 pub mod lease;
+pub mod many;
 pub mod metrics;
 mod naming;
 pub mod nodes;
@@ -110,11 +111,17 @@ pub trait Op: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static 
     const NAME: &'static str;
     /// Which transaction it needs.
     const ACCESS: Access;
+    /// What the caller's token must hold whatever the body says: looked at before the body is read.
+    const SCOPES: Scopes;
     /// It is about what all tenants share, so no caller that is bound to one may.
     const SHARED: bool = false;
+    /// How much memory an object in its body may take, in bytes, beyond what its values take.
+    const OBJECT: usize = 256;
 
-    /// What the caller's token must hold; may depend on the body.
-    fn scopes(&self) -> Scopes;
+    /// What the caller's token must hold for this body: [`Op::SCOPES`], and more where the body asks for more.
+    fn scopes(&self) -> Scopes {
+        Self::SCOPES
+    }
 
     /// Does it. May be run again after a failure, so it has no effect outside `tx`.
     ///

@@ -23,11 +23,8 @@ impl Op for Announce {
     type Reply = bool;
     const NAME: &'static str = "announce";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<bool> {
         tx.announce(&self.node, self.ttl)
@@ -49,11 +46,8 @@ impl Op for Retire {
     type Reply = ();
     const NAME: &'static str = "retire";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         tx.retire(self.id)
@@ -103,10 +97,7 @@ impl Op for ListNodes {
     type Reply = Vec<NodeView>;
     const NAME: &'static str = "list_nodes";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Vec<NodeView>> {
         let leader = tx.leader()?.filter(|leader| !leader.released);
@@ -161,11 +152,8 @@ impl Op for DrainNode {
     type Reply = String;
     const NAME: &'static str = "drain_node";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<String> {
         let named = |id: &Uuid, name: &str| name == self.node || id.to_string() == self.node;

@@ -41,10 +41,7 @@ impl Op for ReadOutput {
     type Reply = OutputReply;
     const NAME: &'static str = "read_output";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         let job = load_mine(caller, tx, self.number)?;

@@ -72,10 +72,7 @@ impl Op for Outstanding {
     type Reply = Backlog;
     const NAME: &'static str = "outstanding";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::WORK
-    }
+    const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Backlog> {
         let offer = Offer { no_services: false, ..self.offer.clone() };

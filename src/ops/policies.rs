@@ -23,11 +23,8 @@ impl Op for PauseQueue {
     type Reply = ();
     const NAME: &'static str = "pause_queue";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::OPERATE;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::OPERATE
-    }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         word("queue", Some(&self.queue))?;
@@ -84,11 +81,8 @@ impl Op for SetQueue {
     type Reply = ();
     const NAME: &'static str = "set_queue";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         word("queue", Some(&self.queue))?;
@@ -122,11 +116,8 @@ impl Op for SetTenant {
     type Reply = ();
     const NAME: &'static str = "set_tenant";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         if self.tenant != NEW_TENANTS {
@@ -166,10 +157,7 @@ impl Op for SetLimit {
     type Reply = ();
     const NAME: &'static str = "set_limit";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
+    const SCOPES: Scopes = Scopes::ADMIN;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         if self.max_running == 0 {
@@ -223,10 +211,7 @@ impl Op for ListPolicies {
     type Reply = Policies;
     const NAME: &'static str = "list_policies";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Policies> {
         let queues = tx.totals(caller.tenant.as_deref())?;

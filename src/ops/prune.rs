@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::many::{MAX_MANY, at_most};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::Number;
@@ -27,11 +28,8 @@ impl Op for Prunable {
     type Reply = Vec<Number>;
     const NAME: &'static str = "prunable";
     const ACCESS: Access = Access::Read;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Vec<Number>> {
         tx.prunable(self.after, self.before, self.dead, MAX_PRUNED)
@@ -45,6 +43,7 @@ impl Op for Prunable {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DropOutput {
     /// The jobs, ascending.
+    #[serde(deserialize_with = "at_most::<MAX_MANY, _, _>")]
     pub numbers: Vec<Number>,
     /// Finished before this instant.
     pub before: Timestamp,
@@ -59,11 +58,8 @@ impl Op for DropOutput {
     type Reply = ();
     const NAME: &'static str = "drop_output";
     const ACCESS: Access = Access::Output;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         // This transaction writes output only, so that it cannot say of the leader that it lives.
@@ -85,6 +81,7 @@ impl Op for DropOutput {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Prune {
     /// The jobs, ascending.
+    #[serde(deserialize_with = "at_most::<MAX_MANY, _, _>")]
     pub numbers: Vec<Number>,
     /// Finished before this instant.
     pub before: Timestamp,
@@ -115,11 +112,8 @@ impl Op for Prune {
     type Reply = usize;
     const NAME: &'static str = "prune";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<usize> {
         if self.numbers.is_empty() || deposed(tx, self.epoch)? {
@@ -159,11 +153,8 @@ impl Op for PruneLedger {
     type Reply = usize;
     const NAME: &'static str = "prune_ledger";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<usize> {
         if deposed(tx, self.epoch)? {
@@ -189,11 +180,8 @@ impl Op for PruneKeys {
     type Reply = usize;
     const NAME: &'static str = "prune_keys";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<usize> {
         if deposed(tx, self.epoch)? {

@@ -91,11 +91,8 @@ impl Op for GetQuarantine {
     type Reply = Quarantine;
     const NAME: &'static str = "get_quarantine";
     const ACCESS: Access = Access::Read;
+    const SCOPES: Scopes = Scopes::READ;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Quarantine> {
         let waiting = u32::try_from(tx.noted_unreadable(COUNTED)?.len()).unwrap_or(u32::MAX);
@@ -111,11 +108,8 @@ impl Op for ResumeQuarantine {
     type Reply = ();
     const NAME: &'static str = "resume_quarantine";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         tx.put_setting(SETTING, "0")?;

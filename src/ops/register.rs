@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::many::{MAX_MANY, at_most};
 use super::settle::lose;
 use super::tenancy::check_worker;
 use super::{Access, Caller, Op, Scopes};
@@ -23,6 +24,7 @@ pub struct Register {
     /// How long its heartbeat lasts.
     pub ttl: Span,
     /// It owns the lock on its name, whose owners these were until they died: their jobs move at once (S8).
+    #[serde(deserialize_with = "at_most::<MAX_MANY, _, _>")]
     pub succeeds: Vec<WorkerId>,
     /// How young a process is that may be the first one of an attempt of theirs, and cannot be shown to be dead. Leases that
     /// are older are waited for; none: all of their processes are dead.
@@ -46,10 +48,7 @@ impl Op for Register {
     type Reply = Registered;
     const NAME: &'static str = "register";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::WORK
-    }
+    const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Registered> {
         check_worker(caller, tx, self.worker.id)?;
@@ -135,10 +134,7 @@ impl Op for Deregister {
     type Reply = ();
     const NAME: &'static str = "deregister";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::WORK
-    }
+    const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         check_worker(caller, tx, self.worker)?;

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::many::{MAX_MANY, at_most};
 use super::settle::reject_stale;
 use super::tenancy::{check_jobs, check_worker};
 use super::{Access, Caller, Op, Scopes};
@@ -20,6 +21,7 @@ pub struct Renew {
     /// How long they last from now.
     pub ttl: Span,
     /// The attempts.
+    #[serde(deserialize_with = "at_most::<MAX_MANY, _, _>")]
     pub fences: Vec<Fence>,
 }
 
@@ -42,10 +44,7 @@ impl Op for Renew {
     type Reply = Vec<Renewed>;
     const NAME: &'static str = "renew";
     const ACCESS: Access = Access::Renewal;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::WORK
-    }
+    const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Vec<Renewed>> {
         check_worker(caller, tx, self.worker)?;

@@ -69,11 +69,8 @@ impl Op for GetRetention {
     type Reply = Kept;
     const NAME: &'static str = "get_retention";
     const ACCESS: Access = Access::Read;
+    const SCOPES: Scopes = Scopes::READ;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Kept> {
         Ok(Kept { retention: read(tx)?, used: tx.used()? })
@@ -91,11 +88,8 @@ impl Op for SetRetention {
     type Reply = ();
     const NAME: &'static str = "set_retention";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         let Retention { done_older_than, max_size } = self.retention;
@@ -155,11 +149,8 @@ impl Op for FindAged {
     type Reply = Aged;
     const NAME: &'static str = "find_aged";
     const ACCESS: Access = Access::Read;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Aged> {
         let before = Timestamp(tx.now().0.saturating_sub(self.older_than.as_millis()));
@@ -192,11 +183,8 @@ impl Op for PruneEvents {
     type Reply = Option<i64>;
     const NAME: &'static str = "prune_events";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<i64>> {
         if deposed(tx, Some(self.epoch))? {

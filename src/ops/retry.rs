@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::many::at_most;
 use super::naming::name_holder;
+use super::select::MAX_SELECTED;
 use super::tenancy::{check_jobs, load_mine};
 use super::transition::{By, Gate, admit, change, gate, meets};
 use super::{Access, Caller, Op, Scopes, status_of};
@@ -19,6 +21,7 @@ use crate::store::{Edge, KeyHolder, Tx};
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Retry {
     /// The jobs.
+    #[serde(deserialize_with = "at_most::<MAX_SELECTED, _, _>")]
     pub numbers: Vec<Number>,
     /// Leave skipped those that were skipped because of them.
     #[serde(default)]
@@ -42,10 +45,7 @@ impl Op for Retry {
     type Reply = Vec<RetryReply>;
     const NAME: &'static str = "retry";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::OPERATE
-    }
+    const SCOPES: Scopes = Scopes::OPERATE;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         let by = By { actor: Some(&caller.actor), worker: None };

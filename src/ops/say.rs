@@ -38,10 +38,7 @@ impl Op for Say {
     type Reply = Heard;
     const NAME: &'static str = "say";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::WORK
-    }
+    const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Heard> {
         check_jobs(caller, tx, &[self.fence.number])?;

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::many::at_most;
 use super::transition::no_job;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Result};
@@ -13,6 +14,7 @@ use crate::store::{Filter, Tx};
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Select {
     /// The words of the command line.
+    #[serde(deserialize_with = "at_most::<MAX_SELECTED, _, _>")]
     pub selectors: Vec<Selector>,
     /// All that match, instead of naming them.
     pub all: Option<Filter>,
@@ -36,10 +38,7 @@ impl Op for Select {
     type Reply = Vec<Selected>;
     const NAME: &'static str = "select";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         let mut numbers = Vec::new();

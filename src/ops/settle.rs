@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::lease::Lease;
+use super::many::{MAX_MANY, at_most};
 use super::tenancy::check_jobs;
 use super::transition::{By, load_one, record, resolve_dependants};
 use super::{Access, Caller, Op, Scopes, runs};
@@ -23,6 +24,7 @@ use crate::time::{Span, Timestamp};
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Settle {
     /// The ends.
+    #[serde(deserialize_with = "at_most::<MAX_MANY, _, _>")]
     pub reports: Vec<Report>,
 }
 
@@ -40,6 +42,7 @@ pub struct Report {
     /// How long after its lease it ended, as its worker measured it: the report may be late, and clocks differ.
     pub after: Span,
     /// What it wrote since the last append, up to 64 KiB (S28).
+    #[serde(deserialize_with = "at_most::<MAX_MANY, _, _>")]
     pub output: Vec<Chunk>,
     /// Chance in 0..1 for the wait before the next attempt.
     pub jitter: f64,
@@ -73,10 +76,7 @@ impl Op for Settle {
     type Reply = Vec<Settled>;
     const NAME: &'static str = "settle";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::WORK
-    }
+    const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         Self::reports(caller, tx, &self.reports, None, false)

@@ -26,11 +26,8 @@ impl Op for ShareQueue {
     type Reply = ();
     const NAME: &'static str = "share_queue";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         word("queue", Some(&self.queue))?;
@@ -64,10 +61,7 @@ impl Op for ListWaiting {
     type Reply = Vec<Waiting>;
     const NAME: &'static str = "list_waiting";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         let unshared = tx.unshared()?;
@@ -84,10 +78,7 @@ impl Op for ListHomes {
     type Reply = Vec<Home>;
     const NAME: &'static str = "list_homes";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::WORK
-    }
+    const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         // The tokens are good for jobs of all tenants, and a node that was let in by one must not go on to the next.

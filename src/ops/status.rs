@@ -26,10 +26,7 @@ impl Op for Status {
     type Reply = StatusReply;
     const NAME: &'static str = "status";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         let queues = tx.totals(caller.tenant.as_deref())?;

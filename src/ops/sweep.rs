@@ -67,11 +67,8 @@ impl Op for LastSign {
     type Reply = Option<Span>;
     const NAME: &'static str = "last_sign";
     const ACCESS: Access = Access::Read;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Span>> {
         tx.last_sign()
@@ -111,11 +108,8 @@ impl Op for SweepDue {
     type Reply = Due;
     const NAME: &'static str = "sweep_due";
     const ACCESS: Access = Access::Read;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Due> {
         due(tx)
@@ -143,11 +137,8 @@ impl Op for Sweep {
     type Reply = Swept;
     const NAME: &'static str = "sweep";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Swept> {
         let before = tx.leader()?;

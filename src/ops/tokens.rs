@@ -114,10 +114,11 @@ impl Op for CreateToken {
     type Reply = TokenView;
     const NAME: &'static str = "create_token";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
 
     fn scopes(&self) -> Scopes {
         // Nobody gives away what they do not have.
-        Scopes::ADMIN.and(self.scopes)
+        Self::SCOPES.and(self.scopes)
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<TokenView> {
@@ -176,10 +177,7 @@ impl Op for ListTokens {
     type Reply = Vec<TokenView>;
     const NAME: &'static str = "list_tokens";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
+    const SCOPES: Scopes = Scopes::ADMIN;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         let now = tx.now();
@@ -203,10 +201,7 @@ impl Op for RevokeToken {
     type Reply = TokenView;
     const NAME: &'static str = "revoke_token";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
+    const SCOPES: Scopes = Scopes::ADMIN;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<TokenView> {
         let now = tx.now();
@@ -267,11 +262,8 @@ impl Op for Authenticate {
     type Reply = Option<TokenView>;
     const NAME: &'static str = "authenticate";
     const ACCESS: Access = Access::Read;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         let now = tx.now();
@@ -293,10 +285,7 @@ impl Op for Denied {
     type Reply = ();
     const NAME: &'static str = "denied";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::NONE
-    }
+    const SCOPES: Scopes = Scopes::NONE;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         let data = json!({ "op": self.op, "needs": self.needs });

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lease::{Lease, LeaseReply};
+use super::many::{MAX_MANY, at_most};
 use super::settle::{Report, Settle, Settled};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
@@ -13,6 +14,7 @@ use crate::store::Tx;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Turn {
     /// The ends to report.
+    #[serde(deserialize_with = "at_most::<MAX_MANY, _, _>")]
     pub reports: Vec<Report>,
     /// The jobs to ask for.
     pub lease: Option<Lease>,
@@ -34,10 +36,7 @@ impl Op for Turn {
     type Reply = TurnReply;
     const NAME: &'static str = "turn";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::WORK
-    }
+    const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<TurnReply> {
         let settled = Settle::reports(caller, tx, &self.reports, self.lease.as_ref(), self.pass_over)?;

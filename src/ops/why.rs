@@ -135,10 +135,7 @@ impl Op for Why {
     type Reply = Explanation;
     const NAME: &'static str = "why";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Explanation> {
         let job = load_mine(caller, tx, self.number)?;
@@ -294,10 +291,7 @@ impl Op for WhySchedule {
     type Reply = Explanation;
     const NAME: &'static str = "why_schedule";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Explanation> {
         let schedule = self.schedule.find(caller, tx)?;

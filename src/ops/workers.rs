@@ -16,10 +16,7 @@ impl Op for ListWorkers {
     type Reply = Vec<Worker>;
     const NAME: &'static str = "list_workers";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         tenancy::workers(caller, tx)
@@ -37,10 +34,7 @@ impl Op for DrainWorker {
     type Reply = Vec<Worker>;
     const NAME: &'static str = "drain_worker";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::OPERATE
-    }
+    const SCOPES: Scopes = Scopes::OPERATE;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         // One that serves other tenants too is not for one of them to stop.

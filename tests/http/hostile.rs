@@ -201,6 +201,85 @@ fn large_bodies_wait_for_each_other_and_small_ones_for_nobody() {
     asked_for(&mut fifth).unwrap();
 }
 
+/// A list that takes far more memory than its text.
+fn objects(count: usize) -> String {
+    format!("[{}]", vec!["{}"; count].join(","))
+}
+
+#[test]
+fn what_a_token_may_not_ask_for_is_not_read() {
+    let orx = served();
+    let reader = token(&orx, &["--name", "reader", "--scope", "read"]);
+    let ask = |line: &str, body: &str| request(&orx, Some(&reader), line, &[], body);
+    for route in ["jobs", "ops/enqueue", "ops/submit_run", "ops/add_schedule"] {
+        // Nobody finds out that it is no JSON.
+        let refused = ask(&format!("POST /api/v1/{route}"), "[{},").expect(403).json();
+        assert!(refused["hint"].as_str().unwrap().ends_with(" submit"), "{refused}");
+    }
+    ask("POST /api/v1/ops/settle", "[{},").expect(403);
+    ask("POST /api/v1/jobs/7/cancel", "[{},").expect(403);
+    ask("POST /api/v1/ops/get_jobs", r#"{"numbers":["#).expect(400);
+    ask("POST /api/v1/ops/nothing", "[{},").expect(404);
+    // Who sends much hears why; who asks before need not send it.
+    ask("POST /api/v1/jobs", &objects(1 << 20)).expect(403);
+    let asks = format!(
+        "POST /api/v1/jobs HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {reader}\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 4000000\r\n\r\n"
+    );
+    assert_eq!(raw_head(&orx, asks.as_bytes()).status, 403);
+    let denied = orx.events().into_iter().filter(|e| e["kind"] == "call_denied" && e["actor"] == "token reader");
+    assert!(denied.count() > 0);
+}
+
+/// The most memory that a process has had, in bytes.
+fn peak(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn a_body_that_becomes_large_is_refused_and_holds_nobody_up() {
+    let mut orx = served();
+    let pid = orx.coordinator().pid();
+    let orx = &orx;
+    let weak = token(orx, &["--name", "weak", "--scope", "submit,work"]);
+    let weak = weak.as_str();
+    let post = move |line: &str, body: &str| request(orx, Some(weak), line, &[], body);
+    let jobs = objects(1_400_000);
+    let numbers = format!(r#"{{"handler":"h","payload":[0{}]}}"#, ",0".repeat(4_000_000));
+    let fences = format!(
+        r#"{{"worker":"{}","ttl":"15s","fences":[{}]}}"#,
+        uuid::Uuid::now_v7(),
+        vec![r#"{"number":1,"attempt":1}"#; 10_001].join(",")
+    );
+    let before = peak(pid);
+    let longest = std::thread::scope(|scope| {
+        let sent: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let refused = post("POST /api/v1/jobs", &jobs).expect(422).json();
+                    assert!(refused["detail"].as_str().unwrap().contains("at most 10000"), "{refused}");
+                    let refused = post("POST /api/v1/jobs", &numbers).expect(413).json();
+                    assert!(refused["detail"].as_str().unwrap().contains("MiB of memory"), "{refused}");
+                    assert_eq!(post("POST /api/v1/ops/renew", &fences).expect(422).json()["field"], "fences");
+                })
+            })
+            .collect();
+        let mut longest = Duration::ZERO;
+        while sent.iter().any(|sent| !sent.is_finished()) {
+            let begun = Instant::now();
+            assert_eq!(request(orx, None, "GET /healthz", &[], "").status, 200);
+            longest = longest.max(begun.elapsed());
+        }
+        longest
+    });
+    // Read as it came the first took 1.8 GB and held up all others for as long as it was read: more than ten seconds.
+    let grown = (peak(pid) - before) / 1024 / 1024;
+    assert!(grown < 400, "{grown} MiB more");
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
+    assert_eq!(orx.states(), "");
+}
+
 #[test]
 fn an_address_that_others_reach_needs_a_certificate() {
     let orx = Orx::file();

@@ -41,10 +41,7 @@ impl Op for CancelRun {
     type Reply = RunCancelled;
     const NAME: &'static str = "cancel_run";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::OPERATE
-    }
+    const SCOPES: Scopes = Scopes::OPERATE;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<RunCancelled> {
         let run = find(caller, tx, &self.run)?;

@@ -36,11 +36,8 @@ impl Op for ReplayRun {
     type Reply = Started;
     const NAME: &'static str = "replay_run";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        // What is to be run was allowed before.
-        Scopes::SUBMIT.and(Scopes::OPERATE)
-    }
+    /// What is to be run was allowed before.
+    const SCOPES: Scopes = Scopes::SUBMIT.and(Scopes::OPERATE);
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Started> {
         if let Some(found) = start::existing(caller, tx, self.id)? {

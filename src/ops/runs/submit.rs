@@ -32,6 +32,7 @@ impl Op for SubmitRun {
     type Reply = Started;
     const NAME: &'static str = "submit_run";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::SUBMIT;
 
     fn scopes(&self) -> Scopes {
         scopes(&self.workflow, &self.captured)

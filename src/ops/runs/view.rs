@@ -91,10 +91,7 @@ impl Op for GetRun {
     type Reply = RunView;
     const NAME: &'static str = "get_run";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<RunView> {
         let run = find(caller, tx, &self.run)?;
@@ -140,10 +137,7 @@ impl Op for ListRuns {
     type Reply = Vec<RunLine>;
     const NAME: &'static str = "list_runs";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Vec<RunLine>> {
         let mut filter = self.filter.clone();

@@ -60,10 +60,7 @@ impl Op for Backfill {
     type Reply = Backfilled;
     const NAME: &'static str = "backfill";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::OPERATE
-    }
+    const SCOPES: Scopes = Scopes::OPERATE;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Backfilled> {
         let schedule = self.schedule.live(caller, tx)?;

@@ -32,6 +32,7 @@ impl Op for AddSchedule {
     type Reply = ScheduleView;
     const NAME: &'static str = "add_schedule";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::SUBMIT;
 
     fn scopes(&self) -> Scopes {
         scopes_of(&self.definition)
@@ -120,6 +121,7 @@ impl Op for UpdateSchedule {
     type Reply = ScheduleView;
     const NAME: &'static str = "update_schedule";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::SUBMIT;
 
     fn scopes(&self) -> Scopes {
         scopes_of(&self.definition)

@@ -24,10 +24,7 @@ impl Op for PauseSchedule {
     type Reply = ScheduleView;
     const NAME: &'static str = "pause_schedule";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::OPERATE
-    }
+    const SCOPES: Scopes = Scopes::OPERATE;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<ScheduleView> {
         let schedule = self.schedule.live(caller, tx)?;
@@ -64,10 +61,7 @@ impl Op for RemoveSchedule {
     type Reply = ScheduleView;
     const NAME: &'static str = "remove_schedule";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::OPERATE
-    }
+    const SCOPES: Scopes = Scopes::OPERATE;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<ScheduleView> {
         let schedule = self.schedule.live(caller, tx)?;

@@ -159,10 +159,7 @@ impl Op for ListSchedules {
     type Reply = SchedulePage;
     const NAME: &'static str = "list_schedules";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<SchedulePage> {
         let mut filter = self.filter.clone();
@@ -197,10 +194,7 @@ impl Op for ShowSchedule {
     type Reply = Shown;
     const NAME: &'static str = "show_schedule";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Shown> {
         let schedule = self.schedule.find(caller, tx)?;
@@ -264,10 +258,7 @@ impl Op for History {
     type Reply = Vec<OccurrenceView>;
     const NAME: &'static str = "history";
     const ACCESS: Access = Access::Read;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::READ
-    }
+    const SCOPES: Scopes = Scopes::READ;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         let schedule = self.schedule.find(caller, tx)?;

@@ -60,11 +60,8 @@ impl Op for Tick {
     type Reply = Ticked;
     const NAME: &'static str = "tick";
     const ACCESS: Access = Access::Write;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Ticked> {
         if let Some(epoch) = self.epoch
@@ -115,11 +112,8 @@ impl Op for NextTick {
     type Reply = Option<Span>;
     const NAME: &'static str = "next_tick";
     const ACCESS: Access = Access::Read;
+    const SCOPES: Scopes = Scopes::ADMIN;
     const SHARED: bool = true;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::ADMIN
-    }
 
     fn run(&self, _caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Span>> {
         let now = tx.now();

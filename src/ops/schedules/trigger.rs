@@ -41,10 +41,7 @@ impl Op for Trigger {
     type Reply = Triggered;
     const NAME: &'static str = "trigger";
     const ACCESS: Access = Access::Write;
-
-    fn scopes(&self) -> Scopes {
-        Scopes::OPERATE
-    }
+    const SCOPES: Scopes = Scopes::OPERATE;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Triggered> {
         if let Some(before) = self.found(caller, tx, true)? {
