@@ -16,12 +16,16 @@ use crate::daemon::{self, WorkerSignals};
 use crate::error::{Error, Result};
 use crate::job::WorkerId;
 use crate::job::lanes::Offer;
+use crate::job::names;
 use crate::ops::outstanding::{Backlog, Outstanding};
 use crate::queue::Queue;
 use crate::store::Ownership;
 use crate::time::Span;
 use crate::worker::Config;
 use crate::worker::secrets::Places;
+
+/// The longest name of a worker or a coordinator, in bytes.
+const MAX_NAME: usize = 64;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -127,6 +131,7 @@ impl Worker {
             no_services: self.burst || self.until_done.is_some(),
             tenant: None,
         };
+        config.offer.check()?;
         config.slots = self.slots.or(file.slots).unwrap_or_else(cores).max(1);
         config.ttl = self.lease.or(file.lease).unwrap_or(Config::DEFAULT_TTL).max(Span::from_secs(1));
         config.drain_timeout = self.drain_timeout.or(file.drain_timeout).unwrap_or(Config::DEFAULT_DRAIN);
@@ -226,6 +231,7 @@ pub(super) fn beside(context: &Context, queue: &Queue, slots: u32) -> Result<(Co
     let file = &context.config.worker;
     config.offer.queues = file.queues.clone().unwrap_or_default();
     config.offer.labels = file.labels.clone().unwrap_or_default();
+    config.offer.check()?;
     config.ttl = file.lease.unwrap_or(Config::DEFAULT_TTL).max(Span::from_secs(1));
     config.drain_timeout = file.drain_timeout.unwrap_or(Config::DEFAULT_DRAIN);
     config.slots = slots;
@@ -233,14 +239,7 @@ pub(super) fn beside(context: &Context, queue: &Queue, slots: u32) -> Result<(Co
 }
 
 pub(super) fn check_name(name: &str, what: &str) -> Result<()> {
-    let plain = |c: char| c.is_alphanumeric() || "-_.@".contains(c);
-    match name {
-        n if (1..=64).contains(&n.len()) && n.chars().all(plain) && !n.starts_with('.') => Ok(()),
-        _ => {
-            Err(Error::usage(format!("{name:?} is no name for a {what}"))
-                .hint("use up to 64 letters, digits and - _ . @"))
-        }
-    }
+    names::process(what, name, MAX_NAME)
 }
 
 fn cores() -> u32 {

@@ -5,7 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::spec::{field_error, text, word};
 use super::{JobSpec, LaneId};
+use crate::error::Result;
+
+/// The most queues, labels or handlers of a worker.
+pub const MAX_OFFERED: usize = 1000;
 
 /// What a job needs of its worker; jobs with different needs stand in different lanes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -65,6 +70,31 @@ pub struct Offer {
 }
 
 impl Offer {
+    /// Refuses what no job can ask for, and more than any worker has.
+    ///
+    /// # Errors
+    /// `Usage`, naming the field.
+    pub fn check(&self) -> Result<()> {
+        for (field, count) in
+            [("queues", self.queues.len()), ("labels", self.labels.len()), ("handlers", self.handlers.len())]
+        {
+            if count > MAX_OFFERED {
+                return Err(field_error(field, format!("has more than {MAX_OFFERED} entries")));
+            }
+        }
+        for queue in &self.queues {
+            word("queues", Some(queue)).map_err(|e| e.hint("name each; a worker that names none serves all"))?;
+        }
+        for handler in &self.handlers {
+            word("handlers", Some(handler))?;
+        }
+        for (key, value) in &self.labels {
+            word("labels", Some(key))?;
+            text("labels", Some(value.as_str()).filter(|value| !value.is_empty()))?;
+        }
+        word("tenant", self.tenant.as_deref())
+    }
+
     /// Binds it to the tenant of whoever offers it, if that one is bound.
     pub fn bind(&mut self, tenant: Option<&str>) {
         if let Some(tenant) = tenant {

@@ -11,6 +11,7 @@ mod graph;
 pub mod ids;
 mod kinds;
 pub mod lanes;
+pub mod names;
 mod origin;
 pub mod output;
 pub mod plan;

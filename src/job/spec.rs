@@ -371,7 +371,8 @@ pub fn word(field: &str, value: Option<&str>) -> Result<()> {
     }
 }
 
-fn text(field: &str, value: Option<&str>) -> Result<()> {
+/// Names, keys and values of labels: short, and all of it can be seen.
+pub(super) fn text(field: &str, value: Option<&str>) -> Result<()> {
     let Some(value) = value else { return Ok(()) };
     match value {
         "" => Err(field_error(field, "is empty")),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::many::{MAX_MANY, at_most};
 use super::settle::is_kept;
 use super::tenancy::check_jobs;
-use super::{Access, Caller, Op, Scopes};
+use super::{Access, Caller, Op, Scopes, bounds};
 use crate::error::Result;
 use crate::job::Fence;
 use crate::job::output::Chunk;
@@ -40,6 +40,7 @@ impl Op for AppendOutput {
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Appended> {
         check_jobs(caller, tx, &[self.fence.number])?;
+        bounds::output(&self.chunks)?;
         if !is_kept(tx, self.fence)? {
             return Ok(Appended::Stale);
         }

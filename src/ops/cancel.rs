@@ -11,7 +11,7 @@ use super::transition::{By, change};
 use super::{Access, Caller, Op, Scopes, status_of};
 use crate::error::Result;
 use crate::job::state::Cancelled;
-use crate::job::{EventKind, JobId, Number, State};
+use crate::job::{EventKind, JobId, Number, State, names};
 use crate::store::{CancelRequest, Topics, Tx};
 
 /// Cancels jobs: at once where they wait, by asking their worker where they run.
@@ -59,6 +59,7 @@ impl Op for Cancel {
     const SCOPES: Scopes = Scopes::OPERATE;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
+        names::reason(self.reason.as_deref())?;
         tx.hold_runs(&self.numbers)?;
         self.numbers.iter().map(|n| self.cancel(caller, tx, *n)).collect()
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::many::{MAX_MANY, at_most};
 use super::settle::{Started, record_start};
 use super::tenancy::{check_jobs, check_worker};
-use super::{Access, Caller, Op, Scopes};
+use super::{Access, Caller, Op, Scopes, bounds};
 use crate::error::Result;
 use crate::job::{Fence, Number, WorkerId};
 use crate::store::{Kept, Topics, Tx, WorkerState};
@@ -49,10 +49,13 @@ impl Op for Heartbeat {
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<HeartbeatReply> {
         check_worker(caller, tx, self.worker)?;
+        bounds::name(&self.name)?;
+        bounds::ttl(self.ttl)?;
         let fences: Vec<Fence> = self.started.iter().map(|(fence, _)| *fence).collect();
         let numbers: Vec<Number> = fences.iter().map(|fence| fence.number).collect();
         check_jobs(caller, tx, &numbers)?;
-        let mut worker = tx.heartbeat(self.worker, self.ttl, self.trouble.as_deref())?;
+        let trouble = self.trouble.as_deref().map(bounds::trouble);
+        let mut worker = tx.heartbeat(self.worker, self.ttl, trouble.as_deref())?;
         if self.draining && worker == Some(WorkerState::Active) {
             tx.ask_drain(self.worker)?;
             tx.wake(Topics::JOBS);

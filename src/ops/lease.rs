@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::tenancy::check_worker;
 use super::transition::{By, Next, change, change_all};
-use super::{Access, Caller, Op, Scopes, Takes, runs};
+use super::{Access, Caller, Op, Scopes, Takes, bounds, runs};
 use crate::error::Result;
 use crate::job::lanes::{self, Lane, Offer};
 use crate::job::reading::Texts;
@@ -200,6 +200,9 @@ impl Lease {
     /// Leases jobs; after [`Lease::foresee`].
     pub(super) fn lease(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<LeaseReply> {
         check_worker(caller, tx, self.worker)?;
+        bounds::name(&self.name)?;
+        bounds::ttl(self.ttl)?;
+        self.offer.check().map_err(|e| e.within("offer"))?;
         promote(tx)?;
         expire(tx)?;
         let (mut taken, mut passed, mut rounds) = (Taken::default(), Passed::default(), 0);

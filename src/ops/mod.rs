@@ -5,6 +5,7 @@
 
 mod admission;
 pub mod append_output;
+pub mod bounds;
 pub mod cancel;
 pub mod catalog;
 pub mod dead_letters;

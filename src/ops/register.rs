@@ -7,7 +7,7 @@ use serde_json::json;
 use super::many::{MAX_MANY, at_most};
 use super::settle::lose;
 use super::tenancy::check_worker;
-use super::{Access, Caller, Op, Scopes};
+use super::{Access, Caller, Op, Scopes, bounds};
 use crate::error::Result;
 use crate::job::{EventKind, Fence, Number, WorkerId};
 use crate::store::{Lease, NewEvent, NewWorker, Topics, Tx};
@@ -52,6 +52,8 @@ impl Op for Register {
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Registered> {
         check_worker(caller, tx, self.worker.id)?;
+        bounds::worker(&self.worker, tx)?;
+        bounds::ttl(self.ttl)?;
         let mut worker = self.worker.clone();
         worker.offer.bind(caller.tenant.as_deref());
         let (mut taken_back, mut left) = (Vec::new(), Vec::new());
@@ -138,6 +140,7 @@ impl Op for Deregister {
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
         check_worker(caller, tx, self.worker)?;
+        bounds::name(&self.name)?;
         if !is_here(tx, self.worker)? {
             return Ok(()); // it was stopped before it was here, or taken for dead
         }

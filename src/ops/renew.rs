@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::many::{MAX_MANY, at_most};
 use super::settle::reject_stale;
 use super::tenancy::{check_jobs, check_worker};
-use super::{Access, Caller, Op, Scopes};
+use super::{Access, Caller, Op, Scopes, bounds};
 use crate::error::Result;
 use crate::job::{Fence, Number, WorkerId};
 use crate::mutant::{Mutant, planted};
@@ -48,11 +48,13 @@ impl Op for Renew {
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Vec<Renewed>> {
         check_worker(caller, tx, self.worker)?;
+        bounds::ttl(self.ttl)?;
         let fences: Vec<Number> = self.fences.iter().map(|fence| fence.number).collect();
         check_jobs(caller, tx, &fences)?;
         let kept = tx.keep(&self.fences, true)?;
         let mut alive = Vec::with_capacity(kept.len());
         let mut leases = Vec::with_capacity(kept.len());
+        let mut stale = Vec::new();
         for (fence, lease) in self.fences.iter().zip(kept) {
             leases.push(match lease {
                 Kept::Held(lease) => {
@@ -62,11 +64,12 @@ impl Op for Renew {
                 Kept::Busy => Renewed::Busy,
                 Kept::Gone if planted(Mutant::NoFence) => Renewed::Held,
                 Kept::Gone => {
-                    reject_stale(tx, *fence, Self::NAME)?;
+                    stale.push(*fence);
                     Renewed::Stale
                 }
             });
         }
+        reject_stale(tx, &stale, Self::NAME)?;
         tx.extend(&alive, self.ttl)?;
         Ok(leases)
     }

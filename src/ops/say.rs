@@ -43,7 +43,7 @@ impl Op for Say {
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Heard> {
         check_jobs(caller, tx, &[self.fence.number])?;
         if !is_kept(tx, self.fence)? {
-            reject_stale(tx, self.fence, Self::NAME)?;
+            reject_stale(tx, &[self.fence], Self::NAME)?;
             return Ok(Heard::Stale);
         }
         let at = tx.now();

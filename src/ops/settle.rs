@@ -1,6 +1,6 @@
 //! The end of attempts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use super::lease::Lease;
 use super::many::{MAX_MANY, at_most};
 use super::tenancy::check_jobs;
 use super::transition::{By, load_one, record, resolve_dependants};
-use super::{Access, Caller, Op, Scopes, runs};
+use super::{Access, Caller, Op, Scopes, bounds, runs};
 use crate::error::{Error, Result};
 use crate::job::fingerprint::fingerprint;
 use crate::job::output::Chunk;
@@ -98,6 +98,7 @@ impl Settle {
         pass_over: bool,
     ) -> Result<Vec<Settled>> {
         check_jobs(caller, tx, &numbers(reports))?;
+        reports.iter().try_for_each(|report| bounds::output(&report.output))?;
         let in_runs: Vec<Number> = reports.iter().filter(|r| r.in_run).map(|r| r.fence.number).collect();
         if !in_runs.is_empty() {
             tx.hold_runs(&in_runs)?; // before the jobs: nobody may wait in a circle
@@ -119,13 +120,20 @@ impl Settle {
         // The same fence a second time finds no job any more, and is stale.
         let mut job_of = |lease: store::Lease| Some((jobs.remove(&lease.fence.number)?, lease));
         // What waits for them is looked at when all have ended, also all at once.
-        let mut ended = Vec::new();
+        let (mut ended, mut stale) = (Vec::new(), Vec::new());
         let mut leases = leases.into_iter();
         let settled = reports.iter().map(|report| match is_busy(report) {
             true => Ok(Settled::Busy),
-            false => settle(tx, report, leases.next().flatten().and_then(&mut job_of), &mut ended),
+            false => match leases.next().flatten().and_then(&mut job_of) {
+                Some(held) => settle(tx, report, held, &mut ended),
+                None => {
+                    stale.push(report.fence);
+                    Ok(Settled::Stale)
+                }
+            },
         });
         let settled = settled.collect::<Result<_>>()?;
+        reject_stale(tx, &stale, Self::NAME)?;
         resolve_dependants(tx, ended)?;
         runs::follow(tx)?; // before anything else is leased
         Ok(settled)
@@ -161,14 +169,10 @@ fn numbers(reports: &[Report]) -> Vec<Number> {
 fn settle(
     tx: &mut dyn Tx,
     report: &Report,
-    held: Option<(Record, store::Lease)>,
+    (job, lease): (Record, store::Lease),
     ended: &mut Vec<(Number, State)>,
 ) -> Result<Settled> {
     let fence = report.fence;
-    let Some((job, lease)) = held else {
-        reject_stale(tx, fence, Settle::NAME)?;
-        return Ok(Settled::Stale);
-    };
     if let Some(started) = report.started {
         record_start(tx, fence, &lease.worker_name, started)?;
     }
@@ -177,11 +181,11 @@ fn settle(
         tx.wake(Topics::OUTPUT);
     }
     let end = End {
-        ending: &report.ending,
+        ending: &bounds::ending(&report.ending),
         started_at: report.started.map(|s| s.at),
         ran: report.ran,
         at: lease.started_at.plus(report.after).min(tx.now()),
-        jitter: report.jitter,
+        jitter: report.jitter.clamp(0.0, 1.0),
     };
     let (state, end) = end_attempt(tx, job, &lease, &end)?;
     ended.extend(end);
@@ -205,15 +209,26 @@ pub(super) fn is_kept(tx: &mut dyn Tx, fence: Fence) -> Result<bool> {
     }
 }
 
-/// Records that a worker wrote with an old fence.
-pub(super) fn reject_stale(tx: &mut dyn Tx, fence: Fence, what: &str) -> Result<()> {
-    tx.append(&[NewEvent {
+/// Records that a worker wrote with old fences. Of attempts that never were, or are forgotten, nothing is recorded: who
+/// makes some up would fill the trail.
+pub(super) fn reject_stale(tx: &mut dyn Tx, fences: &[Fence], what: &str) -> Result<()> {
+    if fences.is_empty() {
+        return Ok(());
+    }
+    let fences: BTreeSet<Fence> = fences.iter().copied().collect();
+    let numbers: Vec<Number> = fences.iter().map(|f| f.number).collect::<BTreeSet<_>>().into_iter().collect();
+    let last = tx.latest(&numbers)?.into_iter().map(|(attempt, _)| attempt.map_or(0, |attempt| attempt.number));
+    let last: HashMap<Number, u32> = numbers.into_iter().zip(last).collect();
+    let was = |fence: &&Fence| (1..=last[&fence.number]).contains(&fence.attempt);
+    let real: Vec<Fence> = fences.iter().filter(was).copied().collect();
+    let told = real.iter().map(|fence| NewEvent {
         number: Some(fence.number),
         attempt: Some(fence.attempt),
         data: json!({ "op": what }),
         ..NewEvent::of(EventKind::RejectedStale)
-    }])?;
-    tx.note_told(&[fence.number])
+    });
+    tx.append(&told.collect::<Vec<_>>())?;
+    tx.note_told(&real.iter().map(|fence| fence.number).collect::<Vec<_>>())
 }
 
 /// Records that the process of an attempt runs.

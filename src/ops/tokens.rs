@@ -16,6 +16,7 @@ use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Kind, Result};
 use crate::hex::hex;
 use crate::job::EventKind;
+use crate::job::spec::word;
 use crate::store::{NewEvent, TokenRow, Tx};
 use crate::time::{Span, Timestamp};
 
@@ -131,6 +132,7 @@ impl Op for CreateToken {
         if self.scopes == Scopes::NONE {
             return Err(Error::usage("a token without scopes opens nothing").hint(format!("there are {}", Scopes::ALL)));
         }
+        word("tenant", self.tenant.as_deref())?;
         if caller.tenant.is_some() && caller.tenant != self.tenant {
             return Err(Error::new(Kind::Denied, "a token of one tenant makes tokens of that tenant only"));
         }

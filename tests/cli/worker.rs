@@ -48,6 +48,25 @@ fn an_idle_worker_ends_after_its_idle_timeout() {
 }
 
 #[test]
+fn what_a_worker_serves_is_named_as_jobs_name_it() {
+    let orx = Orx::new();
+    let refuse = |option: &str, value: &str, why: &str| {
+        orx.run(&["worker", "--burst", option, value]).expect(2, &[why]);
+    };
+    refuse("--queues", "f*", "queues \"f*\" may have letters, digits");
+    refuse("--queues", "", "queues is empty");
+    refuse("--queues", "a,,b", "a worker that names none serves all");
+    refuse("--labels", "a b=c", "labels \"a b\"");
+    refuse("--labels", "a=\u{1b}[2J", "labels has a control character");
+    refuse("--name", "a/b", "no name for a worker");
+    orx.write(".config/orx/config.toml", "[worker]\nqueues = ['f*']\n");
+    orx.run(&["worker", "--burst"]).expect(2, &["f*"]);
+    orx.write(".config/orx/config.toml", "[handlers.'x y']\ncommand = ['true']\n");
+    orx.run(&["worker", "--burst"]).expect(2, &["x y"]);
+    assert!(orx.json(&["workers"]).as_array().unwrap().is_empty());
+}
+
+#[test]
 fn a_worker_serves_its_queues_only() {
     let orx = Orx::new();
     for queue in ["a", "b", "c"] {

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::{Value, json};
 
 use super::support::*;
 
@@ -278,6 +279,73 @@ fn a_body_that_becomes_large_is_refused_and_holds_nobody_up() {
     assert!(grown < 400, "{grown} MiB more");
     assert!(longest < Duration::from_secs(2), "{longest:?}");
     assert_eq!(orx.states(), "");
+}
+
+#[test]
+fn what_a_worker_says_of_itself_is_bounded_and_can_be_shown() {
+    let orx = served();
+    let work = token(&orx, &["--name", "w", "--scope", "work"]);
+    let post = |name: &str, body: &Value| {
+        request(&orx, Some(&work), &format!("POST /api/v1/ops/{name}"), &[], &body.to_string())
+    };
+    let (id, long) = (uuid::Uuid::now_v7(), "x".repeat(6 << 20));
+    let worker = json!({
+        "id": id, "name": "w", "host": "h", "pid": 1, "offer": { "queues": ["q"] }, "slots": 4096, "version": "0", "solo": false,
+    });
+    let register =
+        |worker: &Value| post("register", &json!({ "worker": worker, "ttl": "15s", "succeeds": [], "jitter": 0.5 }));
+    let refuse = |place: &str, value: Value| {
+        let mut worker = worker.clone();
+        *worker.pointer_mut(place).unwrap() = value;
+        let refused = register(&worker).expect(422);
+        assert!(refused.body.len() < 1000, "{place}");
+        let field = refused.json()["field"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(field, format!("worker{}", place.replace('/', ".").trim_end_matches(".0")), "{refused:?}");
+    };
+    for name in [long.as_str(), "", "a\0b", "\u{1b}[2J", "../w", "a\nb"] {
+        refuse("/name", name.into());
+        refuse("/host", name.into());
+    }
+    for queue in [long.as_str(), "", "a\0b", "\u{1b}[2J", "q*", "a\nb"] {
+        refuse("/offer/queues/0", queue.into());
+    }
+    refuse("/version", long.as_str().into());
+    refuse("/slots", 4_000_000_000_u32.into());
+    refuse("/offer/queues", json!(vec!["q"; 1001]));
+    register(&worker).expect(200);
+    let events = || orx.events().len();
+    let before = events();
+    let lease = |name: &str, ttl: &str| {
+        let lease = json!({ "worker": id, "name": name, "offer": {}, "slots": 1, "ttl": ttl, "only": null });
+        post("lease", &lease)
+    };
+    lease("a\0b", "15s").expect(422);
+    lease("w", "30d").expect(422);
+    post("deregister", &json!({ "worker": id, "name": "\u{1b}[2J" })).expect(422);
+    let beat = |name: &str, trouble: &str| {
+        post("heartbeat", &json!({ "worker": id, "name": name, "ttl": "15s", "trouble": trouble }))
+    };
+    beat(&long, "").expect(422);
+    beat("w", &format!("no \u{1b}[2J\0pipes {long}")).expect(200);
+    let shown = orx.json(&["workers"])[0]["trouble"].as_str().unwrap().to_owned();
+    assert!(shown.starts_with("no [2Jpipes x") && shown.len() < 1001, "{}", shown.len());
+
+    // Attempts that never were leave no trace, nor do those that are to come.
+    let job = orx.add(&["--", "true"]);
+    let number = orx.job(&job)["number"].as_i64().unwrap();
+    let stored = events();
+    assert_eq!(stored, before + 1, "the job");
+    let fences: Vec<Value> = (0..9000).map(|n| json!({ "number": number + n % 3, "attempt": n / 3 })).collect();
+    let renewed = post("renew", &json!({ "worker": id, "ttl": "15s", "fences": fences })).expect(200).json();
+    assert!(renewed.as_array().unwrap().iter().all(|one| one == "stale"));
+    let report = |fence: &Value| {
+        let ending = json!({ "cause": "itself", "exit_code": 0, "signal": null, "error": null });
+        json!({ "fence": fence, "ending": ending, "started": null, "ran": "1s", "after": "1s", "output": [], "jitter": 0.5 })
+    };
+    let reports: Vec<Value> = fences.iter().take(1000).map(report).collect();
+    let settled = post("settle", &json!({ "reports": reports })).expect(200).json();
+    assert!(settled.as_array().unwrap().iter().all(|one| one == "stale"));
+    assert_eq!(events(), stored);
 }
 
 #[test]

@@ -84,11 +84,7 @@ on_every_store! {
             let events = f.queue.call(ReadEvents { after: 0, limit: 100 }).await.unwrap();
             events.into_iter().filter(|e| e.number.is_some_and(|n| n != stays)).map(|e| e.kind).collect::<Vec<_>>()
         };
-        assert_eq!(told().await, [EventKind::RejectedStale], "of a job that is no more");
-        f.sweep().await; // epoch 1 leads
-        f.clock.pass(Span::from_secs(1));
-        f.queue.call(PruneEvents { after: 0, before: f.clock.now(), epoch: 1 }).await.unwrap();
-        assert_eq!(told().await, []);
+        assert_eq!(told().await, [], "nor is there anything of a job that is no more");
     }
 
     async fn the_key_of_a_pruned_job_says_how_it_ended(f: Fixture) {

@@ -8,7 +8,7 @@ use super::super::{Access, Caller, Op, Scopes};
 use super::{find, follow};
 use crate::error::Result;
 use crate::job::ids::RunName;
-use crate::job::{RunId, RunState};
+use crate::job::{RunId, RunState, names};
 use crate::store::{CancelRequest, Run, Tx};
 
 /// Cancels a run: what waits at once, what runs by asking its worker. `always` tasks run still, unless this is the second
@@ -44,6 +44,7 @@ impl Op for CancelRun {
     const SCOPES: Scopes = Scopes::OPERATE;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<RunCancelled> {
+        names::reason(self.reason.as_deref())?;
         let run = find(caller, tx, &self.run)?;
         cancel_run(tx, caller, run, self.reason.as_deref(), &self.how)
     }

@@ -13,7 +13,7 @@ use super::start::{self, NewRun, Replay, Started};
 use super::view::job_of_task;
 use crate::error::{Error, Result};
 use crate::job::ids::RunName;
-use crate::job::{Number, RunId, State, Workflow, workflow};
+use crate::job::{Number, RunId, State, Workflow, names, workflow};
 use crate::store::{Run, Tx};
 
 /// Makes a new run of the workflow of one that has ended.
@@ -40,6 +40,7 @@ impl Op for ReplayRun {
     const SCOPES: Scopes = Scopes::SUBMIT.and(Scopes::OPERATE);
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Started> {
+        names::reason(self.reason.as_deref())?;
         if let Some(found) = start::existing(caller, tx, self.id)? {
             return Ok(found);
         }
