@@ -82,8 +82,9 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::call`].
-    pub async fn call_as<O: Op>(&self, caller: Arc<Caller>, op: O, attempt: Try) -> Result<O::Reply> {
+    pub async fn call_as<O: Op>(&self, caller: Arc<Caller>, mut op: O, attempt: Try) -> Result<O::Reply> {
         let begun = Instant::now();
+        op.bind(&caller);
         let (reply, answer) = oneshot::channel();
         self.begin(O::ACCESS, Box::new(Slot::new(op, caller, attempt, reply))).await?;
         let answer = answer.await.map_err(|_| ended())?;

@@ -188,6 +188,7 @@ async fn identify(app: &App, shown: Option<&HeaderValue>) -> Result<Identity, Re
     let caller = Caller {
         actor: format!("token {}", token.name),
         tenant: token.tenant,
+        token: Some(token.id),
         scopes: token.scopes,
         schemas: app.engine.caller().schemas.clone(),
         takes: Takes::All,

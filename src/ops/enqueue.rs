@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::admission::{Before, LaneCache};
 use super::many::at_most;
-use super::naming::{Name, name_conflict};
+use super::naming::{Name, knows, name_conflict};
 use super::select::resolve;
 use super::transition::{self, Gate, load_one};
 use super::{Access, Caller, Op, Scopes};
@@ -59,6 +59,10 @@ impl Op for Enqueue {
         }
     }
 
+    fn bind(&mut self, caller: &Caller) {
+        self.jobs.iter_mut().for_each(|job| job.origin.by = job.origin.by.or(caller.token));
+    }
+
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
         if self.jobs.len() > MAX_BATCH {
             return Err(Error::usage(format!("more than {MAX_BATCH} jobs in one request")));
@@ -88,7 +92,7 @@ impl Op for Enqueue {
         self.jobs.iter().try_for_each(|job| check(caller, job))?;
         let mut replies = Vec::with_capacity(self.jobs.len());
         for job in &self.jobs {
-            match existing(tx, job)? {
+            match existing(caller, tx, job)? {
                 Some(found) => replies.push(found),
                 None => return Ok(None),
             }
@@ -154,7 +158,7 @@ fn store_plain(caller: &Caller, tx: &mut dyn Tx, jobs: Vec<Admitted>, replies: &
                 tx.wake(wanted(life));
                 stored(job, number, life)
             }
-            None => already(tx, job)?,
+            None => already(caller, tx, job)?,
         });
     }
     tx.append(&events)
@@ -169,12 +173,12 @@ fn enqueue(
 ) -> Result<Enqueued> {
     let spec = &job.spec;
     check(caller, job)?;
-    if let Some(found) = by_key(tx, spec)? {
+    if let Some(found) = by_key(caller, tx, spec)? {
         return Ok(found);
     }
     // What is named may stand in its own way when a load is finished under the same ids (S32).
     if (spec.name.is_some() || !spec.after.is_empty())
-        && let Some(found) = existing(tx, job)?
+        && let Some(found) = existing(caller, tx, job)?
     {
         return Ok(found);
     }
@@ -190,7 +194,7 @@ fn enqueue(
     }
     make_limit(tx, spec)?;
     if before.has(tx, lanes, job)? {
-        return already(tx, job);
+        return already(caller, tx, job);
     }
     let lane = lanes.admit(tx, spec)?;
     let now = tx.now();
@@ -203,7 +207,7 @@ fn enqueue(
     };
     let Submission { id, captured, origin, .. } = job;
     let new = NewJob { id: *id, lane, life: &life, spec, captured, origin, is_run_of: None };
-    let Some(number) = tx.insert(&[new])?.pop().flatten() else { return already(tx, job) };
+    let Some(number) = tx.insert(&[new])?.pop().flatten() else { return already(caller, tx, job) };
     follow_up(caller, tx, job, number, &life, &edges)?;
     Ok(stored(job, number, &life))
 }
@@ -227,8 +231,8 @@ fn stored(job: &Submission, number: Number, life: &Life) -> Enqueued {
 }
 
 /// The job that has the id already.
-fn already(tx: &mut dyn Tx, job: &Submission) -> Result<Enqueued> {
-    existing(tx, job)?.ok_or_else(|| Error::conflict(format!("the id {} is taken", job.id)))
+fn already(caller: &Caller, tx: &mut dyn Tx, job: &Submission) -> Result<Enqueued> {
+    existing(caller, tx, job)?.ok_or_else(|| Error::conflict(format!("the id {} is taken", job.id)))
 }
 
 /// Makes the limit that `spec` shares; another number is a conflict (S16).
@@ -319,8 +323,8 @@ pub(super) fn told(spec: &JobSpec, life: &Life, edges: &[Edge], origin: &Origin)
 }
 
 /// What was stored before under the same id or key.
-fn existing(tx: &mut dyn Tx, job: &Submission) -> Result<Option<Enqueued>> {
-    if let Some(found) = by_key(tx, &job.spec)? {
+fn existing(caller: &Caller, tx: &mut dyn Tx, job: &Submission) -> Result<Option<Enqueued>> {
+    if let Some(found) = by_key(caller, tx, &job.spec)? {
         return Ok(Some(found));
     }
     match tx.find(&Selector::Id(job.id), 1)?.pop() {
@@ -334,14 +338,17 @@ fn existing(tx: &mut dyn Tx, job: &Submission) -> Result<Option<Enqueued>> {
 }
 
 /// The job of the same idempotency key; the same key with another body is a conflict (S13).
-fn by_key(tx: &mut dyn Tx, spec: &JobSpec) -> Result<Option<Enqueued>> {
+fn by_key(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) -> Result<Option<Enqueued>> {
     let Some(key) = spec.idempotency_key.as_ref().filter(|_| !planted(Mutant::KeyIgnored)) else { return Ok(None) };
     let Some(holder) = tx.key_holder(spec.tenant(), key)? else { return Ok(None) };
+    let job = tx.load(&[holder.number])?.pop();
     if holder.fingerprint != spec.fingerprint() {
-        return Err(Error::conflict(format!("the idempotency key {key} stands for another job, {}", holder.number))
+        let knows = caller.may_look() || job.is_some_and(|job| knows(caller, &job));
+        let which = if knows { format!(", {}", holder.number) } else { String::new() };
+        return Err(Error::conflict(format!("the idempotency key {key} stands for another job{which}"))
             .hint("use a new key for a new job"));
     }
-    if let Some(job) = tx.load(&[holder.number])?.pop() {
+    if let Some(job) = job {
         return Ok(Some(existing_reply(job)));
     }
     // Pruned, but the key is kept.

@@ -51,6 +51,7 @@ use std::fmt::Write as _;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 pub use self::scopes::Scopes;
 use crate::error::{Error, Kind, Result};
@@ -78,6 +79,8 @@ pub struct Caller {
     pub actor: String,
     /// The only tenant it may touch; none: all.
     pub tenant: Option<String>,
+    /// The token that it showed, where it did.
+    pub token: Option<Uuid>,
     /// What it may do.
     pub scopes: Scopes,
     /// What payloads of handlers must look like, as far as this process knows.
@@ -100,7 +103,8 @@ pub enum Takes {
 impl Caller {
     /// Somebody who can open the store's files may do everything.
     pub fn local(actor: impl Into<String>) -> Self {
-        Self { actor: actor.into(), tenant: None, scopes: Scopes::ALL, schemas: Schemas::default(), takes: Takes::All }
+        let (scopes, schemas, takes) = (Scopes::ALL, Schemas::default(), Takes::All);
+        Self { actor: actor.into(), tenant: None, token: None, scopes, schemas, takes }
     }
 }
 
@@ -123,6 +127,9 @@ pub trait Op: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static 
     fn scopes(&self) -> Scopes {
         Self::SCOPES
     }
+
+    /// Fills in what follows from who calls.
+    fn bind(&mut self, _caller: &Caller) {}
 
     /// Does it. May be run again after a failure, so it has no effect outside `tx`.
     ///

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::Caller;
 use super::enqueue::{Enqueued, existing_reply};
 use super::transition::{self, By};
-use crate::error::{Error, Result};
+use super::{Caller, Scopes};
+use crate::error::{Error, Kind, Result};
 use crate::job::spec::{OnConflict, Until};
 use crate::job::state::Cancelled;
 use crate::job::{EventKind, JobSpec, Number, Record, State};
@@ -27,10 +27,19 @@ pub(super) fn name_conflict(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) ->
     let holder = job.number;
     match spec.on_conflict.unwrap_or_default() {
         OnConflict::Reject => {
-            Err(Error::conflict(format!("the name {name} is taken by job {holder}, which is {}", job.life.state))
+            let by = if knows(caller, &job) {
+                format!(" by job {holder}, which is {}", job.life.state)
+            } else {
+                String::new()
+            };
+            Err(Error::conflict(format!("the name {name} is taken{by}"))
                 .hint("--on-conflict return gives that job, --on-conflict replace takes its place"))
         }
-        OnConflict::Return => Ok(Name::Answer(existing_reply(job))),
+        OnConflict::Return if knows(caller, &job) => Ok(Name::Answer(existing_reply(job))),
+        OnConflict::Return => {
+            Err(Error::new(Kind::Denied, format!("the name {name} is taken, and the token may not see by which job"))
+                .hint("another token stored that job: to see it needs the scope read"))
+        }
         OnConflict::Replace => {
             let by = By { actor: Some(&caller.actor), worker: None };
             let reason = Some("replaced".to_owned());
@@ -39,6 +48,10 @@ pub(super) fn name_conflict(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) ->
                 Cancelled::Ended(life) => {
                     transition::change(tx, &job, &life, EventKind::Cancelled, by, Value::Null)?;
                     Ok(before.map_or(Name::Free, Name::After))
+                }
+                Cancelled::Requested(_) if !caller.scopes.cover(Scopes::OPERATE) => {
+                    Err(Error::new(Kind::Denied, format!("the name {name} is taken by a job that runs"))
+                        .hint("to end it needs the scope operate; one that waits is replaced without"))
                 }
                 Cancelled::Requested(life) => {
                     tx.ask_cancel(holder, &CancelRequest::default())?;
@@ -49,6 +62,11 @@ pub(super) fn name_conflict(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) ->
             }
         }
     }
+}
+
+/// Whether the caller may learn of `job` by what it stands in the way of.
+pub(super) fn knows(caller: &Caller, job: &Record) -> bool {
+    caller.may_look() || caller.token.is_some() && job.origin.by == caller.token
 }
 
 /// The unfinished job that owns `name`.

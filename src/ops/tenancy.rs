@@ -6,7 +6,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::transition::{load_one, no_job};
-use super::{Caller, Op};
+use super::{Caller, Op, Scopes};
 use crate::error::{Error, Kind, Result};
 use crate::job::{Event, EventKind, Number, Record, RunId, ScheduleId, WorkerId};
 use crate::store::{Tx, Worker};
@@ -16,6 +16,11 @@ impl Caller {
     /// Whether what belongs to `tenant` exists for it.
     pub(super) fn sees(&self, tenant: &str) -> bool {
         self.tenant.as_deref().is_none_or(|mine| mine == tenant)
+    }
+
+    /// Whether it may look at jobs.
+    pub(super) fn may_look(&self) -> bool {
+        self.scopes.cover(Scopes::READ)
     }
 }
 

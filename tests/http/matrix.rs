@@ -105,10 +105,61 @@ fn a_command_needs_exec_and_a_handler_does_not() {
 }
 
 #[test]
+fn who_only_submits_ends_no_job_and_learns_of_none_but_its_own() {
+    let orx = served();
+    let scoped = |name: &str, scope: &str| token(&orx, &["--name", name, "--scope", scope]);
+    let (mine, other) = (scoped("mine", "submit"), scoped("other", "submit"));
+    let (reads, operates) = (scoped("reads", "submit,read"), scoped("operates", "submit,operate"));
+    let post = |token: &str, more: &str| {
+        let job = format!(r#"{{"handler":"h","payload":1,"name":"n"{more}}}"#);
+        request(&orx, Some(token), "POST /api/v1/jobs", &[], &job)
+    };
+    let [reject, returns, replace] = ["reject", "return", "replace"].map(|how| format!(r#","on_conflict":"{how}""#));
+    let names_none = |answer: Answer| {
+        let said = answer.json();
+        let text = format!("{} {}", said["detail"], said["hint"]);
+        assert!(!text.contains(|c: char| c.is_ascii_digit()) && !text.contains("pending"), "{text}");
+    };
+    let job = post(&mine, "").expect(201).json();
+    // It is told of its own job, as is who may look at all.
+    for token in [&mine, &reads] {
+        assert!(post(token, &reject).expect(409).body.contains("job 1, which is pending"));
+        assert_eq!(post(token, &returns).expect(200).json()["id"], job["id"]);
+    }
+    names_none(post(&other, &reject).expect(409));
+    names_none(post(&operates, &reject).expect(409));
+    names_none(post(&other, &returns).expect(403));
+    let keyed = |token: &str, payload: u32| {
+        let job = format!(r#"{{"handler":"h","payload":{payload},"idempotency_key":"k"}}"#);
+        request(&orx, Some(token), "POST /api/v1/jobs", &[], &job)
+    };
+    keyed(&mine, 1).expect(201);
+    assert!(keyed(&mine, 2).expect(409).body.contains("another job, 2"));
+    assert!(keyed(&reads, 2).expect(409).body.contains("another job, 2"));
+    names_none(keyed(&other, 2).expect(409));
+
+    // One that waits may be replaced, one that runs may not.
+    post(&other, &replace).expect(201);
+    assert_eq!(orx.states(), "cancelled pending pending");
+    orx.write(".config/orx/config.toml", "[handlers.h]\ncommand = ['sleep', '60']\n");
+    let worker = orx.worker(&["--slots", "2"]);
+    orx.wait_state("3", "running");
+    for token in [&other, &mine, &reads] {
+        let refused = post(token, &replace).expect(403).json();
+        assert!(refused["hint"].as_str().unwrap().contains("scope operate"), "{refused}");
+    }
+    assert!(orx.job("3")["cancel_requested_at"].is_null());
+    post(&operates, &replace).expect(201);
+    orx.wait_state("3", "cancelled");
+    drop(worker);
+}
+
+#[test]
 fn a_schedule_or_workflow_is_no_way_around_exec() {
     let orx = served();
     let submit = token(&orx, &["--name", "s", "--scope", "submit"]);
     let both = token(&orx, &["--name", "b", "--scope", "submit,exec"]);
+    let operate = token(&orx, &["--name", "o", "--scope", "operate"]);
     let id = || uuid::Uuid::now_v7().to_string();
     let rule = r#""rule":{"kind":"every","expression":"1h","tz":"UTC","created_at":"2026-01-01T00:00:00Z"},
         "overlap":"skip","catch_up":"last","jitter":0"#;
@@ -136,7 +187,8 @@ fn a_schedule_or_workflow_is_no_way_around_exec() {
     let mut shut = 0;
     let mut refused = |answer: Answer, what: &str| {
         assert_eq!(answer.status, 403, "{what}: {answer:?}");
-        assert!(answer.json()["hint"].as_str().unwrap().ends_with("submit,exec"), "{what}: {answer:?}");
+        let hint = answer.json()["hint"].as_str().unwrap().to_owned();
+        assert!(hint.ends_with("submit,exec") || hint.ends_with("exec,operate"), "{what}: {answer:?}");
         shut += 1;
     };
     let surroundings = [r#""env":{"PATH":"/tmp"}"#, r#""env_from_file":{"A":"/etc/passwd"}"#, r#""cwd":"/tmp""#];
@@ -145,7 +197,7 @@ fn a_schedule_or_workflow_is_no_way_around_exec() {
     for way in &ways {
         let target = format!(r#"{{"job":{{{way}}}}}"#);
         refused(add(&submit, "x", &target, "{}"), way);
-        refused(update(&submit, 1, &target, "{}"), way);
+        refused(update(&operate, 1, &target, "{}"), way);
         for workflow in [
             format!(r#"{{"name":"w","task":[{{"name":"t","handler":"h"}},{{"name":"u",{way}}}]}}"#),
             format!(r#"{{"name":"w","tasks":[{{"name":"u",{way}}}]}}"#),
@@ -155,7 +207,7 @@ fn a_schedule_or_workflow_is_no_way_around_exec() {
         ] {
             refused(run(&submit, &workflow, "{}"), &workflow);
             refused(add(&submit, "x", &format!(r#"{{"workflow":{workflow}}}"#), "{}"), &workflow);
-            refused(update(&submit, 1, &format!(r#"{{"workflow":{workflow}}}"#), "{}"), &workflow);
+            refused(update(&operate, 1, &format!(r#"{{"workflow":{workflow}}}"#), "{}"), &workflow);
         }
     }
     let plain = r#"{"name":"w","task":[{"name":"t","handler":"h"}]}"#;
@@ -168,7 +220,7 @@ fn a_schedule_or_workflow_is_no_way_around_exec() {
     for around in captured {
         for target in [job, &format!(r#"{{"workflow":{plain}}}"#)] {
             refused(add(&submit, "x", target, around), around);
-            refused(update(&submit, 1, target, around), around);
+            refused(update(&operate, 1, target, around), around);
         }
         refused(run(&submit, plain, around), around);
     }
@@ -180,7 +232,11 @@ fn a_schedule_or_workflow_is_no_way_around_exec() {
     // The scope opens what it shut.
     let command = r#"{"job":{"command":["id"],"env":{"A":"b"},"cwd":"/"}}"#;
     add(&both, "theirs", command, captured[1]).expect(200);
-    update(&both, 1, command, captured[0]).expect(200);
+    // A schedule that is there runs on for whoever made it: to change it is for operators.
+    update(&both, 1, job, "{}").expect(403);
+    update(&operate, 1, job, "{}").expect(200);
+    let operates = token(&orx, &["--name", "oe", "--scope", "operate,exec"]);
+    update(&operates, 2, command, captured[0]).expect(200);
     run(&both, r#"{"name":"w","task":[{"name":"t","command":["id"]}]}"#, "{}").expect(200);
     run(&submit, plain, "{}").expect(200);
 }

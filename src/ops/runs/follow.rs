@@ -138,6 +138,7 @@ fn complete(tx: &mut dyn Tx, run: &Run) -> Result<Option<Unread>> {
         schedule_id: run.schedule_id,
         occurrence_id: run.occurrence_id,
         scheduled_for: run.scheduled_for,
+        ..Origin::default()
     };
     if let Some(limit) = &spec.limit {
         tx.limit_key(&run.tenant, &limit.key, limit.max)?; // it may have been removed since the run was made

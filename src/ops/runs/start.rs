@@ -238,6 +238,7 @@ impl Maker<'_> {
             schedule_id: self.new.schedule_id,
             occurrence_id: self.new.occurrence_id,
             scheduled_for: self.new.scheduled_for,
+            ..Origin::default()
         }
     }
 

@@ -121,10 +121,13 @@ impl Op for UpdateSchedule {
     type Reply = ScheduleView;
     const NAME: &'static str = "update_schedule";
     const ACCESS: Access = Access::Write;
-    const SCOPES: Scopes = Scopes::SUBMIT;
+    const SCOPES: Scopes = Scopes::OPERATE;
 
     fn scopes(&self) -> Scopes {
-        scopes_of(&self.definition)
+        match scopes_of(&self.definition).cover(Scopes::EXEC) {
+            true => Self::SCOPES.and(Scopes::EXEC),
+            false => Self::SCOPES,
+        }
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<ScheduleView> {

@@ -153,6 +153,7 @@ impl Admitted {
             schedule_id: Some(self.firing.schedule),
             occurrence_id: self.firing.occurrence,
             scheduled_for: Some(self.firing.due),
+            ..Origin::default()
         }
     }
 }
