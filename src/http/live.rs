@@ -23,8 +23,9 @@ use super::figures::{Reader, Stream};
 use super::ops::{allow, run};
 use super::problem::Refusal;
 use super::serve::Place;
-use super::trail::Line;
+use super::trail::{Found, Line, Trail};
 use crate::error::{Error, Kind, Result};
+use crate::hub::Subscription;
 use crate::job::{Event, EventKind, Number, Selector};
 use crate::ops::Scopes;
 use crate::ops::events::ReadEvents;
@@ -34,6 +35,10 @@ use crate::store::Topics;
 
 /// How often a quiet stream says that it lives.
 const BEAT: Duration = Duration::from_secs(5);
+/// How often somebody who is bound to a tenant is told of what has no event.
+const UNTOLD: Duration = Duration::from_secs(1);
+/// The pause between two looks for events of its own while others do much.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// Pieces that wait for a slow reader, of some hundred events at most.
 const WAITING: usize = 1;
 /// How long a reader may take for one piece before it is cut off; it can come back with the last id it has.
@@ -57,7 +62,12 @@ pub(super) async fn changes(
     if !scopes.cover(Scopes::READ) && !scopes.cover(Scopes::WORK) {
         return Err(Error::new(Kind::Denied, "the token may not hear of changes").into());
     }
-    let changes = app.engine.subscribe(Topics(wanted.topics & Topics::ALL.0))?;
+    let topics = Topics(wanted.topics & Topics::ALL.0);
+    let changes = match &identity.caller.tenant {
+        None => Changes::All(app.engine.subscribe(topics)?),
+        // Of what happens it hears by its own events.
+        Some(_) => Changes::Own(Own::of(&app, &identity, topics).await?),
+    };
     let held = (Session::new(&app, &identity), Reader::new(&app, Stream::Changes));
     let lines = stream::unfold((changes, app.stop.clone(), true, held), |state| async move {
         let (mut changes, mut stop, first, mut held) = state;
@@ -67,7 +77,7 @@ pub(super) async fn changes(
         let topics = match first {
             true => Topics::NONE, // at once: the head goes out with it
             false => tokio::select! {
-                topics = changes.changed(Some(Instant::now() + BEAT)) => topics,
+                topics = changes.next() => topics,
                 _ = stop.wait_for(|stop| *stop) => return None,
             },
         };
@@ -76,6 +86,76 @@ pub(super) async fn changes(
         Some((Ok::<_, Infallible>(Bytes::from(line)), (changes, stop, false, held)))
     });
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+}
+
+/// The changes that somebody may hear of.
+enum Changes {
+    All(Subscription),
+    Own(Own),
+}
+
+impl Changes {
+    /// What changed, or nothing after a while.
+    async fn next(&mut self) -> Topics {
+        match self {
+            Self::All(changes) => changes.changed(Some(Instant::now() + BEAT)).await,
+            Self::Own(own) => own.next().await,
+        }
+    }
+}
+
+/// The changes that somebody hears of who is bound to a tenant. Topics are those of all tenants, so it is told of its own
+/// events at once. What has none (output, and a slot that became free under a limit which tenants share) it is told of with
+/// each second, whether something happened or not.
+struct Own {
+    changes: Subscription,
+    trail: Arc<Trail>,
+    after: i64,
+    topics: Topics,
+    said_at: Instant,
+}
+
+impl Own {
+    async fn of(app: &Arc<App>, identity: &Identity, topics: Topics) -> Result<Self> {
+        let changes = app.engine.subscribe(Topics(Topics::ALL.0 & !Topics::OUTPUT.0))?; // output has no events
+        let trail = app.trails.of(&app.engine, &identity.caller);
+        let after = trail.end().await?;
+        Ok(Self { changes, trail, after, topics, said_at: Instant::now() })
+    }
+
+    async fn next(&mut self) -> Topics {
+        let due = self.said_at + UNTOLD;
+        while Instant::now() < due {
+            if self.changes.changed(Some(due)).await == Topics::NONE {
+                break;
+            }
+            if self.has_news(Instant::now()).await {
+                self.said_at = Instant::now();
+                return self.topics;
+            }
+            tokio::time::sleep_until(due.min(Instant::now() + LOOK_PAUSE)).await;
+        }
+        // By the clock, and not by what others do.
+        let now = Instant::now();
+        self.said_at = if now < due + UNTOLD { due } else { now };
+        self.topics
+    }
+
+    /// Whether something happened to what is its own.
+    async fn has_news(&mut self, woken: Instant) -> bool {
+        loop {
+            match self.trail.after(self.after, woken).await {
+                Ok(Found { to, .. }) if to == self.after => return false,
+                Ok(Found { lines, to }) => {
+                    self.after = to;
+                    if !lines.is_empty() {
+                        return true;
+                    }
+                }
+                Err(_) => return false, // the clock tells it
+            }
+        }
+    }
 }
 
 /// Which events are wanted.
@@ -215,9 +295,9 @@ fn feed(app: &Arc<App>, identity: &Identity, wish: Wish, after: i64) -> Result<m
         let mut woken = Instant::now();
         let mut last_said = woken;
         while !*stop.borrow() && !sender.is_closed() && session.is_good().await {
-            let Ok(lines) = trail.after(after, woken).await else { return };
-            if let Some(last) = lines.last() {
-                after = last.event.seq;
+            let Ok(Found { lines, to }) = trail.after(after, woken).await else { return };
+            if to > after {
+                after = to;
                 let wanted: Vec<_> = lines.into_iter().filter(|line| wish.wants(&line.event)).collect();
                 if !wanted.is_empty() {
                     last_said = Instant::now();

@@ -13,7 +13,7 @@ use crate::engine::{Engine, Try};
 use crate::error::Result;
 use crate::job::Event;
 use crate::ops::Caller;
-use crate::ops::events::ReadEvents;
+use crate::ops::events::{FollowEvents, Followed};
 
 /// Events of one read.
 const BATCH: usize = 256;
@@ -77,36 +77,43 @@ pub(super) struct Trail {
     end: tokio::sync::Mutex<End>,
 }
 
-/// All events after `floor` up to the last one that was read.
+/// All events after `floor` up to `to`.
 #[derive(Default)]
 struct End {
     floor: i64,
+    to: i64,
     lines: VecDeque<Arc<Line>>,
     /// When a reading began that found nothing after them.
     looked_at: Option<Instant>,
 }
 
-impl End {
-    fn last(&self) -> i64 {
-        self.lines.back().map_or(self.floor, |line| line.event.seq)
-    }
+/// Some events, and the place up to which they are all that a reader may see.
+pub(super) struct Found {
+    pub(super) lines: Vec<Arc<Line>>,
+    pub(super) to: i64,
+}
 
+impl End {
     /// Those that are kept after a place; none if that lies before or behind all of them.
-    fn kept(&self, after: i64) -> Option<Vec<Arc<Line>>> {
-        let known = after >= self.floor && after < self.last();
+    fn kept(&self, after: i64) -> Option<Found> {
+        let known = after >= self.floor && after < self.to;
         known.then(|| {
             let seen = self.lines.partition_point(|line| line.event.seq <= after);
-            self.lines.range(seen..).take(BATCH).cloned().collect()
+            let lines: Vec<_> = self.lines.range(seen..).take(BATCH).cloned().collect();
+            let last = lines.last().filter(|_| seen + lines.len() < self.lines.len());
+            let to = last.map_or(self.to, |line| line.event.seq);
+            Found { lines, to }
         })
     }
 
-    /// Goes on with what was read after a place.
-    fn follow(&mut self, after: i64, lines: &[Arc<Line>]) {
-        if after != self.last() {
+    /// Goes on with what was found after a place.
+    fn follow(&mut self, after: i64, found: &Found) {
+        if after != self.to {
             self.lines.clear(); // a reader is ahead of all others: those catch up by themselves
             self.floor = after;
         }
-        self.lines.extend(lines.iter().cloned());
+        self.lines.extend(found.lines.iter().cloned());
+        self.to = found.to;
         while self.lines.len() > KEPT {
             self.floor = self.lines.pop_front().map_or(self.floor, |line| line.event.seq);
         }
@@ -114,37 +121,48 @@ impl End {
 }
 
 impl Trail {
-    /// Some events after a place, oldest first; nothing only where there was none at `since`.
+    /// Some events after a place, oldest first; it goes on to that place only where there was nothing at `since`.
     ///
     /// # Errors
     /// When the trail cannot be read.
-    pub(super) async fn after(&self, after: i64, since: Instant) -> Result<Vec<Arc<Line>>> {
+    pub(super) async fn after(&self, after: i64, since: Instant) -> Result<Found> {
         let mut end = self.end.lock().await;
-        if let Some(lines) = end.kept(after) {
-            return Ok(lines);
+        if let Some(found) = end.kept(after) {
+            return Ok(found);
         }
-        if after < end.last() {
+        if after < end.to {
             drop(end);
             return self.read(after).await;
         }
-        if after == end.last() && end.looked_at.is_some_and(|at| at >= since) {
-            return Ok(Vec::new());
+        if after == end.to && end.looked_at.is_some_and(|at| at >= since) {
+            return Ok(Found { lines: Vec::new(), to: after });
         }
         let looked_at = Instant::now();
-        let lines = self.read(after).await?;
-        if !lines.is_empty() {
-            end.follow(after, &lines);
+        let found = self.read(after).await?;
+        if found.to > after {
+            end.follow(after, &found);
             end.looked_at = None;
-        } else if after == end.last() {
+        } else if after == end.to {
             end.looked_at = Some(looked_at);
         }
-        Ok(lines)
+        Ok(found)
     }
 
-    async fn read(&self, after: i64) -> Result<Vec<Arc<Line>>> {
-        let op = ReadEvents { after, limit: BATCH };
-        let events = self.engine.call_as(Arc::clone(&self.caller), op, Try::First).await?;
-        Ok(events.into_iter().map(Line::new).collect())
+    /// Where the trail ends now.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) async fn end(&self) -> Result<i64> {
+        Ok(self.ask(None).await?.to)
+    }
+
+    async fn read(&self, after: i64) -> Result<Found> {
+        let Followed { events, to } = self.ask(Some(after)).await?;
+        Ok(Found { lines: events.into_iter().map(Line::new).collect(), to })
+    }
+
+    async fn ask(&self, after: Option<i64>) -> Result<Followed> {
+        self.engine.call_as(Arc::clone(&self.caller), FollowEvents { after, limit: BATCH }, Try::First).await
     }
 }
 
@@ -160,29 +178,32 @@ mod tests {
         Line::new(Event { seq, at, kind, job_id: None, number: None, attempt: None, worker: None, actor: None, data })
     }
 
-    fn lines(places: impl IntoIterator<Item = i64>) -> Vec<Arc<Line>> {
-        places.into_iter().map(line).collect()
+    fn found(places: impl IntoIterator<Item = i64>, to: i64) -> Found {
+        Found { lines: places.into_iter().map(line).collect(), to }
     }
 
-    fn places(lines: Option<Vec<Arc<Line>>>) -> Option<Vec<i64>> {
-        lines.map(|lines| lines.iter().map(|line| line.event.seq).collect())
+    fn places(found: Option<Found>) -> Option<(Vec<i64>, i64)> {
+        found.map(|found| (found.lines.iter().map(|line| line.event.seq).collect(), found.to))
     }
 
     #[test]
     fn what_was_read_is_there_for_others_but_for_those_who_are_too_far_behind_or_ahead() {
         let mut end = End::default();
         assert_eq!(places(end.kept(0)), None);
-        end.follow(0, &lines([3, 4, 7]));
-        assert_eq!(places(end.kept(0)), Some(vec![3, 4, 7]));
-        assert_eq!(places(end.kept(3)), Some(vec![4, 7]));
-        assert_eq!(places(end.kept(5)), Some(vec![7]), "a place between two");
+        end.follow(0, &found([3, 4, 7], 7));
+        assert_eq!(places(end.kept(0)), Some((vec![3, 4, 7], 7)));
+        assert_eq!(places(end.kept(3)), Some((vec![4, 7], 7)));
+        assert_eq!(places(end.kept(5)), Some((vec![7], 7)), "a place between two");
         assert_eq!(places(end.kept(7)), None, "nobody knows what is after it");
         assert_eq!(places(end.kept(9)), None);
-        end.follow(7, &lines([8]));
-        assert_eq!(places(end.kept(4)), Some(vec![7, 8]));
-        end.follow(100, &lines([101]));
+        // Those of others are passed though there is nothing to tell of them.
+        end.follow(7, &found([], 20));
+        assert_eq!(places(end.kept(7)), Some((vec![], 20)));
+        end.follow(20, &found([21], 25));
+        assert_eq!(places(end.kept(4)), Some((vec![7, 21], 25)));
+        end.follow(100, &found([101], 101));
         assert_eq!(places(end.kept(7)), None, "there may be others between");
-        assert_eq!(places(end.kept(100)), Some(vec![101]));
+        assert_eq!(places(end.kept(100)), Some((vec![101], 101)));
     }
 
     #[test]
@@ -190,11 +211,12 @@ mod tests {
         let mut end = End::default();
         let most = i64::try_from(KEPT).unwrap();
         for seq in 1..=most + 10 {
-            end.follow(seq - 1, &lines([seq]));
+            end.follow(seq - 1, &found([seq], seq));
         }
         assert_eq!(end.lines.len(), KEPT);
         assert_eq!(places(end.kept(9)), None);
-        assert_eq!(end.kept(10).unwrap().len(), BATCH);
+        let some = end.kept(10).unwrap();
+        assert_eq!((some.lines.len(), some.to), (BATCH, 10 + i64::try_from(BATCH).unwrap()));
     }
 
     #[test]

@@ -198,6 +198,11 @@ impl JobSpec {
         self.tenant.as_deref().unwrap_or("default")
     }
 
+    /// Gives it to the tenant of whoever is bound to one, where it says nothing.
+    pub fn bind(&mut self, tenant: Option<&str>) {
+        self.tenant = self.tenant.take().or_else(|| tenant.map(str::to_owned));
+    }
+
     /// The priority in effect.
     pub fn priority(&self) -> i32 {
         self.priority.unwrap_or(0)

@@ -193,6 +193,14 @@ impl Workflow {
     }
 }
 
+/// Gives the jobs of a workflow to the tenant of whoever is bound to one, where it says nothing.
+pub fn bind(given: &mut Value, tenant: Option<&str>) {
+    let (Value::Object(given), Some(tenant)) = (given, tenant) else { return };
+    if let Value::Object(defaults) = given.entry("defaults").or_insert_with(|| Map::new().into()) {
+        defaults.entry("tenant").or_insert_with(|| tenant.into());
+    }
+}
+
 fn take<T: DeserializeOwned>(map: &mut Options, key: &str) -> Checked<Option<T>> {
     let Some(value) = map.remove(key) else { return Ok(None) };
     serde_json::from_value(value).map(Some).or_else(|e| flaw(None, key, format!("{key}: {e}")))

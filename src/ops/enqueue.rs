@@ -60,7 +60,10 @@ impl Op for Enqueue {
     }
 
     fn bind(&mut self, caller: &Caller) {
-        self.jobs.iter_mut().for_each(|job| job.origin.by = job.origin.by.or(caller.token));
+        for job in &mut self.jobs {
+            job.origin.by = job.origin.by.or(caller.token);
+            job.spec.bind(caller.tenant.as_deref());
+        }
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
@@ -220,7 +223,7 @@ fn check(caller: &Caller, job: &Submission) -> Result<()> {
     match &caller.tenant {
         Some(tenant) if !caller.sees(spec.tenant()) => {
             Err(Error::new(Kind::Denied, format!("you may not submit for tenant {}", spec.tenant()))
-                .hint(format!("say for which: --tenant {tenant}")))
+                .hint(format!("without --tenant it is {tenant}")))
         }
         _ => Ok(()),
     }

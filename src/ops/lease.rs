@@ -233,7 +233,9 @@ impl Lease {
         let Taken { mut jobs, held_up } = taken;
         add_results(tx, &mut jobs)?;
         let again = held_up.then_some(AGAIN);
-        Ok(LeaseReply { jobs, next_timer: next_timer(tx)?.into_iter().chain(again).min(), held_up })
+        // The next timer may be that of another tenant; those of its own the leader watches for it.
+        let timer = if caller.tenant.is_none() { next_timer(tx)? } else { None };
+        Ok(LeaseReply { jobs, next_timer: timer.into_iter().chain(again).min(), held_up })
     }
 
     /// The only jobs it may take, with their lanes; none: all.

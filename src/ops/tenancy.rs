@@ -78,32 +78,37 @@ pub(super) fn workers(caller: &Caller, tx: &mut dyn Tx) -> Result<Vec<Worker>> {
 
 /// How many pages are looked at for a caller that may see few of them.
 const MAX_PAGES: usize = 16;
+/// The least events of a page: who asks for few must not find out where those of others lie.
+const MIN_PAGE: usize = 256;
 
-/// Events after `after` that the caller may see, at most `limit`; nothing only at the end of the trail.
-///
-/// Where the last that was looked at is not for the caller, one that says nothing but its place stands for it, so that a
-/// reader can go on from there.
-pub(super) fn events(caller: &Caller, tx: &mut dyn Tx, mut after: i64, limit: usize) -> Result<Vec<Event>> {
+/// Events after `after` that the caller may see, at most `limit`, and the place up to which it has seen all; that is `after`
+/// only at the end of the trail.
+pub(super) fn events(caller: &Caller, tx: &mut dyn Tx, after: i64, limit: usize) -> Result<(Vec<Event>, i64)> {
     if caller.tenant.is_none() {
-        return tx.events(after, limit);
-    }
-    for page in 1..=MAX_PAGES {
         let all = tx.events(after, limit)?;
-        let Some((seq, at)) = all.last().map(|e| (e.seq, e.at)) else { break };
-        let is_last = all.len() < limit || page == MAX_PAGES;
-        let mut seen = visible(caller, tx, all)?;
-        if is_last || !seen.is_empty() {
-            if seen.last().is_none_or(|e| e.seq != seq) {
-                seen.push(hidden(seq, at));
-            }
-            return Ok(seen);
-        }
-        after = seq;
+        let to = all.last().map_or(after, |event| event.seq);
+        return Ok((all, to));
     }
-    Ok(Vec::new())
+    let (page, mut to) = (limit.max(MIN_PAGE), after);
+    for _ in 0..MAX_PAGES {
+        let all = tx.events(to, page)?;
+        let Some(last) = all.last().map(|event| event.seq) else { break };
+        let is_last = all.len() < page;
+        let mut seen = visible(caller, tx, all)?;
+        to = last;
+        if seen.len() > limit {
+            seen.truncate(limit);
+            to = seen.last().map_or(to, |event| event.seq);
+        }
+        if is_last || !seen.is_empty() {
+            return Ok((seen, to));
+        }
+    }
+    Ok((Vec::new(), to))
 }
 
-fn hidden(seq: i64, at: Timestamp) -> Event {
+/// Stands for events of others, so that a reader can go on behind them; it says nothing else of them.
+pub(super) fn hidden(seq: i64, at: Timestamp) -> Event {
     let kind = EventKind::Hidden;
     Event { seq, at, kind, job_id: None, number: None, attempt: None, worker: None, actor: None, data: Value::Null }
 }

@@ -12,4 +12,5 @@ mod routes;
 mod schema;
 pub mod support;
 mod systemd;
+mod tenants;
 mod traces;

@@ -11,6 +11,7 @@ use orx::ops::catalog::{self, Visitor};
 use orx::ops::tokens::Token;
 use orx::ops::{Caller, Op, Scopes};
 use orx::queue::Queue;
+use orx::time::Clock as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -323,6 +324,70 @@ on_every_store! {
             }
         }
         assert!(calls > 150, "{calls}");
+    }
+
+    async fn what_a_caller_of_one_tenant_submits_belongs_to_it(f: Fixture) {
+        let world = World::of(f);
+        let bee = bound("bee");
+        let ask = async |op: &str, body: Value| world.try_as(&bee, op, body, Try::First).await.unwrap();
+        let keyed = |more: &str| json!({ "jobs": [submission(&command(&format!(r#""idempotency_key":"k"{more}"#)))] });
+        let first = ask("enqueue", keyed("")).await;
+        let again = ask("enqueue", keyed(r#","tenant":"bee""#)).await;
+        assert_eq!((&again[0]["number"], &again[0]["existing"]), (&first[0]["number"], &json!(true)), "it is the same job");
+        let task = json!([{ "name": "t", "command": ["true"] }]);
+        ask("submit_run", json!({ "id": Uuid::now_v7(), "workflow": { "name": "w", "task": task } })).await;
+        let mut definition = definition("bee");
+        definition["target"] = json!({ "job": { "command": ["true"] } });
+        let schedule = json!({ "id": Uuid::now_v7(), "name": "s", "definition": definition });
+        ask("add_schedule", schedule).await;
+        definition["target"] = json!({ "workflow": { "name": "w", "defaults": {}, "task": task } });
+        ask("update_schedule", json!({ "schedule": { "name": "s" }, "version": 1, "definition": definition })).await;
+        let of = |list: &Value, key: &str| -> Vec<Value> {
+            list[key].as_array().unwrap().iter().map(|one| one["tenant"].clone()).collect()
+        };
+        let jobs = world.admin("list_jobs", json!({ "limit": 9 })).await;
+        assert_eq!(of(&jobs, "jobs"), ["bee", "bee"]);
+        let schedule = json!({ "schedule": { "tenant": "bee", "name": "s" } });
+        assert_eq!(world.admin("show_schedule", schedule).await["view"]["tenant"], "bee");
+        // Others are still others.
+        let refused = world.try_as(&bee, "enqueue", json!({ "jobs": [job("default", "")] }), Try::First).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Denied);
+    }
+
+    async fn a_reader_of_one_tenant_does_not_learn_when_others_do_something(f: Fixture) {
+        let world = World::of(f);
+        let bee = bound("bee");
+        let read = async |after: i64| {
+            let body = json!({ "after": after, "limit": 1 });
+            let seen = world.try_as(&bee, "read_events", body, Try::First).await.unwrap();
+            seen.as_array().unwrap().clone()
+        };
+        let store = async |tenant: &str, count: usize| {
+            let jobs: Vec<Value> = (0..count).map(|_| job(tenant, "")).collect();
+            world.admin("enqueue", json!({ "jobs": jobs })).await
+        };
+        store("acme", 20).await;
+        assert!(read(0).await.is_empty());
+        let mine = store("bee", 1).await;
+        store("acme", 20).await;
+        let seen = read(0).await;
+        assert_eq!((&seen[0]["kind"], &seen[0]["number"]), (&json!("enqueued"), &mine[0]["number"]));
+        let place = seen[0]["seq"].as_i64().unwrap();
+        assert!(read(place).await.is_empty());
+        // Behind thousands of others it goes on in steps that say nothing of them.
+        store("acme", 5000).await;
+        let mine = store("bee", 1).await;
+        let seen = read(place).await;
+        assert_eq!((&seen[0]["kind"], seen.len()), (&json!("hidden"), 1));
+        assert_eq!(seen[0]["at"], json!(f.clock.now()), "the time of the question");
+        let seen = read(seen[0]["seq"].as_i64().unwrap()).await;
+        assert_eq!(seen[0]["number"], mine[0]["number"]);
+        // Nor does a lease tell when something of others is due.
+        world.admin("enqueue", json!({ "jobs": [job("acme", r#""delay":"1h""#)] })).await;
+        let lease = json!({ "worker": Uuid::now_v7(), "name": "w", "offer": {}, "slots": 0, "ttl": 15, "only": null });
+        let leased = world.try_as(&bee, "lease", lease.clone(), Try::First).await.unwrap();
+        assert_eq!(leased["next_timer"], Value::Null);
+        assert_ne!(world.admin("lease", lease).await["next_timer"], Value::Null);
     }
 
     async fn a_worker_of_one_tenant_runs_its_jobs_only(f: Fixture) {

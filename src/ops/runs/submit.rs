@@ -10,7 +10,7 @@ use super::super::admission::LaneCache;
 use super::super::{Access, Caller, Op, Scopes};
 use super::start::{self, NewRun, Started};
 use crate::error::Result;
-use crate::job::{Captured, RunId};
+use crate::job::{Captured, RunId, workflow};
 use crate::store::Tx;
 
 /// Stores a run of a workflow with all its jobs: all of it or nothing.
@@ -36,6 +36,10 @@ impl Op for SubmitRun {
 
     fn scopes(&self) -> Scopes {
         scopes(&self.workflow, &self.captured)
+    }
+
+    fn bind(&mut self, caller: &Caller) {
+        workflow::bind(&mut self.workflow, caller.tenant.as_deref());
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Started> {

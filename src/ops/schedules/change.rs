@@ -10,7 +10,7 @@ use super::super::enqueue::make_limit;
 use super::super::{Access, Caller, Op, Scopes, runs};
 use super::look::ScheduleView;
 use super::tick::bring_up_to_date;
-use super::{Named, changed, check_tenant, scopes_of};
+use super::{Named, bind, changed, check_tenant, scopes_of};
 use crate::error::{Error, Result};
 use crate::job::schedule::Then;
 use crate::job::{Definition, Recurrence, Rule, Schedule, ScheduleId, Target, workflow};
@@ -36,6 +36,10 @@ impl Op for AddSchedule {
 
     fn scopes(&self) -> Scopes {
         scopes_of(&self.definition)
+    }
+
+    fn bind(&mut self, caller: &Caller) {
+        bind(&mut self.definition.target, caller);
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<ScheduleView> {
@@ -128,6 +132,10 @@ impl Op for UpdateSchedule {
             true => Self::SCOPES.and(Scopes::EXEC),
             false => Self::SCOPES,
         }
+    }
+
+    fn bind(&mut self, caller: &Caller) {
+        bind(&mut self.definition.target, caller);
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<ScheduleView> {

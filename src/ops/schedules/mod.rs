@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::runs::submit;
 use super::{Caller, Scopes};
 use crate::error::{Error, Kind, Result};
-use crate::job::{Definition, EventKind, Schedule, ScheduleId, Target};
+use crate::job::{Definition, EventKind, Schedule, ScheduleId, Target, workflow};
 use crate::store::{NewEvent, Topics, Tx};
 
 /// How a person names a schedule.
@@ -53,6 +53,14 @@ impl Named {
             Some(at) => Err(Error::conflict(format!("schedule {} was removed at {at}", self.name))
                 .hint("its history is kept; add it anew to run it")),
         }
+    }
+}
+
+/// Gives its jobs to the tenant of a caller that is bound to one, where it says nothing.
+fn bind(target: &mut Target, caller: &Caller) {
+    match target {
+        Target::Job(spec) => spec.bind(caller.tenant.as_deref()),
+        Target::Workflow(given) => workflow::bind(given, caller.tenant.as_deref()),
     }
 }
 
