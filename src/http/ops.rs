@@ -102,6 +102,7 @@ fn prepare<O: Op>(identity: &Identity, body: &[u8]) -> Result<Prepared, Refusal>
     if let Err(refused) = allow(&op, identity) {
         return Ok(Prepared::Denied(op.scopes(), refused));
     }
+    op.vet()?;
     Ok(Prepared::Call(begin(identity, op)))
 }
 

@@ -17,13 +17,14 @@ use uuid::Uuid;
 use super::App;
 use super::auth::Identity;
 use super::body::{Load, on_thread};
-use super::ops::{Repeatable, check_type, json as reply, read, run, run_once};
+use super::ops::{Repeatable, allow, check_type, json as reply, read, run, run_once};
 use super::problem::Refusal;
-use super::replies::digest;
+use super::replies::{Digest, digest};
 use crate::error::{Error, Kind, Result};
 use crate::job::ids::RunName;
 use crate::job::spec::Captured;
 use crate::job::{Job, JobId, JobSpec, Number, Origin, Selector, State as JobState, Submission};
+use crate::ops::Op as _;
 use crate::ops::cancel::Cancel;
 use crate::ops::dead_letters::ListLetters;
 use crate::ops::enqueue::{Enqueue, Enqueued, MAX_BATCH};
@@ -58,27 +59,15 @@ pub(super) async fn submit(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     check_type(&headers)?;
-    let look = move || specs(&body).map(|(specs, many)| (specs, many, digest("submit", &body)));
-    let (mut specs, many, digest) = on_thread(&app, load, look).await??;
-    if let Some(key) = headers.get("idempotency-key") {
-        let key = key.to_str().map_err(|_| Refusal::malformed("the Idempotency-Key is no text"))?;
-        match specs.as_mut_slice() {
-            [spec] => spec.idempotency_key = Some(key.into()),
-            _ => return Err(Refusal::malformed("an Idempotency-Key is for one job; give each its idempotency_key")),
-        }
-    }
-    let has_keys = specs.iter().all(|spec| spec.idempotency_key.is_some());
+    let key = headers.get("idempotency-key").map(|key| key.to_str().map(str::to_owned));
+    let key = key.transpose().map_err(|_| Refusal::malformed("the Idempotency-Key is no text"))?;
+    let captured = Captured::of_trace(headers.get("traceparent").and_then(|v| v.to_str().ok()));
+    let (here, by) = (Arc::clone(&app), who.clone());
+    let look = move || Submitted::read(&here, &by, &body, key, captured);
+    let Submitted { op, many, digest } = on_thread(&app, load, look).await??;
+    let has_keys = op.jobs.iter().all(|job| job.spec.idempotency_key.is_some());
     let unknown = (!has_keys).then_some(whether_stored as fn() -> Error);
-    let call = Repeatable { headers: &headers, digest, unknown };
-    let captured = Arc::new(Captured::of_trace(headers.get("traceparent").and_then(|v| v.to_str().ok())));
-    let jobs = specs.into_iter().map(|spec| Submission {
-        id: new_id(&app),
-        spec,
-        captured: Arc::clone(&captured),
-        origin: Origin::default(),
-        line: None,
-    });
-    let stored = run_once(&app, &who, &call, Enqueue { jobs: jobs.collect() }).await;
+    let stored = run_once(&app, &who, &Repeatable { headers: &headers, digest, unknown }, op).await;
     let stored: Vec<Enqueued> = stored.map_err(|refused| refused.renamed(|field| as_given(field, many)))?;
     let status = if stored.iter().all(|job| job.existing) { StatusCode::OK } else { StatusCode::CREATED };
     match stored.as_slice() {
@@ -95,11 +84,41 @@ pub(super) async fn submit(
 #[serde(transparent)]
 struct Specs(#[serde(deserialize_with = "at_most::<MAX_BATCH, _, _>")] Vec<JobSpec>);
 
-/// The job of a body, or its jobs, and whether there may be many. Not by an untagged enum: it would not say what is wrong.
-fn specs(body: &[u8]) -> Result<(Vec<JobSpec>, bool), Refusal> {
-    let many = body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
-    let specs = if many { read::<Specs>(body)?.0 } else { vec![read(body)?] };
-    Ok((specs, many))
+/// What the body of `POST /jobs` says.
+struct Submitted {
+    op: Enqueue,
+    /// It is a list.
+    many: bool,
+    digest: Digest,
+}
+
+impl Submitted {
+    fn read(app: &App, who: &Identity, body: &[u8], key: Option<String>, captured: Captured) -> Result<Self, Refusal> {
+        // Not by an untagged enum: it would not say what is wrong.
+        let many = body.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[');
+        let mut specs = if many { read::<Specs>(body)?.0 } else { vec![read(body)?] };
+        if key.is_some() {
+            match specs.as_mut_slice() {
+                [spec] => spec.idempotency_key = key,
+                _ => {
+                    return Err(Refusal::malformed("an Idempotency-Key is for one job; give each its idempotency_key"));
+                }
+            }
+        }
+        let captured = Arc::new(captured);
+        let submission = |spec| Submission {
+            id: new_id(app),
+            spec,
+            captured: Arc::clone(&captured),
+            origin: Origin::default(),
+            line: None,
+        };
+        let op = Enqueue { jobs: specs.into_iter().map(submission).collect() };
+        if allow(&op, who).is_ok() {
+            op.vet().map_err(|e| Refusal::from(e).renamed(|field| as_given(field, many)))?;
+        }
+        Ok(Self { op, many, digest: digest("submit", body) })
+    }
 }
 
 /// A field of the Op, as the body of `POST /jobs` has it.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::admission::{Before, LaneCache};
 use super::many::at_most;
-use super::naming::{Name, knows, name_conflict};
+use super::naming::{Name, by_key, name_conflict};
 use super::select::resolve;
 use super::transition::{self, Gate, load_one};
 use super::{Access, Caller, Op, Scopes};
@@ -15,7 +15,6 @@ use crate::job::audit::Terms;
 use crate::job::run::is_on_complete;
 use crate::job::spec::{After, Until};
 use crate::job::{EventKind, JobId, JobSpec, LaneId, Life, Number, Origin, Selector, State, Submission};
-use crate::mutant::{Mutant, planted};
 use crate::store::{Edge, KeyHolder, NewEvent, NewJob, Topics, Tx};
 
 /// Stores jobs: all of them or none.
@@ -57,6 +56,13 @@ impl Op for Enqueue {
             true => Scopes::SUBMIT.and(Scopes::EXEC),
             false => Scopes::SUBMIT,
         }
+    }
+
+    fn vet(&self) -> Result<()> {
+        if self.jobs.len() > MAX_BATCH {
+            return Err(Error::usage(format!("more than {MAX_BATCH} jobs in one request")));
+        }
+        self.jobs.iter().enumerate().try_for_each(|(i, job)| vet(job).map_err(|e| self.named(e, i)))
     }
 
     fn bind(&mut self, caller: &Caller) {
@@ -215,10 +221,14 @@ fn enqueue(
     Ok(stored(job, number, &life))
 }
 
+fn vet(job: &Submission) -> Result<()> {
+    job.spec.check().map_err(|e| e.within("spec"))?;
+    job.captured.check().map_err(|e| e.within("captured"))
+}
+
 fn check(caller: &Caller, job: &Submission) -> Result<()> {
     let spec = &job.spec;
-    spec.check().map_err(|e| e.within("spec"))?;
-    job.captured.check().map_err(|e| e.within("captured"))?;
+    vet(job)?;
     caller.schemas.check(spec).map_err(|e| e.within("spec"))?;
     match &caller.tenant {
         Some(tenant) if !caller.sees(spec.tenant()) => {
@@ -338,30 +348,6 @@ fn existing(caller: &Caller, tx: &mut dyn Tx, job: &Submission) -> Result<Option
         }
         None => Ok(None),
     }
-}
-
-/// The job of the same idempotency key; the same key with another body is a conflict (S13).
-fn by_key(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) -> Result<Option<Enqueued>> {
-    let Some(key) = spec.idempotency_key.as_ref().filter(|_| !planted(Mutant::KeyIgnored)) else { return Ok(None) };
-    let Some(holder) = tx.key_holder(spec.tenant(), key)? else { return Ok(None) };
-    let job = tx.load(&[holder.number])?.pop();
-    if holder.fingerprint != spec.fingerprint() {
-        let knows = caller.may_look() || job.is_some_and(|job| knows(caller, &job));
-        let which = if knows { format!(", {}", holder.number) } else { String::new() };
-        return Err(Error::conflict(format!("the idempotency key {key} stands for another job{which}"))
-            .hint("use a new key for a new job"));
-    }
-    if let Some(job) = job {
-        return Ok(Some(existing_reply(job)));
-    }
-    // Pruned, but the key is kept.
-    Ok(Some(Enqueued {
-        number: holder.number,
-        id: holder.id,
-        state: holder.ended.unwrap_or(State::Done),
-        queue: spec.queue().into(),
-        existing: true,
-    }))
 }
 
 pub(super) fn existing_reply(job: crate::job::Record) -> Enqueued {

@@ -128,6 +128,15 @@ pub trait Op: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static 
         Self::SCOPES
     }
 
+    /// Refuses what is wrong whatever is stored; [`Op::run`] does so too. Whoever asks for much is told before it keeps others
+    /// from writing.
+    ///
+    /// # Errors
+    /// As [`Op::run`].
+    fn vet(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Fills in what follows from who calls.
     fn bind(&mut self, _caller: &Caller) {}
 

@@ -1,4 +1,4 @@
-//! Names: unique per tenant among unfinished jobs (S12).
+//! Names, unique per tenant among unfinished jobs (S12), and idempotency keys (S13).
 
 use serde_json::Value;
 
@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::job::spec::{OnConflict, Until};
 use crate::job::state::Cancelled;
 use crate::job::{EventKind, JobSpec, Number, Record, State};
+use crate::mutant::{Mutant, planted};
 use crate::store::{CancelRequest, Topics, Tx};
 
 /// Whether a new job can have its name.
@@ -62,6 +63,30 @@ pub(super) fn name_conflict(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) ->
             }
         }
     }
+}
+
+/// The job of the same idempotency key; the same key with another body is a conflict (S13).
+pub(super) fn by_key(caller: &Caller, tx: &mut dyn Tx, spec: &JobSpec) -> Result<Option<Enqueued>> {
+    let Some(key) = spec.idempotency_key.as_ref().filter(|_| !planted(Mutant::KeyIgnored)) else { return Ok(None) };
+    let Some(holder) = tx.key_holder(spec.tenant(), key)? else { return Ok(None) };
+    let job = tx.load(&[holder.number])?.pop();
+    if holder.fingerprint != spec.fingerprint() {
+        let knows = caller.may_look() || job.is_some_and(|job| knows(caller, &job));
+        let which = if knows { format!(", {}", holder.number) } else { String::new() };
+        return Err(Error::conflict(format!("the idempotency key {key} stands for another job{which}"))
+            .hint("use a new key for a new job"));
+    }
+    if let Some(job) = job {
+        return Ok(Some(existing_reply(job)));
+    }
+    // Pruned, but the key is kept.
+    Ok(Some(Enqueued {
+        number: holder.number,
+        id: holder.id,
+        state: holder.ended.unwrap_or(State::Done),
+        queue: spec.queue().into(),
+        existing: true,
+    }))
 }
 
 /// Whether the caller may learn of `job` by what it stands in the way of.

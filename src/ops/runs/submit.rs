@@ -38,6 +38,11 @@ impl Op for SubmitRun {
         scopes(&self.workflow, &self.captured)
     }
 
+    fn vet(&self) -> Result<()> {
+        workflow::read(&self.workflow).map_err(|e| e.within("workflow"))?;
+        self.captured.check()
+    }
+
     fn bind(&mut self, caller: &Caller) {
         workflow::bind(&mut self.workflow, caller.tenant.as_deref());
     }
