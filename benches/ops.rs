@@ -17,7 +17,7 @@ use orx::job::lanes::Offer;
 use orx::job::output::{Chunk, Stream};
 use orx::job::plan::{CatchUp, Overlap};
 use orx::job::state::{Cause, Ending};
-use orx::job::{Definition, JobId, JobSpec, ScheduleId, State, Submission, Target, WorkerId};
+use orx::job::{Definition, JobId, JobSpec, ScheduleId, State, Submission, Target, WorkerKey};
 use orx::ops::Caller;
 use orx::ops::enqueue::Enqueue;
 use orx::ops::events::{MAX_EVENTS, ReadEvents};
@@ -99,7 +99,7 @@ fn tools() -> impl Iterator<Item = PathBuf> {
 async fn measure(location: &Location) {
     let queue = Queue::open(location, Caller::local("bench"), Arc::new(SystemClock)).unwrap();
     assert_ne!(queue.durable().await.unwrap(), Some(false), "PRAGMA synchronous is not FULL");
-    let worker = WorkerId(Uuid::now_v7());
+    let worker = &orx::worker::new_key().unwrap();
     register(&queue, worker).await;
     rows(&queue, worker).await;
     for finished in finished() {
@@ -118,7 +118,7 @@ fn finished() -> Vec<usize> {
 }
 
 /// Whole lives of jobs until so many are done: stored, leased, settled with output.
-async fn live(queue: &Queue, worker: WorkerId, finished: usize) {
+async fn live(queue: &Queue, worker: &WorkerKey, finished: usize) {
     let done = async || -> usize {
         let queues = queue.call(Status {}).await.unwrap().queues;
         queues.iter().map(|q| usize::try_from(q.counts[&State::Done]).unwrap()).sum()
@@ -137,7 +137,7 @@ async fn live(queue: &Queue, worker: WorkerId, finished: usize) {
         }
         let held = turn(queue, worker, LIVES as u32, Vec::new()).await;
         let reports = held.into_iter().map(report).collect();
-        queue.call(Turn { reports, lease: None, pass_over: false }).await.unwrap();
+        queue.call(Turn { worker: worker.clone(), reports, lease: None, pass_over: false }).await.unwrap();
         (pending, missing) = (pending - LIVES, missing.saturating_sub(LIVES));
     }
     let mut trail = (0, 0);
@@ -199,7 +199,7 @@ fn yearly() -> Definition {
     }
 }
 
-async fn rows(queue: &Queue, worker: WorkerId) {
+async fn rows(queue: &Queue, worker: &WorkerKey) {
     for (batch, calls) in [(1, 300), (100, 30), (1000, 10)] {
         row(&format!("enqueue, {batch} a call"), batch * calls, async || {
             for _ in 0..calls {
@@ -216,10 +216,8 @@ async fn rows(queue: &Queue, worker: WorkerId) {
             }
         })
         .await;
-        queue
-            .call(Turn { reports: held.into_iter().map(report).collect(), lease: None, pass_over: false })
-            .await
-            .unwrap();
+        let reports = held.into_iter().map(report).collect();
+        queue.call(Turn { worker: worker.clone(), reports, lease: None, pass_over: false }).await.unwrap();
     }
     row("list, a page of 50", 100, async || {
         for _ in 0..100 {
@@ -264,9 +262,9 @@ fn jobs(count: usize) -> Vec<Submission> {
     (0..count).map(job).collect()
 }
 
-async fn register(queue: &Queue, id: WorkerId) {
+async fn register(queue: &Queue, key: &WorkerKey) {
     let worker = NewWorker {
-        id,
+        id: key.id,
         name: "bench".into(),
         host: "here".into(),
         pid: std::process::id(),
@@ -275,14 +273,18 @@ async fn register(queue: &Queue, id: WorkerId) {
         version: "0".into(),
         solo: false,
     };
-    queue.call(Register { worker, ttl: TTL, succeeds: Vec::new(), doubt: None, jitter: 0.5 }).await.unwrap();
+    let secret = key.secret.clone();
+    queue.call(Register { worker, secret, ttl: TTL, succeeds: Vec::new(), doubt: None, jitter: 0.5 }).await.unwrap();
 }
 
 /// Settles what is held and leases as many, as a worker does it.
-async fn turn(queue: &Queue, worker: WorkerId, slots: u32, held: Vec<Leased>) -> Vec<Leased> {
-    let lease = Lease { worker, name: "bench".into(), offer: Offer::default(), slots, ttl: TTL, only: None };
+async fn turn(queue: &Queue, worker: &WorkerKey, slots: u32, held: Vec<Leased>) -> Vec<Leased> {
+    let worker = worker.clone();
+    let lease =
+        Lease { worker: worker.clone(), name: "bench".into(), offer: Offer::default(), slots, ttl: TTL, only: None };
     let reports = held.into_iter().map(report).collect();
-    let leased = queue.call(Turn { reports, lease: Some(lease), pass_over: false }).await.unwrap().leased.unwrap().jobs;
+    let turn = Turn { worker, reports, lease: Some(lease), pass_over: false };
+    let leased = queue.call(turn).await.unwrap().leased.unwrap().jobs;
     assert_eq!(leased.len(), slots as usize);
     leased
 }

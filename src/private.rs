@@ -1,6 +1,6 @@
 //! Files and directories for their owner alone, whatever the umask: all that orx makes for itself.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -24,7 +24,15 @@ pub(crate) fn file() -> OpenOptions {
 /// # Errors
 /// That it is not there, or not ours.
 pub(crate) fn close(path: &Path) -> io::Result<()> {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(FILE))
+    std::fs::set_permissions(path, Permissions::from_mode(FILE))
+}
+
+/// Keeps others out of an open file.
+///
+/// # Errors
+/// That it is not ours.
+pub(crate) fn close_file(file: &File) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(FILE))
 }
 
 /// Makes a directory.
@@ -56,7 +64,7 @@ pub(crate) fn make_parent(path: &Path) -> io::Result<()> {
 /// # Errors
 /// That it cannot be made.
 pub(crate) fn temp_dir_in(place: &Path, prefix: &str) -> io::Result<TempDir> {
-    let mode = std::fs::Permissions::from_mode(DIR);
+    let mode = Permissions::from_mode(DIR);
     tempfile::Builder::new().prefix(prefix).permissions(mode).tempdir_in(place)
 }
 
@@ -73,6 +81,6 @@ pub(crate) fn temp_dir(prefix: &str) -> io::Result<TempDir> {
 /// # Errors
 /// That it cannot be made.
 pub(crate) fn temp_file(prefix: &str, suffix: &str) -> io::Result<NamedTempFile> {
-    let mode = std::fs::Permissions::from_mode(FILE);
+    let mode = Permissions::from_mode(FILE);
     tempfile::Builder::new().prefix(prefix).suffix(suffix).permissions(mode).tempfile()
 }

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::engine::{Engine, Try};
 use crate::error::{Error, Result};
 use crate::hub::Subscription;
+use crate::job::{WorkerId, WorkerKey};
 use crate::ops::{Caller, Op};
 use crate::outage::Outage;
 use crate::remote::Remote;
@@ -144,7 +144,7 @@ impl Queue {
     ///
     /// # Errors
     /// `Unavailable` when locks cannot be had.
-    pub fn own(&self, name: &str, who: Uuid) -> Result<Option<Ownership>> {
+    pub fn own(&self, name: &str, who: &WorkerKey) -> Result<Option<Ownership>> {
         match self {
             Self::Local(engine) => engine.own(name, who),
             Self::Remote(remote) => store::own_here(remote.location(), name, who),
@@ -156,7 +156,7 @@ impl Queue {
     ///
     /// # Errors
     /// `Unavailable` when locks cannot be had.
-    pub fn succeed(&self, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>> {
+    pub fn succeed(&self, name: &str, dead: WorkerId, who: &WorkerKey) -> Result<Option<Ownership>> {
         match self {
             Self::Local(engine) => engine.succeed(name, dead, who),
             Self::Remote(remote) => store::succeed_here(remote.location(), name, dead, who),

@@ -226,8 +226,9 @@ impl Host {
 
     fn start(&self) -> Result<Own> {
         let claimed = daemon::claim_name(&self.queue, None)?;
-        let (id, predecessors) = (WorkerId(claimed.id), claimed.predecessors());
-        let config = Config { id, name: claimed.name.clone(), owns_name: true, predecessors, ..self.config.clone() };
+        let (key, predecessors) = (claimed.key.clone(), claimed.predecessors());
+        let id = key.id;
+        let config = Config { key, name: claimed.name.clone(), owns_name: true, predecessors, ..self.config.clone() };
         let (stop, stopped) = watch::channel(Stop::Run);
         let (cancel, cancelled) = watch::channel(None);
         let config = Config { cancel: Some(cancelled), ..config };

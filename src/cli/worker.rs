@@ -14,7 +14,6 @@ use super::ui;
 use super::view::words::relative;
 use crate::daemon::{self, WorkerSignals};
 use crate::error::{Error, Result};
-use crate::job::WorkerId;
 use crate::job::lanes::Offer;
 use crate::job::names;
 use crate::ops::outstanding::{Backlog, Outstanding};
@@ -145,7 +144,7 @@ impl Worker {
         config.until_done = self.until_done;
         config.delegated = self.delegated;
         config.idle_timeout = self.idle_timeout;
-        (config.id, config.owns_name, config.predecessors) = (WorkerId(name.id), true, name.predecessors());
+        (config.key, config.owns_name, config.predecessors) = (name.key.clone(), true, name.predecessors());
         let (ends, until_done) = (config.burst, config.until_done);
         let op = Outstanding { offer: config.offer.clone(), within: until_done.unwrap_or(Span::ZERO) };
         let is_done = daemon::run_worker(queue.clone(), config, context.clock.clone(), signals).await?;
@@ -195,7 +194,7 @@ pub(super) fn config(context: &Context, name: String) -> Result<Config> {
     let handlers: BTreeMap<_, _> = handlers.map(|(name, h)| (name.clone(), h.command.clone())).collect();
     let location = context.queue()?.location();
     Ok(Config {
-        id: WorkerId(uuid::Uuid::now_v7()),
+        key: crate::worker::new_key()?,
         name,
         host: daemon::host(),
         store_id: daemon::store_id(&location),
@@ -227,7 +226,7 @@ pub(super) fn beside(context: &Context, queue: &Queue, slots: u32) -> Result<(Co
     let name = daemon::claim_name(queue, None)?;
     let predecessors = name.predecessors();
     let mut config = config(context, name.name)?;
-    (config.id, config.owns_name, config.predecessors) = (WorkerId(name.id), true, predecessors);
+    (config.key, config.owns_name, config.predecessors) = (name.key, true, predecessors);
     let file = &context.config.worker;
     config.offer.queues = file.queues.clone().unwrap_or_default();
     config.offer.labels = file.labels.clone().unwrap_or_default();

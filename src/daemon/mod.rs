@@ -31,11 +31,10 @@ pub use self::opening::open;
 pub use self::peers::{Gossip, Share};
 pub use self::signals::{CoordinatorSignals, WorkerSignals};
 use self::systemd::{Figures, notify};
-use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::hex::hex;
-use crate::job::WorkerId;
+use crate::job::WorkerKey;
 use crate::queue::Queue;
 use crate::store::{Ownership, Topics};
 use crate::time::{Clock, Span};
@@ -52,16 +51,16 @@ const MAX_NAMES: u32 = 1000;
 pub struct Name {
     /// The name.
     pub name: String,
-    /// Who has it: the id of this life of it.
-    pub id: Uuid,
+    /// Who has it: the id of this life of it, and its secret.
+    pub key: WorkerKey,
     /// Held as long as the worker lives.
     pub lock: Ownership,
 }
 
 impl Name {
     /// The workers of this name that died.
-    pub fn predecessors(&self) -> Vec<WorkerId> {
-        self.lock.predecessors.iter().map(|id| WorkerId(*id)).collect()
+    pub fn predecessors(&self) -> Vec<WorkerKey> {
+        self.lock.predecessors.clone()
     }
 }
 
@@ -78,13 +77,13 @@ pub fn claim_name(queue: &Queue, wanted: Option<&str>) -> Result<Name> {
 /// # Errors
 /// `Conflict` when a live process of this kind on this machine has the name.
 pub fn claim(queue: &Queue, kind: &str, wanted: Option<&str>) -> Result<Name> {
-    let id = Uuid::now_v7();
-    let own = |name: &str| queue.own(&format!("{kind}s/{name}"), id);
+    let key = worker::new_key()?;
+    let own = |name: &str| queue.own(&format!("{kind}s/{name}"), &key);
     if let Some(name) = wanted {
         let started = Instant::now();
         loop {
             match own(name)? {
-                Some(lock) => return Ok(Name { name: name.into(), id, lock }),
+                Some(lock) => return Ok(Name { name: name.into(), key, lock }),
                 None if started.elapsed() < SETTLING => std::thread::sleep(SETTLING / 50),
                 None => {
                     return Err(Error::conflict(format!("a {kind} named {name} runs on this machine"))
@@ -97,7 +96,7 @@ pub fn claim(queue: &Queue, kind: &str, wanted: Option<&str>) -> Result<Name> {
     for n in 1..=MAX_NAMES {
         let name = if n == 1 { host.clone() } else { format!("{host}-{n}") };
         if let Some(lock) = own(&name)? {
-            return Ok(Name { name, id, lock });
+            return Ok(Name { name, key, lock });
         }
     }
     Err(Error::conflict(format!("{MAX_NAMES} {kind}s run on this machine already")))

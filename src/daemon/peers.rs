@@ -141,7 +141,7 @@ impl Gossiping {
             queue,
             member: Arc::clone(&member),
             clock,
-            own: worker.map(|(config, slots)| (config.id, Arc::clone(slots))),
+            own: worker.map(|(config, slots)| (config.key.id, Arc::clone(slots))),
             gives: share.gives(),
             takes: share.takes(),
             draining: is_draining,

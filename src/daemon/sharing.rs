@@ -179,9 +179,9 @@ impl Helper {
         let Home { url, token, .. } = home.clone();
         let queue = Queue::connect(&url, Some(token.clone()))?;
         let name = claim_name(&queue, Some(&format!("peer-{}{}", home.helper, self.suffix)))?;
-        let id = WorkerId(name.id);
+        let id = name.key.id;
         let config = Config {
-            id,
+            key: name.key.clone(),
             name: name.name.clone(),
             store_id: super::store_id(&queue.location()),
             // A service would stay for ever.

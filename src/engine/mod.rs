@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
 use self::writer::{Pending, Slot, Write, Writer};
 use crate::error::{Error, Result};
 use crate::hub::{Hub, Subscription};
+use crate::job::{WorkerId, WorkerKey};
 use crate::ops::exposition::{Histogram, Timings};
 use crate::ops::{Access, Caller, Op};
 use crate::outage::Outage;
@@ -164,7 +164,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Unavailable` when locks cannot be had.
-    pub fn own(&self, name: &str, who: Uuid) -> Result<Option<Ownership>> {
+    pub fn own(&self, name: &str, who: &WorkerKey) -> Result<Option<Ownership>> {
         self.store.own(name, who)
     }
 
@@ -172,7 +172,7 @@ impl Engine {
     ///
     /// # Errors
     /// `Unavailable` when locks cannot be had.
-    pub fn succeed(&self, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>> {
+    pub fn succeed(&self, name: &str, dead: WorkerId, who: &WorkerKey) -> Result<Option<Ownership>> {
         self.store.succeed(name, dead, who)
     }
 

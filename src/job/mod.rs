@@ -29,6 +29,7 @@ pub mod state;
 pub mod surroundings;
 pub mod view;
 mod words;
+mod worker_key;
 pub mod workflow;
 pub mod workflow_file;
 mod zone;
@@ -44,6 +45,7 @@ pub use schedule::{Definition, Occurrence, Schedule, Target};
 pub use spec::{Captured, JobSpec, Submission};
 pub use state::{Ending, Life, Outcome, State};
 pub use view::{Attempt, Job};
+pub use worker_key::{SecretHash, WorkerKey, WorkerProof, WorkerSecret};
 pub use workflow::Workflow;
 
 use crate::time::Timestamp;

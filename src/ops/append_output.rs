@@ -8,13 +8,15 @@ use super::settle::is_kept;
 use super::tenancy::check_jobs;
 use super::{Access, Caller, Op, Scopes, bounds};
 use crate::error::Result;
-use crate::job::Fence;
 use crate::job::output::Chunk;
+use crate::job::{Fence, WorkerKey};
 use crate::store::{Topics, Tx};
 
 /// Stores output of a running attempt.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AppendOutput {
+    /// The worker that holds it.
+    pub worker: WorkerKey,
     /// The attempt.
     pub fence: Fence,
     /// What it wrote.
@@ -41,7 +43,7 @@ impl Op for AppendOutput {
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Appended> {
         check_jobs(caller, tx, &[self.fence.number])?;
         bounds::output(&self.chunks)?;
-        if !is_kept(tx, self.fence)? {
+        if !is_kept(tx, &self.worker.proof(), self.fence)? {
             return Ok(Appended::Stale);
         }
         tx.put_output(self.fence, &self.chunks)?;

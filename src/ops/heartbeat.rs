@@ -4,11 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::many::{MAX_MANY, at_most};
+use super::proof::{check_hash, check_holder};
 use super::settle::{Started, record_start};
 use super::tenancy::{check_jobs, check_worker};
 use super::{Access, Caller, Op, Scopes, bounds};
 use crate::error::Result;
-use crate::job::{Fence, Number, WorkerId};
+use crate::job::{Fence, Number, WorkerKey};
 use crate::store::{Kept, Topics, Tx, WorkerState};
 use crate::time::Span;
 
@@ -16,7 +17,7 @@ use crate::time::Span;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Heartbeat {
     /// The worker.
-    pub worker: WorkerId,
+    pub worker: WorkerKey,
     /// Its name, for the record.
     pub name: String,
     /// How long this holds from now.
@@ -48,23 +49,32 @@ impl Op for Heartbeat {
     const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<HeartbeatReply> {
-        check_worker(caller, tx, self.worker)?;
+        check_worker(caller, tx, self.worker.id)?;
         bounds::name(&self.name)?;
         bounds::ttl(self.ttl)?;
         let fences: Vec<Fence> = self.started.iter().map(|(fence, _)| *fence).collect();
         let numbers: Vec<Number> = fences.iter().map(|fence| fence.number).collect();
         check_jobs(caller, tx, &numbers)?;
+        let proof = self.worker.proof();
         let trouble = self.trouble.as_deref().map(bounds::trouble);
-        let mut worker = tx.heartbeat(self.worker, self.ttl, trouble.as_deref())?;
+        let known = tx.heartbeat(proof.id, self.ttl, trouble.as_deref())?;
+        let mut worker = None;
+        if let Some((state, hash)) = known {
+            check_hash(&proof, &hash)?;
+            worker = Some(state);
+        }
         if self.draining && worker == Some(WorkerState::Active) {
-            tx.ask_drain(self.worker)?;
+            tx.ask_drain(proof.id)?;
             tx.wake(Topics::JOBS);
             worker = Some(WorkerState::Draining);
         }
         let mut untold = Vec::new();
         for ((fence, started), kept) in self.started.iter().zip(tx.keep(&fences, false)?) {
             match kept {
-                Kept::Held(_) => record_start(tx, *fence, &self.name, *started)?,
+                Kept::Held(lease) => {
+                    check_holder(&proof, &lease)?;
+                    record_start(tx, *fence, &self.name, *started)?;
+                }
                 Kept::Busy => untold.push(*fence),
                 Kept::Gone => {} // its end says so
             }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::proof::check_holder;
 use super::tenancy::check_worker;
 use super::transition::{By, Next, change, change_all};
 use super::{Access, Caller, Op, Scopes, Takes, bounds, runs};
@@ -13,7 +14,8 @@ use crate::error::Result;
 use crate::job::lanes::{self, Lane, Offer};
 use crate::job::reading::Texts;
 use crate::job::{
-    Captured, EventKind, Fence, JobId, JobSpec, LaneId, Number, Origin, Record, RunId, State, Unread, WorkerId,
+    Captured, EventKind, Fence, JobId, JobSpec, LaneId, Number, Origin, Record, RunId, State, Unread, WorkerKey,
+    WorkerProof,
 };
 use crate::store::{Change, Foresight, Tx};
 use crate::time::Span;
@@ -22,7 +24,7 @@ use crate::time::Span;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Lease {
     /// The worker.
-    pub worker: WorkerId,
+    pub worker: WorkerKey,
     /// The worker's name, for the record.
     pub name: String,
     /// What it serves.
@@ -159,9 +161,11 @@ impl Op for Lease {
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<LeaseReply>> {
-        check_worker(caller, tx, self.worker)?;
+        check_worker(caller, tx, self.worker.id)?;
         // All that the worker holds; it knows which of them it runs already.
-        let fences: Vec<Fence> = tx.leases_of(self.worker)?.into_iter().map(|lease| lease.fence).collect();
+        let (worker, leases) = (self.worker.proof(), tx.leases_of(self.worker.id)?);
+        leases.iter().try_for_each(|lease| check_holder(&worker, lease))?;
+        let fences: Vec<Fence> = leases.into_iter().map(|lease| lease.fence).collect();
         tx.extend(&fences, self.ttl)?; // it takes them for as young as this answer
         let numbers: Vec<Number> = fences.iter().map(|fence| fence.number).collect();
         let jobs = tx.load(&numbers)?.into_iter().zip(fences).filter(|(job, _)| job.unread.is_none());
@@ -194,15 +198,16 @@ impl Lease {
     pub(super) fn foresee(&self, tx: &mut dyn Tx, ending: &[Fence]) -> Result<()> {
         let slots = self.slots.min(MAX_LEASE);
         let lanes = (slots > 0 && self.only.is_none()).then_some((LANES, slots));
-        tx.foresee(&Foresight { ending: ending.to_vec(), lanes, worker: Some(self.worker) })
+        tx.foresee(&Foresight { ending: ending.to_vec(), lanes, worker: Some(self.worker.id) })
     }
 
     /// Leases jobs; after [`Lease::foresee`].
     pub(super) fn lease(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<LeaseReply> {
-        check_worker(caller, tx, self.worker)?;
+        check_worker(caller, tx, self.worker.id)?;
         bounds::name(&self.name)?;
         bounds::ttl(self.ttl)?;
         self.offer.check().map_err(|e| e.within("offer"))?;
+        let worker = self.worker.proof();
         promote(tx)?;
         expire(tx)?;
         let (mut taken, mut passed, mut rounds) = (Taken::default(), Passed::default(), 0);
@@ -216,9 +221,9 @@ impl Lease {
                     Some(some) => {
                         let of_lane = some.iter().filter(|(_, of)| *of == lane.id).map(|(number, _)| *number);
                         let numbers: Vec<Number> = of_lane.take(count as usize).collect();
-                        passed.jobs.extend(self.take(tx, &numbers, &mut taken)?);
+                        passed.jobs.extend(self.take(tx, &worker, &numbers, &mut taken)?);
                     }
-                    None if self.take_first(tx, lane.id, count as usize, &mut taken)? => {}
+                    None if self.take_first(tx, &worker, lane.id, count as usize, &mut taken)? => {}
                     None => _ = passed.lanes.insert(lane.id),
                 }
                 tx.served(&[lane.id])?;
@@ -294,14 +299,21 @@ impl Lease {
 
     /// Takes the first jobs of a lane, and steps over those that cannot be handed out. Gives whether they were as many as
     /// there are.
-    fn take_first(&self, tx: &mut dyn Tx, lane: LaneId, count: usize, taken: &mut Taken) -> Result<bool> {
+    fn take_first(
+        &self,
+        tx: &mut dyn Tx,
+        worker: &WorkerProof,
+        lane: LaneId,
+        count: usize,
+        taken: &mut Taken,
+    ) -> Result<bool> {
         let (wanted, mut passed) = (taken.jobs.len() + count, HashSet::new());
         while taken.jobs.len() < wanted && passed.len() < MAX_PASSED {
             let limit = wanted - taken.jobs.len() + passed.len();
             let mut numbers = tx.pending(lane, limit)?;
             let is_last = numbers.len() < limit;
             numbers.retain(|number| !passed.contains(number));
-            let over = self.take(tx, &numbers, taken)?;
+            let over = self.take(tx, worker, &numbers, taken)?;
             if over.is_empty() {
                 break;
             }
@@ -315,7 +327,13 @@ impl Lease {
 
     /// Takes those of `numbers` that are pending; gives those that it steps over: they cannot be read here, or their run
     /// keeps them from starting.
-    fn take(&self, tx: &mut dyn Tx, numbers: &[Number], taken: &mut Taken) -> Result<Vec<Number>> {
+    fn take(
+        &self,
+        tx: &mut dyn Tx,
+        worker: &WorkerProof,
+        numbers: &[Number],
+        taken: &mut Taken,
+    ) -> Result<Vec<Number>> {
         let by = By { worker: Some(&self.name), actor: None };
         let (found, now) = (tx.load(numbers)?, tx.now());
         let is_overdue = |job: &Record| job.life.deadline_at.is_some_and(|at| at <= now);
@@ -344,7 +362,7 @@ impl Lease {
                 continue;
             }
             let fence = Fence { number: job.number, attempt: life.attempt };
-            tx.grant(self.worker, &[fence], self.ttl)?;
+            tx.grant(worker, &[fence], self.ttl)?;
             change(tx, &job, &life, EventKind::Leased, by, Value::Null)?;
             taken.jobs.push(Leased::new(job, fence));
         }

@@ -24,6 +24,7 @@ pub mod nodes;
 pub mod output;
 pub mod outstanding;
 pub mod policies;
+mod proof;
 pub mod prune;
 pub mod quarantine;
 pub mod register;

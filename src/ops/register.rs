@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::many::{MAX_MANY, at_most};
+use super::proof::{check_hash, check_registered};
 use super::settle::lose;
 use super::tenancy::check_worker;
 use super::{Access, Caller, Op, Scopes, bounds};
 use crate::error::Result;
-use crate::job::{EventKind, Fence, Number, WorkerId};
+use crate::job::{EventKind, Fence, Number, WorkerId, WorkerKey, WorkerProof, WorkerSecret};
 use crate::store::{Lease, NewEvent, NewWorker, Topics, Tx};
 use crate::time::Span;
 
@@ -21,11 +22,14 @@ const SLACK: Span = Span::from_secs(2);
 pub struct Register {
     /// The worker.
     pub worker: NewWorker,
+    /// What it shows from now on with all that it does.
+    pub secret: WorkerSecret,
     /// How long its heartbeat lasts.
     pub ttl: Span,
-    /// It owns the lock on its name, whose owners these were until they died: their jobs move at once (S8).
+    /// It owns the lock on its name, whose owners these were until they died: their jobs move at once (S8). The lock file has
+    /// their secrets.
     #[serde(deserialize_with = "at_most::<MAX_MANY, _, _>")]
-    pub succeeds: Vec<WorkerId>,
+    pub succeeds: Vec<WorkerKey>,
     /// How young a process is that may be the first one of an attempt of theirs, and cannot be shown to be dead. Leases that
     /// are older are waited for; none: all of their processes are dead.
     #[serde(default)]
@@ -55,16 +59,20 @@ impl Op for Register {
         bounds::worker(&self.worker, tx)?;
         bounds::ttl(self.ttl)?;
         let mut worker = self.worker.clone();
+        let proof = self.proof();
         worker.offer.bind(caller.tenant.as_deref());
         let (mut taken_back, mut left) = (Vec::new(), Vec::new());
         if !self.succeeds.is_empty() {
             let same = |w: &crate::store::Worker| {
-                self.succeeds.contains(&w.id)
+                self.succeeds.iter().any(|key| key.id == w.id)
                     && w.name == worker.name
                     && w.host == worker.host
                     && w.id != worker.id
                     && (caller.tenant.is_none() || w.tenant == caller.tenant)
             };
+            for key in &self.succeeds {
+                check_registered(&key.proof(), tx)?;
+            }
             for dead in tx.workers()?.into_iter().filter(same) {
                 let (sure, doubtful) = self.part(tx, dead.id)?;
                 taken_back.extend(take_back(tx, &sure, "its worker died", self.jitter)?);
@@ -74,7 +82,7 @@ impl Op for Register {
                 }
             }
         }
-        tx.register(&worker, self.ttl)?;
+        check_hash(&proof, &tx.register(&worker, &proof.hash, self.ttl)?)?;
         tx.append(&[NewEvent {
             worker: Some(&self.worker.name),
             data: json!({ "host": self.worker.host, "pid": self.worker.pid, "slots": self.worker.slots }),
@@ -85,12 +93,16 @@ impl Op for Register {
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Registered>> {
         check_worker(caller, tx, self.worker.id)?;
-        let here = is_here(tx, self.worker.id)?;
-        Ok(here.then_some(Registered { taken_back: Vec::new(), left: Vec::new() }))
+        let here = check_registered(&self.proof(), tx)?;
+        Ok(here.map(|_| Registered { taken_back: Vec::new(), left: Vec::new() }))
     }
 }
 
 impl Register {
+    fn proof(&self) -> WorkerProof {
+        WorkerProof { id: self.worker.id, hash: self.secret.hash() }
+    }
+
     /// The attempts of a dead worker whose processes are dead too, and the jobs of the others.
     fn part(&self, tx: &mut dyn Tx, dead: WorkerId) -> Result<(Vec<Fence>, Vec<Number>)> {
         let now = tx.now();
@@ -119,15 +131,11 @@ pub(super) fn remove(tx: &mut dyn Tx, worker: WorkerId, name: &str, kind: EventK
     tx.append(&[NewEvent { worker: Some(name), ..NewEvent::of(kind) }])
 }
 
-fn is_here(tx: &mut dyn Tx, worker: WorkerId) -> Result<bool> {
-    Ok(tx.workers()?.iter().any(|w| w.id == worker))
-}
-
 /// Removes a worker that ends as planned; one that is not there is not missed.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Deregister {
     /// The worker.
-    pub worker: WorkerId,
+    pub worker: WorkerKey,
     /// Its name, for the record.
     pub name: String,
 }
@@ -139,12 +147,12 @@ impl Op for Deregister {
     const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<()> {
-        check_worker(caller, tx, self.worker)?;
+        check_worker(caller, tx, self.worker.id)?;
         bounds::name(&self.name)?;
-        if !is_here(tx, self.worker)? {
+        if check_registered(&self.worker.proof(), tx)?.is_none() {
             return Ok(()); // it was stopped before it was here, or taken for dead
         }
-        remove(tx, self.worker, &self.name, EventKind::WorkerStopped)?;
+        remove(tx, self.worker.id, &self.name, EventKind::WorkerStopped)?;
         tx.wake(Topics::WORK | Topics::CONTROL); // what it would have taken is for others now
         Ok(())
     }
@@ -154,7 +162,7 @@ impl Op for Deregister {
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<()>> {
-        check_worker(caller, tx, self.worker)?;
-        Ok((!is_here(tx, self.worker)?).then_some(()))
+        check_worker(caller, tx, self.worker.id)?;
+        Ok(check_registered(&self.worker.proof(), tx)?.is_none().then_some(()))
     }
 }

@@ -4,11 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::many::{MAX_MANY, at_most};
+use super::proof::check_holder;
 use super::settle::reject_stale;
 use super::tenancy::{check_jobs, check_worker};
 use super::{Access, Caller, Op, Scopes, bounds};
 use crate::error::Result;
-use crate::job::{Fence, Number, WorkerId};
+use crate::job::{Fence, Number, WorkerKey};
 use crate::mutant::{Mutant, planted};
 use crate::store::{CancelRequest, Kept, Tx};
 use crate::time::Span;
@@ -17,7 +18,7 @@ use crate::time::Span;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Renew {
     /// The worker that holds them.
-    pub worker: WorkerId,
+    pub worker: WorkerKey,
     /// How long they last from now.
     pub ttl: Span,
     /// The attempts.
@@ -47,17 +48,18 @@ impl Op for Renew {
     const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Vec<Renewed>> {
-        check_worker(caller, tx, self.worker)?;
+        check_worker(caller, tx, self.worker.id)?;
         bounds::ttl(self.ttl)?;
         let fences: Vec<Number> = self.fences.iter().map(|fence| fence.number).collect();
         check_jobs(caller, tx, &fences)?;
-        let kept = tx.keep(&self.fences, true)?;
+        let (worker, kept) = (self.worker.proof(), tx.keep(&self.fences, true)?);
         let mut alive = Vec::with_capacity(kept.len());
         let mut leases = Vec::with_capacity(kept.len());
         let mut stale = Vec::new();
         for (fence, lease) in self.fences.iter().zip(kept) {
             leases.push(match lease {
                 Kept::Held(lease) => {
+                    check_holder(&worker, &lease)?;
                     alive.push(*fence);
                     lease.cancel.map_or(Renewed::Held, Renewed::Cancel)
                 }

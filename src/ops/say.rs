@@ -8,14 +8,16 @@ use super::settle::{is_kept, reject_stale};
 use super::tenancy::check_jobs;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Result};
-use crate::job::Fence;
 use crate::job::spec::{MAX_NAME, MAX_PAYLOAD};
 use crate::job::view::{Progress, Said};
+use crate::job::{Fence, WorkerKey};
 use crate::store::{Topics, Tx};
 
 /// Records what a running attempt says.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Say {
+    /// The worker that holds it.
+    pub worker: WorkerKey,
     /// The attempt.
     pub fence: Fence,
     /// How far it is, 0…100, and a few words.
@@ -42,7 +44,7 @@ impl Op for Say {
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Heard> {
         check_jobs(caller, tx, &[self.fence.number])?;
-        if !is_kept(tx, self.fence)? {
+        if !is_kept(tx, &self.worker.proof(), self.fence)? {
             reject_stale(tx, &[self.fence], Self::NAME)?;
             return Ok(Heard::Stale);
         }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::lease::Lease;
 use super::many::{MAX_MANY, at_most};
+use super::proof::{check_holder, check_registered};
 use super::tenancy::check_jobs;
 use super::transition::{By, load_one, record, resolve_dependants};
 use super::{Access, Caller, Op, Scopes, bounds, runs};
@@ -15,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::job::fingerprint::fingerprint;
 use crate::job::output::Chunk;
 use crate::job::state::Ending;
-use crate::job::{Attempt, EventKind, Fence, Life, Number, Outcome, Record, State};
+use crate::job::{Attempt, EventKind, Fence, Life, Number, Outcome, Record, State, WorkerKey, WorkerProof};
 use crate::mutant::{Mutant, planted};
 use crate::store::{self, DeadLetter, Kept, NewEvent, Topics, Tx};
 use crate::time::{Span, Timestamp};
@@ -23,6 +24,8 @@ use crate::time::{Span, Timestamp};
 /// Reports the ends of attempts; each by itself, so that a stale one hinders no other.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Settle {
+    /// The worker that held the leases.
+    pub worker: WorkerKey,
     /// The ends.
     #[serde(deserialize_with = "at_most::<MAX_MANY, _, _>")]
     pub reports: Vec<Report>,
@@ -79,11 +82,11 @@ impl Op for Settle {
     const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Self::Reply> {
-        Self::reports(caller, tx, &self.reports, None, false)
+        Self::reports(caller, tx, &self.worker.proof(), &self.reports, None, false)
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Self::Reply>> {
-        Self::reread_reports(caller, tx, &self.reports, false)
+        Self::reread_reports(caller, tx, &self.worker.proof(), &self.reports, false)
     }
 }
 
@@ -93,6 +96,7 @@ impl Settle {
     pub(super) fn reports(
         caller: &Caller,
         tx: &mut dyn Tx,
+        worker: &WorkerProof,
         reports: &[Report],
         next: Option<&Lease>,
         pass_over: bool,
@@ -115,6 +119,9 @@ impl Settle {
             next.foresee(tx, &fences)?;
         }
         let leases = tx.held(&fences)?;
+        if !planted(Mutant::NoFence) {
+            leases.iter().flatten().try_for_each(|lease| check_holder(worker, lease))?;
+        }
         let held: Vec<Number> = leases.iter().flatten().map(|lease| lease.fence.number).collect();
         let mut jobs: HashMap<Number, Record> = tx.load(&held)?.into_iter().map(|job| (job.number, job)).collect();
         // The same fence a second time finds no job any more, and is stale.
@@ -143,15 +150,19 @@ impl Settle {
     pub(super) fn reread_reports(
         caller: &Caller,
         tx: &mut dyn Tx,
+        worker: &WorkerProof,
         reports: &[Report],
         passed_over: bool,
     ) -> Result<Option<Vec<Settled>>> {
         check_jobs(caller, tx, &numbers(reports))?;
+        // Its leases are gone, and with them who held them: the attempts have its name.
+        let Some(name) = check_registered(worker, tx)? else { return Ok(None) };
         let mut settled = Vec::with_capacity(reports.len());
         for report in reports {
             // One that has ended may have been ended by others meanwhile: its lease ran out.
             let attempts = tx.attempts(report.fence.number)?;
-            let has_ended = attempts.iter().any(|a| a.number == report.fence.attempt && a.finished_at.is_some());
+            let mine = |a: &&Attempt| a.number == report.fence.attempt && a.worker.as_ref() == Some(&name);
+            let has_ended = attempts.iter().filter(mine).any(|a| a.finished_at.is_some());
             settled.push(match has_ended {
                 true => Settled::Accepted(load_one(tx, report.fence.number)?.life.state),
                 false if passed_over => Settled::Busy,
@@ -200,10 +211,10 @@ fn unfenced(tx: &mut dyn Tx, fence: Fence) -> Result<Fence> {
 /// Whether the fence is the current one, until this transaction ends.
 ///
 /// # Errors
-/// `Unavailable` while somebody changes that.
-pub(super) fn is_kept(tx: &mut dyn Tx, fence: Fence) -> Result<bool> {
+/// `Unavailable` while somebody changes that, `Denied` where another worker has it.
+pub(super) fn is_kept(tx: &mut dyn Tx, worker: &WorkerProof, fence: Fence) -> Result<bool> {
     match tx.keep(&[fence], false)?.pop() {
-        Some(Kept::Held(_)) => Ok(true),
+        Some(Kept::Held(lease)) => check_holder(worker, &lease).map(|()| true),
         Some(Kept::Busy) => Err(Error::unavailable("the lease is being changed").hint("try again in a moment")),
         Some(Kept::Gone) | None => Ok(false),
     }

@@ -8,11 +8,14 @@ use super::many::{MAX_MANY, at_most};
 use super::settle::{Report, Settle, Settled};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
+use crate::job::WorkerKey;
 use crate::store::Tx;
 
 /// Settles attempts, then leases jobs: a slot that became free is filled in the same breath.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Turn {
+    /// The worker that held the leases.
+    pub worker: WorkerKey,
     /// The ends to report.
     #[serde(deserialize_with = "at_most::<MAX_MANY, _, _>")]
     pub reports: Vec<Report>,
@@ -39,13 +42,14 @@ impl Op for Turn {
     const SCOPES: Scopes = Scopes::WORK;
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<TurnReply> {
-        let settled = Settle::reports(caller, tx, &self.reports, self.lease.as_ref(), self.pass_over)?;
+        let worker = self.worker.proof();
+        let settled = Settle::reports(caller, tx, &worker, &self.reports, self.lease.as_ref(), self.pass_over)?;
         let leased = self.lease.as_ref().map(|lease| lease.lease(caller, tx)).transpose()?;
         Ok(TurnReply { settled, leased })
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<TurnReply>> {
-        let reread = Settle::reread_reports(caller, tx, &self.reports, self.pass_over)?;
+        let reread = Settle::reread_reports(caller, tx, &self.worker.proof(), &self.reports, self.pass_over)?;
         let Some(settled) = reread else { return Ok(None) };
         let leased = match &self.lease {
             Some(lease) => lease.reread(caller, tx)?,

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use uuid::Uuid;
 
 use super::Ownership;
 use crate::error::{Error, Result};
+use crate::job::{WorkerId, WorkerKey};
 use crate::private;
 
 /// How many that died one after the other are remembered.
 const MAX_PREDECESSORS: usize = 16;
-/// The most that is read of their ids, in bytes.
+/// The most that is read of their keys, in bytes.
 const MAX_LINES: u64 = 4096;
 
 /// A file beside the store, never the store itself: closing one would drop SQLite's own locks.
@@ -43,8 +43,8 @@ fn try_lock(file: &File) -> Result<bool> {
     }
 }
 
-/// Owns `name` as `who` until dropped; `None` when another process does.
-pub(super) fn own(store: &Path, name: &str, who: Uuid) -> Result<Option<Ownership>> {
+/// Owns `name` as `who`, if anybody is to know that, until dropped; `None` when another process does.
+pub(super) fn own(store: &Path, name: &str, who: Option<&WorkerKey>) -> Result<Option<Ownership>> {
     let file = file(store, name)?;
     if !try_lock(&file)? {
         return Ok(None);
@@ -54,31 +54,40 @@ pub(super) fn own(store: &Path, name: &str, who: Uuid) -> Result<Option<Ownershi
 
 /// Owns `name` as `who` in the place of `dead`, who owned it before and is dead; `None` where that is not shown: the file is
 /// not there, does not name it, or somebody has it locked. Makes no file.
-pub(super) fn succeed(store: &Path, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>> {
+pub(super) fn succeed(store: &Path, name: &str, dead: WorkerId, who: &WorkerKey) -> Result<Option<Ownership>> {
     let path = path_of(store, name);
     let Ok(mut file) = OpenOptions::new().read(true).write(true).open(path) else { return Ok(None) };
     // The lock first: whoever has it may be about to settle what its predecessors left.
-    if !try_lock(&file)? || !owners(&mut file).contains(&dead) {
+    if !try_lock(&file)? || !owners(&mut file).iter().any(|key| key.id == dead) {
         return Ok(None);
     }
-    Ok(Some(take(file, who)))
+    Ok(Some(take(file, Some(who))))
 }
 
 /// Those who owned it and did not let go.
-fn owners(file: &mut File) -> Vec<Uuid> {
+fn owners(file: &mut File) -> Vec<WorkerKey> {
     let mut text = String::new();
     let _ = file.rewind().and_then(|()| file.by_ref().take(MAX_LINES).read_to_string(&mut text));
-    text.lines().filter_map(|line| line.parse().ok()).collect()
+    text.lines().filter_map(owner).collect()
+}
+
+/// A line with the id of an owner and its secret.
+fn owner(line: &str) -> Option<WorkerKey> {
+    let (id, secret) = line.split_once(' ')?;
+    Some(WorkerKey { id: WorkerId(id.parse().ok()?), secret: secret.parse().ok()? })
 }
 
 /// Writes its owner into a file that is locked.
-fn take(mut file: File, who: Uuid) -> Ownership {
+fn take(mut file: File, who: Option<&WorkerKey>) -> Ownership {
     // A line that only an owner who lives to the end takes away again. Where it cannot be written (the disk is full) the
     // next owner looks for leftovers in vain, or not at all.
     let predecessors = owners(&mut file);
     let kept = predecessors.len().saturating_sub(MAX_PREDECESSORS - 1);
-    let lines: String = predecessors[kept..].iter().chain([&who]).map(|id| format!("{id}\n")).collect();
-    let _ = file.write_all_at(lines.as_bytes(), 0).and_then(|()| file.set_len(lines.len() as u64));
+    let line = |key: &WorkerKey| format!("{} {}\n", key.id, key.secret.reveal());
+    let lines: String = predecessors[kept..].iter().chain(who).map(line).collect();
+    // Whoever made the file: what is in it is for its owner alone.
+    let written = private::close_file(&file).and_then(|()| file.write_all_at(lines.as_bytes(), 0));
+    let _ = written.and_then(|()| file.set_len(lines.len() as u64));
     Ownership { predecessors, lock: Box::new(Held(file)) }
 }
 
@@ -95,7 +104,7 @@ impl Drop for Held {
 pub(super) fn wait(store: &Path, name: &str, limit: Duration) -> Result<Ownership> {
     let started = Instant::now();
     loop {
-        if let Some(owned) = own(store, name, Uuid::nil())? {
+        if let Some(owned) = own(store, name, None)? {
             return Ok(owned);
         }
         if started.elapsed() > limit {

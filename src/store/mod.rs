@@ -38,9 +38,9 @@ pub use self::roles::{
 pub use self::rows::*;
 pub use self::run_rows::*;
 pub use self::token_rows::*;
-use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::job::{WorkerId, WorkerKey};
 use crate::time::{Clock, Timestamp};
 
 /// Where a store is, as `--store` says it.
@@ -133,7 +133,7 @@ fn missing(place: &dyn std::fmt::Display) -> Error {
 ///
 /// # Errors
 /// `Unavailable` when locks cannot be had.
-pub fn own_here(location: &str, name: &str, who: Uuid) -> Result<Option<Ownership>> {
+pub fn own_here(location: &str, name: &str, who: &WorkerKey) -> Result<Option<Ownership>> {
     postgres::locks::own(location, name, who)
 }
 
@@ -141,7 +141,7 @@ pub fn own_here(location: &str, name: &str, who: Uuid) -> Result<Option<Ownershi
 ///
 /// # Errors
 /// `Unavailable` when locks cannot be had.
-pub fn succeed_here(location: &str, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>> {
+pub fn succeed_here(location: &str, name: &str, dead: WorkerId, who: &WorkerKey) -> Result<Option<Ownership>> {
     postgres::locks::succeed(location, name, dead, who)
 }
 
@@ -290,13 +290,13 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// `Unavailable` when locks cannot be had here; `None` when another live process owns it.
-    fn own(&self, name: &str, who: Uuid) -> Result<Option<Ownership>>;
+    fn own(&self, name: &str, who: &WorkerKey) -> Result<Option<Ownership>>;
 
     /// Tries to own `name` in the place of `dead`; `None` unless the lock itself shows that this one owned it and is dead.
     ///
     /// # Errors
     /// `Unavailable` when locks cannot be had here.
-    fn succeed(&self, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>>;
+    fn succeed(&self, name: &str, dead: WorkerId, who: &WorkerKey) -> Result<Option<Ownership>>;
 
     /// What this process has that would be the leader (S30). May block; so may giving it back.
     ///
@@ -360,7 +360,7 @@ pub struct Listening(#[allow(dead_code)] pub(crate) Box<dyn Send + Sync>);
 /// Ends the ownership when dropped.
 pub struct Ownership {
     /// Those who owned it before and died without letting go, since the last one who did.
-    pub predecessors: Vec<Uuid>,
+    pub predecessors: Vec<WorkerKey>,
     #[allow(dead_code)] // it is there to be dropped
     pub(crate) lock: Box<dyn Send + Sync>,
 }

@@ -20,7 +20,7 @@ use crate::job::schedule::Entry;
 use crate::job::view::Said;
 use crate::job::{
     Attempt, Definition, Event, Fence, JobId, LaneId, Number, Occurrence, OccurrenceId, Record, RunId, Schedule,
-    ScheduleId, Selector, State, WorkerId,
+    ScheduleId, SecretHash, Selector, State, WorkerId, WorkerProof,
 };
 use crate::time::{Span, Timestamp};
 
@@ -143,8 +143,8 @@ pub trait Tokens {
 
 /// Leases. Their clock is the store's own and never jumps (S1).
 pub trait Leases {
-    /// Gives `worker` the right to run `fences` for `ttl`.
-    fn grant(&mut self, worker: WorkerId, fences: &[Fence], ttl: Span) -> Result<()>;
+    /// Gives `worker` the right to run `fences` for `ttl`; fails unless it is registered with that secret.
+    fn grant(&mut self, worker: &WorkerProof, fences: &[Fence], ttl: Span) -> Result<()>;
     /// The lease of each fence; none where it is not the current one.
     fn held(&mut self, fences: &[Fence]) -> Result<Vec<Option<Lease>>>;
     /// The same for whoever leaves jobs as they are, and at most wants `to_extend` their leases: waits for nobody who
@@ -320,11 +320,18 @@ pub trait Keys {
 
 /// The processes around the store.
 pub trait Fleet {
-    /// Adds a worker whose heartbeat lasts `ttl`.
-    fn register(&mut self, worker: &NewWorker, ttl: Span) -> Result<()>;
-    /// Makes a worker's heartbeat last `ttl` from now, and keeps why it starts no jobs; gives its state, or none when it
-    /// is not known.
-    fn heartbeat(&mut self, id: WorkerId, ttl: Span, trouble: Option<&str>) -> Result<Option<WorkerState>>;
+    /// Adds a worker whose heartbeat lasts `ttl`; gives the hash with which its id is registered, be it `secret` or not.
+    fn register(&mut self, worker: &NewWorker, secret: &SecretHash, ttl: Span) -> Result<SecretHash>;
+    /// The name of a worker and the hash of its secret, where it is registered.
+    fn registered(&mut self, id: WorkerId) -> Result<Option<(String, SecretHash)>>;
+    /// Makes a worker's heartbeat last `ttl` from now, and keeps why it starts no jobs; gives its state and the hash of
+    /// its secret, or none when it is not known.
+    fn heartbeat(
+        &mut self,
+        id: WorkerId,
+        ttl: Span,
+        trouble: Option<&str>,
+    ) -> Result<Option<(WorkerState, SecretHash)>>;
     /// Removes a worker.
     fn deregister(&mut self, id: WorkerId) -> Result<()>;
     /// Every worker, by name.

@@ -12,7 +12,7 @@ use super::limit_rows::Limits;
 use super::peer_rows::{Home, PeerNode};
 use crate::job::spec::Until;
 use crate::job::{
-    Captured, EventKind, Fence, JobId, JobSpec, LaneId, Life, Number, Origin, ScheduleId, State, WorkerId,
+    Captured, EventKind, Fence, JobId, JobSpec, LaneId, Life, Number, Origin, ScheduleId, SecretHash, State, WorkerId,
 };
 use crate::time::{Span, Timestamp};
 
@@ -112,6 +112,8 @@ pub struct Lease {
     pub fence: Fence,
     /// Who holds it.
     pub worker: WorkerId,
+    /// The hash of that worker's secret.
+    pub secret_hash: SecretHash,
     /// That worker's name.
     pub worker_name: String,
     /// When it was given.

@@ -332,7 +332,8 @@ impl Attempt {
         let (shared, fence) = (Arc::clone(&self.shared), self.job.fence);
         let flush = async move {
             for part in parts(chunks) {
-                match shared.persist(&AppendOutput { fence, chunks: part }).await {
+                let worker = shared.config.key.clone();
+                match shared.persist(&AppendOutput { worker, fence, chunks: part }).await {
                     Ok(Appended::Stale) => return false,
                     Ok(Appended::Stored) => {}
                     Err(e) => warn!("output is lost: {e}"),

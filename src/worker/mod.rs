@@ -48,10 +48,10 @@ use self::spawn::Spawner;
 use self::starts::Starts;
 use self::sweep::Swept;
 use crate::error::{Error, Kind, Result};
-use crate::job::WorkerId;
 use crate::job::lanes::Offer;
 use crate::job::output::DEFAULT_OUTPUT_CAP;
 use crate::job::schemas::Schemas;
+use crate::job::{WorkerId, WorkerKey, WorkerSecret};
 use crate::mutant::{Mutant, planted};
 use crate::ops::Op;
 use crate::ops::lease::Only;
@@ -63,8 +63,8 @@ use crate::time::{Clock, Span};
 /// What a worker is to do.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The id of this life of it.
-    pub id: WorkerId,
+    /// The id of this life of it, and its secret.
+    pub key: WorkerKey,
     /// Its name, unique on its host.
     pub name: String,
     /// Its machine.
@@ -104,7 +104,7 @@ pub struct Config {
     /// It owns the lock on its name.
     pub owns_name: bool,
     /// Who owned that before and died without letting go: they may have left processes, and jobs that move at once (S8).
-    pub predecessors: Vec<WorkerId>,
+    pub predecessors: Vec<WorkerKey>,
 }
 
 impl Config {
@@ -117,7 +117,7 @@ impl Config {
 
     fn introduction(&self) -> NewWorker {
         NewWorker {
-            id: self.id,
+            id: self.key.id,
             name: self.name.clone(),
             host: self.host.clone(),
             pid: std::process::id(),
@@ -244,6 +244,16 @@ impl Shared {
     }
 }
 
+/// The key of a new worker.
+///
+/// # Errors
+/// When the kernel gives no chance.
+pub fn new_key() -> Result<WorkerKey> {
+    let mut chance = [0; 32];
+    rustix::rand::getrandom(&mut chance, rustix::rand::GetRandomFlags::empty()).map_err(std::io::Error::from)?;
+    Ok(WorkerKey { id: WorkerId(uuid::Uuid::now_v7()), secret: WorkerSecret::new(chance) })
+}
+
 /// Chance in 0..1.
 pub(crate) fn chance() -> f64 {
     let random = uuid::Uuid::new_v4().as_u128() as u32;
@@ -278,7 +288,7 @@ pub async fn run_at(
     let ends = if config.until_done.is_some() { Topics::JOBS } else { Topics::NONE };
     let changes = queue.subscribe(Topics::WORK | Topics::CONTROL | ends)?;
     let talkers = Talkers::default();
-    let socket = Socket::open(queue.clone(), talkers.clone(), &config.store_id, &config.name)
+    let socket = Socket::open(queue.clone(), talkers.clone(), &config)
         .inspect_err(|e| warn!("jobs cannot talk to this worker: {e}"))
         .ok();
     let (spawner, secret) = (Spawner::of_process()?, uuid::Uuid::new_v4().into_bytes());

@@ -45,7 +45,7 @@ pub(super) fn worker_marker(config: &Config, id: WorkerId) -> String {
 
 /// The entries of the jobs that the dead of this name left.
 pub(super) fn predecessors_markers(config: &Config) -> Vec<Vec<u8>> {
-    config.predecessors.iter().map(|id| worker_marker(config, *id).into_bytes()).collect()
+    config.predecessors.iter().map(|key| worker_marker(config, key.id).into_bytes()).collect()
 }
 
 /// Files that an attempt is given.
@@ -107,7 +107,7 @@ fn environment(shared: &Shared, job: &Leased, slot: u32, files: &Files) -> Vec<(
     let spec = &job.spec;
     let marker = marker(shared, job.fence);
     let mut set = |name: &str, value: String| env.insert(name.into(), value.into());
-    for entry in [marker, worker_marker(config, config.id)] {
+    for entry in [marker, worker_marker(config, config.key.id)] {
         if let Some((name, value)) = entry.split_once('=') {
             set(name, value.into());
         }

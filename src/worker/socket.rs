@@ -18,10 +18,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, Semaphore};
 use tracing::warn;
 
+use super::Config;
 use super::mask::Mask;
 use crate::error::{Error, Kind, Result};
 use crate::hex::hex;
-use crate::job::Fence;
+use crate::job::{Fence, WorkerKey};
 use crate::ops::say::{Heard, Say};
 use crate::private;
 use crate::queue::Queue;
@@ -142,13 +143,14 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// The socket of the worker `name` of a store; what a dead worker of this name left is removed.
+    /// The socket of a worker; what a dead worker of its name left is removed.
     ///
     /// Where TMPDIR is not fit for one, it lies elsewhere.
     ///
     /// # Errors
     /// When no directory or socket can be made.
-    pub(super) fn open(queue: Queue, talkers: Talkers, store_id: &str, name: &str) -> io::Result<Self> {
+    pub(super) fn open(queue: Queue, talkers: Talkers, config: &Config) -> io::Result<Self> {
+        let Config { store_id, name, key, .. } = config;
         let prefix = format!("orx-{}-", hex(&Sha256::digest(format!("{store_id}.{name}"))[..6]));
         let places = places();
         places.iter().for_each(|place| remove_left(place, &prefix));
@@ -156,7 +158,7 @@ impl Socket {
         for place in places {
             match Self::bind_in(&place, &prefix) {
                 Ok((dir, listener)) => {
-                    let task = tokio::spawn(serve(listener, queue, talkers));
+                    let task = tokio::spawn(serve(listener, queue, talkers, key.clone()));
                     return Ok(Self { dir, task });
                 }
                 Err(e) => refused = io::Error::new(e.kind(), format!("{}: {e}", place.display())),
@@ -217,7 +219,7 @@ impl Drop for Socket {
     }
 }
 
-async fn serve(listener: UnixListener, queue: Queue, talkers: Talkers) {
+async fn serve(listener: UnixListener, queue: Queue, talkers: Talkers, key: WorkerKey) {
     let strangers = Arc::new(Semaphore::new(MAX_TALKING));
     loop {
         match listener.accept().await {
@@ -225,9 +227,9 @@ async fn serve(listener: UnixListener, queue: Queue, talkers: Talkers) {
                 let room = talkers.of_peer(&stream).map_or_else(|| Arc::clone(&strangers), |talker| talker.room);
                 // Who keeps too many connections is hung up on: one that waited here would silence all other jobs.
                 let Ok(permit) = room.try_acquire_owned() else { continue };
-                let (queue, talkers) = (queue.clone(), talkers.clone());
+                let (queue, talkers, key) = (queue.clone(), talkers.clone(), key.clone());
                 tokio::spawn(async move {
-                    let _ = hear(stream, &queue, &talkers).await; // who hangs up has said nothing
+                    let _ = hear(stream, &queue, &talkers, &key).await; // who hangs up has said nothing
                     drop(permit);
                 });
             }
@@ -239,13 +241,13 @@ async fn serve(listener: UnixListener, queue: Queue, talkers: Talkers) {
     }
 }
 
-async fn hear(stream: UnixStream, queue: &Queue, talkers: &Talkers) -> io::Result<()> {
+async fn hear(stream: UnixStream, queue: &Queue, talkers: &Talkers, key: &WorkerKey) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     let mut read = BufReader::new(read.take(MAX_LINE as u64));
     tokio::time::timeout(SHORT_PATIENCE, read.read_line(&mut line)).await??;
     let answered = async {
-        let answer = match record(&line, queue, talkers).await {
+        let answer = match record(&line, queue, talkers, key).await {
             Ok(()) => Answer::default(),
             Err(e) => Answer { error: Some(Refusal::of(&e)) },
         };
@@ -256,7 +258,7 @@ async fn hear(stream: UnixStream, queue: &Queue, talkers: &Talkers) -> io::Resul
     tokio::time::timeout(PATIENCE, answered).await?
 }
 
-async fn record(line: &str, queue: &Queue, talkers: &Talkers) -> Result<()> {
+async fn record(line: &str, queue: &Queue, talkers: &Talkers, key: &WorkerKey) -> Result<()> {
     let message: Message = serde_json::from_str(line).map_err(|e| Error::usage("not understood").source(e))?;
     let stale = || Error::new(Kind::Conflict, "this attempt does not run here any more");
     let Talker { fence, alive, mask, .. } = talkers.find(&message.fence).ok_or_else(stale)?;
@@ -266,7 +268,8 @@ async fn record(line: &str, queue: &Queue, talkers: &Talkers) -> Result<()> {
     }
     let mask = mask.get().cloned().unwrap_or_default();
     let progress = message.progress.map(|(percent, text)| (percent, text.map(|text| mask.text(&text))));
-    let op = Say { fence, progress, result: message.result.map(|result| mask.value(result)) };
+    let result = message.result.map(|result| mask.value(result));
+    let op = Say { worker: key.clone(), fence, progress, result };
     let in_time = tokio::time::timeout(STORE_PATIENCE, queue.call(op)).await;
     match in_time.unwrap_or_else(|_| Err(Error::unavailable("it does not answer in time"))) {
         Ok(Heard::Recorded) => Ok(()),

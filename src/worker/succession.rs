@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use super::sweep::{self, Swept};
 use super::{Config, SWEEP_LIMIT, chance, program};
@@ -24,22 +23,23 @@ pub async fn succeed(queue: &Queue, config: &Config, id: WorkerId, name: &str) -
     if name == config.name || name.contains('/') {
         return Ok(None); // no file of ours
     }
-    let me = WorkerId(Uuid::now_v7());
-    let (locks, file) = (queue.clone(), format!("workers/{name}"));
-    let lock = tokio::task::spawn_blocking(move || locks.succeed(&file, id.0, me.0));
+    let me = super::new_key()?;
+    let (locks, file, key) = (queue.clone(), format!("workers/{name}"), me.clone());
+    let lock = tokio::task::spawn_blocking(move || locks.succeed(&file, id, &key));
     let Some(lock) = lock.await.map_err(|e| Error::failed("looking at a lock failed").source(e))?? else {
         return Ok(None);
     };
     let mut lock = Unfinished(Some(lock));
-    let predecessors = lock.0.iter().flat_map(|lock| &lock.predecessors).map(|id| WorkerId(*id)).collect();
-    let successor = Config { id: me, name: name.to_owned(), predecessors, ..config.clone() };
+    let predecessors = lock.0.iter().flat_map(|lock| lock.predecessors.clone()).collect();
+    let successor = Config { key: me.clone(), name: name.to_owned(), predecessors, ..config.clone() };
     let marks = program::predecessors_markers(&successor);
     let sweep = move || sweep::sweep(marks, Instant::now() + SWEEP_LIMIT);
     let swept = tokio::task::spawn_blocking(sweep).await;
     let Swept { found: processes, doubt } = swept.map_err(|e| Error::failed("a sweep failed").source(e))?;
     let mut worker = successor.introduction();
     worker.solo = true; // nobody is to count on it
-    let op = Register { worker, ttl: config.ttl, succeeds: successor.predecessors, doubt, jitter: chance() };
+    let (secret, succeeds) = (me.secret.clone(), successor.predecessors);
+    let op = Register { worker, secret, ttl: config.ttl, succeeds, doubt, jitter: chance() };
     let Registered { taken_back: jobs, left } = queue.call(op).await?;
     if !left.is_empty() {
         warn!(worker = name, jobs = ?left, "{}", program::IN_DOUBT);

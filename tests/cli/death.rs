@@ -173,6 +173,43 @@ fn s8_a_short_lived_worker_waits_for_a_lease_that_nobody_renews() {
 }
 
 #[test]
+fn s8_the_secret_of_a_worker_lies_in_its_lock_file_and_without_it_leases_run_out() {
+    let orx = Orx::file();
+    let worker = orx.worker(&["--name", "w", "--lease", "3s"]);
+    let file = orx.store().with_file_name("orx.db-workers").join("w");
+    let line = std::fs::read_to_string(&file).unwrap();
+    let (id, secret) = line.trim_end().split_once(' ').unwrap();
+    assert_eq!((line.lines().count(), secret.len()), (1, 64), "one owner and its secret");
+    let meta = std::fs::metadata(&file).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o777, 0o600);
+    // A job sees nothing of it, whatever it asks for.
+    orx.sh(&[], &first_time("env; ls -l /proc/self/fd; sleep 300"));
+    let mut output = String::new();
+    eventually("its output to be stored", || {
+        output = orx.ok(&["tail", "1"]);
+        output.contains("total 0")
+    });
+    assert!(output.contains("ORX_FENCE=") && !output.contains("orx.db-workers"), "{output}");
+    let listed = [orx.ok(&["workers", "-o", "json"]), orx.ok(&["events"]), worker.stderr(), output].concat();
+    assert!(listed.contains(id) && !listed.contains(secret), "{listed}");
+    orx.ok(&["db", "backup", orx.path("backup.db").to_str().unwrap()]);
+    let byte = |n: usize| u8::from_str_radix(&secret[2 * n..2 * n + 2], 16).unwrap();
+    let raw: Vec<u8> = (0..32).map(byte).collect();
+    let kept = [orx.stored_bytes(), std::fs::read(orx.path("backup.db")).unwrap()].concat();
+    for secret in [raw.as_slice(), secret.as_bytes()] {
+        assert!(!kept.windows(secret.len()).any(|bytes| bytes == secret), "the store has it");
+    }
+    worker.kill();
+    std::fs::write(&file, format!("{id}\n")).unwrap();
+    let next = orx.worker(&["--name", "w"]);
+    orx.wait_state("1", "done");
+    let job = orx.job("1");
+    let lost = &job["attempts"][0];
+    assert_eq!((&lost["outcome"], &lost["error"]), (&"lost".into(), &"its lease expired".into()));
+    assert!(!next.stderr().contains("took back the jobs of a dead worker"), "{}", next.stderr());
+}
+
+#[test]
 fn s8_a_short_lived_worker_beside_a_healthy_one_ends_at_once() {
     let orx = Orx::new();
     let _healthy = orx.worker(&["--name", "healthy", "--lease", "3s"]);

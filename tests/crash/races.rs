@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use orx::error::{Error, Kind};
 use orx::job::lanes::Offer;
 use orx::job::state::{Cause, Ending};
-use orx::job::{EventKind, Fence, JobId, Number, Submission, WorkerId};
+use orx::job::{EventKind, Fence, JobId, Number, Submission, WorkerKey};
 use orx::ops::enqueue::{Enqueue, Enqueued};
 use orx::ops::events::ReadEvents;
 use orx::ops::lease::Lease;
@@ -305,15 +305,15 @@ async fn lease_all(world: &World, jobs: usize, workers: usize, slots: u32) -> (u
 
 /// A worker that starts no processes.
 struct Registered {
-    id: WorkerId,
+    key: WorkerKey,
     name: String,
 }
 
 impl Registered {
     async fn new(queue: &Queue, name: &str) -> Self {
-        let (id, name) = (WorkerId(Uuid::now_v7()), name.to_owned());
+        let (key, name) = (orx::worker::new_key().unwrap(), name.to_owned());
         let worker = NewWorker {
-            id,
+            id: key.id,
             name: name.clone(),
             host: "here".into(),
             pid: std::process::id(),
@@ -322,14 +322,15 @@ impl Registered {
             version: "0".into(),
             solo: false,
         };
-        queue.call(Register { worker, ttl: TTL, succeeds: Vec::new(), doubt: None, jitter: 0.5 }).await.unwrap();
-        Self { id, name }
+        let (secret, succeeds) = (key.secret.clone(), Vec::new());
+        queue.call(Register { worker, secret, ttl: TTL, succeeds, doubt: None, jitter: 0.5 }).await.unwrap();
+        Self { key, name }
     }
 
     async fn turn(&self, queue: &Queue, reports: Vec<Report>, slots: u32) -> Vec<Fence> {
-        let (worker, name, offer) = (self.id, self.name.clone(), Offer::default());
+        let (worker, name, offer) = (self.key.clone(), self.name.clone(), Offer::default());
         let lease = (slots > 0).then_some(Lease { worker, name, offer, slots, ttl: TTL, only: None });
-        let reply = queue.call(Turn { reports, lease, pass_over: false }).await.unwrap();
+        let reply = queue.call(Turn { worker: self.key.clone(), reports, lease, pass_over: false }).await.unwrap();
         assert!(!reply.settled.contains(&Settled::Stale), "a lease was lost: {:?}", reply.settled);
         reply.leased.into_iter().flat_map(|leased| leased.jobs).map(|job| job.fence).collect()
     }

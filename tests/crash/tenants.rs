@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use orx::job::lanes::Offer;
 use orx::job::state::{Cause, Ending};
-use orx::job::{Fence, JobId, Submission, WorkerId};
+use orx::job::{Fence, JobId, Submission, WorkerKey};
 use orx::ops::enqueue::{Enqueue, MAX_BATCH};
 use orx::ops::lease::Lease;
 use orx::ops::policies::{LimitChange, SetTenant};
@@ -44,8 +44,8 @@ fn measure(world: &World) {
     runtime.block_on(async {
         let queue = world.queue();
         let worker = register(&queue).await;
-        measure_one(&queue, worker, rounds).await; // warm
-        let empty = best(&queue, worker, rounds).await;
+        measure_one(&queue, &worker, rounds).await; // warm
+        let empty = best(&queue, &worker, rounds).await;
 
         let begun = Instant::now();
         let change = LimitChange { max_running: Some(1), max_queued: None, ..LimitChange::default() };
@@ -57,10 +57,10 @@ fn measure(world: &World) {
             queue.call(Enqueue { jobs }).await.unwrap();
         }
         table.fact("stored a second", format!("{:.0}", crowd as f64 / begun.elapsed().as_secs_f64()));
-        let running = lease(&queue, worker, 8).await;
+        let running = lease(&queue, &worker, 8).await;
         assert_eq!(running.len(), 1, "one of them runs, and one may");
 
-        let beside = best(&queue, worker, rounds).await;
+        let beside = best(&queue, &worker, rounds).await;
         let factor = beside.as_secs_f64() / empty.as_secs_f64();
         table.fact("a lease in an empty store", format!("{} µs", empty.as_micros()));
         table.fact("a lease beside the crowd", format!("{} µs", beside.as_micros()));
@@ -70,7 +70,7 @@ fn measure(world: &World) {
 }
 
 /// The least of some medians.
-async fn best(queue: &Queue, worker: WorkerId, rounds: usize) -> Duration {
+async fn best(queue: &Queue, worker: &WorkerKey, rounds: usize) -> Duration {
     let mut best = Duration::MAX;
     for _ in 0..TRIES {
         best = best.min(measure_one(queue, worker, rounds).await);
@@ -79,7 +79,7 @@ async fn best(queue: &Queue, worker: WorkerId, rounds: usize) -> Duration {
 }
 
 /// The median time to lease the only job of a small tenant.
-async fn measure_one(queue: &Queue, worker: WorkerId, rounds: usize) -> Duration {
+async fn measure_one(queue: &Queue, worker: &WorkerKey, rounds: usize) -> Duration {
     let mut took = Vec::new();
     for _ in 0..rounds {
         let stored = queue.call(Enqueue { jobs: vec![job("small")] }).await.unwrap()[0].number;
@@ -87,7 +87,7 @@ async fn measure_one(queue: &Queue, worker: WorkerId, rounds: usize) -> Duration
         let got = lease(queue, worker, 1).await;
         took.push(begun.elapsed());
         assert_eq!(got.iter().map(|fence| fence.number).collect::<Vec<_>>(), [stored]);
-        settle(queue, got[0]).await;
+        settle(queue, worker, got[0]).await;
     }
     took.sort_unstable();
     took[took.len() / 2]
@@ -99,10 +99,10 @@ fn job(tenant: &str) -> Submission {
     Submission { id, spec, captured: Default::default(), origin: Default::default(), line: None }
 }
 
-async fn register(queue: &Queue) -> WorkerId {
-    let id = WorkerId(Uuid::now_v7());
+async fn register(queue: &Queue) -> WorkerKey {
+    let key = orx::worker::new_key().unwrap();
     let worker = NewWorker {
-        id,
+        id: key.id,
         name: "w".into(),
         host: "here".into(),
         pid: std::process::id(),
@@ -111,19 +111,21 @@ async fn register(queue: &Queue) -> WorkerId {
         version: "0".into(),
         solo: false,
     };
-    queue.call(Register { worker, ttl: TTL, succeeds: Vec::new(), doubt: None, jitter: 0.5 }).await.unwrap();
-    id
+    let secret = key.secret.clone();
+    queue.call(Register { worker, secret, ttl: TTL, succeeds: Vec::new(), doubt: None, jitter: 0.5 }).await.unwrap();
+    key
 }
 
-async fn lease(queue: &Queue, worker: WorkerId, slots: u32) -> Vec<Fence> {
+async fn lease(queue: &Queue, worker: &WorkerKey, slots: u32) -> Vec<Fence> {
+    let worker = worker.clone();
     let op = Lease { worker, name: "w".into(), offer: Offer::default(), slots, ttl: TTL, only: None };
     queue.call(op).await.unwrap().jobs.iter().map(|job| job.fence).collect()
 }
 
-async fn settle(queue: &Queue, fence: Fence) {
+async fn settle(queue: &Queue, worker: &WorkerKey, fence: Fence) {
     let ending = Ending { cause: Cause::Itself, exit_code: Some(0), signal: None, error: None };
     let ran = Span::from_millis(1);
     let report =
         Report { fence, ending, started: None, ran, after: Span::MAX, output: vec![], jitter: 0.5, in_run: false };
-    queue.call(Settle { reports: vec![report] }).await.unwrap();
+    queue.call(Settle { worker: worker.clone(), reports: vec![report] }).await.unwrap();
 }

@@ -215,8 +215,9 @@ fn a_node_may_work_and_nothing_else_with_a_token_that_was_made_for_this_home() {
     let ring = KeyRing::read(&key).unwrap();
     let good = ring.token("default", "helper", "home").unwrap();
     let old = KeyRing::of(ring.keys()[1].clone()).token("default", "helper", "home").unwrap();
-    let lease =
-        r#"{"worker":"01987654-0000-7000-8000-000000000009","name":"w","offer":{},"slots":1,"ttl":15,"only":null}"#;
+    let (id, secret) = ("01987654-0000-7000-8000-000000000009", "ab".repeat(32));
+    let key = format!(r#"{{"id":"{id}","secret":"{secret}"}}"#);
+    let lease = &format!(r#"{{"worker":{key},"name":"w","offer":{{}},"slots":1,"ttl":15,"only":null}}"#);
     let post =
         |token: &str, op: &str, body: &str| request(&orx, Some(token), &format!("POST /api/v1/ops/{op}"), &[], body);
     post(&good, "lease", lease).expect(200);

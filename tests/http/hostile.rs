@@ -249,8 +249,8 @@ fn a_body_that_becomes_large_is_refused_and_holds_nobody_up() {
     let jobs = objects(1_400_000);
     let numbers = format!(r#"{{"handler":"h","payload":[0{}]}}"#, ",0".repeat(4_000_000));
     let fences = format!(
-        r#"{{"worker":"{}","ttl":"15s","fences":[{}]}}"#,
-        uuid::Uuid::now_v7(),
+        r#"{{"worker":{},"ttl":"15s","fences":[{}]}}"#,
+        json!(orx::worker::new_key().unwrap()),
         vec![r#"{"number":1,"attempt":1}"#; 10_001].join(",")
     );
     let before = peak(pid);
@@ -288,12 +288,16 @@ fn what_a_worker_says_of_itself_is_bounded_and_can_be_shown() {
     let post = |name: &str, body: &Value| {
         request(&orx, Some(&work), &format!("POST /api/v1/ops/{name}"), &[], &body.to_string())
     };
-    let (id, long) = (uuid::Uuid::now_v7(), "x".repeat(6 << 20));
+    let (key, long) = (orx::worker::new_key().unwrap(), "x".repeat(6 << 20));
     let worker = json!({
-        "id": id, "name": "w", "host": "h", "pid": 1, "offer": { "queues": ["q"] }, "slots": 4096, "version": "0", "solo": false,
+        "id": key.id, "name": "w", "host": "h", "pid": 1, "offer": { "queues": ["q"] }, "slots": 4096, "version": "0", "solo": false,
     });
-    let register =
-        |worker: &Value| post("register", &json!({ "worker": worker, "ttl": "15s", "succeeds": [], "jitter": 0.5 }));
+    let register = |worker: &Value| {
+        post(
+            "register",
+            &json!({ "worker": worker, "secret": key.secret, "ttl": "15s", "succeeds": [], "jitter": 0.5 }),
+        )
+    };
     let refuse = |place: &str, value: Value| {
         let mut worker = worker.clone();
         *worker.pointer_mut(place).unwrap() = value;
@@ -316,14 +320,14 @@ fn what_a_worker_says_of_itself_is_bounded_and_can_be_shown() {
     let events = || orx.events().len();
     let before = events();
     let lease = |name: &str, ttl: &str| {
-        let lease = json!({ "worker": id, "name": name, "offer": {}, "slots": 1, "ttl": ttl, "only": null });
+        let lease = json!({ "worker": key, "name": name, "offer": {}, "slots": 1, "ttl": ttl, "only": null });
         post("lease", &lease)
     };
     lease("a\0b", "15s").expect(422);
     lease("w", "30d").expect(422);
-    post("deregister", &json!({ "worker": id, "name": "\u{1b}[2J" })).expect(422);
+    post("deregister", &json!({ "worker": key, "name": "\u{1b}[2J" })).expect(422);
     let beat = |name: &str, trouble: &str| {
-        post("heartbeat", &json!({ "worker": id, "name": name, "ttl": "15s", "trouble": trouble }))
+        post("heartbeat", &json!({ "worker": key, "name": name, "ttl": "15s", "trouble": trouble }))
     };
     beat(&long, "").expect(422);
     beat("w", &format!("no \u{1b}[2J\0pipes {long}")).expect(200);
@@ -336,14 +340,14 @@ fn what_a_worker_says_of_itself_is_bounded_and_can_be_shown() {
     let stored = events();
     assert_eq!(stored, before + 1, "the job");
     let fences: Vec<Value> = (0..9000).map(|n| json!({ "number": number + n % 3, "attempt": n / 3 })).collect();
-    let renewed = post("renew", &json!({ "worker": id, "ttl": "15s", "fences": fences })).expect(200).json();
+    let renewed = post("renew", &json!({ "worker": key, "ttl": "15s", "fences": fences })).expect(200).json();
     assert!(renewed.as_array().unwrap().iter().all(|one| one == "stale"));
     let report = |fence: &Value| {
         let ending = json!({ "cause": "itself", "exit_code": 0, "signal": null, "error": null });
         json!({ "fence": fence, "ending": ending, "started": null, "ran": "1s", "after": "1s", "output": [], "jitter": 0.5 })
     };
     let reports: Vec<Value> = fences.iter().take(1000).map(report).collect();
-    let settled = post("settle", &json!({ "reports": reports })).expect(200).json();
+    let settled = post("settle", &json!({ "worker": key, "reports": reports })).expect(200).json();
     assert!(settled.as_array().unwrap().iter().all(|one| one == "stale"));
     assert_eq!(events(), stored);
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::support::*;
+use crate::store::pretending;
 
 const SCOPES: [&str; 6] = ["read", "submit", "exec", "operate", "work", "admin"];
 
@@ -58,6 +59,89 @@ fn every_op_is_described_and_refuses_tokens_without_its_scopes() {
     }
     assert!(known > 0, "the trail tells nothing");
     println!("{cells} cells, {refused} refused, 0 breaches");
+}
+
+/// All that a part of the description refers to.
+fn refers(document: &Value, part: &Value, found: &mut BTreeSet<String>) {
+    match part {
+        Value::Object(fields) => {
+            if let Some(name) = part["$ref"].as_str().and_then(|place| place.rsplit('/').next())
+                && found.insert(name.to_owned())
+            {
+                refers(document, &document["components"]["schemas"][name], found);
+            }
+            fields.values().for_each(|part| refers(document, part, found));
+        }
+        Value::Array(parts) => parts.iter().for_each(|part| refers(document, part, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn no_token_makes_one_worker_of_another() {
+    let mut orx = served();
+    let document = ask(&orx, "GET /api/openapi.json", "").expect(200).json();
+    let [mine, theirs] = ["mine", "theirs"].map(|name| token(&orx, &["--name", name, "--scope", "work"]));
+    orx.ok(&["enqueue", "--", "true"]);
+    orx.ok(&["enqueue", "--", "true"]);
+    let [w, other] = [0; 2].map(|_| orx::worker::new_key().unwrap());
+    let post = |token: &str, op: &str, headers: &[&str], body: &Value| {
+        request(&orx, Some(token), &format!("POST /api/v1/ops/{op}"), headers, &body.to_string())
+    };
+    for (token, key, name) in [(&mine, &w, "w"), (&theirs, &other, "other")] {
+        let mut worker = pretending::worker(key, name);
+        worker["ttl"] = json!(3600);
+        post(token, "register", &[], &worker).expect(200);
+    }
+    let lease = json!({ "worker": w, "name": "w", "offer": {}, "slots": 1, "ttl": 3600, "only": null });
+    let leased = post(&mine, "lease", &[], &lease).expect(200).json();
+    let fence = &leased["jobs"][0]["fence"];
+    let tries = pretending::tries(&w, fence, &other);
+
+    // Each Op that names a worker or a fence shows who it is, and is tried.
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let Some(name) = path.strip_prefix("/api/v1/ops/") else { continue };
+        let mut parts = BTreeSet::new();
+        refers(&document, &item["post"]["requestBody"], &mut parts);
+        let shows = parts.contains("WorkerKey");
+        let is_named = parts.contains("WorkerId") || parts.contains("Fence");
+        assert!(shows || !is_named || name == "list_holdings", "{name} names {parts:?}");
+        assert_eq!(shows, tries.iter().any(|(tried, _)| *tried == name), "{name}");
+    }
+
+    let snapshot = || {
+        [
+            ("get_jobs", r#"{"numbers":[1,2],"detail":true}"#),
+            ("list_workers", "{}"),
+            ("read_output", r#"{"number":1,"attempt":null,"after":null}"#),
+            ("read_events", r#"{"after":0,"limit":1000}"#),
+        ]
+        .map(|(name, body)| op(&orx, name, body).expect(200).body)
+    };
+    let before = snapshot();
+    let (mut cells, mut breaches) = (0, 0);
+    for (name, body) in &tries {
+        let id = format!("x-request-id: {}", uuid::Uuid::now_v7());
+        let id = id.as_str();
+        for headers in [&[][..], &[id], &[id, "orx-again: 1"]] {
+            cells += 1;
+            let answer = post(&theirs, name, headers, body);
+            assert!(matches!(answer.status, 403 | 409), "{name} {body} {answer:?}");
+            breaches += usize::from(snapshot() != before);
+        }
+    }
+    println!("{cells} cells, {breaches} breaches");
+    assert_eq!(breaches, 0);
+
+    // Who asks again for its own gets it, as long as it shows that.
+    let id = format!("x-request-id: {}", uuid::Uuid::now_v7());
+    let again = post(&mine, "lease", &[id.as_str(), "orx-again: 1"], &lease).expect(200).json();
+    assert_eq!(again["jobs"][0]["fence"], *fence);
+    let settle = json!({ "worker": w, "reports": [pretending::report(fence)] });
+    assert_eq!(post(&mine, "settle", &[], &settle).expect(200).json(), json!([{ "accepted": "done" }]));
+    let secrets = [&w, &other].map(|key| json!(key.secret).as_str().unwrap().to_owned());
+    let told = [orx.coordinator().stderr(), orx.ok(&["events"]), orx.ok(&["workers", "-o", "json"])].concat();
+    assert!(secrets.iter().all(|secret| !told.contains(secret.as_str())), "{told}");
 }
 
 /// Who leads is decided by locks on the store, and not by who has a token.

@@ -1,7 +1,7 @@
 use orx::error::{Kind, Result};
+use orx::job::State;
 use orx::job::lanes::Offer;
 use orx::job::state::Cause;
-use orx::job::{State, WorkerId};
 use orx::ops::cancel::Cancel;
 use orx::ops::enqueue::Enqueue;
 use orx::ops::lead::{Lead, Right};
@@ -206,8 +206,8 @@ on_every_store! {
         let mut again = f.worker("other", Offer::default()).await;
         again.name = "w".into();
         let stranger = f.worker("w", Offer::default()).await;
-        assert!(stranger.register(&[again.id]).await.is_empty(), "one of the same name lives");
-        assert_eq!(again.register(&[w.id]).await, [number]);
+        assert!(stranger.register(std::slice::from_ref(&again.key)).await.is_empty(), "one of the same name lives");
+        assert_eq!(again.register(std::slice::from_ref(&w.key)).await, [number]);
         assert_eq!(f.state(number).await, State::Pending);
         assert_eq!(again.take().await.attempt, 2);
     }
@@ -223,7 +223,7 @@ on_every_store! {
         let mut again = f.worker("other", Offer::default()).await;
         again.name = "w".into();
         // No process is older than its lease, give or take the clocks.
-        let registered = again.register_in_doubt(&[w.id], Some(Span::from_secs(4))).await;
+        let registered = again.register_in_doubt(std::slice::from_ref(&w.key), Some(Span::from_secs(4))).await;
         assert_eq!((registered.taken_back, registered.left), (vec![young], vec![old]));
         assert_eq!((f.state(old).await, f.state(young).await), (State::Running, State::Pending));
         f.clock.pass(TTL);
@@ -314,7 +314,7 @@ on_every_store! {
         f.clock.pass(TTL);
         f.sweep().await;
         let op = orx::ops::lease::Lease {
-            worker: w.id, name: "w".into(), offer: Offer::default(), slots: 1, ttl: TTL, only: None,
+            worker: w.key.clone(), name: "w".into(), offer: Offer::default(), slots: 1, ttl: TTL, only: None,
         };
         assert_eq!(f.queue.call(op).await.unwrap_err().kind(), Kind::Conflict);
     }
@@ -400,7 +400,7 @@ impl Work for LookUp {
 fn a_lease_whose_commit_failed_is_worth_asking_again_at_once() {
     let clock = TestClock::new();
     let store = open(&Location::Memory, clock.clone()).unwrap();
-    let worker = WorkerId(uuid::Uuid::now_v7());
+    let worker = orx::worker::new_key().unwrap();
     let lease = Lease { worker, name: "a".into(), offer: Offer::default(), slots: 1, ttl: TTL, only: None };
     let mut look_up = LookUp(lease, None);
     store.read(&mut look_up).unwrap();

@@ -10,6 +10,7 @@ mod limits;
 mod metrics;
 mod model;
 mod output;
+pub mod pretending;
 mod pruning;
 mod races;
 mod runs;

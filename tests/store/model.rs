@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use orx::error::Kind;
 use orx::job::lanes::Offer;
 use orx::job::state::Ending;
-use orx::job::{Fence, Number, WorkerId};
+use orx::job::{Fence, Number, WorkerKey};
 use orx::ops::Op;
 use orx::ops::cancel::Cancel;
 use orx::ops::dead_letters::DiscardLetters;
@@ -32,7 +32,6 @@ use orx::time::{Clock as _, Span};
 use proptest::test_runner::Config;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
 use tokio::runtime::Runtime;
-use uuid::Uuid;
 
 use self::reference::{Limits, Model, TTL};
 use self::steps::{How, Order, Outline, Step, Steps, WORKERS, limit_key};
@@ -101,7 +100,7 @@ struct Subject {
     fixture: Fixture,
     model: Model,
     /// The lives of the workers that are the latest.
-    workers: [WorkerId; WORKERS],
+    workers: [WorkerKey; WORKERS],
 }
 
 impl<P: Place + 'static> StateMachineTest for Case<P> {
@@ -112,7 +111,7 @@ impl<P: Place + 'static> StateMachineTest for Case<P> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let fixture = P::fixture();
         let model = Model::new(fixture.clock.now().0);
-        Subject { runtime, fixture, model, workers: std::array::from_fn(|_| WorkerId(Uuid::now_v7())) }
+        Subject { runtime, fixture, model, workers: std::array::from_fn(|_| orx::worker::new_key().unwrap()) }
     }
 
     fn apply(mut subject: Subject, _: &Outline, step: <Steps as ReferenceStateMachine>::Transition) -> Subject {
@@ -139,6 +138,7 @@ impl Subject {
             Step::Enqueue(order) => self.enqueue(order),
             Step::Turn { worker, slots, ends } => self.turn(worker.into(), slots.into(), &ends),
             Step::SettleStale { place, how } => self.settle_stale(place, how),
+            Step::Pretend { worker, place, how } => self.pretend(worker.into(), place, how),
             Step::Renew { worker } => self.renew(worker.into()),
             Step::Cancel { job } => {
                 let Some(number) = self.place(job) else { return };
@@ -174,9 +174,9 @@ impl Subject {
             }
             Step::Register { worker } => self.register(worker.into()),
             Step::Deregister { worker } => {
-                let id = self.workers[usize::from(worker)];
-                self.call(Deregister { worker: id, name: worker_name(worker.into()) }).unwrap();
-                self.model.workers.remove(&id);
+                let key = self.workers[usize::from(worker)].clone();
+                self.model.workers.remove(&key.id);
+                self.call(Deregister { worker: key, name: worker_name(worker.into()) }).unwrap();
             }
             Step::Pass { secs } => {
                 self.fixture.clock.pass(Span::from_secs(secs.into()));
@@ -212,15 +212,16 @@ impl Subject {
     }
 
     fn turn(&mut self, worker: usize, slots: u32, ends: &[(u8, How)]) {
-        let fences = self.model.fences();
+        let key = self.workers[worker].clone();
+        let (id, fences) = (key.id, self.model.fences_of(key.id));
         let ends: Vec<(Fence, How)> =
             ends.iter().filter_map(|(place, how)| Some((*pick(&fences, (*place).into())?, *how))).collect();
-        let id = self.workers[worker];
         let offer = offer(worker);
-        let name = worker_name(worker);
-        let lease = Lease { worker: id, name, offer: offer.clone(), slots, ttl: Span::from_millis(TTL), only: None };
+        let (worker, name, ttl) = (key.clone(), worker_name(worker), Span::from_millis(TTL));
+        let lease = Lease { worker, name, offer: offer.clone(), slots, ttl, only: None };
         let reports = ends.iter().map(|(fence, how)| report(*fence, *how)).collect();
-        let reply = self.call(Turn { reports, lease: (slots > 0).then_some(lease), pass_over: false });
+        let lease = (slots > 0).then_some(lease);
+        let reply = self.call(Turn { worker: key, reports, lease, pass_over: false });
         let mut next = self.model.clone();
         let expected: Vec<Settled> = ends
             .iter()
@@ -250,21 +251,33 @@ impl Subject {
         let over = pick(&self.model.stale, place.into()).copied();
         let to_come = |number: &Number| Fence { number: *number, attempt: self.model.jobs[number].attempt + 1 };
         let Some(fence) = over.or_else(|| self.model.jobs.keys().next().map(to_come)) else { return };
-        let settled =
-            self.call(Turn { reports: vec![report(fence, how)], lease: None, pass_over: false }).unwrap().settled;
+        let (worker, reports) = (self.workers[0].clone(), vec![report(fence, how)]);
+        let settled = self.call(Turn { worker, reports, lease: None, pass_over: false }).unwrap().settled;
         assert_eq!(settled, [Settled::Stale], "{fence:?}");
     }
 
+    /// Settles what another worker runs, beside what is its own: nothing comes of it.
+    fn pretend(&mut self, worker: usize, place: u8, how: How) {
+        let key = self.workers[worker].clone();
+        let mine = self.model.fences_of(key.id);
+        let others: Vec<Fence> = self.model.fences().into_iter().filter(|fence| !mine.contains(fence)).collect();
+        let Some(other) = pick(&others, place.into()) else { return };
+        let reports = mine.first().into_iter().chain([other]).map(|fence| report(*fence, how)).collect();
+        let refused = self.call(Turn { worker: key, reports, lease: None, pass_over: false });
+        assert_eq!(refused.map(|reply| reply.settled), Err(Kind::Denied), "{other:?}");
+    }
+
     fn renew(&mut self, worker: usize) {
-        let id = self.workers[worker];
+        let key = self.workers[worker].clone();
+        let id = key.id;
         let mut fences = self.model.fences_of(id);
         fences.extend(self.model.stale.last());
         let ttl = Span::from_millis(TTL);
         let stale = usize::from(!self.model.stale.is_empty());
-        let leases = self.call(Renew { worker: id, ttl, fences }).unwrap();
+        let leases = self.call(Renew { worker: key.clone(), ttl, fences }).unwrap();
         let name = worker_name(worker);
         let heard =
-            self.call(Heartbeat { worker: id, name, ttl, draining: false, trouble: None, started: vec![] }).unwrap();
+            self.call(Heartbeat { worker: key, name, ttl, draining: false, trouble: None, started: vec![] }).unwrap();
         let (known, asked) = self.model.renew(id);
         assert_eq!(heard.worker, known.then_some(WorkerState::Active));
         let (held, over) = leases.split_at(leases.len() - stale);
@@ -299,10 +312,10 @@ impl Subject {
     }
 
     fn register(&mut self, worker: usize) {
-        let (id, before) = (WorkerId(Uuid::now_v7()), self.workers[worker]);
-        let before = self.model.workers.contains_key(&before).then_some(before);
+        let (key, before) = (orx::worker::new_key().unwrap(), self.workers[worker].clone());
+        let before = Some(before).filter(|key| self.model.workers.contains_key(&key.id));
         let new = NewWorker {
-            id,
+            id: key.id,
             name: worker_name(worker),
             host: "host".into(),
             pid: 1,
@@ -313,14 +326,15 @@ impl Subject {
         };
         let op = Register {
             worker: new,
+            secret: key.secret.clone(),
             ttl: Span::from_millis(TTL),
-            succeeds: before.into_iter().collect(),
+            succeeds: before.clone().into_iter().collect(),
             doubt: None,
             jitter: 0.5,
         };
         let taken = self.call(op).unwrap().taken_back;
-        assert_eq!(taken, self.model.register(id, before));
-        self.workers[worker] = id;
+        assert_eq!(taken, self.model.register(key.id, before.map(|key| key.id)));
+        self.workers[worker] = key;
     }
 }
 

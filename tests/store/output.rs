@@ -26,7 +26,7 @@ on_every_store! {
         let w = f.worker("w", Offer::default()).await;
         let fence = w.take().await;
         assert_eq!(read(f, fence, None).await, (String::new(), false));
-        let append = |chunks| AppendOutput { fence, chunks };
+        let append = |chunks| AppendOutput { worker: w.key.clone(), fence, chunks };
         let stored = f.queue.call(append(vec![chunk(0, "one "), chunk(1, "two ")])).await.unwrap();
         assert_eq!(stored, Appended::Stored);
         assert_eq!(read(f, fence, Some(0)).await, ("two ".into(), false));
@@ -34,7 +34,7 @@ on_every_store! {
         let report = Report {
             fence, ending, started: None, ran: Span::ZERO, after: Span::MAX, output: vec![chunk(2, "three")], jitter: 0.0, in_run: false
         };
-        f.queue.call(Settle { reports: vec![report] }).await.unwrap();
+        f.queue.call(Settle { worker: w.key.clone(), reports: vec![report] }).await.unwrap();
         assert_eq!(read(f, fence, None).await, ("one two three".into(), true));
         let late = f.queue.call(append(vec![chunk(9, "late")])).await.unwrap();
         assert_eq!(late, Appended::Stale);

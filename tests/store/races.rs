@@ -136,9 +136,10 @@ async fn a_queue_that_is_paused_while_a_turn_waits_gives_it_no_job() {
     let paused = f.meanwhile(&format!(
         "SELECT number FROM jobs WHERE number = {first} FOR NO KEY UPDATE; UPDATE queues SET paused = true"
     ));
-    let lease = Lease { worker: w.id, name: "w".into(), offer: Offer::default(), slots: 1, ttl: TTL, only: None };
-    let turn =
-        call(&f, Turn { reports: vec![report(fence, Cause::Itself, Some(0))], lease: Some(lease), pass_over: false });
+    let worker = w.key.clone();
+    let lease = Lease { worker, name: "w".into(), offer: Offer::default(), slots: 1, ttl: TTL, only: None };
+    let reports = vec![report(fence, Cause::Itself, Some(0))];
+    let turn = call(&f, Turn { worker: w.key.clone(), reports, lease: Some(lease), pass_over: false });
     paused.wait_for_waiters(1);
     paused.commit();
     assert!(turn.await.unwrap().unwrap().leased.unwrap().jobs.is_empty());
@@ -157,8 +158,9 @@ async fn a_job_that_somebody_has_locked_keeps_its_lease_and_hinders_no_other() {
     let heard = soon(&f, w.heartbeat(&[(fences[0], Started { pid: 1, at: Timestamp(1) })])).await.unwrap();
     assert_eq!((heard.worker, heard.untold), (Some(WorkerState::Active), vec![]));
     let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes: b"said\n".to_vec() };
-    assert_eq!(soon(&f, AppendOutput { fence: fences[0], chunks: vec![chunk] }).await.unwrap(), Appended::Stored);
-    let turn = || Turn { reports: fences.map(ended).to_vec(), lease: None, pass_over: true };
+    let append = AppendOutput { worker: w.key.clone(), fence: fences[0], chunks: vec![chunk] };
+    assert_eq!(soon(&f, append).await.unwrap(), Appended::Stored);
+    let turn = || Turn { worker: w.key.clone(), reports: fences.map(ended).to_vec(), lease: None, pass_over: true };
     let turned = soon(&f, turn()).await.unwrap();
     assert_eq!(turned.settled, [Settled::Busy, Settled::Accepted(State::Done)]);
     assert_eq!(f.states(&[first, second]).await, "running done");
@@ -181,7 +183,7 @@ async fn a_lease_that_somebody_has_locked_hinders_nothing_but_its_own_end() {
     assert_eq!(soon(&f, w.renewal(&fences)).await.unwrap(), [Renewed::Busy, Renewed::Held]);
     let swept = tokio::time::timeout(BRIEF, f.sweep_after(Some(Span::MAX))).await.expect("it is waited for");
     assert!(matches!(swept, Swept::Done { reaped, .. } if reaped.is_empty()), "who has locked it may be its worker");
-    let turn = Turn { reports: fences.map(ended).to_vec(), lease: None, pass_over: true };
+    let turn = Turn { worker: w.key.clone(), reports: fences.map(ended).to_vec(), lease: None, pass_over: true };
     let turned = soon(&f, turn).await.unwrap();
     assert_eq!(turned.settled, [Settled::Busy, Settled::Accepted(State::Done)]);
     assert_eq!(f.states(&[first, second]).await, "running done");

@@ -500,7 +500,7 @@ on_every_store! {
         Flow::start(f, "a b c:a,b", json!({})).await;
         let w = f.worker("w", Offer::default()).await;
         let a = take(&w, "a").await;
-        f.queue.call(Say { fence: a, progress: None, result: Some(json!({ "v": 1 })) }).await.unwrap();
+        f.queue.call(Say { worker: w.key.clone(), fence: a, progress: None, result: Some(json!({ "v": 1 })) }).await.unwrap();
         w.exit(a, 0).await;
         run(&w, "b", 0).await;
         assert_eq!(w.lease(1).await[0].results, [("a".to_owned(), a.number)]);
@@ -512,7 +512,7 @@ on_every_store! {
         let w = f.worker("w", Offer::default()).await;
         let lease = |slots| {
             let (offer, ttl, only) = (Offer::default(), TTL, Some(Only::Run(flow.id)));
-            f.queue.call(Lease { worker: w.id, name: "w".into(), offer, slots, ttl, only })
+            f.queue.call(Lease { worker: w.key.clone(), name: "w".into(), offer, slots, ttl, only })
         };
         let jobs = lease(9).await.unwrap().jobs;
         assert_eq!(jobs.iter().map(|j| j.origin.task.as_deref().unwrap()).collect::<Vec<_>>(), ["a", "b"]);

@@ -39,7 +39,7 @@ on_every_store! {
         f.clock.pass(Span::from_secs(9)); // the store was away for most of it
         let after = Span::from_secs(2);
         let reports = [0, 1].map(|n| Report { after, ..report(fences[n], Cause::Itself, Some(n as i32)) }).into();
-        f.queue.call(Settle { reports }).await.unwrap();
+        f.queue.call(Settle { worker: w.key.clone(), reports }).await.unwrap();
         let ended = Some(leased_at.plus(after));
         let job = f.job(last).await;
         assert_eq!((job.finished_at, job.attempts.unwrap()[0].finished_at), (ended, ended));
@@ -60,13 +60,13 @@ on_every_store! {
         let w = f.worker("w", Offer::default()).await;
         let fence = w.take().await;
         let progress = Some((90.0, None));
-        f.queue.call(Say { fence, progress, result: Some(json!({ "v": 1 })) }).await.unwrap();
+        f.queue.call(Say { worker: w.key.clone(), fence, progress, result: Some(json!({ "v": 1 })) }).await.unwrap();
         w.exit(fence, 1).await;
         assert_eq!(f.job(number).await.result, Some(json!({ "v": 1 })), "the last that was said");
         f.clock.pass(Span::from_secs(1));
         let fence = w.take().await;
         assert!(f.job(number).await.progress.is_none());
-        f.queue.call(Say { fence, progress: Some((10.0, None)), result: None }).await.unwrap();
+        f.queue.call(Say { worker: w.key.clone(), fence, progress: Some((10.0, None)), result: None }).await.unwrap();
         w.exit(fence, 0).await;
         let job = f.job(number).await;
         assert_eq!((job.progress.unwrap().percent, job.result), (10.0, None));

@@ -32,7 +32,8 @@ on_every_store! {
         let lease = |takes: Takes| {
             let caller = Caller { scopes: Scopes::WORK, takes, ..Caller::local("node b") };
             let offer = Offer { no_services: true, ..Offer::default() };
-            let op = Lease { worker: w.id, name: "peer-b".into(), offer, slots: 9, ttl: Span::from_secs(15), only: None };
+            let (worker, ttl) = (w.key.clone(), Span::from_secs(15));
+            let op = Lease { worker, name: "peer-b".into(), offer, slots: 9, ttl, only: None };
             async move {
                 let jobs = engine.call_as(Arc::new(caller), op, Try::First).await.unwrap().jobs;
                 jobs.into_iter().map(|job| job.fence.number).collect::<Vec<_>>()

@@ -7,7 +7,7 @@ use orx::daemon::Upkeep;
 use orx::job::lanes::Offer;
 use orx::job::output::{Chunk, Stream};
 use orx::job::state::{Cause, Ending};
-use orx::job::{State, WorkerId};
+use orx::job::{State, WorkerKey};
 use orx::ops::Caller;
 use orx::ops::enqueue::Enqueue;
 use orx::ops::events::ReadEvents;
@@ -23,7 +23,6 @@ use orx::ops::turn::Turn;
 use orx::queue::Queue;
 use orx::store::NewWorker;
 use orx::time::{Clock as _, Span, SystemClock, Timestamp};
-use uuid::Uuid;
 
 use super::support::*;
 use crate::server;
@@ -37,16 +36,16 @@ const AGE: Span = Span::from_secs(1);
 /// Somebody who submits and runs jobs as fast as the store takes them.
 struct Load {
     queue: Queue,
-    worker: WorkerId,
+    worker: WorkerKey,
     made: usize,
 }
 
 impl Load {
     async fn start(store: &str) -> Self {
         let queue = Queue::open(&store.parse().unwrap(), Caller::local("soak"), Arc::new(SystemClock)).unwrap();
-        let worker = WorkerId(Uuid::now_v7());
+        let worker = orx::worker::new_key().unwrap();
         let row = NewWorker {
-            id: worker,
+            id: worker.id,
             name: "soak".into(),
             host: "here".into(),
             pid: 1,
@@ -55,7 +54,9 @@ impl Load {
             version: "0".into(),
             solo: false,
         };
-        queue.call(Register { worker: row, ttl: TTL, succeeds: Vec::new(), doubt: None, jitter: 0.5 }).await.unwrap();
+        let (secret, succeeds) = (worker.secret.clone(), Vec::new());
+        let op = Register { worker: row, secret, ttl: TTL, succeeds, doubt: None, jitter: 0.5 };
+        queue.call(op).await.unwrap();
         Self { queue, worker, made: 0 }
     }
 
@@ -64,18 +65,19 @@ impl Load {
         let jobs = (0..WAVE).map(|_| submission(&command(r#""label":{"a":"b"}"#))).collect();
         self.queue.call(Enqueue { jobs }).await.unwrap();
         let lease = Lease {
-            worker: self.worker,
+            worker: self.worker.clone(),
             name: "soak".into(),
             offer: Offer::default(),
             slots: WAVE as u32,
             ttl: TTL,
             only: None,
         };
-        let leased = self.queue.call(Turn { reports: Vec::new(), lease: Some(lease), pass_over: false }).await.unwrap();
+        let turn = |reports, lease| Turn { worker: self.worker.clone(), reports, lease, pass_over: false };
+        let leased = self.queue.call(turn(Vec::new(), Some(lease))).await.unwrap();
         let leased = leased.leased.unwrap().jobs;
         assert_eq!(leased.len(), WAVE);
         let reports = leased.into_iter().map(report).collect();
-        self.queue.call(Turn { reports, lease: None, pass_over: false }).await.unwrap();
+        self.queue.call(turn(reports, None)).await.unwrap();
         self.made += WAVE;
     }
 

@@ -190,7 +190,7 @@ async fn check_names_what_contradicts() {
         ("UPDATE tenants SET queued = 3", "tenants count their jobs"),
         ("UPDATE limits SET running = 1", "limits count what runs, and hold"),
         (
-            "INSERT INTO leases VALUES (1, 1, x'00', 'w', 0, 0, '', 0, NULL)",
+            "INSERT INTO leases VALUES (1, 1, x'00', 'w', 0, 0, '', 0, NULL, x'')",
             "running jobs have a lease of their attempt, and no others have one",
         ),
         ("INSERT INTO attempts VALUES (1, 5, 'w', 0, 0, 'done', 0, NULL, NULL)", "ended attempts lie below the fence"),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use orx::error::Result;
 use orx::job::lanes::Offer;
 use orx::job::state::{Cause, Ending};
-use orx::job::{Fence, Job, JobId, JobSpec, Number, State, Submission, WorkerId};
+use orx::job::{Fence, Job, JobId, JobSpec, Number, State, Submission, WorkerId, WorkerKey};
 use orx::ops::Caller;
 use orx::ops::enqueue::{Enqueue, Enqueued};
 use orx::ops::events::ReadEvents;
@@ -242,7 +242,8 @@ impl Fixture {
     }
 
     pub async fn worker(&self, name: &str, offer: Offer) -> TestWorker<'_> {
-        let worker = TestWorker { fixture: self, id: WorkerId(Uuid::now_v7()), name: name.into(), offer };
+        let key = orx::worker::new_key().unwrap();
+        let worker = TestWorker { fixture: self, id: key.id, key, name: name.into(), offer };
         worker.register(&[]).await;
         worker
     }
@@ -262,17 +263,18 @@ pub fn submission(json: &str) -> Submission {
 pub struct TestWorker<'f> {
     fixture: &'f Fixture,
     pub id: WorkerId,
+    pub key: WorkerKey,
     pub name: String,
     pub offer: Offer,
 }
 
 impl TestWorker<'_> {
-    pub async fn register(&self, succeeds: &[WorkerId]) -> Vec<Number> {
+    pub async fn register(&self, succeeds: &[WorkerKey]) -> Vec<Number> {
         self.register_in_doubt(succeeds, None).await.taken_back
     }
 
     /// As [`TestWorker::register`]; a process may be left that is so old.
-    pub async fn register_in_doubt(&self, succeeds: &[WorkerId], doubt: Option<Span>) -> Registered {
+    pub async fn register_in_doubt(&self, succeeds: &[WorkerKey], doubt: Option<Span>) -> Registered {
         let worker = NewWorker {
             id: self.id,
             name: self.name.clone(),
@@ -283,13 +285,14 @@ impl TestWorker<'_> {
             version: "0".into(),
             solo: false,
         };
-        let op = Register { worker, ttl: TTL, succeeds: succeeds.to_vec(), doubt, jitter: 0.5 };
+        let (secret, succeeds) = (self.key.secret.clone(), succeeds.to_vec());
+        let op = Register { worker, secret, ttl: TTL, succeeds, doubt, jitter: 0.5 };
         self.fixture.queue.call(op).await.unwrap()
     }
 
     pub async fn lease(&self, slots: u32) -> Vec<Leased> {
-        let op =
-            Lease { worker: self.id, name: self.name.clone(), offer: self.offer.clone(), slots, ttl: TTL, only: None };
+        let (worker, name, offer) = (self.key.clone(), self.name.clone(), self.offer.clone());
+        let op = Lease { worker, name, offer, slots, ttl: TTL, only: None };
         self.fixture.queue.call(op).await.unwrap().jobs
     }
 
@@ -299,13 +302,13 @@ impl TestWorker<'_> {
 
     /// A renewal of leases.
     pub fn renewal(&self, fences: &[Fence]) -> Renew {
-        Renew { worker: self.id, ttl: TTL, fences: fences.to_vec() }
+        Renew { worker: self.key.clone(), ttl: TTL, fences: fences.to_vec() }
     }
 
     /// A heartbeat that tells of starts.
     pub fn heartbeat(&self, started: &[(Fence, Started)]) -> Heartbeat {
-        let name = self.name.clone();
-        Heartbeat { worker: self.id, name, ttl: TTL, draining: false, trouble: None, started: started.to_vec() }
+        let (worker, name) = (self.key.clone(), self.name.clone());
+        Heartbeat { worker, name, ttl: TTL, draining: false, trouble: None, started: started.to_vec() }
     }
 
     /// Renews one lease, and says that it lives.
@@ -327,7 +330,7 @@ impl TestWorker<'_> {
 
     pub async fn end(&self, fence: Fence, cause: Cause, exit_code: Option<i32>) -> Settled {
         let reports = vec![report(fence, cause, exit_code)];
-        self.fixture.queue.call(Settle { reports }).await.unwrap().remove(0)
+        self.fixture.queue.call(Settle { worker: self.key.clone(), reports }).await.unwrap().remove(0)
     }
 }
 

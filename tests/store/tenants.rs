@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use orx::engine::{Engine, Try};
 use orx::error::{Kind, Result};
+use orx::job::WorkerKey;
 use orx::job::lanes::Offer;
 use orx::ops::catalog::{self, Visitor};
 use orx::ops::tokens::Token;
@@ -38,7 +39,7 @@ impl Visitor for Ops {
     }
 }
 
-struct World {
+pub struct World {
     ops: Ops,
     engine: Arc<Engine>,
 }
@@ -53,18 +54,18 @@ fn bound(tenant: &str) -> Arc<Caller> {
 }
 
 impl World {
-    fn of(f: &Fixture) -> Self {
+    pub fn of(f: &Fixture) -> Self {
         let mut ops = Ops::default();
         catalog::each(&mut ops);
         let Queue::Local(engine) = &f.queue else { panic!("it is local") };
         Self { ops, engine: Arc::clone(engine) }
     }
 
-    async fn try_as(&self, caller: &Arc<Caller>, op: &str, body: Value, attempt: Try) -> Result<Value> {
+    pub async fn try_as(&self, caller: &Arc<Caller>, op: &str, body: Value, attempt: Try) -> Result<Value> {
         self.ops.0[op](Arc::clone(&self.engine), Arc::clone(caller), body, attempt).await
     }
 
-    async fn admin(&self, op: &str, body: Value) -> Value {
+    pub async fn admin(&self, op: &str, body: Value) -> Value {
         let caller = Arc::new(Caller::local("admin"));
         self.try_as(&caller, op, body, Try::First).await.unwrap_or_else(|e| panic!("{op}: {e}"))
     }
@@ -88,14 +89,18 @@ fn definition(tenant: &str) -> Value {
     })
 }
 
-fn worker(id: Uuid, name: &str) -> Value {
+pub fn worker(key: &WorkerKey, name: &str) -> Value {
     json!({ "worker": {
-        "id": id, "name": name, "host": "host", "pid": 1, "offer": Offer::default(), "slots": 8, "version": "0",
+        "id": key.id, "name": name, "host": "host", "pid": 1, "offer": Offer::default(), "slots": 8, "version": "0",
         "solo": false
-    }, "ttl": 15, "succeeds": [], "jitter": 0.5 })
+    }, "secret": key.secret, "ttl": 15, "succeeds": [], "jitter": 0.5 })
 }
 
-fn report(fence: &Value) -> Value {
+fn key() -> WorkerKey {
+    orx::worker::new_key().unwrap()
+}
+
+pub fn report(fence: &Value) -> Value {
     let ending = json!({ "cause": "itself", "exit_code": 0, "signal": null, "error": null });
     json!({ "fence": fence, "ending": ending, "started": null, "ran": 1, "after": 1, "output": [], "jitter": 0.5 })
 }
@@ -144,8 +149,8 @@ on_every_store! {
         let token_id = Uuid::now_v7();
         world.admin("create_token", token(token_id, Some("acme"))).await;
         world.admin("set_tenant", json!({ "tenant": "acme", "change": { "max_queued": 1000 } })).await;
-        let own = Uuid::now_v7();
-        world.try_as(&acme, "register", worker(own, "acme-worker"), Try::First).await.unwrap();
+        let own = key();
+        world.try_as(&acme, "register", worker(&own, "acme-worker"), Try::First).await.unwrap();
         world.admin("enqueue", json!({ "jobs": [job("bee", r#""queue":"hive""#)] })).await;
         // A caller of the tenant itself sees it all.
         let theirs = |op: &'static str, body: Value| {
@@ -164,13 +169,13 @@ on_every_store! {
         let by_id = json!({ "name": schedule.to_string() });
         let number = json!({ "numbers": [pending] });
         let lease = json!({
-            "worker": w.id, "name": "shared", "offer": Offer::default(), "slots": 9, "ttl": 15, "only": null
+            "worker": w.key, "name": "shared", "offer": Offer::default(), "slots": 9, "ttl": 15, "only": null
         });
         let limits = json!({ "max_running": 1 });
         let prefix: String = waits["id"].as_str().unwrap().replace('-', "").chars().take(31).collect();
         let run_prefix: String = run.simple().to_string().chars().take(31).collect();
         let rows: Vec<(&str, Value, Says)> = vec![
-            ("append_output", json!({ "fence": fence, "chunks": [] }), Gone),
+            ("append_output", json!({ "worker": key(), "fence": fence, "chunks": [] }), Gone),
             ("cancel", number.clone(), Gone),
             ("cancel", json!({ "numbers": [running] }), Gone),
             ("discard_letters", json!({ "numbers": [dead] }), Gone),
@@ -185,9 +190,9 @@ on_every_store! {
             ("get_jobs", json!({ "numbers": [pending, running, dead], "detail": true }), Nothing),
             ("list_jobs", json!({ "limit": 9, "filter": { "tenant": "acme" } }), Nothing),
             ("lease", lease.clone(), Gone),
-            ("lease", json!({ "worker": Uuid::now_v7(), "name": "bee", "offer": Offer::default(), "slots": 9, "ttl": 15,
+            ("lease", json!({ "worker": key(), "name": "bee", "offer": Offer::default(), "slots": 9, "ttl": 15,
                 "only": { "job": pending } }), Nothing),
-            ("lease", json!({ "worker": Uuid::now_v7(), "name": "bee", "offer": Offer::default(), "slots": 9, "ttl": 15,
+            ("lease", json!({ "worker": key(), "name": "bee", "offer": Offer::default(), "slots": 9, "ttl": 15,
                 "only": { "run": run } }), Nothing),
             ("drain_node", json!({ "node": "n" }), Denied),
             ("list_nodes", json!({}), Nothing),
@@ -207,13 +212,13 @@ on_every_store! {
             ("get_retention", json!({}), Denied),
             ("set_retention", json!({ "retention": { "done_older_than": null, "max_size": null } }), Denied),
             ("prune", json!({ "numbers": [dead], "before": "2030-01-01T00:00:00Z", "dead": true }), Denied),
-            ("deregister", json!({ "worker": w.id, "name": "shared" }), Gone),
+            ("deregister", json!({ "worker": w.key, "name": "shared" }), Gone),
             ("deregister", json!({ "worker": own, "name": "acme-worker" }), Gone),
-            ("register", worker(own, "acme-worker"), Gone),
-            ("renew", json!({ "worker": w.id, "ttl": 15, "fences": [] }), Gone),
-            ("renew", json!({ "worker": Uuid::now_v7(), "ttl": 15, "fences": [fence] }), Gone),
-            ("heartbeat", json!({ "worker": w.id, "name": "shared", "ttl": 15 }), Gone),
-            ("heartbeat", json!({ "worker": Uuid::now_v7(), "name": "bee", "ttl": 15,
+            ("register", worker(&own, "acme-worker"), Gone),
+            ("renew", json!({ "worker": w.key, "ttl": 15, "fences": [] }), Gone),
+            ("renew", json!({ "worker": key(), "ttl": 15, "fences": [fence] }), Gone),
+            ("heartbeat", json!({ "worker": w.key, "name": "shared", "ttl": 15 }), Gone),
+            ("heartbeat", json!({ "worker": key(), "name": "bee", "ttl": 15,
                 "started": [[fence, { "pid": 1, "at": "2030-01-01T00:00:00Z" }]] }), Gone),
             ("retry", json!({ "numbers": [dead] }), Gone),
             ("cancel_run", json!({ "run": { "id": run }, "reason": null }), Gone),
@@ -224,7 +229,7 @@ on_every_store! {
             ("list_runs", json!({ "limit": 9, "filter": { "tenant": "acme" } }), Nothing),
             ("replay_run", json!({ "id": Uuid::now_v7(), "run": { "id": ended }, "from": null, "reason": null }), Gone),
             ("submit_run", json!({ "id": Uuid::now_v7(), "workflow": flow("acme") }), Denied),
-            ("say", json!({ "fence": fence, "progress": null, "result": 1 }), Gone),
+            ("say", json!({ "worker": key(), "fence": fence, "progress": null, "result": 1 }), Gone),
             ("add_schedule", json!({ "id": Uuid::now_v7(), "name": "x", "definition": definition("acme") }), Denied),
             ("add_schedule", json!({ "id": schedule, "name": "x", "definition": definition("bee") }), Denied),
             ("backfill", json!({ "id": Uuid::now_v7(), "schedule": named, "from": "2025-12-01T00:00:00Z",
@@ -243,7 +248,7 @@ on_every_store! {
             ("select", json!({ "selectors": [{ "label": ["a", "acme"] }], "all": null }), Gone),
             ("select", json!({ "selectors": ["last"], "all": null }), Nothing),
             ("select", json!({ "selectors": [], "all": { "tenant": "acme" } }), Nothing),
-            ("settle", json!({ "reports": [report(&fence)] }), Gone),
+            ("settle", json!({ "worker": key(), "reports": [report(&fence)] }), Gone),
             ("list_homes", json!({}), Nothing),
             ("list_holdings", json!({ "worker": Uuid::now_v7(), "offer": Offer::default(), "only": null }), Nothing),
             ("outstanding", json!({ "offer": Offer::default(), "within": "1h" }), Nothing),
@@ -255,8 +260,8 @@ on_every_store! {
             ("list_tokens", json!({}), Nothing),
             ("revoke_token", json!({ "token": "acme-token" }), Gone),
             ("revoke_token", json!({ "token": token_id.to_string() }), Gone),
-            ("turn", json!({ "reports": [report(&fence)], "lease": null }), Gone),
-            ("turn", json!({ "reports": [], "lease": lease }), Gone),
+            ("turn", json!({ "worker": key(), "reports": [report(&fence)], "lease": null }), Gone),
+            ("turn", json!({ "worker": w.key, "reports": [], "lease": lease }), Gone),
             ("drain_worker", json!({ "worker": "acme-worker" }), Gone),
             ("drain_worker", json!({ "worker": "shared" }), Gone),
             ("list_workers", json!({}), Nothing),
@@ -296,7 +301,7 @@ on_every_store! {
         };
         let before = snapshot().await;
         let mut calls = 0;
-        let secrets = [json!(waits["id"]), json!(run), json!(ended), json!(schedule), json!(token_id), json!(own)];
+        let secrets = [json!(waits["id"]), json!(run), json!(ended), json!(schedule), json!(token_id), json!(own.id)];
         for (op, body, says) in &rows {
             for attempt in [Try::First, Try::Again] {
                 calls += 1;
@@ -384,7 +389,7 @@ on_every_store! {
         assert_eq!(seen[0]["number"], mine[0]["number"]);
         // Nor does a lease tell when something of others is due.
         world.admin("enqueue", json!({ "jobs": [job("acme", r#""delay":"1h""#)] })).await;
-        let lease = json!({ "worker": Uuid::now_v7(), "name": "w", "offer": {}, "slots": 0, "ttl": 15, "only": null });
+        let lease = json!({ "worker": key(), "name": "w", "offer": {}, "slots": 0, "ttl": 15, "only": null });
         let leased = world.try_as(&bee, "lease", lease.clone(), Try::First).await.unwrap();
         assert_eq!(leased["next_timer"], Value::Null);
         assert_ne!(world.admin("lease", lease).await["next_timer"], Value::Null);
@@ -396,14 +401,14 @@ on_every_store! {
         for tenant in ["acme", "bee", "acme", "bee"] {
             world.admin("enqueue", json!({ "jobs": [job(tenant, "")] })).await;
         }
-        let id = Uuid::now_v7();
-        world.try_as(&bee, "register", worker(id, "w"), Try::First).await.unwrap();
-        let lease = json!({ "worker": id, "name": "w", "offer": Offer::default(), "slots": 9, "ttl": 15, "only": null });
+        let key = key();
+        world.try_as(&bee, "register", worker(&key, "w"), Try::First).await.unwrap();
+        let lease = json!({ "worker": key, "name": "w", "offer": Offer::default(), "slots": 9, "ttl": 15, "only": null });
         let got = world.try_as(&bee, "lease", lease, Try::First).await.unwrap();
         let tenants: Vec<&str> = got["jobs"].as_array().unwrap().iter().map(|j| j["tenant"].as_str().unwrap()).collect();
         assert_eq!(tenants, ["bee", "bee"]);
         let reports: Vec<Value> = got["jobs"].as_array().unwrap().iter().map(|j| report(&j["fence"])).collect();
-        world.try_as(&bee, "settle", json!({ "reports": reports }), Try::First).await.unwrap();
+        world.try_as(&bee, "settle", json!({ "worker": key, "reports": reports }), Try::First).await.unwrap();
         let status = world.try_as(&bee, "status", json!({})  , Try::First).await.unwrap();
         assert_eq!(status["queues"][0]["counts"]["done"], 2);
         assert_eq!(status["queues"][0]["counts"]["pending"], 0);

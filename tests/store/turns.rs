@@ -4,11 +4,12 @@ use orx::error::{Kind, Result};
 use orx::job::lanes::Offer;
 use orx::job::output::{Chunk, Stream};
 use orx::job::state::Cause;
-use orx::job::{Fence, State, WorkerId};
+use orx::job::{Fence, State, WorkerKey};
 use orx::ops::lease::{Lease, Leased};
 use orx::ops::metrics::Measure;
 use orx::ops::output::ReadOutput;
 use orx::ops::policies::{LimitChange, PauseQueue, SetQueue};
+use orx::ops::register::Deregister;
 use orx::ops::settle::{Report, Settled};
 use orx::ops::status::Status;
 use orx::ops::turn::{Turn, TurnReply};
@@ -17,16 +18,17 @@ use orx::time::Timestamp;
 use super::support::*;
 
 /// Ends an attempt with `code`, and asks for one job.
-async fn turn(f: &Fixture, worker: WorkerId, ended: Fence, code: i32) -> Result<TurnReply> {
+async fn turn(f: &Fixture, key: &WorkerKey, ended: Fence, code: i32) -> Result<TurnReply> {
     let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes: b"said\n".to_vec() };
     let report = Report { output: vec![chunk], in_run: false, ..report(ended, Cause::Itself, Some(code)) };
+    let worker = key.clone();
     let lease = Lease { worker, name: "w".into(), offer: Offer::default(), slots: 1, ttl: TTL, only: None };
-    f.queue.call(Turn { reports: vec![report], lease: Some(lease), pass_over: false }).await
+    f.queue.call(Turn { worker: key.clone(), reports: vec![report], lease: Some(lease), pass_over: false }).await
 }
 
 /// The same, and there is a job.
 async fn next(f: &Fixture, worker: &TestWorker<'_>, ended: Fence, code: i32) -> Leased {
-    let mut reply = turn(f, worker.id, ended, code).await.unwrap();
+    let mut reply = turn(f, &worker.key, ended, code).await.unwrap();
     assert!(matches!(reply.settled.as_slice(), [Settled::Accepted(_)]), "{:?}", reply.settled);
     reply.leased.as_mut().unwrap().jobs.remove(0)
 }
@@ -47,7 +49,7 @@ on_every_store! {
         assert_eq!(counts, [1, 1, 1]);
         assert_eq!(f.queue.call(Measure {}).await.unwrap().attempts["done"], 1);
         // A second time it is too late, and the turn goes on all the same.
-        let late = turn(f, w.id, first, 0).await.unwrap();
+        let late = turn(f, &w.key, first, 0).await.unwrap();
         assert_eq!((late.settled, late.leased.unwrap().jobs[0].fence.number), (vec![Settled::Stale], c));
     }
 
@@ -108,7 +110,7 @@ on_every_store! {
         let first = w.take().await;
         let second = next(f, &w, first, 0).await.fence;
         f.queue.call(PauseQueue { queue: "default".into(), paused: true }).await.unwrap();
-        let reply = turn(f, w.id, second, 0).await.unwrap();
+        let reply = turn(f, &w.key, second, 0).await.unwrap();
         assert!(reply.leased.unwrap().jobs.is_empty(), "the queue is paused");
         f.queue.call(PauseQueue { queue: "default".into(), paused: false }).await.unwrap();
         // What was held in vain is there for others.
@@ -126,8 +128,8 @@ on_every_store! {
         let (a, b) = (f.add("").await, f.add("").await);
         let w = f.worker("w", Offer::default()).await;
         let first = w.take().await;
-        let stranger = WorkerId(uuid::Uuid::now_v7());
-        let refused = turn(f, stranger, first, 0).await.unwrap_err();
+        f.queue.call(Deregister { worker: w.key.clone(), name: "w".into() }).await.unwrap();
+        let refused = turn(f, &w.key, first, 0).await.unwrap_err();
         assert_eq!(refused.kind(), Kind::Conflict, "{refused}");
         assert_eq!(f.states(&[a, b]).await, "running pending");
         assert_eq!(f.story(a).await, "enqueued→pending leased→running");

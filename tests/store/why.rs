@@ -49,7 +49,7 @@ on_every_store! {
         let (w, number) = (f.worker("w", Offer::default()).await, f.add("").await);
         let mut not_started = report(w.take().await, EndCause::NotStarted, None);
         not_started.ending.error = Some("making a pipe".into());
-        f.queue.call(Settle { reports: vec![not_started] }).await.unwrap();
+        f.queue.call(Settle { worker: w.key.clone(), reports: vec![not_started] }).await.unwrap();
         let causes = f.why(number).await;
         assert_eq!((causes[0].kind, causes[0].until), (CauseKind::Backoff, f.job(number).await.due_at));
         assert!(causes[0].message.contains("attempt 1 did not start on w: making a pipe"), "{causes:?}");
@@ -61,7 +61,7 @@ on_every_store! {
         assert_eq!(f.kinds(number).await, [CauseKind::CannotStart]);
         let well = f.worker("well", Offer::default()).await;
         assert_eq!(f.kinds(number).await, [CauseKind::Nothing], "the other can");
-        f.queue.call(Deregister { worker: well.id, name: well.name.clone() }).await.unwrap();
+        f.queue.call(Deregister { worker: well.key.clone(), name: well.name.clone() }).await.unwrap();
         w.renew(Fence { number, attempt: 1 }).await;
         assert_eq!(f.kinds(number).await, [CauseKind::Nothing], "it is over");
     }

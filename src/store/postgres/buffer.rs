@@ -10,7 +10,7 @@ use super::conn::{Call, Param, values};
 use super::sql;
 use super::tx::{int, text};
 use crate::job::output::{Chunk, Stream};
-use crate::job::{Attempt, Fence, LaneId, Number, Outcome, State, WorkerId};
+use crate::job::{Attempt, Fence, LaneId, Number, Outcome, State, WorkerProof};
 use crate::store::counts::{Counts, Delta};
 use crate::store::{Change, RATE_WINDOW};
 use crate::time::Timestamp;
@@ -39,6 +39,7 @@ pub(super) struct Buffer {
 #[derive(Default)]
 struct Grants {
     worker: Uuid,
+    secret_hash: Vec<u8>,
     ttl: i64,
     expires_at: i64,
     fences: Fences,
@@ -197,10 +198,16 @@ impl Buffer {
     }
 
     /// Leases of one worker; false: those of another wait still.
-    pub(super) fn grant(&mut self, worker: WorkerId, fences: &[Fence], ttl: i64, expires_at: i64) -> bool {
-        let grants =
-            self.granted.get_or_insert_with(|| Grants { worker: worker.0, ttl, expires_at, fences: Fences::default() });
-        if grants.worker != worker.0 || grants.ttl != ttl {
+    pub(super) fn grant(&mut self, worker: &WorkerProof, fences: &[Fence], ttl: i64, expires_at: i64) -> bool {
+        let (id, hash) = (worker.id.0, worker.hash.as_bytes());
+        let grants = self.granted.get_or_insert_with(|| Grants {
+            worker: id,
+            secret_hash: hash.to_vec(),
+            ttl,
+            expires_at,
+            fences: Fences::default(),
+        });
+        if grants.worker != id || grants.secret_hash != hash || grants.ttl != ttl {
             return false;
         }
         grants.fences.add(fences);
@@ -269,6 +276,7 @@ impl Buffer {
         columns.extend(values![s.due, s.deadlines, s.reasons, s.finished, s.cancels, s.before]);
         columns.extend(values![std::mem::take(&mut self.served)]);
         columns.extend(counts);
+        columns.extend(values![g.secret_hash]);
         calls.push(Call::new(sql!("jobs_change"), columns));
         calls
     }

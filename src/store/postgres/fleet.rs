@@ -4,10 +4,10 @@ use uuid::Uuid;
 
 use super::conn::{Call, values};
 use super::sql;
-use super::tx::{PgTx, get, text, to_json};
+use super::tx::{PgTx, damaged, get, text, to_json};
 use crate::error::Result;
 use crate::job::lanes::Offer;
-use crate::job::{Number, WorkerId};
+use crate::job::{Number, SecretHash, WorkerId};
 use crate::store::{Fleet, Leader, NewNode, NewWorker, Node, Tx as _, Worker, WorkerState};
 use crate::time::{Span, Timestamp};
 
@@ -15,8 +15,8 @@ use crate::time::{Span, Timestamp};
 const DRIFT: i64 = 1000;
 
 impl Fleet for PgTx<'_> {
-    fn register(&mut self, worker: &NewWorker, ttl: Span) -> Result<()> {
-        self.rows(
+    fn register(&mut self, worker: &NewWorker, secret: &SecretHash, ttl: Span) -> Result<SecretHash> {
+        let hash = self.column(
             sql!("workers_register"),
             values![
                 worker.id.0,
@@ -30,16 +30,27 @@ impl Fleet for PgTx<'_> {
                 self.now().0,
                 ttl.as_millis(),
                 self.expiry(ttl),
+                secret.as_bytes().to_vec(),
             ],
         )?;
-        Ok(())
+        Ok(SecretHash::stored(hash.into_iter().next().ok_or_else(damaged)?))
     }
 
-    fn heartbeat(&mut self, id: WorkerId, ttl: Span, trouble: Option<&str>) -> Result<Option<WorkerState>> {
+    fn registered(&mut self, id: WorkerId) -> Result<Option<(String, SecretHash)>> {
+        let rows = self.read_one(sql!("workers_registered"), values![id.0])?;
+        rows.first().map(|row| Ok((get(row, 0)?, SecretHash::stored(get(row, 1)?)))).transpose()
+    }
+
+    fn heartbeat(
+        &mut self,
+        id: WorkerId,
+        ttl: Span,
+        trouble: Option<&str>,
+    ) -> Result<Option<(WorkerState, SecretHash)>> {
         let beat = values![id.0, self.now().0, self.expiry(ttl), trouble.map(text)];
         let rows = self.rows(sql!("workers_heartbeat"), beat)?;
-        let state: Option<String> = rows.first().map(|row| get(row, 0)).transpose()?;
-        Ok(state.map(|s| worker_state(&s)))
+        let known = |row| Ok((worker_state(&get::<String>(row, 0)?), SecretHash::stored(get(row, 1)?)));
+        rows.first().map(known).transpose()
     }
 
     fn deregister(&mut self, id: WorkerId) -> Result<()> {

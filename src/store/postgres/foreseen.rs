@@ -183,7 +183,7 @@ impl PgTx<'_> {
         let (ahead, mut held) = (answer(locks), answer(reads));
         let mut pending = None;
         if let Some((lane, _)) = guess {
-            let place = held.iter().position(|row| get(row, 30).unwrap_or_default());
+            let place = held.iter().position(|row| get(row, 31).unwrap_or_default());
             pending = Some((lane, held.split_off(place.unwrap_or(held.len()))));
         }
         self.keep_held(&numbers, &held)?;

@@ -9,12 +9,12 @@ use super::conn::{Call, values};
 use super::sql;
 use super::tx::{PgTx, get, natural, to_json};
 use crate::error::Result;
-use crate::job::{Fence, Number, WorkerId};
+use crate::job::{Fence, Number, SecretHash, WorkerId, WorkerProof};
 use crate::store::{CancelRequest, Holding, Kept, Lease, Leases, Tx as _};
 use crate::time::{Span, Timestamp};
 
 impl Leases for PgTx<'_> {
-    fn grant(&mut self, worker: WorkerId, fences: &[Fence], ttl: Span) -> Result<()> {
+    fn grant(&mut self, worker: &WorkerProof, fences: &[Fence], ttl: Span) -> Result<()> {
         let (ttl, expiry) = (ttl.as_millis(), self.expiry(ttl));
         self.forget_leases(fences);
         if fences.iter().any(|fence| self.buffer.has_saved(fence.number)) {
@@ -170,6 +170,7 @@ pub(super) fn lease(number: Number, row: &Row, at: usize) -> Result<Lease> {
     Ok(Lease {
         fence: Fence { number, attempt: natural(row, at)? },
         worker: WorkerId(get(row, at + 1)?),
+        secret_hash: SecretHash::stored(get(row, at + 5)?),
         worker_name: get(row, at + 2)?,
         started_at: Timestamp(get(row, at + 3)?),
         // Unreadable wishes about how to end it must not keep it from ending.

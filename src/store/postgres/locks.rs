@@ -4,21 +4,26 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::hex::hex;
+use crate::job::{WorkerId, WorkerKey};
 use crate::private;
 use crate::store::{Ownership, locks};
 
 /// Owns `name` as `who` for the store at `location` until dropped; `None` when another process of this machine does.
-pub(in crate::store) fn own(location: &str, name: &str, who: Uuid) -> Result<Option<Ownership>> {
+pub(in crate::store) fn own(location: &str, name: &str, who: &WorkerKey) -> Result<Option<Ownership>> {
     let store = hex(&Sha256::digest(location.as_bytes())[..8]);
-    locks::own(&directory()?.join(store), name, who)
+    locks::own(&directory()?.join(store), name, Some(who))
 }
 
 /// Owns `name` in the place of `dead`, who is shown to be dead.
-pub(in crate::store) fn succeed(location: &str, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>> {
+pub(in crate::store) fn succeed(
+    location: &str,
+    name: &str,
+    dead: WorkerId,
+    who: &WorkerKey,
+) -> Result<Option<Ownership>> {
     let store = hex(&Sha256::digest(location.as_bytes())[..8]);
     locks::succeed(&directory()?.join(store), name, dead, who)
 }

@@ -37,7 +37,6 @@ mod watch;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use uuid::Uuid;
 
 use self::conn::{Conn, LOCK_LIMIT};
 pub(super) use self::copying::Copying;
@@ -52,6 +51,7 @@ use self::watch::Watch;
 use super::migrate::{Step, steps};
 use super::{Claim, Finding, Listening, Ownership, Store, Topics, Work, Writers, Written};
 use crate::error::{Error, Result};
+use crate::job::{WorkerId, WorkerKey};
 use crate::time::Clock;
 
 /// The text of a statement: one file each, so that it can be read, explained and tested by itself.
@@ -309,11 +309,11 @@ impl Store for Postgres {
         wake::listen(self.place.clone(), topics, Arc::clone(&self.own), sink)
     }
 
-    fn own(&self, name: &str, who: Uuid) -> Result<Option<Ownership>> {
+    fn own(&self, name: &str, who: &WorkerKey) -> Result<Option<Ownership>> {
         locks::own(&self.location(), name, who)
     }
 
-    fn succeed(&self, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>> {
+    fn succeed(&self, name: &str, dead: WorkerId, who: &WorkerKey) -> Result<Option<Ownership>> {
         locks::succeed(&self.location(), name, dead, who)
     }
 

@@ -48,7 +48,7 @@ impl Copying {
         let path = std::path::absolute(path)?;
         let conn = connect::open_unfinished(&path)?;
         let location = path.display().to_string();
-        let lock = Some(locks::own(&path, "copy", Uuid::nil())?.ok_or_else(|| taken(&location))?);
+        let lock = Some(locks::own(&path, "copy", None)?.ok_or_else(|| taken(&location))?);
         let output = Sqlite::output_path(&path);
         drop(open_output(&output)?);
         attach(&conn, &output)?;

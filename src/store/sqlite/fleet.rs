@@ -6,16 +6,16 @@ use uuid::Uuid;
 use super::sql;
 use super::tx::{Column, SqliteTx, json, to_json};
 use crate::error::Result;
-use crate::job::WorkerId;
 use crate::job::lanes::Offer;
+use crate::job::{SecretHash, WorkerId};
 use crate::store::{Fleet, Leader, NewNode, NewWorker, Node, Tx as _, Worker, WorkerState};
 use crate::time::{Span, Timestamp};
 
 impl Fleet for SqliteTx<'_> {
-    fn register(&mut self, worker: &NewWorker, ttl: Span) -> Result<()> {
+    fn register(&mut self, worker: &NewWorker, secret: &SecretHash, ttl: Span) -> Result<SecretHash> {
         let (now, expiry) = (self.now().0, self.expiry(ttl));
         let boot = self.boot().boot.clone();
-        self.execute(
+        let hash = self.first(
             sql!("workers_register"),
             params![
                 worker.id.0.as_bytes().as_slice(),
@@ -30,17 +30,30 @@ impl Fleet for SqliteTx<'_> {
                 boot,
                 expiry,
                 ttl.as_millis(),
+                secret.as_bytes(),
             ],
+            |r| r.get(0),
         )?;
-        Ok(())
+        Ok(SecretHash::stored(hash.unwrap_or_default()))
     }
 
-    fn heartbeat(&mut self, id: WorkerId, ttl: Span, trouble: Option<&str>) -> Result<Option<WorkerState>> {
+    fn registered(&mut self, id: WorkerId) -> Result<Option<(String, SecretHash)>> {
+        let row = [id.0.as_bytes().as_slice()];
+        self.first(sql!("workers_registered"), row, |r| Ok((r.get(0)?, SecretHash::stored(r.get(1)?))))
+    }
+
+    fn heartbeat(
+        &mut self,
+        id: WorkerId,
+        ttl: Span,
+        trouble: Option<&str>,
+    ) -> Result<Option<(WorkerState, SecretHash)>> {
         let (now, expiry) = (self.now().0, self.expiry(ttl));
         let boot = self.boot().boot.clone();
         let row = params![id.0.as_bytes().as_slice(), now, boot, expiry, trouble];
-        let state = self.first(sql!("workers_heartbeat"), row, |r| r.get::<_, String>(0))?;
-        Ok(state.map(|s| worker_state(&s)))
+        self.first(sql!("workers_heartbeat"), row, |r| {
+            Ok((worker_state(&r.get::<_, String>(0)?), SecretHash::stored(r.get(1)?)))
+        })
     }
 
     fn deregister(&mut self, id: WorkerId) -> Result<()> {

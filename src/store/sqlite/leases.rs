@@ -5,20 +5,20 @@ use rusqlite::{Row, params};
 use super::sql;
 use super::tx::{Column, SqliteTx, to_json};
 use crate::error::{Error, Result};
-use crate::job::{Fence, Number, WorkerId};
+use crate::job::{Fence, Number, SecretHash, WorkerId, WorkerProof};
 use crate::mutant::{Mutant, planted};
 use crate::store::{CancelRequest, Holding, Lease, Leases, Tx as _};
 use crate::time::{Span, Timestamp};
 
 impl Leases for SqliteTx<'_> {
-    fn grant(&mut self, worker: WorkerId, fences: &[Fence], ttl: Span) -> Result<()> {
+    fn grant(&mut self, worker: &WorkerProof, fences: &[Fence], ttl: Span) -> Result<()> {
         let (now, expiry) = (self.now().0, self.expiry(ttl));
         let boot = self.boot().boot.clone();
         for fence in fences {
-            let id = worker.0.as_bytes().as_slice();
-            let row = params![fence.number, fence.attempt, id, now, boot, expiry, ttl.as_millis()];
+            let (id, hash) = (worker.id.0.as_bytes().as_slice(), worker.hash.as_bytes());
+            let row = params![fence.number, fence.attempt, id, now, boot, expiry, ttl.as_millis(), hash];
             if self.execute(sql!("leases_grant"), row)? != 1 {
-                return Err(Error::conflict(format!("worker {worker} is not registered")));
+                return Err(Error::conflict("no worker of this id and secret is registered"));
             }
         }
         Ok(())
@@ -94,6 +94,7 @@ fn lease(r: &Row) -> rusqlite::Result<Lease> {
     Ok(Lease {
         fence: Fence { number: r.get(0)?, attempt: r.get(1)? },
         worker: r.get::<_, Column<WorkerId>>(2)?.0,
+        secret_hash: SecretHash::stored(r.get(6)?),
         worker_name: r.get(3)?,
         started_at: r.get::<_, Column<Timestamp>>(4)?.0,
         // Unreadable wishes about how to end it must not keep it from ending.

@@ -33,7 +33,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
-use uuid::Uuid;
 
 use self::batch::{read_in, run_batch};
 use self::connect::{check_library, open_output, open_queue};
@@ -46,6 +45,7 @@ use self::tx::{Reach, SqliteTx};
 use super::migrate::{Step, steps};
 use super::{Claim, Finding, Holder, Listening, Ownership, Store, Topics, Work, Writers, Written};
 use crate::error::{Error, Result};
+use crate::job::{WorkerId, WorkerKey};
 use crate::time::Clock;
 
 /// The text of a statement: one file each, so that it can be read, explained and tested by itself.
@@ -129,6 +129,14 @@ impl Sqlite {
             output_doubt: Doubt::default(),
             output_readers: Mutex::default(),
             listeners: Mutex::default(),
+        }
+    }
+
+    /// Tries to own `name`; in memory nobody else can have it.
+    fn lock(&self, name: &str, who: Option<&WorkerKey>) -> Result<Option<Ownership>> {
+        match &self.path {
+            Some(path) => super::locks::own(path, name, who),
+            None => Ok(Some(Ownership { predecessors: Vec::new(), lock: Box::new(()) })),
         }
     }
 
@@ -279,14 +287,11 @@ impl Store for Sqlite {
         }
     }
 
-    fn own(&self, name: &str, who: Uuid) -> Result<Option<Ownership>> {
-        match &self.path {
-            Some(path) => super::locks::own(path, name, who),
-            None => Ok(Some(Ownership { predecessors: Vec::new(), lock: Box::new(()) })),
-        }
+    fn own(&self, name: &str, who: &WorkerKey) -> Result<Option<Ownership>> {
+        self.lock(name, Some(who))
     }
 
-    fn succeed(&self, name: &str, dead: Uuid, who: Uuid) -> Result<Option<Ownership>> {
+    fn succeed(&self, name: &str, dead: WorkerId, who: &WorkerKey) -> Result<Option<Ownership>> {
         match &self.path {
             Some(path) => super::locks::succeed(path, name, dead, who),
             None => Ok(None), // nobody else can have had it
@@ -294,7 +299,7 @@ impl Store for Sqlite {
     }
 
     fn claim_lead(&self) -> Result<Claim> {
-        Ok(self.own("leader", Uuid::nil())?.map_or(Claim::Taken, Claim::Lock))
+        Ok(self.lock("leader", None)?.map_or(Claim::Taken, Claim::Lock))
     }
 
     fn check(&self) -> Result<Vec<Finding>> {

@@ -131,7 +131,7 @@ impl Worker {
 /// Looks at the leases in reach, and takes the place of holders that are shown to be dead.
 async fn look(shared: &Shared) -> Result<Look> {
     let config = &shared.config;
-    let op = ListHoldings { worker: config.id, offer: config.offer.clone(), only: config.only };
+    let op = ListHoldings { worker: config.key.id, offer: config.offer.clone(), only: config.only };
     let mut holdings = shared.queue.call(op).await?;
     let mut freed = false;
     let mut seen = Vec::new();

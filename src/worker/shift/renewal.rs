@@ -73,7 +73,7 @@ impl Worker {
             return;
         }
         self.renewing = true;
-        let op = Renew { worker: self.config().id, ttl: self.config().ttl, fences: fences.clone() };
+        let op = Renew { worker: self.config().key.clone(), ttl: self.config().ttl, fences: fences.clone() };
         let (queue, asked_at) = (self.shared.queue.clone(), Instant::now());
         self.tasks.spawn(async move { Back::Renewed(fences, asked_at, queue.call_since(op, Request::new()).await) });
     }
@@ -144,8 +144,8 @@ impl Worker {
         }
         let config = self.config();
         let draining = self.draining.is_some();
-        let (name, trouble) = (config.name.clone(), self.shared.starts.trouble());
-        let op = Heartbeat { worker: config.id, name, ttl: config.ttl, draining, trouble, started };
+        let (worker, name, trouble) = (config.key.clone(), config.name.clone(), self.shared.starts.trouble());
+        let op = Heartbeat { worker, name, ttl: config.ttl, draining, trouble, started };
         let queue = self.shared.queue.clone();
         let place = queue.clone();
         self.tasks.spawn(async move { Back::Placed(place.in_place().await) });
@@ -200,7 +200,14 @@ impl Worker {
 
     fn registration(&self) -> Register {
         let config = self.config();
-        Register { worker: config.introduction(), ttl: config.ttl, succeeds: Vec::new(), doubt: None, jitter: chance() }
+        Register {
+            worker: config.introduction(),
+            secret: config.key.secret.clone(),
+            ttl: config.ttl,
+            succeeds: Vec::new(),
+            doubt: None,
+            jitter: chance(),
+        }
     }
 
     /// `doubt`: see [`Register::doubt`].
@@ -218,7 +225,7 @@ impl Worker {
 
     pub(in crate::worker) async fn say_goodbye(&self) -> Result<()> {
         let config = self.config();
-        self.shared.queue.call(Deregister { worker: config.id, name: config.name.clone() }).await
+        self.shared.queue.call(Deregister { worker: config.key.clone(), name: config.name.clone() }).await
     }
 
     /// The store took this worker for dead, for instance because it was stopped for a while.

@@ -53,7 +53,7 @@ impl Worker {
         self.settling.extend(settling.iter().map(|fence| (*fence, Instant::now())));
         let config = self.config();
         let lease = (slots > 0).then(|| Lease {
-            worker: config.id,
+            worker: config.key.clone(),
             name: config.name.clone(),
             offer: config.offer.clone(),
             slots,
@@ -61,7 +61,8 @@ impl Worker {
             only: config.only,
         });
         let (number, shared) = (self.asked, Arc::clone(&self.shared));
-        let mut turn = Turn { reports, lease, pass_over: std::mem::take(&mut self.passes_over) };
+        let worker = config.key.clone();
+        let mut turn = Turn { worker, reports, lease, pass_over: std::mem::take(&mut self.passes_over) };
         self.tasks.spawn(async move {
             let reply = shared.turn(&mut turn).await;
             let settled = reply.iter().flat_map(|(_, reply)| &reply.settled);

@@ -24,7 +24,7 @@ fn worker() -> Worker {
 
 fn worker_of(queue: Queue) -> Worker {
     let config = Config {
-        id: WorkerId(uuid::Uuid::now_v7()),
+        key: crate::worker::new_key().unwrap(),
         name: "w".into(),
         host: "h".into(),
         store_id: "s".into(),

@@ -125,6 +125,12 @@ pub enum Step {
         place: u8,
         how: How,
     },
+    /// Settles what another worker runs.
+    Pretend {
+        worker: u8,
+        place: u8,
+        how: How,
+    },
     Renew {
         worker: u8,
     },
@@ -196,6 +202,8 @@ impl ReferenceStateMachine for Steps {
             9 => (0..WORKERS as u8, 0..5u8, prop::collection::vec((any::<u8>(), how()), 0..3))
                 .prop_map(|(worker, slots, ends)| Step::Turn { worker, slots, ends }),
             1 => (any::<u8>(), how()).prop_map(|(place, how)| Step::SettleStale { place, how }),
+            1 => (0..WORKERS as u8, any::<u8>(), how())
+                .prop_map(|(worker, place, how)| Step::Pretend { worker, place, how }),
             2 => (0..WORKERS as u8).prop_map(|worker| Step::Renew { worker }),
             2 => any::<u8>().prop_map(|job| Step::Cancel { job }),
             3 => (any::<u8>(), any::<bool>()).prop_map(|(job, only)| Step::Retry { job, only }),
@@ -227,7 +235,7 @@ impl ReferenceStateMachine for Steps {
     fn preconditions(outline: &Outline, step: &Step) -> bool {
         match step {
             Step::Cancel { .. } | Step::Retry { .. } | Step::Turn { .. } => outline.stored,
-            Step::SettleStale { .. } | Step::Discard { .. } => outline.leased,
+            Step::SettleStale { .. } | Step::Pretend { .. } | Step::Discard { .. } => outline.leased,
             Step::Renew { .. } | Step::Deregister { .. } => outline.staffed,
             _ => true,
         }

@@ -43,6 +43,7 @@ impl Buffer {
         let chunk = if outputs.numbers.len() == 1 { outputs.pop() } else { Outputs::default().pop() };
         columns.extend(chunk);
         calls.extend(outputs.call());
+        columns.extend(values![g.secret_hash]);
         calls.push(Call::new(sql!("turn_change"), columns));
         calls
     }

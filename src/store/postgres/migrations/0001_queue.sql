@@ -206,7 +206,9 @@ CREATE TABLE leases (
     started_at  bigint NOT NULL,
     ttl         bigint NOT NULL,
     expires_at  bigint NOT NULL,
-    cancel      text
+    cancel      text,
+    -- That of its worker.
+    secret_hash bytea NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX leases_worker ON leases (worker);
 CREATE INDEX leases_lane ON leases (lane);
@@ -282,7 +284,9 @@ CREATE TABLE workers (
     ttl          bigint NOT NULL,
     expires_at   bigint NOT NULL,
     -- Why it starts no jobs, or fewer than it has slots.
-    trouble      text
+    trouble      text,
+    -- The SHA-256 of what the worker shows with all that it does.
+    secret_hash  bytea NOT NULL
 ) WITH (fillfactor = 50);
 
 CREATE TABLE leader (

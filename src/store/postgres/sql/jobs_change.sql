@@ -15,10 +15,10 @@ WITH told AS (
     DELETE FROM leases e USING unnest($18::bigint[], $19::integer[]) AS u(number, attempt)
     WHERE e.number = u.number AND e.attempt = u.attempt
 ), granted AS (
-    INSERT INTO leases (number, attempt, lane, worker, worker_name, started_at, ttl, expires_at)
-    SELECT u.number, u.attempt, j.lane, w.id, w.name, $1, $21, $22
+    INSERT INTO leases (number, attempt, lane, worker, worker_name, started_at, ttl, expires_at, secret_hash)
+    SELECT u.number, u.attempt, j.lane, w.id, w.name, $1, $21, $22, w.secret_hash
     FROM unnest($23::bigint[], $24::integer[]) AS u(number, attempt) JOIN jobs j ON j.number = u.number
-    CROSS JOIN workers w WHERE w.id = $20
+    CROSS JOIN workers w WHERE w.id = $20 AND w.secret_hash = $53
     RETURNING number
 ), saved AS (
     UPDATE jobs j SET state = u.state, attempt = u.attempt, generation = u.generation, failures = u.failures,
@@ -42,6 +42,6 @@ WITH told AS (
     SELECT * FROM unnest($43::bigint[], $44::bigint[], $45::bigint[], $46::bigint[], $47::bigint[], $48::bigint[],
                          $49::bigint[], $50::bigint[], $51::bigint[], $52::bigint[])
 )
-SELECT must((SELECT count(*) FROM granted), cardinality($23::bigint[]), 'OX002', 'the worker is not registered'),
+SELECT must((SELECT count(*) FROM granted), cardinality($23::bigint[]), 'OX002', 'no worker of this id and secret is registered'),
        must((SELECT count(*) FROM saved), cardinality($25::bigint[]), 'OX001',
             'a job is not in the state that it leaves')

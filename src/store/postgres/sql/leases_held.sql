@@ -1,3 +1,3 @@
-SELECT e.number, e.attempt, e.worker, e.worker_name, e.started_at, e.cancel
+SELECT e.number, e.attempt, e.worker, e.worker_name, e.started_at, e.cancel, e.secret_hash
 FROM unnest($1::bigint[], $2::integer[]) AS u(number, attempt)
 JOIN leases e ON e.number = u.number AND e.attempt = u.attempt

@@ -30,9 +30,9 @@ WITH told AS (
     WHERE j.number = u.number AND j.state = u.before
     RETURNING j.number, j.lane
 ), granted AS (
-    INSERT INTO leases (number, attempt, lane, worker, worker_name, started_at, ttl, expires_at)
-    SELECT s.number, $24::integer, s.lane, w.id, w.name, $1, $21::bigint, $22::bigint
-    FROM saved s CROSS JOIN workers w WHERE s.number = $23::bigint AND w.id = $20
+    INSERT INTO leases (number, attempt, lane, worker, worker_name, started_at, ttl, expires_at, secret_hash)
+    SELECT s.number, $24::integer, s.lane, w.id, w.name, $1, $21::bigint, $22::bigint, w.secret_hash
+    FROM saved s CROSS JOIN workers w WHERE s.number = $23::bigint AND w.id = $20 AND w.secret_hash = $79
     RETURNING number
 ), turned AS (
     UPDATE lane_turns SET served = nextval('turns')
@@ -52,5 +52,5 @@ WITH told AS (
     ON CONFLICT DO NOTHING
 )
 SELECT CASE WHEN s.n <> 2 THEN must(s.n, 2, 'OX001', 'a job is not in the state that it leaves') END,
-       CASE WHEN g.n <> 1 THEN must(g.n, 1, 'OX002', 'the worker is not registered') END
+       CASE WHEN g.n <> 1 THEN must(g.n, 1, 'OX002', 'no worker of this id and secret is registered') END
 FROM (SELECT count(*) AS n FROM saved) s, (SELECT count(*) AS n FROM granted) g

@@ -1,3 +1,4 @@
-INSERT INTO workers (id, name, host, pid, state, offer, slots, version, solo, started_at, heartbeat_at, ttl, expires_at)
-VALUES ($1, $2, $3, $4, 'active', $5, $6, $7, $8, $9, $9, $10, $11)
+INSERT INTO workers (id, name, host, pid, state, offer, slots, version, solo, started_at, heartbeat_at, ttl, expires_at, secret_hash)
+VALUES ($1, $2, $3, $4, 'active', $5, $6, $7, $8, $9, $9, $10, $11, $12)
 ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, expires_at = excluded.expires_at
+RETURNING secret_hash

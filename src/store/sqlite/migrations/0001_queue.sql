@@ -181,7 +181,9 @@ CREATE TABLE leases (
     ttl           INTEGER NOT NULL,
     boot          TEXT NOT NULL,
     expires_boot  INTEGER NOT NULL,
-    cancel        TEXT
+    cancel        TEXT,
+    -- That of its worker.
+    secret_hash   BLOB NOT NULL
 ) STRICT;
 
 -- Ended attempts.
@@ -258,7 +260,9 @@ CREATE TABLE workers (
     boot         TEXT NOT NULL,
     expires_boot INTEGER NOT NULL,
     -- Why it starts no jobs, or fewer than it has slots.
-    trouble      TEXT
+    trouble      TEXT,
+    -- The SHA-256 of what the worker shows with all that it does.
+    secret_hash  BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE leader (

@@ -1,2 +1,2 @@
-SELECT number, attempt, worker, worker_name, started_at, cancel FROM leases
+SELECT number, attempt, worker, worker_name, started_at, cancel, secret_hash FROM leases
 WHERE number = ?1 AND attempt = ?2

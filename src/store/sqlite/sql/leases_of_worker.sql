@@ -1,2 +1,2 @@
-SELECT number, attempt, worker, worker_name, started_at, cancel FROM leases
+SELECT number, attempt, worker, worker_name, started_at, cancel, secret_hash FROM leases
 WHERE worker = ?1 ORDER BY number

@@ -1,0 +1,1 @@
+SELECT name, secret_hash FROM workers WHERE id = $1
