@@ -6,7 +6,7 @@ use std::path::Path;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::bounded;
+use crate::{bounded, hide};
 
 /// The most that such a file has, in bytes: all authorities of a machine take a quarter of a megabyte.
 const MAX_PEM: u64 = 4 << 20;
@@ -29,6 +29,7 @@ pub fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 /// # Errors
 /// As [`chain`].
 pub fn key(path: &Path) -> Result<PrivateKeyDer<'static>> {
+    hide::memory();
     PrivateKeyDer::from_pem_slice(&bounded::bytes(path, MAX_PEM)?).map_err(invalid)
 }
 

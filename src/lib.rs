@@ -4,7 +4,7 @@
 //! imports only from lines above its own, and rooms of one line do not import each other.
 //!
 //! ```text
-//! mutant hex beat bounded private
+//! mutant hex beat bounded private hide
 //! schema certs
 //! error time
 //! job gossip
@@ -25,6 +25,7 @@
 //! - `beat` — one rhythm for what a process does now and then, so that an idle one wakes seldom
 //! - `bounded` — files that somebody names, read within bounds
 //! - `private` — files and directories for their owner alone, so that no umask opens them
+//! - `hide` — secrets in the environment and memory of this process, out of sight of its jobs
 //! - `certs` — certificates and keys in such files
 //! - `schema` — JSON Schemas of types that write themselves
 //! - [`error`] — one error with a kind, a message and a hint, so that exit codes and HTTP statuses follow from it
@@ -54,6 +55,7 @@ pub mod engine;
 pub mod error;
 pub mod gossip;
 mod hex;
+mod hide;
 pub mod http;
 pub mod hub;
 pub mod job;

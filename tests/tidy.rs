@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The rooms from the bottom up; a room imports only from lines above its own. Rooms of one line do not import each other.
 pub const RANKS: &[&[&str]] = &[
-    &["mutant", "hex", "beat", "bounded", "private"],
+    &["mutant", "hex", "beat", "bounded", "private", "hide"],
     &["schema", "certs"],
     &["error", "time"],
     &["job", "gossip"],

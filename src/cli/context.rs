@@ -8,9 +8,10 @@ use super::view::View;
 use super::{ColorChoice, Globals, files, ui};
 use crate::daemon;
 use crate::error::{Error, Result};
+use crate::hide;
 use crate::ops::Caller;
 use crate::queue::Queue;
-use crate::store::Location;
+use crate::store::{self, Location};
 use crate::time::{Clock, SystemClock};
 
 /// What every command needs.
@@ -100,9 +101,11 @@ impl Context {
     /// The token for a coordinator.
     pub(super) fn token(&self) -> Result<Option<String>> {
         if let Some(token) = self.globals.token.clone().or_else(|| env("ORX_TOKEN")) {
+            hide::memory();
             return Ok(Some(token));
         }
         let Some(path) = &self.config.token_file else { return Ok(None) };
+        hide::memory();
         let text = files::text(path, files::SETTINGS);
         let text = text.map_err(|e| Error::usage(format!("cannot read {}", path.display())).source(e))?;
         Ok(Some(text.trim().to_owned()))
@@ -137,6 +140,15 @@ impl Context {
     /// Whether talk is unwanted.
     pub(super) fn quiet(&self) -> bool {
         self.globals.quiet
+    }
+}
+
+/// Whether a variable with this value must not be seen by others.
+pub(super) fn is_secret(name: &str, value: &str) -> bool {
+    match name {
+        "ORX_TOKEN" | "PGPASSWORD" => true,
+        "ORX_STORE" => store::shown(value) != value, // a password in a URL
+        _ => false,
     }
 }
 

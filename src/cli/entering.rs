@@ -56,9 +56,14 @@ async fn workers(context: &Context, queue: Option<&str>) -> Result<BTreeSet<u32>
             worker.queues.is_empty() || queue.is_none_or(|queue| worker.queues.iter().any(|name| name == queue));
         worker.host == here && worker.state == WorkerState::Active && serves
     });
-    Ok(serving
-        .filter_map(|worker| Some(Path::new("/proc").join(worker.pid.to_string()).metadata().ok()?.uid()))
-        .collect())
+    Ok(serving.filter_map(|worker| user_of(worker.pid)).collect())
+}
+
+/// The user of a process. Not whose its files in /proc are: those of a process that hides its secrets are root's.
+fn user_of(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_whitespace().nth(1)?.parse().ok() // the effective one
 }
 
 /// Whether it is known to be missing: somebody may make it before the job starts.

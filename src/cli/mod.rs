@@ -331,6 +331,8 @@ impl Command {
 
 /// The whole program: reads the command line, runs the command, says what went wrong.
 pub fn run() -> ExitCode {
+    // SAFETY: the process has one thread, as it has just begun.
+    unsafe { crate::hide::begin(context::is_secret) };
     completions::complete_and_exit();
     crate::daemon::signals::survive_large_files();
     let words = spelled(std::env::args_os().collect());

@@ -14,7 +14,7 @@ use snow::resolvers::{CryptoResolver as _, DefaultResolver};
 use super::hello::is_id;
 use crate::error::{Error, Kind, Result};
 use crate::hex::hex;
-use crate::private;
+use crate::{hide, private};
 
 /// Bytes of a key.
 const KEY_LEN: usize = 32;
@@ -187,6 +187,7 @@ impl KeyRing {
             return Err(Error::new(Kind::Denied, format!("others can read or change {}", path.display()))
                 .hint(format!("chmod 600 {0}; chown $USER {0}; and rotate the key", path.display())));
         }
+        hide::memory();
         let mut text = String::new();
         file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|e| cannot("read", path, e))?;
         Self::parse(&text).map_err(|e| e.context(path.display()))

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 
+use super::spawn::THREAD;
+
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
@@ -180,8 +182,24 @@ pub(super) enum Mark {
     Lacks,
     /// It may not be read, as that of another user: nobody knows.
     Unreadable,
+    /// It may not be read, and is an orx of this user that hides its secrets. One in a job does not hide.
+    Hidden,
     /// It has ended.
     Gone,
+}
+
+/// Whether a process is of our user and bears our name, or that of a child which another orx is just making.
+fn is_like_us(pid: i32) -> bool {
+    let about = |pid: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let field =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(|text| text.trim().to_owned());
+        Some((field("Name:")?, field("Uid:")?))
+    };
+    let (Some((name, user)), Some((own_name, own_user))) = (about(&pid.to_string()), about("self")) else {
+        return false;
+    };
+    user == own_user && (name == own_name || name == THREAD)
 }
 
 /// Whether a process's environment, as it was when it last executed, has an entry that `accept`s.
@@ -207,13 +225,11 @@ pub(super) fn mark_of(pid: i32, mut accept: impl FnMut(&[u8]) -> bool) -> Mark {
         .any(|task| fs::read(task.path().join("environ")).is_ok_and(|text| any(&text)));
     match stat(pid) {
         Ok(_) if in_a_thread => Mark::Has,
-        Ok(stat) if stat.alive() && !stat.exiting => {
-            if unreadable {
-                Mark::Unreadable
-            } else {
-                Mark::Lacks
-            }
-        }
+        Ok(stat) if stat.alive() && !stat.exiting => match unreadable {
+            true if is_like_us(pid) => Mark::Hidden,
+            true => Mark::Unreadable,
+            false => Mark::Lacks,
+        },
         Ok(_) | Err(_) => Mark::Gone,
     }
 }

@@ -210,7 +210,7 @@ fn kill_if_marked(pid: i32, marker: &Marker) -> Looked {
         // To be looked at again, so that it is reaped.
         (Some(fd), Mark::Has) if send_to(&fd, Signal::KILL) => Looked::Killed,
         (_, Mark::Gone) => Looked::Dead,
-        (_, Mark::Has | Mark::Lacks | Mark::Unreadable) => Looked::Alive,
+        (_, Mark::Has | Mark::Lacks | Mark::Unreadable | Mark::Hidden) => Looked::Alive,
     }
 }
 

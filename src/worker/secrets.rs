@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::is_shortage;
 use super::mask::Mask;
+use crate::hide;
 use crate::job::JobSpec;
 use crate::job::spec::secret_name;
 use crate::store;
@@ -73,6 +74,7 @@ impl Secrets {
         });
         let mut secrets = Self::default();
         for (variable, value) in named.chain(files) {
+            hide::memory();
             secrets.env.insert(variable.into(), OsString::from_vec(value?));
         }
         secrets.mask = Mask::of(secrets.env.values().map(|value| value.as_encoded_bytes()));

@@ -19,6 +19,9 @@ use super::clone::{CArray, Failure, Plan, Stack, Stage, clone_child};
 use super::files::is_shortage;
 use super::{census, exit, leaders, resolve};
 
+/// The name of that thread, and of a child until it is a program.
+pub(super) const THREAD: &str = "orx-spawn";
+
 /// A program to run, complete: nothing is inherited but the worker's user and limits.
 #[derive(Clone, Debug, Default)]
 pub struct Program {
@@ -151,7 +154,7 @@ impl Spawner {
         let (requests, queue) = mpsc::channel();
         let stack = ChildStack(Stack::new()?);
         let keep_open = requests.clone();
-        std::thread::Builder::new().name("orx-spawn".to_owned()).spawn(move || {
+        std::thread::Builder::new().name(THREAD.to_owned()).spawn(move || {
             // With a sender of its own the loop never ends: its end would be SIGKILL for every job.
             let _keep_open = keep_open;
             serve(&queue, stack);

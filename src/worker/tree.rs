@@ -193,7 +193,7 @@ impl Tree {
             }
             match census::mark_of(pid, |entry| self.marker.accepts(entry)) {
                 Mark::Has => found.descend(pid),
-                Mark::Lacks => {}
+                Mark::Lacks | Mark::Hidden => {}
                 // An orphan that is here has its suspects, see `Parent`; a search by mark says whom it could not look at.
                 Mark::Unreadable => found.unsure |= !anywhere && !is_adopted,
                 // It ended while it was looked at, and may have forked before.

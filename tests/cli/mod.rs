@@ -18,6 +18,7 @@ mod environment;
 mod events;
 mod groups;
 mod help;
+mod hiding;
 mod hints;
 mod hostile;
 mod list;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{Read, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -286,6 +287,39 @@ impl Drop for Orx {
             }
         }
     }
+}
+
+/// A user who owns nothing.
+pub const NOBODY: u32 = 65534;
+
+/// A home of another user, with a program that it may run; none where this is not root.
+pub fn home_of(user: u32) -> Option<Orx> {
+    if !rustix::process::getuid().is_root() {
+        println!("skipped: only root can be somebody else");
+        return None;
+    }
+    let orx = Orx::file();
+    std::fs::copy(env!("CARGO_BIN_EXE_orx"), orx.path("orx")).unwrap();
+    chown(orx.path(""), Some(user), Some(user)).unwrap();
+    mode(&orx.path(""), 0o755);
+    Some(orx)
+}
+
+/// Changes the mode of a file or directory.
+pub fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A command of the user whose home it is.
+pub fn as_owner(orx: &Orx, args: &[&str]) -> Call {
+    as_user(orx, orx.path("").metadata().unwrap().uid(), args)
+}
+
+/// A command of a user in this home.
+pub fn as_user(orx: &Orx, user: u32, args: &[&str]) -> Call {
+    let (id, program) = (user.to_string(), orx.path("orx"));
+    let who = ["--reuid", &id, "--regid", &id, "--clear-groups", program.to_str().unwrap()];
+    orx.program("setpriv", &[&who[..], args].concat())
 }
 
 /// A command that is yet to be run.

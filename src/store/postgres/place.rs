@@ -14,6 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::password;
 use crate::certs;
 use crate::error::{Error, Result};
+use crate::hide;
 use crate::time::Span;
 
 /// How long a connection may take to come about.
@@ -176,6 +177,9 @@ impl Place {
             && let Some(password) = password::find(&config)
         {
             config.password(password);
+        }
+        if config.get_password().is_some() {
+            hide::memory();
         }
         config
     }
