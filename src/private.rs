@@ -1,10 +1,13 @@
 //! Files and directories for their owner alone, whatever the umask: all that orx makes for itself.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, Gid, Uid, chownat};
+use rustix::process::geteuid;
 use tempfile::{NamedTempFile, TempDir};
 
 /// The mode of a directory.
@@ -24,7 +27,7 @@ pub(crate) fn file() -> OpenOptions {
 /// # Errors
 /// That it is not there, or not ours.
 pub(crate) fn close(path: &Path) -> io::Result<()> {
-    std::fs::set_permissions(path, Permissions::from_mode(FILE))
+    std::fs::set_permissions(itself(&found(path)?), Permissions::from_mode(FILE))
 }
 
 /// Keeps others out of an open file.
@@ -33,6 +36,120 @@ pub(crate) fn close(path: &Path) -> io::Result<()> {
 /// That it is not ours.
 pub(crate) fn close_file(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(FILE))
+}
+
+/// What is at `path`, be it a link, without opening it.
+fn found(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)
+}
+
+/// A path to what was opened, whatever its name means by now.
+fn itself(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+/// A path to `name` in a directory that was opened, whatever the name of that means by now. It is short, too: the path of
+/// a socket has 108 bytes only.
+pub(crate) fn within(dir: &File, name: &str) -> PathBuf {
+    itself(dir).join(name)
+}
+
+/// Opens a directory that may be no link.
+///
+/// # Errors
+/// As [`File::open`].
+pub(crate) fn open_dir(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
+}
+
+/// How often a file is opened or made that comes and goes meanwhile.
+const TRIES: usize = 10;
+
+/// What lies beside a file. Root gives what it makes there to the owner of the file, who could not use it otherwise.
+///
+/// That owner may be hostile, and could mean any file of the machine by a name there: no link is followed, root opens no
+/// file that has another name too, and gives away only what is new and empty.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beside(Option<(Uid, Gid)>);
+
+impl Beside {
+    /// Beside the file at `path`.
+    pub(crate) fn of(path: &Path) -> Self {
+        let other = |meta: &Metadata| meta.uid() != geteuid().as_raw();
+        let file = geteuid().is_root().then(|| path.metadata().ok()).flatten().filter(other);
+        Self(file.map(|meta| (Uid::from_raw(meta.uid()), Gid::from_raw(meta.gid()))))
+    }
+
+    /// Opens a file for reading and writing, made where there is none.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::open`], and that it is a link.
+    pub(crate) fn open(self, path: &Path) -> io::Result<File> {
+        for _ in 0..TRIES {
+            match self.open_existing(path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                opened => return opened,
+            }
+            match file().read(true).write(true).create_new(true).open(path) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                made => return made.inspect(|made| self.give_new(made)),
+            }
+        }
+        Err(io::Error::other("it comes and goes"))
+    }
+
+    /// The same of a file that is there.
+    ///
+    /// # Errors
+    /// As [`Beside::open`]; not found if it is not there.
+    pub(crate) fn open_existing(self, path: &Path) -> io::Result<File> {
+        let opened = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path);
+        let opened = opened.map_err(|e| match e.raw_os_error() {
+            Some(libc::ELOOP) => io::Error::other("it is a symbolic link"), // the kernel calls it a loop
+            _ => e,
+        })?;
+        match self.0.is_some() && opened.metadata()?.nlink() > 1 {
+            true => Err(io::Error::other("it has another name too (a hard link)")),
+            false => Ok(opened),
+        }
+    }
+
+    /// Makes a directory, where there is none, and opens it.
+    ///
+    /// # Errors
+    /// As [`std::fs::create_dir`], and that it is no directory.
+    pub(crate) fn dir(self, path: &Path) -> io::Result<File> {
+        match make_dir(path) {
+            Ok(()) => self.give(path),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+        open_dir(path)
+    }
+
+    /// Gives away what this process has just made at `path`, as far as it can.
+    pub(crate) fn give(self, path: &Path) {
+        if self.0.is_some()
+            && let Ok(made) = found(path)
+        {
+            self.give_new(&made);
+        }
+    }
+
+    /// The same of what was opened. Something else may have been put in its place before.
+    fn give_new(self, made: &File) {
+        let Some((user, group)) = self.0 else { return };
+        let is_new = made.metadata().is_ok_and(|meta| {
+            let is_empty = match meta.is_dir() {
+                true => std::fs::read_dir(itself(made)).is_ok_and(|mut entries| entries.next().is_none()),
+                false => meta.len() == 0 && meta.nlink() == 1,
+            };
+            is_empty && meta.uid() == geteuid().as_raw()
+        });
+        if is_new {
+            let _ = chownat(made, "", Some(user), Some(group), AtFlags::EMPTY_PATH); // root may be without that right
+        }
+    }
 }
 
 /// Makes a directory.

@@ -49,6 +49,8 @@ pub(super) struct WorkerConfig {
     pub(super) secrets: Option<PathBuf>,
     /// Bytes of output kept of an attempt.
     pub(super) max_output: Option<u64>,
+    /// Run jobs of a store that others can write to.
+    pub(super) allow_foreign_store: Option<bool>,
 }
 
 /// `[handlers.NAME]`: a command that jobs may ask for by name.
@@ -188,6 +190,7 @@ fn settings(context: &Context) -> Result<Vec<Setting>> {
     worker("drain_timeout", w.drain_timeout.map(|v| json!(v)), json!(worker::Config::DEFAULT_DRAIN));
     worker("on_server_lost", w.on_server_lost.map(|v| json!(v)), json!(OnServerLost::Stop));
     worker("max_output", w.max_output.map(|v| json!(v)), json!(worker::Config::DEFAULT_OUTPUT));
+    worker("allow_foreign_store", w.allow_foreign_store.map(|v| json!(v)), json!(false));
     worker("secrets", w.secrets.as_ref().map(|v| json!(v)), Value::Null);
     for (name, handler) in &file.handlers {
         add(&format!("handlers.{name}.command"), json!(handler.command), "file");

@@ -21,14 +21,17 @@ pub(crate) struct Context {
     pub(super) clock: Arc<dyn Clock>,
     /// Whether the command makes a store where there is none. Who only looks makes nothing.
     pub(super) makes_store: bool,
+    /// Whether it runs the jobs of the store, so that nobody else is to choose them.
+    pub(super) needs_own_store: bool,
     queue: OnceLock<Queue>,
 }
 
 impl Context {
     pub(super) fn new(globals: Globals) -> Result<Self> {
         let config = Config::load(globals.config.as_deref())?;
+        let clock = Arc::new(SystemClock);
         let context =
-            Self { globals, config, clock: Arc::new(SystemClock), makes_store: false, queue: OnceLock::new() };
+            Self { globals, config, clock, makes_store: false, needs_own_store: false, queue: OnceLock::new() };
         context.view()?; // a template that is not understood is refused before anything is done
         Ok(context)
     }
@@ -66,17 +69,22 @@ impl Context {
     /// Opens the store at a place that is no coordinator.
     fn opening(&self, place: Location) -> Result<impl Fn() -> Result<Queue> + Clone + Send + 'static> {
         let (schemas, clock, makes) = (self.config.schemas()?, Arc::clone(&self.clock), self.makes_store);
+        let needs_own = self.needs_own_store && !self.config.worker.allow_foreign_store.unwrap_or_default();
         Ok(move || {
             let caller = Caller { schemas: schemas.clone(), ..Caller::local(user()) };
             let open = if makes { Queue::open } else { Queue::open_existing };
-            open(&place, caller, Arc::clone(&clock))
+            let check = || if needs_own { place.check_owners() } else { Ok(()) };
+            check()?; // before anything is made
+            let queue = open(&place, caller, Arc::clone(&clock))?;
+            check().map(|()| queue) // nobody made it meanwhile
         })
     }
 
     /// The same at another queue.
     pub(super) fn at(&self, queue: Queue) -> Self {
         let (globals, config) = (self.globals.clone(), self.config.clone());
-        Self { globals, config, clock: Arc::clone(&self.clock), makes_store: false, queue: OnceLock::from(queue) }
+        let (clock, queue) = (Arc::clone(&self.clock), OnceLock::from(queue));
+        Self { globals, config, clock, makes_store: false, needs_own_store: false, queue }
     }
 
     /// Where the queue is: flag, environment, file, default.

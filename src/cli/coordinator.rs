@@ -47,7 +47,11 @@ pub(super) struct Coordinator {
 
     /// Run so many jobs at once in this process
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=4096))]
-    slots: u32,
+    pub(super) slots: u32,
+
+    /// Run the jobs of a store that belongs to another user, or that others may write to
+    #[arg(long)]
+    pub(super) allow_foreign_store: bool,
 
     /// Gossip with other coordinators: the address to listen on
     #[arg(long, value_name = "ADDR", requires = "cluster_key_file", help_heading = "Peers")]

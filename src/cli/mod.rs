@@ -301,6 +301,16 @@ impl Command {
         }
     }
 
+    /// Whether it runs jobs of the store, and was not told that others may choose them.
+    fn needs_own_store(&self) -> bool {
+        match self {
+            Command::Run(c) => !c.0.allow_foreign_store,
+            Command::Worker(c) => !c.0.allow_foreign_store,
+            Command::Coordinator(c) => c.0.slots > 0 && !c.0.allow_foreign_store,
+            _ => false,
+        }
+    }
+
     fn prints_junit(&self) -> bool {
         matches!(self, Command::Workflow(c) if c.0.prints_junit())
     }
@@ -352,6 +362,7 @@ pub fn run() -> ExitCode {
         Some(OutputFormat::Junit) if !junit => Err(Error::usage("-o junit is for 'orx workflow report' only")),
         _ => {
             context.makes_store = cli.command.makes_store();
+            context.needs_own_store = cli.command.needs_own_store();
             complete(cli.command, &context)
         }
     });

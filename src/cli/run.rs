@@ -45,6 +45,10 @@ pub(super) struct Run {
     #[command(flatten)]
     start: StartOptions,
 
+    /// Run the jobs of a store that belongs to another user, or that others may write to
+    #[arg(long, help_heading = "Store")]
+    pub(super) allow_foreign_store: bool,
+
     /// The program and its arguments, after --
     #[arg(value_name = "CMD", trailing_var_arg = true, help_heading = "Arguments")]
     command: Vec<String>,

@@ -84,6 +84,10 @@ pub(super) struct Worker {
     #[arg(long)]
     delegated: bool,
 
+    /// Run the jobs of a store that belongs to another user, or that others may write to
+    #[arg(long)]
+    pub(super) allow_foreign_store: bool,
+
     /// How to log
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,

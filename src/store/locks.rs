@@ -1,6 +1,6 @@
 //! Locks between processes of one machine. The kernel releases them when their owner dies.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::Ownership;
 use crate::error::{Error, Result};
 use crate::job::{WorkerId, WorkerKey};
-use crate::private;
+use crate::private::{self, Beside};
 
 /// How many that died one after the other are remembered.
 const MAX_PREDECESSORS: usize = 16;
@@ -29,10 +29,27 @@ fn path_of(store: &Path, name: &str) -> PathBuf {
 
 /// The file of that name beside the store, made where there is none.
 pub(super) fn file(store: &Path, name: &str) -> Result<File> {
-    let path = path_of(store, name);
-    let cannot = |e: std::io::Error| Error::unavailable(format!("cannot lock {}", path.display())).source(e);
-    private::make_parent(&path).map_err(cannot)?;
-    private::file().read(true).write(true).create(true).truncate(false).open(&path).map_err(cannot)
+    let beside = Beside::of(store);
+    let opened = match name.split_once('/') {
+        Some((dir, name)) => {
+            let dir = beside.dir(&path_of(store, dir));
+            dir.and_then(|dir| beside.open(&private::within(&dir, name)))
+        }
+        None => beside.open(&path_of(store, name)),
+    };
+    opened.map_err(|e| Error::unavailable(format!("cannot lock {}", path_of(store, name).display())).source(e))
+}
+
+/// The same where it is there; none where it cannot be opened.
+fn existing(store: &Path, name: &str) -> Option<File> {
+    let beside = Beside::of(store);
+    match name.split_once('/') {
+        Some((dir, name)) => {
+            let dir = private::open_dir(&path_of(store, dir)).ok()?;
+            beside.open_existing(&private::within(&dir, name)).ok()
+        }
+        None => beside.open_existing(&path_of(store, name)).ok(),
+    }
 }
 
 fn try_lock(file: &File) -> Result<bool> {
@@ -55,8 +72,7 @@ pub(super) fn own(store: &Path, name: &str, who: Option<&WorkerKey>) -> Result<O
 /// Owns `name` as `who` in the place of `dead`, who owned it before and is dead; `None` where that is not shown: the file is
 /// not there, does not name it, or somebody has it locked. Makes no file.
 pub(super) fn succeed(store: &Path, name: &str, dead: WorkerId, who: &WorkerKey) -> Result<Option<Ownership>> {
-    let path = path_of(store, name);
-    let Ok(mut file) = OpenOptions::new().read(true).write(true).open(path) else { return Ok(None) };
+    let Some(mut file) = existing(store, name) else { return Ok(None) };
     // The lock first: whoever has it may be about to settle what its predecessors left.
     if !try_lock(&file)? || !owners(&mut file).iter().any(|key| key.id == dead) {
         return Ok(None);

@@ -11,6 +11,7 @@ mod lease_rows;
 mod limit_rows;
 mod locks;
 mod migrate;
+mod owners;
 mod peer_rows;
 pub mod postgres;
 mod roles;

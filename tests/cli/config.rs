@@ -31,6 +31,7 @@ fn config_show_tells_each_value_and_where_it_came_from() {
     worker.drain_timeout  30  default
     worker.on_server_lost  stop  default
     worker.max_output  10485760  default
+    worker.allow_foreign_store  false  default
     worker.secrets  -  default
     ");
 }

@@ -25,6 +25,7 @@ mod list;
 mod orphans;
 mod outages;
 mod output;
+mod owners;
 mod payloads;
 mod pipes;
 mod poolers;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 
 use crate::error::{Error, Result};
-use crate::private;
+use crate::private::Beside;
 
 /// How much is kept, in bytes: enough to forget some thousand jobs.
 const SIZE: u64 = 8 << 20;
@@ -25,8 +25,7 @@ fn path_of(store: &Path) -> PathBuf {
 
 fn open(store: &Path) -> Result<File> {
     let path = path_of(store);
-    let opened = private::file().write(true).create(true).truncate(false).open(&path);
-    opened.map_err(|e| Error::unavailable(format!("cannot write {}", path.display())).source(e))
+    Beside::of(store).open(&path).map_err(|e| Error::unavailable(format!("cannot write {}", path.display())).source(e))
 }
 
 /// Keeps the room, where it is not kept yet and there is plenty. Gives whether it is kept.

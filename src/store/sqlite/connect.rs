@@ -1,5 +1,6 @@
 //! Opening files: modes, pragmas, the version of SQLite, creation and migration under a lock.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,10 +9,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::io::Errno;
 
-use super::{ballast, identity, sql, wake};
+use super::{Sqlite, ballast, identity, sql, wake};
 use crate::error::{Error, Kind, Result};
 use crate::mutant::{Mutant, planted};
-use crate::private;
+use crate::private::{self, Beside};
 use crate::store::migrate::{self, Plan, SCHEMA};
 use crate::store::{copy, locks};
 
@@ -69,6 +70,7 @@ pub(super) fn open_queue(path: &Path) -> Result<Connection> {
 pub(super) fn open_unfinished(path: &Path) -> Result<Connection> {
     let location = path.display().to_string();
     if !path.exists() {
+        private::make_parent(path).map_err(|e| cannot_make(path, e))?;
         make_file(path)?;
     }
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| e.context(&location))?;
@@ -112,12 +114,13 @@ fn writer_pragmas(conn: &Connection, synchronous: &str) -> Result<()> {
     Ok(())
 }
 
-/// Opens the file for output, which an outcome never waits for.
-pub(super) fn open_output(path: &Path) -> Result<Connection> {
-    if !path.exists() {
-        make_file(path)?;
+/// Opens the file for output of a store, which an outcome never waits for.
+pub(super) fn open_output(store: &Path) -> Result<Connection> {
+    let path = &Sqlite::output_path(store);
+    if !path.exists() && make_file(path)? {
+        Beside::of(store).give(path);
     }
-    let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| e.context(path.display()))?;
+    let conn = open_beside(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|e| e.context(path.display()))?;
     if version(&conn)? == 0 {
         let _lock = locks::wait(path, "migrate", BUSY_LIMIT)?;
         if version(&conn)? == 0 {
@@ -130,6 +133,10 @@ pub(super) fn open_output(path: &Path) -> Result<Connection> {
 
 /// Opens a file for reading only.
 pub(super) fn open_reader(path: &Path) -> Result<Connection> {
+    read_only(path, open)
+}
+
+fn read_only(path: &Path, open: impl Fn(&Path, OpenFlags) -> Result<Connection>) -> Result<Connection> {
     let conn = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
         .or_else(|_| open(path, OpenFlags::SQLITE_OPEN_READ_ONLY))
         .map_err(|e| e.context(path.display()))?;
@@ -140,7 +147,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection> {
 
 /// Opens the file for output for reading; none when another process is only about to make its table.
 pub(super) fn open_output_reader(path: &Path) -> Result<Option<Connection>> {
-    let conn = open_reader(path)?;
+    let conn = read_only(path, open_beside)?;
     Ok((version(&conn)? > 0).then_some(conn))
 }
 
@@ -160,9 +167,29 @@ fn open(path: &Path, access: OpenFlags) -> Result<Connection> {
     identity::refuse_links(path)?;
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     identity::note(path);
-    let conn = Connection::open_with_flags(path, flags)?;
+    let conn = Connection::open_with_flags(path, flags).map_err(|e| explained(e, path))?;
     set_up(&conn)?;
     Ok(conn)
+}
+
+/// The same of a file beside a store, which may be no link: who may write to the directory could mean any file by it.
+fn open_beside(path: &Path, access: OpenFlags) -> Result<Connection> {
+    // SQLite looks for links on the whole way there.
+    let dir = path.parent().and_then(|dir| dir.canonicalize().ok()).unwrap_or_default();
+    open(&dir.join(path.file_name().unwrap_or_default()), access | OpenFlags::SQLITE_OPEN_NOFOLLOW)
+}
+
+/// Says what is wrong with a file that cannot be opened, where that can be seen.
+fn explained(error: rusqlite::Error, path: &Path) -> Error {
+    let (error, me) = (Error::from(error), rustix::process::geteuid());
+    match path.symlink_metadata() {
+        _ if error.kind() != Kind::Unavailable || error.hint_text().is_some() => error,
+        Ok(meta) if meta.is_symlink() => error.hint("it is a symbolic link"),
+        Ok(meta) if meta.uid() != me.as_raw() && !me.is_root() => {
+            error.hint(format!("it belongs to user {}, and its mode is {:03o}", meta.uid(), meta.mode() & 0o777))
+        }
+        _ => error,
+    }
 }
 
 fn set_up(conn: &Connection) -> Result<()> {
@@ -172,20 +199,22 @@ fn set_up(conn: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Makes an empty file that only its owner can read; SQLite gives its side files the same mode.
+/// Makes an empty file that only its owner can read, unless somebody else was faster; SQLite gives its side files the same
+/// mode.
 ///
 /// The file is not opened for it: whoever closes a file drops all locks that SQLite holds on it in this process.
-fn make_file(path: &Path) -> Result<()> {
-    let cannot = |e: std::io::Error| {
-        Error::unavailable(format!("cannot make the store {}", path.display()))
-            .source(e)
-            .hint("name another place with --store or ORX_STORE")
-    };
-    private::make_parent(path).map_err(cannot)?;
+fn make_file(path: &Path) -> Result<bool> {
     match mknodat(CWD, path, FileType::RegularFile, Mode::RUSR | Mode::WUSR, 0) {
-        Err(e) if e != Errno::EXIST => Err(cannot(e.into())),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(e) => Err(cannot_make(path, e.into())),
     }
+}
+
+fn cannot_make(path: &Path, error: std::io::Error) -> Error {
+    Error::unavailable(format!("cannot make the store {}", path.display()))
+        .source(error)
+        .hint("name another place with --store or ORX_STORE")
 }
 
 fn version(conn: &Connection) -> Result<u32> {
@@ -321,7 +350,7 @@ mod tests {
     fn the_first_output_of_several_at_once_makes_the_file_once() {
         for _ in 0..10 {
             let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join("orx.db-output");
+            let path = dir.path().join("orx.db");
             let start = Barrier::new(4);
             let open = || {
                 start.wait();

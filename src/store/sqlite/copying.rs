@@ -50,7 +50,7 @@ impl Copying {
         let location = path.display().to_string();
         let lock = Some(locks::own(&path, "copy", None)?.ok_or_else(|| taken(&location))?);
         let output = Sqlite::output_path(&path);
-        drop(open_output(&output)?);
+        drop(open_output(&path)?);
         attach(&conn, &output)?;
         Ok(Self { conn, location, side: true, lock })
     }

@@ -179,7 +179,7 @@ impl Sqlite {
         let mut output = lock(&self.output);
         let conn = match (&mut *output, &self.path) {
             (Some(conn), _) => conn,
-            (none, Some(path)) => none.insert(open_output(&Self::output_path(path))?),
+            (none, Some(path)) => none.insert(open_output(path)?),
             (None, None) => return Err(Error::failed("the store has no place for output")),
         };
         Ok(f(conn))

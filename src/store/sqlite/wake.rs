@@ -4,7 +4,6 @@
 //! topics it wants. inotify would be too early: it fires before a commit can be seen.
 
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -16,7 +15,7 @@ use rusqlite::Connection;
 use rustix::net::{RecvFlags, recv};
 
 use crate::error::{Error, Result};
-use crate::private;
+use crate::private::{self, Beside, open_dir, within};
 use crate::store::{Listening, Topics};
 
 /// How long a lost datagram may go unnoticed.
@@ -41,11 +40,6 @@ fn directory(store: &Path) -> PathBuf {
     let mut path = store.as_os_str().to_owned();
     path.push("-wake");
     path.into()
-}
-
-/// Addresses a socket through its directory's descriptor: the path of a socket has 108 bytes only.
-fn through(dir: &File, name: &str) -> String {
-    format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())
 }
 
 /// Whether somebody listens, or did until it died.
@@ -97,10 +91,10 @@ fn tell(path: &Path, names: &[String], topics: Topics) {
             sender = open_sender(path);
         }
         let Some((socket, dir)) = &sender else { return };
-        if let Err(e) = socket.send_to(&[topics.0], through(dir, name))
+        if let Err(e) = socket.send_to(&[topics.0], within(dir, name))
             && e.kind() == std::io::ErrorKind::ConnectionRefused
         {
-            let _ = std::fs::remove_file(path.join(name)); // its process is dead
+            let _ = std::fs::remove_file(within(dir, name)); // its process is dead
         }
     }
 }
@@ -108,7 +102,7 @@ fn tell(path: &Path, names: &[String], topics: Topics) {
 fn open_sender(path: &Path) -> Option<(UnixDatagram, File)> {
     let socket = UnixDatagram::unbound().ok()?;
     socket.set_nonblocking(true).ok()?;
-    Some((socket, File::open(path).ok()?))
+    Some((socket, open_dir(path).ok()?))
 }
 
 /// The topics in a socket's name, `TOPICS.PID.N`; none for a listener of this process.
@@ -130,22 +124,20 @@ pub(super) fn listen(
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let path = directory(store);
     let cannot = |e: std::io::Error| Error::unavailable(format!("cannot listen in {}", path.display())).source(e);
-    match private::make_dir(&path) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(cannot(e)),
-        _ => {}
-    }
-    let dir = File::open(&path).map_err(cannot)?;
+    let beside = Beside::of(store);
+    let dir = beside.dir(&path).map_err(cannot)?;
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let name = format!("{}.{}.{count}", topics.0, std::process::id());
-    let file = path.join(&name);
+    let file = within(&dir, &name);
     let _ = std::fs::remove_file(&file); // left by a process that had our pid
-    let socket = UnixDatagram::bind(through(&dir, &name)).map_err(cannot)?;
-    private::close(through(&dir, &name).as_ref()).map_err(cannot)?;
+    let socket = UnixDatagram::bind(&file).map_err(cannot)?;
+    private::close(&file).map_err(cannot)?;
+    beside.give(&file);
     socket.set_read_timeout(Some(SAFETY_POLL)).map_err(cannot)?;
     let ended = Arc::new(AtomicBool::new(false));
     let ear = Ear { socket, writer, topics, sink, ended: Arc::clone(&ended), pace: Pace::new(path.clone()) };
     std::thread::Builder::new().name("orx-wake".into()).spawn(move || ear.listen()).map_err(cannot)?;
-    Ok(Listening(Box::new(Guard { file, dir, name, ended })))
+    Ok(Listening(Box::new(Guard { dir, name, ended })))
 }
 
 struct Ear {
@@ -247,7 +239,6 @@ impl Ear {
 
 /// Ends the thread and removes the socket.
 struct Guard {
-    file: PathBuf,
     dir: File,
     name: String,
     ended: Arc<AtomicBool>,
@@ -258,9 +249,9 @@ impl Drop for Guard {
         self.ended.store(true, Ordering::Release);
         if let Ok(socket) = UnixDatagram::unbound() {
             let _ = socket.set_nonblocking(true);
-            let _ = socket.send_to(&[0], through(&self.dir, &self.name)); // so that recv returns now
+            let _ = socket.send_to(&[0], within(&self.dir, &self.name)); // so that recv returns now
         }
-        let _ = std::fs::remove_file(&self.file);
+        let _ = std::fs::remove_file(within(&self.dir, &self.name));
     }
 }
 
