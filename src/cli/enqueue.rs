@@ -7,7 +7,7 @@ use clap::Args;
 use super::bulk::{Bulk, Source};
 use super::context::Context;
 use super::job_options::{JobOptions, StartOptions, submission};
-use super::{entering, exit, tail, ui, wait};
+use super::{entering, exit, follow, ui, wait};
 use crate::error::{Error, Result};
 use crate::job::JobSpec;
 use crate::ops::enqueue::{self, Enqueued};
@@ -95,7 +95,7 @@ impl Enqueue {
             return Ok(ExitCode::SUCCESS);
         }
         let ended = match self.follow {
-            true => tail::follow(context, number, tail::Voice::watcher()).await,
+            true => follow::follow(context, number, follow::Voice::watcher(), None).await,
             false => wait::until_ended(context, number).await,
         };
         let ended = match ended.map_err(stored) {

@@ -21,6 +21,7 @@ use crate::ops::workers::ListWorkers;
 use crate::queue::Queue;
 use crate::store::{CancelRequest, Worker, WorkerState};
 use crate::time::Clock;
+use crate::worker::tee::{Listener, tee};
 use crate::worker::{Config, Stop, succession};
 
 /// How often it is looked whether somebody else runs it.
@@ -140,6 +141,13 @@ impl Host {
         }
         let (queue, clock) = (context.queue()?.clone(), Arc::clone(&context.clock));
         Ok(Self { queue, config, clock, wanted, own: None, looked: false, barred: false })
+    }
+
+    /// Hears all that is written by what this process runs, from now on.
+    pub(super) fn listen(&mut self) -> Listener {
+        let (tee, listener) = tee();
+        self.config.tee = Some(tee);
+        listener
     }
 
     /// Looks from time to time whether there is a worker, and becomes it if not. Returns when it should be called again.

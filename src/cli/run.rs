@@ -9,7 +9,7 @@ use super::context::Context;
 use super::enqueue::store;
 use super::host::{Host, KILL, PATIENCE, Signals, unanswered};
 use super::job_options::{JobOptions, StartOptions, submission};
-use super::{exit, run_workflow, tail, ui};
+use super::{exit, follow, run_workflow, ui};
 use crate::error::{Error, Result};
 use crate::job::{Job, JobSpec, Number, State};
 use crate::ops::cancel::Cancel;
@@ -17,6 +17,7 @@ use crate::ops::jobs::GetJobs;
 use crate::ops::lease::Only;
 use crate::store::CancelRequest;
 use crate::time::Span;
+use crate::worker::tee::Listener;
 
 /// Ended by SIGHUP, as a shell says it: the job lives on.
 const DETACHED: u8 = 128 + 1;
@@ -74,8 +75,10 @@ impl Run {
         let job = signals.outlast(store(context, submission)).await?;
         let stored = |e: Error| e.context(format_args!("stored as job {}", job.number));
         let mut host = Host::new(context, Only::Job(job.number), 1, [&spec]).map_err(stored)?;
-        let voice = tail::Voice::run(host.carries(&spec));
-        let ended = accompany(context, &mut host, signals, job.number, voice).await;
+        let voice = follow::Voice::run(host.carries(&spec));
+        let listener = host.listen();
+        let ended = accompany(context, &mut host, &listener, signals, job.number, voice).await;
+        drop(listener); // nothing waits for it any more
         host.stop(ended.is_err()).await;
         let Some(ended) = ended.map_err(stored)? else { return Ok(ExitCode::from(DETACHED)) };
         let code = exit::exit_code(&ended);
@@ -90,11 +93,12 @@ impl Run {
 async fn accompany(
     context: &Context,
     host: &mut Host,
+    listener: &Listener,
     mut signals: Signals,
     number: Number,
-    voice: tail::Voice,
+    voice: follow::Voice,
 ) -> Result<Option<Job>> {
-    let mut followed = std::pin::pin!(tail::follow(context, number, voice));
+    let mut followed = std::pin::pin!(follow::follow(context, number, voice, Some(listener)));
     let (mut asked, mut cancelling) = (0, JoinSet::new());
     loop {
         tokio::select! {

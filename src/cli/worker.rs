@@ -219,6 +219,7 @@ pub(super) fn config(context: &Context, name: String) -> Result<Config> {
         finish_when_lost: false,
         only: None,
         cancel: None,
+        tee: None,
         delegated: false,
         owns_name: false,
         predecessors: Vec::new(),

@@ -240,7 +240,9 @@ impl Attempt {
         let marker = program::marker(&self.shared, self.job.fence).into_bytes();
         let mut tree = Tree::new(pid, Arc::clone(&pidfd), marker);
         tree.cgroup = cgroup;
-        let heard = Arc::new(Heard::new(self.shared.config.max_output, self.mask.get().cloned().unwrap_or_default()));
+        let (cap, mask) = (self.shared.config.max_output, self.mask.get().cloned().unwrap_or_default());
+        let mouth = self.shared.config.tee.as_ref().map(|tee| tee.begin(self.job.fence));
+        let heard = Heard::new(cap, mask, mouth);
         let (tell_ended, hear_ended) = oneshot::channel::<()>();
         let leader_ended = async {
             let _ = hear_ended.await;
@@ -251,7 +253,8 @@ impl Attempt {
             heard.push(stream, self.shared.clock.now(), bytes);
             news.notify_one();
         };
-        let mut pump = pin!(pump(stdout, stderr, leader_ended, pump::DEFAULT_DRAIN, take));
+        let room = || heard.room();
+        let mut pump = pin!(pump(stdout, stderr, leader_ended, pump::DEFAULT_DRAIN, room, take));
         let mut pumped = false;
         let mut flush: Option<JoinHandle<bool>> = None;
         let mut flush_at: Option<Instant> = None;

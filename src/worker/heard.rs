@@ -1,9 +1,10 @@
 //! What a job wrote so far, shared by the reading and the sending of it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::capture::Capture;
 use super::mask::{Filter, Mask};
+use super::tee::Mouth;
 use crate::job::output::{Chunk, Stream};
 use crate::time::Timestamp;
 
@@ -15,6 +16,8 @@ pub(super) struct Heard(Mutex<Inner>);
 
 struct Inner {
     capture: Option<Capture>,
+    /// Somebody in this process is given all of it.
+    mouth: Option<Arc<Mouth>>,
     /// The end of standard error.
     errors: Vec<u8>,
     filter: Filter,
@@ -22,9 +25,18 @@ struct Inner {
 }
 
 impl Heard {
-    pub(super) fn new(cap: u64, mask: Mask) -> Self {
+    pub(super) fn new(cap: u64, mask: Mask, mouth: Option<Mouth>) -> Self {
         let (capture, filter) = (Some(Capture::new(cap)), Filter::new(mask));
-        Self(Mutex::new(Inner { capture, errors: Vec::new(), filter, last_at: Timestamp(0) }))
+        let mouth = mouth.map(Arc::new);
+        Self(Mutex::new(Inner { capture, mouth, errors: Vec::new(), filter, last_at: Timestamp(0) }))
+    }
+
+    /// Waits until whoever is given it has room for more.
+    pub(super) async fn room(&self) {
+        let mouth = self.lock().mouth.clone();
+        if let Some(mouth) = mouth {
+            mouth.room().await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -58,6 +70,7 @@ impl Heard {
             let (rest, at) = (inner.filter.pass(stream, &[], true), inner.last_at);
             inner.keep(stream, at, &rest);
         }
+        inner.mouth = None; // that was all
         let chunks = inner.capture.take().map(Capture::finish).unwrap_or_default();
         let text = String::from_utf8_lossy(&inner.errors);
         let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
@@ -69,6 +82,9 @@ impl Inner {
     fn keep(&mut self, stream: Stream, at: Timestamp, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
+        }
+        if let Some(mouth) = &self.mouth {
+            mouth.say(stream, bytes);
         }
         if let Some(capture) = &mut self.capture {
             capture.push(stream, at, bytes);

@@ -26,6 +26,7 @@ pub mod spawn;
 mod starts;
 pub mod succession;
 pub mod sweep;
+pub mod tee;
 #[cfg(test)]
 mod testing;
 pub mod tree;
@@ -47,6 +48,7 @@ use self::socket::{Socket, Talkers};
 use self::spawn::Spawner;
 use self::starts::Starts;
 use self::sweep::Swept;
+use self::tee::Tee;
 use crate::error::{Error, Kind, Result};
 use crate::job::lanes::Offer;
 use crate::job::output::DEFAULT_OUTPUT_CAP;
@@ -99,6 +101,8 @@ pub struct Config {
     pub only: Option<Only>,
     /// How all its jobs are to be ended, once somebody in this process has asked for that; also where the store does not answer.
     pub cancel: Option<watch::Receiver<Option<CancelRequest>>>,
+    /// Somebody in this process is given all that its attempts write.
+    pub tee: Option<Tee>,
     /// Its cgroup is its own to divide, though nothing marks it as that.
     pub delegated: bool,
     /// It owns the lock on its name.

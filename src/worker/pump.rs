@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const CAPACITY: usize = 64 * 1024;
 /// Reads of one pipe before other tasks have their turn.
 const READS_PER_TURN: usize = 4;
+/// The most that is taken after there was room, in bytes.
+pub(super) const TURN: usize = READS_PER_TURN * CAPACITY;
 /// Reads of each pipe after the time is up, for what was written before: enough for the largest pipe an unprivileged
 /// program can ask for, and bounded, as somebody may be writing still.
 const LAST_READS: usize = 16;
@@ -32,15 +34,16 @@ pub struct Pumped {
     pub cut: bool,
 }
 
-/// Reads both pipes and gives the bytes to `take`, until both have ended.
+/// Reads both pipes and gives the bytes to `take`, until both have ended. Before it reads it waits for `room`.
 ///
 /// From the moment `leader_ended` is ready it reads for `drain` at most, so that a daemon which holds a pipe cannot hang
 /// the attempt. The pipes do not block. Errors: a descriptor is no pipe, or cannot be read.
-pub async fn pump(
+pub async fn pump<R: Future<Output = ()>>(
     stdout: OwnedFd,
     stderr: OwnedFd,
     leader_ended: impl Future<Output = ()>,
     drain: Duration,
+    room: impl Fn() -> R,
     mut take: impl FnMut(Stream, &[u8]),
 ) -> io::Result<Pumped> {
     let mut pipes = Pipes { stdout: Some(Pipe::watch(stdout)?), stderr: Some(Pipe::watch(stderr)?) };
@@ -52,7 +55,7 @@ pub async fn pump(
         tokio::select! {
             biased;
             () = &mut time_is_up => return pipes.read_last(&mut take),
-            ready = pipes.ready() => pipes.read(ready?, READS_PER_TURN, &mut take)?,
+            ready = pipes.ready_after(room()) => pipes.read(ready?, READS_PER_TURN, &mut take)?,
         }
         // A program that writes without pause keeps its pipe ready for ever.
         tokio::task::yield_now().await;
@@ -116,6 +119,12 @@ struct Pipes {
 }
 
 impl Pipes {
+    /// Waits until whoever gets it has room, and one of the pipes has something.
+    async fn ready_after(&self, room: impl Future<Output = ()>) -> io::Result<Stream> {
+        room.await;
+        self.ready().await
+    }
+
     /// Waits until one of the open pipes has something; for ever if none is open.
     async fn ready(&self) -> io::Result<Stream> {
         // In random order, so that neither stream can starve the other.

@@ -1,4 +1,4 @@
-use std::future::pending;
+use std::future::{pending, ready};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -17,6 +17,7 @@ async fn pump_attempt(attempt: &Attempt, drain: Duration) -> (Pumped, Vec<u8>, V
         attempt.child.stderr.try_clone().unwrap(),
         async { exit::ended(attempt.child.pidfd.as_fd()).await.unwrap() },
         drain,
+        || ready(()),
         |stream, bytes| match stream {
             Stream::Stdout => out.extend_from_slice(bytes),
             Stream::Stderr => err.extend_from_slice(bytes),
@@ -61,6 +62,7 @@ async fn pipes_that_are_closed_early_do_not_hold_the_pump() {
         attempt.child.stderr.try_clone().unwrap(),
         pending(),
         DEFAULT_DRAIN,
+        || ready(()),
         |_, _| (),
     );
     let pumped = tokio::time::timeout(LIMIT, pumping).await.unwrap().unwrap();
@@ -119,10 +121,17 @@ async fn a_pipe_that_is_never_empty_lets_other_tasks_run() {
         }
     });
     let (mut length, mut turns_before_the_last) = (0, 0);
-    let pumping = pump(full(), full(), pending(), DEFAULT_DRAIN, |_, bytes| {
-        length += bytes.len();
-        turns_before_the_last = TURNS.load(Ordering::Relaxed);
-    });
+    let pumping = pump(
+        full(),
+        full(),
+        pending(),
+        DEFAULT_DRAIN,
+        || ready(()),
+        |_, bytes| {
+            length += bytes.len();
+            turns_before_the_last = TURNS.load(Ordering::Relaxed);
+        },
+    );
     assert!(!pumping.await.unwrap().cut);
     other.abort();
     assert_eq!(length, 2 * BYTES);
@@ -149,6 +158,7 @@ async fn a_gibibyte_passes_near_pipe_speed_and_others_run_meanwhile() {
         attempt.child.stderr.try_clone().unwrap(),
         async { exit::ended(attempt.child.pidfd.as_fd()).await.unwrap() },
         DEFAULT_DRAIN,
+        || ready(()),
         |stream, bytes| {
             capture.push(stream, Timestamp(0), bytes);
             unsent = unsent.max(capture.unsent_bytes());
@@ -163,4 +173,34 @@ async fn a_gibibyte_passes_near_pipe_speed_and_others_run_meanwhile() {
     assert_eq!(capture.total(), 1 << 30);
     assert!(turns > 100, "{turns}");
     assert_eq!(capture.dropped(), (1 << 30) - DEFAULT_CAP);
+}
+
+#[tokio::test]
+async fn who_has_no_room_is_given_no_more_until_the_time_is_up() {
+    let (stdout, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+    let (stderr, _open) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK).unwrap();
+    let written = rustix::io::write(&write, &[0; CAPACITY]).unwrap();
+    let (room, given) = (std::cell::Cell::new(1), std::cell::Cell::new(0));
+    let leader_ended = async {
+        while given.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+        rustix::io::write(&write, b"more").unwrap();
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(given.get(), written, "there was room once");
+    };
+    let has_room = || {
+        let left = room.replace(0);
+        async move {
+            if left == 0 {
+                pending().await
+            }
+        }
+    };
+    let take = |_, bytes: &[u8]| given.set(given.get() + bytes.len());
+    let pumping = pump(stdout, stderr, leader_ended, Duration::ZERO, has_room, take);
+    assert!(tokio::time::timeout(LIMIT, pumping).await.unwrap().unwrap().cut);
+    assert_eq!(given.get(), written + "more".len(), "what was written before the time was up is not lost");
 }

@@ -66,11 +66,42 @@ fn a_daemon_that_keeps_the_pipe_open_does_not_hang_the_job() {
 fn the_cap_is_a_setting() {
     let orx = Orx::new();
     orx.write(".config/orx/config.toml", "[worker]\nmax_output = 100\n");
-    let out = orx.run(&["run", "--", "sh", "-c", "seq 1 1000"]);
+    orx.sh(&[], "seq 1 1000");
+    orx.burst();
+    let out = orx.run(&["tail", "last"]);
     assert_eq!(out.stdout.len(), 100, "{out}");
-    out.expect(0, &["bytes cut]"]);
+    out.expect(0, &["[orx: 3793 bytes cut]"]);
     assert!(out.stdout().starts_with("1\n2\n") && out.stdout().ends_with("\n1000\n"), "{out}");
     let last = |lines: &str| orx.run(&["tail", "-n", lines, "last"]);
     last("15").expect(0, &["bytes cut]"]); // 50 bytes after the cut are fewer lines
     assert_eq!((last("2").stdout(), last("2").stderr()), ("999\n1000\n".into(), String::new()));
+}
+
+#[test]
+fn s28_run_prints_every_byte_of_what_it_runs_itself_however_little_is_kept() {
+    let orx = Orx::new();
+    orx.write(".config/orx/config.toml", "[worker]\nmax_output = 1000\n");
+    let size = 3_000_000;
+    let script = format!("head -c {size} /dev/urandom | tee copy; head -c {size} /dev/zero >&2; printf end");
+    let out = orx.run(&["run", "--", "sh", "-c", &script]);
+    let mut copy = std::fs::read(orx.path("copy")).unwrap();
+    copy.extend(b"end");
+    assert!(out.code == Some(0) && out.stdout == copy, "{} bytes", out.stdout.len());
+    assert!(out.stderr == vec![0; size], "{} bytes on standard error", out.stderr.len());
+    let kept = orx.run(&["tail", "last"]);
+    assert_eq!(kept.stdout[..500], copy[..500]);
+    assert!(kept.stdout.len() <= 1000, "{} bytes are kept", kept.stdout.len());
+}
+
+#[test]
+fn s28_run_slows_its_job_down_where_nobody_reads() {
+    let orx = Orx::new();
+    let script = "for n in $(seq 1 40); do head -c 1000000 /dev/zero; echo $n > n; done";
+    let reader = "until [ -s n ]; do sleep 0.02; done; sleep 0.5; cat n > seen; wc -c";
+    let line = format!("{} run -- sh -c '{script}' | {{ {reader}; }}", env!("CARGO_BIN_EXE_orx"));
+    let out = orx.program("sh", &["-c", &line]).run();
+    assert_eq!(out.stdout().trim(), "40000000", "{out}");
+    // A mebibyte waits in memory, and one more is being written.
+    let seen: u32 = orx.read("seen").trim().parse().unwrap();
+    assert!(seen <= 5, "{seen} MB were written before anybody read");
 }

@@ -43,6 +43,25 @@ fn run_goes_on_to_the_end_of_the_job_though_its_output_cannot_be_written() {
     assert_eq!((orx.state("1"), orx.ok(&["tail", "--stdout", "1"])), ("failed".into(), "out\n".into()));
 }
 
+/// Who shares it has made it so.
+#[test]
+fn output_that_must_not_block_is_written_to_its_end() {
+    let orx = Orx::file();
+    let flags = rustix::pipe::PipeFlags::NONBLOCK | rustix::pipe::PipeFlags::CLOEXEC;
+    let (read, write) = rustix::pipe::pipe_with(flags).unwrap();
+    let mut run = std::process::Command::new(ORX)
+        .args(["run", "--", "sh", "-c", "head -c 3000000 /dev/zero"])
+        .env("HOME", orx.path(""))
+        .env("ORX_STORE", orx.url())
+        .stdout(write)
+        .spawn()
+        .unwrap();
+    rustix::io::ioctl_fionbio(&read, false).unwrap(); // of this end only
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::fs::File::from(read), &mut bytes).unwrap();
+    assert_eq!((run.wait().unwrap().code(), bytes.len()), (Some(0), 3_000_000));
+}
+
 #[test]
 fn who_reads_only_the_beginning_is_no_error() {
     let orx = Orx::new();

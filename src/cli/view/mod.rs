@@ -14,9 +14,12 @@ pub(super) use self::nodes::Placed;
 pub(super) use self::schedules::{title, when};
 
 use std::io::{IsTerminal as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use super::ui::color_for;
@@ -261,12 +264,30 @@ pub(super) async fn printed() {
 /// Bytes on standard output, as they are.
 pub(super) fn raw(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    written(out.write_all(bytes).and_then(|()| out.flush()))
+    written(out.flush().and_then(|()| write_all(out.as_fd(), bytes)))
 }
 
 /// Bytes of a job on standard error, as they are.
 pub(super) fn raw_err(bytes: &[u8]) -> Result<()> {
-    written(std::io::stderr().lock().write_all(bytes))
+    written(write_all(std::io::stderr().lock().as_fd(), bytes))
+}
+
+/// Writes all of it, also where somebody else has made it a descriptor that does not block.
+fn write_all(out: BorrowedFd, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(out, bytes) {
+            Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            // As long as any other write would take.
+            Err(Errno::AGAIN) => match poll(&mut [PollFd::from_borrowed_fd(out, PollFlags::OUT)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            },
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Nobody reads our output any more.

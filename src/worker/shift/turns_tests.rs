@@ -42,6 +42,7 @@ fn worker_of(queue: Queue) -> Worker {
         finish_when_lost: false,
         only: None,
         cancel: None,
+        tee: None,
         delegated: false,
         owns_name: false,
         predecessors: Vec::new(),
