@@ -291,7 +291,7 @@ async fn turn(queue: &Queue, worker: &WorkerKey, slots: u32, held: Vec<Leased>) 
 
 fn report(job: Leased) -> Report {
     let chunk =
-        Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes: b"a line of output\n".to_vec() };
+        Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), place: 0, bytes: b"a line of output\n".to_vec() };
     Report {
         fence: job.fence,
         ending: Ending { cause: Cause::Itself, exit_code: Some(0), signal: None, error: None },

@@ -1,10 +1,11 @@
 //! Follows a job to its end, and prints what it writes.
 
 use super::context::Context;
-use super::printing::{Piece, Printer, print_aside};
+use super::printing::{Piece, Printer};
 use super::stall::{Between, Stall};
 use super::ui;
 use crate::error::{Error, Result};
+use crate::job::output::Chunk;
 use crate::job::{Fence, Job, Number, State};
 use crate::ops::jobs::GetJobs;
 use crate::ops::output::{OutputReply, ReadOutput};
@@ -55,8 +56,7 @@ pub(super) async fn follow(
     voice: Voice,
     listener: Option<&Listener>,
 ) -> Result<Job> {
-    let printer = Printer { deaf: true, ..Printer::default() };
-    follow_from(context, Reader::new(number, Some(1)), printer, voice, listener).await
+    follow_from(context, Reader::new(number, Some(1)), Printer::deaf(), voice, listener).await
 }
 
 pub(super) async fn follow_from(
@@ -78,33 +78,32 @@ pub(super) async fn follow_from(
         reader.attempt = Some(current);
         if job.attempt >= current && !reader.heard {
             let reply = queue.call(reader.op()).await?;
+            // One that this process runs is heard before anything of it is stored, so nothing of it was printed yet.
             let fence = Fence { number: job.number, attempt: current };
-            // It begins before anything of it is stored: what was read before that is empty.
             if let Some(listener) = listener.filter(|listener| listener.hears(fence)) {
                 while let Some(said) = listener.next(fence).await {
-                    printer =
-                        print(context, printer, said.into_iter().map(Piece::from).collect(), fence.number).await?;
+                    let pieces: Vec<Piece> = said.into_iter().map(Piece::from).collect();
+                    let printed = printer.aside(move |printer| printer.print_all(&pieces)).await?;
+                    printer = say_lost(context, job.number, printed);
                 }
                 listener.forget(fence);
                 reader.heard = true;
                 continue; // how it ended may be known by now
             }
-            reader.seen(&reply);
-            if !reply.chunks.is_empty() {
-                let pieces = reply.chunks.into_iter().map(Piece::from).collect();
-                printer = print(context, printer, pieces, fence.number).await?;
+            let pieces = reader.pieces(reply);
+            if !pieces.is_empty() {
+                let printed = printer.aside(move |printer| printer.print_all(&pieces)).await?;
+                printer = say_lost(context, job.number, printed);
                 continue;
             }
         }
-        let ended = job.attempt > current || (job.attempt == current && job.state != State::Running);
-        if ended {
-            if job.attempt > current || !job.state.is_terminal() {
-                voice.ended(context, &job, current).await?;
-            }
-            if job.attempt > current {
-                reader.turn_to(current + 1);
-                continue;
-            }
+        let has_ended = job.attempt > current || (job.attempt == current && job.state != State::Running);
+        if has_ended && (job.attempt > current || !job.state.is_terminal()) {
+            voice.ended(context, &job, current).await?;
+        }
+        if job.attempt > current {
+            reader.turn_to(current + 1);
+            continue;
         }
         if job.state.is_terminal() {
             return Ok(job);
@@ -125,12 +124,12 @@ async fn begun(listener: Option<&Listener>) {
     }
 }
 
-async fn print(context: &Context, printer: Printer, pieces: Vec<Piece>, number: Number) -> Result<Printer> {
-    let (printer, lost) = print_aside(printer, pieces).await?;
+/// Says that output cannot be printed, if it is so.
+fn say_lost(context: &Context, number: Number, (printer, lost): (Printer, Option<Error>)) -> Printer {
     if let Some(error) = lost {
         ui::say(context, &format!("orx: {error}; job {number} goes on"));
     }
-    Ok(printer)
+    printer
 }
 
 /// Where in a job's output we are.
@@ -138,6 +137,8 @@ pub(super) struct Reader {
     number: Number,
     attempt: Option<u32>,
     after: Option<u32>,
+    /// How many bytes there were before what comes.
+    place: u64,
     /// All of the attempt was heard, and nothing of it is to be read.
     heard: bool,
 }
@@ -145,18 +146,24 @@ pub(super) struct Reader {
 impl Reader {
     /// At the beginning of an attempt; none: of the last.
     pub(super) fn new(number: Number, attempt: Option<u32>) -> Self {
-        Self { number, attempt, after: None, heard: false }
+        Self { number, attempt, after: None, place: 0, heard: false }
     }
 
     pub(super) fn op(&self) -> ReadOutput {
         ReadOutput { number: self.number, attempt: self.attempt, after: self.after }
     }
 
-    pub(super) fn seen(&mut self, reply: &OutputReply) {
+    /// What was read, to be printed, and goes behind it.
+    pub(super) fn pieces(&mut self, reply: OutputReply) -> Vec<Piece> {
         if reply.attempt > 0 {
             self.attempt = Some(reply.attempt); // stay with it though a retry begins
         }
-        self.after = reply.chunks.last().map(|c| c.seq).or(self.after);
+        let piece = |chunk: Chunk| {
+            let place = std::mem::replace(&mut self.place, chunk.end());
+            self.after = Some(chunk.seq);
+            Piece::after(place, chunk)
+        };
+        reply.chunks.into_iter().map(piece).collect()
     }
 
     fn turn_to(&mut self, attempt: u32) {

@@ -9,18 +9,18 @@ use crate::time::Timestamp;
 use crate::worker::tee::Said;
 
 /// Bytes of one stream.
-#[derive(Clone)]
 pub(super) struct Piece {
-    pub(super) stream: Stream,
+    stream: Stream,
     at: Timestamp,
     /// How many bytes are missing before it.
     gap: u64,
     bytes: Vec<u8>,
 }
 
-impl From<Chunk> for Piece {
-    fn from(Chunk { stream, at, gap, bytes, .. }: Chunk) -> Self {
-        Self { stream, at, gap, bytes }
+impl Piece {
+    /// A chunk after one that ends at `place`.
+    pub(super) fn after(place: u64, Chunk { stream, at, place: begin, bytes, .. }: Chunk) -> Self {
+        Self { stream, at, gap: begin.saturating_sub(place), bytes }
     }
 }
 
@@ -30,62 +30,84 @@ impl From<Said> for Piece {
     }
 }
 
-/// Prints on another thread: a pager that stops reading must not stop a worker that lives in this process.
-///
-/// Gives the first error of one that is deaf, if a person should read of it.
-pub(super) async fn print_aside(mut printer: Printer, pieces: Vec<Piece>) -> Result<(Printer, Option<Error>)> {
-    let printing = tokio::task::spawn_blocking(move || {
-        let mut lost = None;
-        for piece in &pieces {
-            match printer.print(piece) {
-                Err(error) if printer.deaf => {
-                    let news = !std::mem::replace(&mut printer.failed, true) && !is_unread(&error);
-                    lost = lost.or(news.then_some(error));
-                }
-                printed => printed?,
-            }
-        }
-        Ok((printer, lost))
-    });
-    printing.await.map_err(|e| Error::failed("printing failed").source(e))?
-}
-
 /// Writes pieces where they belong.
 #[derive(Default)]
 pub(super) struct Printer {
-    pub(super) only: Option<Stream>,
-    pub(super) timestamps: bool,
+    only: Option<Stream>,
+    timestamps: bool,
     /// Goes on though it cannot print: `run` wants the job's end, not its output.
-    pub(super) deaf: bool,
-    /// Something could not be printed.
+    deaf: bool,
+    /// Something could not be printed, and that was said.
     failed: bool,
     inside_line: [bool; 2],
 }
 
 impl Printer {
-    pub(super) fn wants(&self, piece: &Piece) -> bool {
-        self.only.is_none_or(|only| only == piece.stream)
+    /// One that prints what is asked for, or fails.
+    pub(super) fn new(only: Option<Stream>, timestamps: bool) -> Self {
+        Self { only, timestamps, ..Self::default() }
+    }
+
+    /// One for whom the end of the job is what matters.
+    pub(super) fn deaf() -> Self {
+        Self { deaf: true, ..Self::default() }
+    }
+
+    /// Does something on another thread: a pager that stops reading must not stop a worker that lives in this process.
+    ///
+    /// Gives the first error of one that is deaf, if a person should read of it.
+    pub(super) async fn aside(
+        mut self,
+        work: impl FnOnce(&mut Self) -> Result<()> + Send + 'static,
+    ) -> Result<(Self, Option<Error>)> {
+        let printing = tokio::task::spawn_blocking(move || match work(&mut self) {
+            Err(error) if self.deaf => {
+                let news = !std::mem::replace(&mut self.failed, true) && !is_unread(&error);
+                Ok((self, news.then_some(error)))
+            }
+            done => done.map(|()| (self, None)),
+        });
+        printing.await.map_err(|e| Error::failed("printing failed").source(e))?
+    }
+
+    /// Prints these, and if it is deaf also those after one that could not be printed.
+    pub(super) fn print_all(&mut self, pieces: &[Piece]) -> Result<()> {
+        let mut printed = Ok(());
+        for piece in pieces {
+            printed = printed.and(self.print(piece));
+            if printed.is_err() && !self.deaf {
+                break;
+            }
+        }
+        printed
     }
 
     fn print(&mut self, piece: &Piece) -> Result<()> {
-        if !self.wants(piece) {
-            return Ok(());
-        }
+        let mut marked = Ok(());
         if piece.gap > 0 {
-            raw_err(format!("[orx: {} bytes cut]\n", piece.gap).as_bytes())?;
+            marked = self.put(Stream::Stderr, format!("[orx: {} bytes cut]\n", piece.gap).as_bytes());
         }
-        self.write(piece.stream, piece.at, &piece.bytes)
+        match self.wants(piece) {
+            true => marked.and(self.write(piece.stream, piece.at, &piece.bytes)),
+            false => marked,
+        }
+    }
+
+    fn wants(&self, piece: &Piece) -> bool {
+        self.only.is_none_or(|only| only == piece.stream)
     }
 
     fn write(&mut self, stream: Stream, at: Timestamp, bytes: &[u8]) -> Result<()> {
-        let stamped;
-        let bytes = match self.timestamps {
+        match self.timestamps {
             true => {
-                stamped = self.stamp(stream, at, bytes);
-                &stamped
+                let stamped = self.stamp(stream, at, bytes);
+                self.put(stream, &stamped)
             }
-            false => bytes,
-        };
+            false => self.put(stream, bytes),
+        }
+    }
+
+    fn put(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
         match stream {
             Stream::Stdout => raw(bytes),
             Stream::Stderr => raw_err(bytes),
@@ -110,30 +132,31 @@ impl Printer {
 pub(super) struct LastLines {
     limit: Option<usize>,
     kept: VecDeque<Piece>,
+    /// How many bytes are missing before the next line.
+    gap: u64,
 }
 
 impl LastLines {
-    pub(super) fn all() -> Self {
-        Self { limit: None, kept: VecDeque::new() }
-    }
-
-    pub(super) fn new(lines: usize) -> Self {
-        Self { limit: Some(lines), kept: VecDeque::new() }
+    pub(super) fn new(limit: Option<usize>) -> Self {
+        Self { limit, kept: VecDeque::new(), gap: 0 }
     }
 
     pub(super) fn push(&mut self, piece: Piece, printer: &mut Printer) -> Result<()> {
         let Some(limit) = self.limit else {
             return printer.print(&piece);
         };
-        let mut gap = piece.gap; // before its first line
+        self.gap = self.gap.saturating_add(piece.gap);
+        if !printer.wants(&piece) {
+            return Ok(());
+        }
         for line in piece.bytes.split_inclusive(|b| *b == b'\n') {
+            let gap = std::mem::take(&mut self.gap);
             match self.kept.back_mut() {
                 Some(last) if gap == 0 && !last.bytes.ends_with(b"\n") && last.stream == piece.stream => {
                     last.bytes.extend_from_slice(line);
                 }
-                _ => self.kept.push_back(Piece { bytes: line.to_vec(), gap, ..piece.clone() }),
+                _ => self.kept.push_back(Piece { stream: piece.stream, at: piece.at, gap, bytes: line.to_vec() }),
             }
-            gap = 0;
             if self.kept.len() > limit {
                 self.kept.pop_front();
             }

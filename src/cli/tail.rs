@@ -7,7 +7,7 @@ use clap::Args;
 use super::context::Context;
 use super::everywhere::Everywhere;
 use super::follow::{Reader, Voice, follow_from};
-use super::printing::{LastLines, Piece, Printer};
+use super::printing::{LastLines, Printer};
 use super::select::Jobs;
 use super::view::raw;
 use crate::error::Result;
@@ -75,25 +75,18 @@ impl Tail {
             (_, true) => Some(Stream::Stderr),
             _ => None,
         };
-        let mut printer = Printer { only, timestamps: self.timestamps, ..Printer::default() };
+        let mut printer = Printer::new(only, self.timestamps);
         let mut reader = Reader::new(number, self.attempt);
-        let mut last = match self.lines {
-            Some(n) => LastLines::new(n),
-            None => LastLines::all(),
-        };
+        let mut last = LastLines::new(self.lines);
         // What there is so far.
         let state = loop {
             let reply = context.queue()?.call(reader.op()).await?;
-            let empty = reply.chunks.is_empty();
-            reader.seen(&reply);
-            for piece in reply.chunks.into_iter().map(Piece::from) {
-                if printer.wants(&piece) {
-                    last.push(piece, &mut printer)?;
-                }
+            let state = reply.state;
+            let pieces = reader.pieces(reply);
+            if pieces.is_empty() {
+                break state;
             }
-            if empty {
-                break reply.state;
-            }
+            pieces.into_iter().try_for_each(|piece| last.push(piece, &mut printer))?;
         };
         last.flush(&mut printer)?;
         if self.follow && !state.is_terminal() {

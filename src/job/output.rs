@@ -24,13 +24,32 @@ pub struct Chunk {
     pub stream: Stream,
     /// When it was read.
     pub at: Timestamp,
-    /// How many bytes were dropped just before this chunk, because of the cap.
-    #[serde(default)]
-    pub gap: u64,
+    /// How many bytes of both streams came before it. Where that is more than the end of the chunk before, what lies
+    /// between them is not kept, because of the cap.
+    pub place: u64,
     /// The bytes, as they came.
     #[serde(with = "base64_bytes")]
     #[schemars(with = "String")]
     pub bytes: Vec<u8>,
+}
+
+impl Chunk {
+    /// The place after its last byte.
+    pub fn end(&self) -> u64 {
+        self.place.saturating_add(u64::try_from(self.bytes.len()).unwrap_or(u64::MAX))
+    }
+}
+
+/// What is kept no more of an attempt's output: of the chunks from `from` on and below `below`, all that lies before the
+/// place `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Cut {
+    /// The first chunk of which something goes.
+    pub from: u32,
+    /// The first chunk after that of which nothing does.
+    pub below: u32,
+    /// The first byte that is kept, counted over both streams.
+    pub to: u64,
 }
 
 /// Output up to this size (bytes) is stored together with the outcome (S28).

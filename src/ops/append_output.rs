@@ -8,7 +8,7 @@ use super::settle::is_kept;
 use super::tenancy::check_jobs;
 use super::{Access, Caller, Op, Scopes, bounds};
 use crate::error::Result;
-use crate::job::output::Chunk;
+use crate::job::output::{Chunk, Cut};
 use crate::job::{Fence, WorkerKey};
 use crate::store::{Topics, Tx};
 
@@ -22,6 +22,9 @@ pub struct AppendOutput {
     /// What it wrote.
     #[serde(deserialize_with = "at_most::<MAX_MANY, _, _>")]
     pub chunks: Vec<Chunk>,
+    /// What is kept no more of what it wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
 }
 
 /// Whether output was taken.
@@ -47,12 +50,15 @@ impl Op for AppendOutput {
             return Ok(Appended::Stale);
         }
         tx.put_output(self.fence, &self.chunks)?;
+        if let Some(cut) = self.cut {
+            tx.cut_output(self.fence, cut)?;
+        }
         tx.wake(Topics::OUTPUT);
         Ok(Appended::Stored)
     }
 
     fn reread(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Option<Appended>> {
-        // Chunks are keyed by their place, so storing them again changes nothing.
+        // Chunks are keyed by their number, so storing them again and cutting them again changes nothing.
         self.run(caller, tx).map(Some)
     }
 }

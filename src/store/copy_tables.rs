@@ -238,7 +238,7 @@ pub const TABLES: &[Table] = &[
             ("seq", Int),
             ("stream", Int),
             ("at", Int),
-            ("gap", Int),
+            ("place", Int),
             ("bytes", Bytes),
         ],
     ),

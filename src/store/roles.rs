@@ -14,7 +14,7 @@ use super::run_rows::{Place, Run, RunFilter, RunSpec, TaskKind};
 use super::token_rows::TokenRow;
 use crate::error::Result;
 use crate::job::lanes::{Lane, Needs, OpenLane};
-use crate::job::output::Chunk;
+use crate::job::output::{Chunk, Cut};
 use crate::job::run::Moved;
 use crate::job::schedule::Entry;
 use crate::job::view::Said;
@@ -389,6 +389,8 @@ pub trait Prune {
 pub trait Outputs {
     /// Stores chunks: beside the outcome in a transaction of the queue, else in the output store.
     fn put_output(&mut self, fence: Fence, chunks: &[Chunk]) -> Result<()>;
+    /// Keeps no more what `cut` says, where `put_output` stores.
+    fn cut_output(&mut self, fence: Fence, cut: Cut) -> Result<()>;
     /// Chunks of an attempt after `seq`, at most about `max_bytes` (always one, if there is one).
     fn output(&mut self, fence: Fence, after: Option<u32>, max_bytes: usize) -> Result<Vec<Chunk>>;
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
-use tracing::{Instrument as _, debug, warn};
+use tracing::{debug, warn};
 
 use super::cgroup::Cgroup;
 use super::exit::{self, Exit};
@@ -20,26 +20,22 @@ use super::program::{self, Files};
 use super::pump::{self, pump};
 use super::results::{self, Results};
 use super::secrets::{Missing, Secrets};
+use super::sending::Sending;
 use super::spawn::{Child, Program, SpawnError};
 use super::sweep::{self, Swept};
 use super::tree::Tree;
 use super::{NOT_STARTED, SWEEP_LIMIT, Shared};
-use crate::job::output::{Chunk, INLINE_OUTPUT};
+use crate::job::output::Chunk;
 use crate::job::retry::SNOOZE_CODE;
 use crate::job::state::{Cause, Ending};
-use crate::ops::append_output::{AppendOutput, Appended};
 use crate::ops::lease::Leased;
 use crate::ops::settle::{Report, Started};
 use crate::private;
 use crate::store::CancelRequest;
 use crate::time::Span;
 
-/// How long output of a running job may wait before others can see it.
-const FLUSH: Duration = Duration::from_millis(100);
 /// How long an order waits for a program that is being started.
 const SLOW_START: Duration = Duration::from_secs(1);
-/// How much output goes into one append, in bytes.
-const APPEND: usize = 512 * 1024;
 
 /// What a worker tells an attempt that runs.
 #[derive(Clone, Debug)]
@@ -242,7 +238,7 @@ impl Attempt {
         tree.cgroup = cgroup;
         let (cap, mask) = (self.shared.config.max_output, self.mask.get().cloned().unwrap_or_default());
         let mouth = self.shared.config.tee.as_ref().map(|tee| tee.begin(self.job.fence));
-        let heard = Heard::new(cap, mask, mouth);
+        let heard = Arc::new(Heard::new(cap, mask, mouth));
         let (tell_ended, hear_ended) = oneshot::channel::<()>();
         let leader_ended = async {
             let _ = hear_ended.await;
@@ -256,8 +252,7 @@ impl Attempt {
         let room = || heard.room();
         let mut pump = pin!(pump(stdout, stderr, leader_ended, pump::DEFAULT_DRAIN, room, take));
         let mut pumped = false;
-        let mut flush: Option<JoinHandle<bool>> = None;
-        let mut flush_at: Option<Instant> = None;
+        let mut sending = Sending::new(Arc::clone(&self.shared), self.job.fence, Arc::clone(&heard));
         let timeout_at = self.job.spec.timeout.map(|t| begun + t.duration());
         let grace = self.job.spec.kill_grace().duration();
         let patience = self.job.spec.heartbeat_timeout.map(crate::time::Span::duration);
@@ -269,7 +264,7 @@ impl Attempt {
         let ended = loop {
             if live.clean && pumped {
                 let ended = *ended.get_or_insert_with(Instant::now);
-                if flush.is_none() {
+                if sending.is_idle() {
                     break ended;
                 }
             }
@@ -286,30 +281,18 @@ impl Attempt {
                         warn!(job = %self.job.id, "reading output failed: {e}");
                     }
                 }
-                () = news.notified(), if !pumped && flush.is_none() => {} // what it means is decided below
+                () = news.notified(), if !pumped && sending.is_idle() => {} // what it means is decided below
                 () = until(live.next_timer()), if live.next_timer().is_some() => live.timer(),
                 done = join(&mut live.killing), if live.killing.is_some() => live.killed(done),
-                stored = join(&mut flush), if flush.is_some() => {
-                    flush = None;
-                    flush_at = None;
-                    if stored == Some(false) {
-                        live.order(Order::Kill); // its fence is old
-                    }
-                }
-                () = until(flush_at), if flush_at.is_some() && flush.is_none() => {
-                    flush = Some(self.flush(heard.take_live()));
-                }
+                is_current = sending.next() => if !is_current {
+                    live.order(Order::Kill); // its fence is old
+                },
             }
-            if flush.is_none() && flush_at.is_none() && heard.unsent() > 0 {
-                flush_at = Some(Instant::now() + FLUSH);
-            }
-            if flush.is_none() && heard.unsent() > APPEND {
-                flush_at = Some(Instant::now());
-            }
+            sending.plan();
         };
         let fate = live.reap().await;
-        let (chunks, last_line) = heard.finish();
-        let output = self.send_rest(chunks).await;
+        let (rest, last_line) = heard.finish();
+        let output = sending.finish(rest).await;
         let ending = match fate {
             Ok((Cause::Itself, Fate::NeverRan)) => {
                 ending(Cause::NotStarted, None, Some("it was killed before its program ran".into()))
@@ -329,33 +312,6 @@ impl Attempt {
         };
         (ending, ended, output)
     }
-
-    /// Stores output while the job runs; false when the fence is old.
-    fn flush(&self, chunks: Vec<Chunk>) -> JoinHandle<bool> {
-        let (shared, fence) = (Arc::clone(&self.shared), self.job.fence);
-        let flush = async move {
-            for part in parts(chunks) {
-                let worker = shared.config.key.clone();
-                match shared.persist(&AppendOutput { worker, fence, chunks: part }).await {
-                    Ok(Appended::Stale) => return false,
-                    Ok(Appended::Stored) => {}
-                    Err(e) => warn!("output is lost: {e}"),
-                }
-            }
-            true
-        };
-        tokio::spawn(flush.in_current_span())
-    }
-
-    /// What is left travels with the report, unless it is too much for that (S28).
-    async fn send_rest(&self, chunks: Vec<Chunk>) -> Vec<Chunk> {
-        let size: usize = chunks.iter().map(|c| c.bytes.len()).sum();
-        if size <= INLINE_OUTPUT {
-            return chunks;
-        }
-        let _ = self.flush(chunks).await;
-        Vec::new()
-    }
 }
 
 fn span(time: Duration) -> Span {
@@ -365,25 +321,6 @@ fn span(time: Duration) -> Span {
 fn ending(cause: Cause, exit: Option<Exit>, error: Option<String>) -> Ending {
     let (exit_code, signal) = exit.map_or((None, None), Exit::parts);
     Ending { cause, exit_code, signal, error }
-}
-
-/// Splits chunks so that each part is about [`APPEND`] bytes.
-fn parts(chunks: Vec<Chunk>) -> Vec<Vec<Chunk>> {
-    let mut parts: Vec<Vec<Chunk>> = Vec::new();
-    let mut room = 0;
-    for chunk in chunks {
-        match parts.last_mut() {
-            Some(part) if room >= chunk.bytes.len() => {
-                room -= chunk.bytes.len();
-                part.push(chunk);
-            }
-            _ => {
-                room = APPEND.saturating_sub(chunk.bytes.len());
-                parts.push(vec![chunk]);
-            }
-        }
-    }
-    parts
 }
 
 async fn until(at: Option<Instant>) {

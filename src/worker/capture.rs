@@ -1,4 +1,6 @@
-//! Keeps what an attempt writes, up to a cap (S28): the first half as live chunks, the last half in a ring.
+//! Keeps what an attempt writes, up to a cap (S28): the first half as live chunks, the last half in a ring. Where others
+//! are to read it all while it comes, the ring is emptied into the store again and again, and `window.rs` says what of
+//! that goes.
 //!
 //! Memory stays below the cap + 128 KiB however the bytes arrive, one at a time from both streams by turns included:
 //! when chunks become too many, the older half of them is merged by stream. That keeps the order within each stream
@@ -7,7 +9,9 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use crate::job::output::{Chunk, Stream};
+use super::pump::TURN;
+use super::window::Window;
+use crate::job::output::{Chunk, Cut, Stream};
 use crate::time::Timestamp;
 
 /// The cap if nobody says otherwise, in bytes over both streams.
@@ -22,6 +26,18 @@ const GROWTH: usize = 8 * 1024;
 /// Bytes cut off a piece's front before it is moved down.
 const MAX_FRONT: usize = 16 * 1024;
 
+/// When the output beyond the first half is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beyond {
+    /// As it comes, so that whoever follows can read it.
+    Live,
+    /// At the end, the last half of it: who wants all is given it otherwise.
+    AtEnd,
+}
+
+/// Chunks that are to be stored, and what is kept no more of those that are.
+pub type Part = (Vec<Chunk>, Option<Cut>);
+
 /// The output of one attempt.
 #[derive(Debug)]
 pub struct Capture {
@@ -29,24 +45,29 @@ pub struct Capture {
     tail_cap: usize,
     live: Pieces,
     tail: Pieces,
+    /// What of the tail is stored; none: that is done at the end.
+    window: Option<Window>,
     next_seq: u32,
+    /// The place after the last chunk that was taken out.
+    taken: u64,
     total: u64,
-    dropped: u64,
     last_at: Timestamp,
 }
 
 impl Capture {
     /// Keeps at most `cap` bytes of both streams together; see [`DEFAULT_CAP`].
-    pub fn new(cap: u64) -> Self {
+    pub fn new(cap: u64, beyond: Beyond) -> Self {
         let head_room = cap / 2;
+        let half = cap - head_room;
         Self {
             head_room,
-            tail_cap: usize::try_from(cap - head_room).unwrap_or(usize::MAX),
+            tail_cap: usize::try_from(half).unwrap_or(usize::MAX),
             live: Pieces::default(),
             tail: Pieces::default(),
+            window: (beyond == Beyond::Live).then(|| Window::new(cap, half)),
             next_seq: 0,
+            taken: 0,
             total: 0,
-            dropped: 0,
             last_at: Timestamp(0),
         }
     }
@@ -64,29 +85,48 @@ impl Capture {
 
     fn push_tail(&mut self, stream: Stream, at: Timestamp, bytes: &[u8]) {
         // What would be pushed out again at once is not copied in.
-        let (skipped, kept) = bytes.split_at(bytes.len().saturating_sub(self.tail_cap));
+        let (_, kept) = bytes.split_at(bytes.len().saturating_sub(self.tail_cap));
         let room = self.tail_cap - kept.len();
-        let pushed_out = self.tail.bytes.saturating_sub(room);
-        self.tail.drop_oldest(pushed_out);
+        self.tail.drop_oldest(self.tail.bytes.saturating_sub(room));
         self.tail.append(stream, at, kept);
-        let lost = skipped.len().saturating_add(pushed_out);
-        self.dropped = self.dropped.saturating_add(u64::try_from(lost).unwrap_or(u64::MAX));
     }
 
-    /// Takes out the live chunks there are, oldest first; to be stored while the attempt runs.
-    pub fn take_live(&mut self) -> Vec<Chunk> {
-        let pieces = self.live.take();
-        self.number(pieces, 0)
+    /// Takes out what is to be stored now, while the attempt runs, oldest first, and about `most` bytes of it.
+    pub fn take(&mut self, now: Timestamp, most: usize) -> Part {
+        let mut chunks = self.take_live(most);
+        let taken: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        if self.live.bytes > 0 {
+            return (chunks, None);
+        }
+        let Some(mut window) = self.window.take() else { return (chunks, None) };
+        let tail = self.take_tail(most.saturating_sub(taken));
+        window.add(&tail, now);
+        let cut = window.shrink(self.taken, now);
+        self.window = Some(window);
+        chunks.extend(tail);
+        (chunks, cut)
     }
 
-    /// Live bytes not yet taken out.
+    fn take_live(&mut self, most: usize) -> Vec<Chunk> {
+        let pieces = self.live.take(most);
+        self.number(pieces)
+    }
+
+    fn take_tail(&mut self, most: usize) -> Vec<Chunk> {
+        // It is the end of all that there was; what came before it was taken out, or is lost.
+        self.taken = self.total - u64::try_from(self.tail.bytes).unwrap_or(u64::MAX).min(self.total);
+        let pieces = self.tail.take(most);
+        self.number(pieces)
+    }
+
+    /// Bytes that [`Capture::take`] would take out.
     pub fn unsent_bytes(&self) -> usize {
-        self.live.bytes
+        self.live.bytes + if self.window.is_some() { self.tail.bytes } else { 0 }
     }
 
-    /// Bytes dropped so far between the first half and the last.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
+    /// Whether much waits to be taken out, and what comes would soon be lost. With a small cap nothing helps against that.
+    pub fn is_pressed(&self) -> bool {
+        self.window.is_some() && self.tail_cap >= 2 * TURN && self.tail.bytes > self.tail_cap / 2
     }
 
     /// Bytes pushed so far, dropped ones included.
@@ -94,25 +134,31 @@ impl Capture {
         self.total
     }
 
-    /// Ends the capture: the live chunks left, then the last half, whose first chunk tells the bytes dropped before it.
+    /// Ends the capture: what is left to be stored, and what goes so that only the halves are kept.
     ///
-    /// If bytes were dropped and none kept after them, as with a cap of 0, an empty chunk carries the mark.
-    pub fn finish(mut self) -> Vec<Chunk> {
-        let mut chunks = self.take_live();
-        let mut tail = self.tail.take();
-        if tail.is_empty() && self.dropped > 0 {
-            tail.push_back(Piece::new(Stream::Stdout, self.last_at));
+    /// If nothing is kept of the end, as with a cap of 0, an empty chunk tells how much there was.
+    pub fn finish(mut self) -> Part {
+        let mut chunks = self.take_live(usize::MAX);
+        let mut tail = self.take_tail(usize::MAX);
+        if tail.is_empty() && self.tail_cap == 0 && self.total > 0 {
+            tail = self.number([Piece::new(Stream::Stdout, self.last_at)].into());
         }
-        chunks.extend(self.number(tail, self.dropped));
-        chunks
+        let cut = self.window.take().and_then(|mut window| {
+            window.add(&tail, self.last_at);
+            window.close(self.total, self.next_seq)
+        });
+        chunks.extend(tail);
+        (chunks, cut)
     }
 
-    /// Gives chunks their numbers, and the first of them the gap.
-    fn number(&mut self, pieces: VecDeque<Piece>, mut gap: u64) -> Vec<Chunk> {
+    /// Gives chunks their numbers and places.
+    fn number(&mut self, pieces: VecDeque<Piece>) -> Vec<Chunk> {
         let number = |piece: Piece| {
-            let seq = self.next_seq;
+            let (seq, place, stream, at) = (self.next_seq, self.taken, piece.stream, piece.at);
+            let chunk = Chunk { seq, stream, at, place, bytes: piece.into_bytes() };
             self.next_seq = self.next_seq.saturating_add(1);
-            Chunk { seq, stream: piece.stream, at: piece.at, gap: mem::take(&mut gap), bytes: piece.into_bytes() }
+            self.taken = chunk.end();
+            chunk
         };
         pieces.into_iter().map(number).collect()
     }
@@ -216,8 +262,22 @@ impl Pieces {
         }
     }
 
-    fn take(&mut self) -> VecDeque<Piece> {
-        mem::take(self).queue
+    /// Takes the oldest pieces, and no more of them than it needs for `most` bytes.
+    fn take(&mut self, most: usize) -> VecDeque<Piece> {
+        if self.bytes <= most {
+            return mem::take(self).queue;
+        }
+        let mut taken = 0;
+        let fits = |len: &usize| {
+            let before = taken;
+            taken += len;
+            before < most
+        };
+        let count = self.queue.iter().map(Piece::len).take_while(fits).count();
+        let newer = self.queue.split_off(count);
+        let older = mem::replace(&mut self.queue, newer);
+        self.bytes -= older.iter().map(Piece::len).sum::<usize>();
+        older
     }
 
     /// Merges the older half by stream when there are too many pieces.

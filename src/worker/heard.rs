@@ -1,18 +1,28 @@
 //! What a job wrote so far, shared by the reading and the sending of it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::capture::Capture;
+use tokio::sync::Notify;
+
+use super::capture::{Beyond, Capture, Part};
 use super::mask::{Filter, Mask};
 use super::tee::Mouth;
-use crate::job::output::{Chunk, Stream};
+use crate::job::output::Stream;
 use crate::time::Timestamp;
 
 /// The longest error taken from standard error, in bytes.
 const MAX_ERROR: usize = 400;
 
+/// How long a job that writes faster than the store takes it waits for the store, before the oldest of it is lost.
+const STALL: Duration = Duration::from_secs(1);
+
 /// What the job wrote, its secrets hidden.
-pub(super) struct Heard(Mutex<Inner>);
+pub(super) struct Heard {
+    inner: Mutex<Inner>,
+    /// Some of it was taken.
+    taken: Notify,
+}
 
 struct Inner {
     capture: Option<Capture>,
@@ -22,25 +32,34 @@ struct Inner {
     errors: Vec<u8>,
     filter: Filter,
     last_at: Timestamp,
+    /// The store takes nothing: it is not waited for until it does.
+    stalled: bool,
 }
 
 impl Heard {
     pub(super) fn new(cap: u64, mask: Mask, mouth: Option<Mouth>) -> Self {
-        let (capture, filter) = (Some(Capture::new(cap)), Filter::new(mask));
-        let mouth = mouth.map(Arc::new);
-        Self(Mutex::new(Inner { capture, mouth, errors: Vec::new(), filter, last_at: Timestamp(0) }))
+        let beyond = if mouth.is_some() { Beyond::AtEnd } else { Beyond::Live };
+        let (capture, filter) = (Some(Capture::new(cap, beyond)), Filter::new(mask));
+        let (mouth, last_at) = (mouth.map(Arc::new), Timestamp(0));
+        let inner = Inner { capture, mouth, errors: Vec::new(), filter, last_at, stalled: false };
+        Self { inner: Mutex::new(inner), taken: Notify::new() }
     }
 
-    /// Waits until whoever is given it has room for more.
+    /// Waits until whoever is given it has room for more; for the store not long.
     pub(super) async fn room(&self) {
         let mouth = self.lock().mouth.clone();
         if let Some(mouth) = mouth {
-            mouth.room().await;
+            return mouth.room().await;
+        }
+        while self.is_pressed() && !self.lock().stalled {
+            if tokio::time::timeout(STALL, self.taken.notified()).await.is_err() {
+                self.lock().stalled = true;
+            }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn push(&self, stream: Stream, at: Timestamp, bytes: &[u8]) {
@@ -59,22 +78,31 @@ impl Heard {
         self.lock().capture.as_ref().map_or(0, Capture::unsent_bytes)
     }
 
-    pub(super) fn take_live(&self) -> Vec<Chunk> {
-        self.lock().capture.as_mut().map(Capture::take_live).unwrap_or_default()
+    /// Whether much waits to be stored.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.lock().capture.as_ref().is_some_and(Capture::is_pressed)
     }
 
-    /// What has not been sent, and the last line of standard error.
-    pub(super) fn finish(&self) -> (Vec<Chunk>, Option<String>) {
+    /// What is to be stored now, of about `most` bytes.
+    pub(super) fn take(&self, now: Timestamp, most: usize) -> Part {
+        let mut inner = self.lock();
+        inner.stalled = false;
+        self.taken.notify_one();
+        inner.capture.as_mut().map(|capture| capture.take(now, most)).unwrap_or_default()
+    }
+
+    /// What has not been stored, and the last line of standard error.
+    pub(super) fn finish(&self) -> (Part, Option<String>) {
         let mut inner = self.lock();
         for stream in [Stream::Stdout, Stream::Stderr] {
             let (rest, at) = (inner.filter.pass(stream, &[], true), inner.last_at);
             inner.keep(stream, at, &rest);
         }
         inner.mouth = None; // that was all
-        let chunks = inner.capture.take().map(Capture::finish).unwrap_or_default();
+        let rest = inner.capture.take().map(Capture::finish).unwrap_or_default();
         let text = String::from_utf8_lossy(&inner.errors);
         let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
-        (chunks, line.map(|l| l.chars().filter(|c| !c.is_control()).collect()))
+        (rest, line.map(|l| l.chars().filter(|c| !c.is_control()).collect()))
     }
 }
 

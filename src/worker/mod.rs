@@ -19,6 +19,7 @@ pub mod pump;
 mod resolve;
 mod results;
 pub mod secrets;
+mod sending;
 mod shift;
 mod slots;
 pub mod socket;
@@ -30,6 +31,7 @@ pub mod tee;
 #[cfg(test)]
 mod testing;
 pub mod tree;
+mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -105,3 +105,27 @@ fn s28_run_slows_its_job_down_where_nobody_reads() {
     let seen: u32 = orx.read("seen").trim().parse().unwrap();
     assert!(seen <= 5, "{seen} MB were written before anybody read");
 }
+
+/// Writes 20 times 200 kB, and goes on when somebody has read them.
+const ROUNDS: &str = "for n in $(seq 1 20); do head -c 200000 /dev/zero | tr '\\0' x; echo end$n
+    until [ -e go$n ]; do sleep 0.01; done; done; exit $1";
+
+#[test]
+fn s28_who_follows_and_keeps_up_misses_nothing_and_the_halves_are_kept() {
+    let orx = Orx::new();
+    orx.write(".config/orx/config.toml", "[worker]\nmax_output = 1048576\n");
+    let _worker = orx.worker(&[]);
+    let run = orx.spawn(&["run", "--", "sh", "-c", ROUNDS, "sh", "0"]);
+    for n in 1..=20 {
+        run.wait_stdout(&format!("end{n}\n"));
+        orx.write(&format!("go{n}"), "");
+    }
+    let out = run.wait();
+    let all: String = (1..=20).map(|n| format!("{}end{n}\n", "x".repeat(200_000))).collect();
+    assert!(out.code == Some(0) && out.stdout() == all, "{} of {} bytes", out.stdout.len(), all.len());
+    assert_eq!(out.stderr(), "");
+    let kept = orx.run(&["tail", "1"]);
+    let (half, cut) = (524_288, all.len() - 1_048_576);
+    assert!(kept.stdout() == format!("{}{}", &all[..half], &all[all.len() - half..]), "{}", kept.stdout.len());
+    assert_eq!(kept.stderr(), format!("[orx: {cut} bytes cut]\n"));
+}

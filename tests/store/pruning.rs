@@ -31,8 +31,8 @@ on_every_store! {
         let w = f.worker("w", Offer::default()).await;
         for _ in 0..2 {
             let fence = w.take().await;
-            let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes: b"x".to_vec() };
-            f.queue.call(AppendOutput { worker: w.key.clone(), fence, chunks: vec![chunk] }).await.unwrap();
+            let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), place: 0, bytes: b"x".to_vec() };
+            f.queue.call(AppendOutput { worker: w.key.clone(), fence, chunks: vec![chunk], cut: None }).await.unwrap();
             w.exit(fence, i32::from(fence.number == again)).await;
         }
         f.sweep().await; // epoch 1 leads
@@ -122,8 +122,8 @@ on_every_store! {
         let number = f.add(r#""label":{"a":"b"},"idempotency_key":"k""#).await;
         let w = f.worker("w", Offer::default()).await;
         let fence = w.take().await;
-        let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes: b"x".to_vec() };
-        f.queue.call(AppendOutput { worker: w.key.clone(), fence, chunks: vec![chunk] }).await.unwrap();
+        let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), place: 0, bytes: b"x".to_vec() };
+        f.queue.call(AppendOutput { worker: w.key.clone(), fence, chunks: vec![chunk], cut: None }).await.unwrap();
         w.exit(fence, 0).await;
         let stays = f.add("").await;
         assert_eq!(prune(f, false).await, [number]);

@@ -157,8 +157,8 @@ async fn a_job_that_somebody_has_locked_keeps_its_lease_and_hinders_no_other() {
     assert_eq!(renewed, [Renewed::Held, Renewed::Held]);
     let heard = soon(&f, w.heartbeat(&[(fences[0], Started { pid: 1, at: Timestamp(1) })])).await.unwrap();
     assert_eq!((heard.worker, heard.untold), (Some(WorkerState::Active), vec![]));
-    let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes: b"said\n".to_vec() };
-    let append = AppendOutput { worker: w.key.clone(), fence: fences[0], chunks: vec![chunk] };
+    let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), place: 0, bytes: b"said\n".to_vec() };
+    let append = AppendOutput { worker: w.key.clone(), fence: fences[0], chunks: vec![chunk], cut: None };
     assert_eq!(soon(&f, append).await.unwrap(), Appended::Stored);
     let turn = || Turn { worker: w.key.clone(), reports: fences.map(ended).to_vec(), lease: None, pass_over: true };
     let turned = soon(&f, turn()).await.unwrap();

@@ -101,7 +101,7 @@ fn report(job: Leased) -> Report {
         started: None,
         ran: Span::from_secs(1),
         after: Span::MAX,
-        output: vec![Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes }],
+        output: vec![Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), place: 0, bytes }],
         jitter: 0.5,
         in_run: false,
     }

@@ -19,7 +19,7 @@ use super::support::*;
 
 /// Ends an attempt with `code`, and asks for one job.
 async fn turn(f: &Fixture, key: &WorkerKey, ended: Fence, code: i32) -> Result<TurnReply> {
-    let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), gap: 0, bytes: b"said\n".to_vec() };
+    let chunk = Chunk { seq: 0, stream: Stream::Stdout, at: Timestamp(0), place: 0, bytes: b"said\n".to_vec() };
     let report = Report { output: vec![chunk], in_run: false, ..report(ended, Cause::Itself, Some(code)) };
     let worker = key.clone();
     let lease = Lease { worker, name: "w".into(), offer: Offer::default(), slots: 1, ttl: TTL, only: None };

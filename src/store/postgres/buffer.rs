@@ -111,7 +111,7 @@ struct Outputs {
     seqs: Vec<i64>,
     streams: Vec<i16>,
     times: Vec<i64>,
-    gaps: Vec<i64>,
+    places: Vec<i64>,
     bytes: Vec<Vec<u8>>,
 }
 
@@ -225,7 +225,7 @@ impl Buffer {
                 Stream::Stderr => 2,
             });
             o.times.push(c.at.0);
-            o.gaps.push(i64::try_from(c.gap).unwrap_or(i64::MAX));
+            o.places.push(i64::try_from(c.place).unwrap_or(i64::MAX));
             o.bytes.push(c.bytes.clone());
         }
     }
@@ -293,7 +293,7 @@ impl Outputs {
     fn call(self) -> Option<Call> {
         let o = self;
         let is_empty = o.numbers.is_empty();
-        let columns = values![o.numbers, o.attempts, o.seqs, o.streams, o.times, o.gaps, o.bytes];
+        let columns = values![o.numbers, o.attempts, o.seqs, o.streams, o.times, o.places, o.bytes];
         (!is_empty).then(|| Call::new(sql!("output_put"), columns))
     }
 }

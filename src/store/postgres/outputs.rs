@@ -1,11 +1,11 @@
 //! What jobs wrote (S28): one table, as no chatty job delays others here.
 
-use super::conn::values;
+use super::conn::{Call, values};
 use super::sql;
 use super::tx::{PgTx, get, int};
 use crate::error::Result;
 use crate::job::Fence;
-use crate::job::output::{Chunk, Stream};
+use crate::job::output::{Chunk, Cut, Stream};
 use crate::store::Outputs;
 use crate::time::Timestamp;
 
@@ -15,6 +15,15 @@ const PAGE: i64 = 256;
 impl Outputs for PgTx<'_> {
     fn put_output(&mut self, fence: Fence, chunks: &[Chunk]) -> Result<()> {
         self.buffer.put_output(fence, chunks);
+        Ok(())
+    }
+
+    fn cut_output(&mut self, fence: Fence, cut: Cut) -> Result<()> {
+        let to = i64::try_from(cut.to).unwrap_or(i64::MAX);
+        let (from, below) = (i64::from(cut.from), i64::from(cut.below));
+        let call = |sql| Call::new(sql, values![fence.number, int(fence.attempt), from, below, to]);
+        // What is stored in this transaction comes before it.
+        self.read(vec![call(sql!("output_drop")), call(sql!("output_trim"))])?;
         Ok(())
     }
 
@@ -35,7 +44,7 @@ impl Outputs for PgTx<'_> {
                         _ => Stream::Stdout,
                     },
                     at: Timestamp(get(row, 2)?),
-                    gap: u64::try_from(get::<i64>(row, 3)?).unwrap_or_default(),
+                    place: u64::try_from(get::<i64>(row, 3)?).unwrap_or_default(),
                     bytes,
                 });
                 if room == 0 {

@@ -6,23 +6,36 @@ use super::sql;
 use super::tx::{Column, Reach, SqliteTx};
 use crate::error::Result;
 use crate::job::Fence;
-use crate::job::output::{Chunk, Stream};
+use crate::job::output::{Chunk, Cut, Stream};
 use crate::store::Outputs;
 use crate::time::Timestamp;
 
 impl Outputs for SqliteTx<'_> {
     fn put_output(&mut self, fence: Fence, chunks: &[Chunk]) -> Result<()> {
-        let conn = match self.reach {
-            Reach::Output(output) => output,
-            _ => self.queue,
-        };
-        let mut insert = conn.prepare_cached(sql!("output_put"))?;
+        let mut insert = self.file().prepare_cached(sql!("output_put"))?;
         for c in chunks {
             let stream = match c.stream {
                 Stream::Stdout => 1,
                 Stream::Stderr => 2,
             };
-            insert.execute(params![fence.number, fence.attempt, c.seq, stream, c.at.0, c.gap as i64, c.bytes])?;
+            insert.execute(params![
+                fence.number,
+                fence.attempt,
+                c.seq,
+                stream,
+                c.at.0,
+                i64::try_from(c.place).unwrap_or(i64::MAX),
+                c.bytes
+            ])?;
+        }
+        Ok(())
+    }
+
+    fn cut_output(&mut self, fence: Fence, cut: Cut) -> Result<()> {
+        for statement in [sql!("output_drop"), sql!("output_trim")] {
+            let to = i64::try_from(cut.to).unwrap_or(i64::MAX);
+            let mut statement = self.file().prepare_cached(statement)?;
+            statement.execute(params![fence.number, fence.attempt, cut.from, cut.below, to])?;
         }
         Ok(())
     }
@@ -38,6 +51,16 @@ impl Outputs for SqliteTx<'_> {
             read(self.queue, fence, after, &mut room, &mut chunks)?;
         }
         Ok(chunks)
+    }
+}
+
+impl<'c> SqliteTx<'c> {
+    /// Where this transaction writes output.
+    fn file(&self) -> &'c Connection {
+        match self.reach {
+            Reach::Output(output) => output,
+            _ => self.queue,
+        }
     }
 }
 
@@ -64,7 +87,7 @@ fn chunk(r: &Row) -> rusqlite::Result<Chunk> {
             _ => Stream::Stdout,
         },
         at: r.get::<_, Column<Timestamp>>(2)?.0,
-        gap: r.get::<_, i64>(3)?.unsigned_abs(),
+        place: r.get::<_, i64>(3)?.unsigned_abs(),
         bytes: r.get(4)?,
     })
 }

@@ -76,7 +76,7 @@ impl Outputs {
     /// The values of the last; nulls where there is none.
     fn pop(&mut self) -> Vec<Param> {
         let mut row = values![self.numbers.pop(), self.attempts.pop(), self.seqs.pop(), self.streams.pop()];
-        row.extend(values![self.times.pop(), self.gaps.pop(), self.bytes.pop()]);
+        row.extend(values![self.times.pop(), self.places.pop(), self.bytes.pop()]);
         row
     }
 }

@@ -307,7 +307,7 @@ CREATE TABLE output (
     seq     bigint NOT NULL,
     stream  smallint NOT NULL CHECK (stream IN (1, 2)),
     at      bigint NOT NULL,
-    gap     bigint NOT NULL DEFAULT 0,
+    place   bigint NOT NULL,
     bytes   bytea NOT NULL,
     PRIMARY KEY (number, attempt, seq)
 );

@@ -46,7 +46,7 @@ WITH told AS (
 ), tallied AS (
     INSERT INTO tally_deltas SELECT * FROM unnest($70::text[], $71::bigint[])
 ), put AS (
-    INSERT INTO output (number, attempt, seq, stream, at, gap, bytes)
+    INSERT INTO output (number, attempt, seq, stream, at, place, bytes)
     SELECT $72::bigint, $73::integer, $74::bigint, $75::smallint, $76::bigint, $77::bigint, $78::bytea
     WHERE $72 IS NOT NULL
     ON CONFLICT DO NOTHING

@@ -5,7 +5,7 @@ CREATE TABLE output (
     seq     INTEGER NOT NULL,
     stream  INTEGER NOT NULL CHECK (stream IN (1, 2)),
     at      INTEGER NOT NULL,
-    gap     INTEGER NOT NULL DEFAULT 0,
+    place   INTEGER NOT NULL,
     bytes   BLOB NOT NULL,
     PRIMARY KEY (number, attempt, seq)
 ) STRICT, WITHOUT ROWID;

@@ -1,1 +1,1 @@
-INSERT INTO side.output (number, attempt, seq, stream, at, gap, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+INSERT INTO side.output (number, attempt, seq, stream, at, place, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)

@@ -1,2 +1,2 @@
-INSERT INTO output (number, attempt, seq, stream, at, gap, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+INSERT INTO output (number, attempt, seq, stream, at, place, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 ON CONFLICT DO NOTHING
