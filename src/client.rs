@@ -156,7 +156,8 @@ impl Client {
         one(number, self.queue.call_until(look(number), Topics::JOBS, deadline, ended).await?)
     }
 
-    /// What the last attempt of a job wrote so far to one of its streams; of output over the cap the middle is missing.
+    /// What the last attempt of a job wrote so far to one of its streams; of output over the cap the middle is missing, and
+    /// of a lost attempt perhaps the end.
     ///
     /// # Errors
     /// `NotFound` when there is no such job.

@@ -90,11 +90,15 @@ pub(super) async fn follow_from(
                 reader.heard = true;
                 continue; // how it ended may be known by now
             }
+            let lost = reply.lost && !std::mem::replace(&mut reader.marked, reply.lost);
             let pieces = reader.pieces(reply);
             if !pieces.is_empty() {
                 let printed = printer.aside(move |printer| printer.print_all(&pieces)).await?;
                 printer = say_lost(context, job.number, printed);
                 continue;
+            }
+            if lost {
+                printer = say_lost(context, job.number, printer.aside(Printer::lost).await?);
             }
         }
         let has_ended = job.attempt > current || (job.attempt == current && job.state != State::Running);
@@ -141,12 +145,14 @@ pub(super) struct Reader {
     place: u64,
     /// All of the attempt was heard, and nothing of it is to be read.
     heard: bool,
+    /// It was said that it is lost.
+    pub(super) marked: bool,
 }
 
 impl Reader {
     /// At the beginning of an attempt; none: of the last.
     pub(super) fn new(number: Number, attempt: Option<u32>) -> Self {
-        Self { number, attempt, after: None, place: 0, heard: false }
+        Self { number, attempt, after: None, place: 0, heard: false, marked: false }
     }
 
     pub(super) fn op(&self) -> ReadOutput {

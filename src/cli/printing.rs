@@ -82,6 +82,11 @@ impl Printer {
         printed
     }
 
+    /// Says that the attempt was lost, and with it what it had written last.
+    pub(super) fn lost(&mut self) -> Result<()> {
+        self.put(Stream::Stderr, b"[orx: the attempt was lost; nobody knows how much of its output is missing here]\n")
+    }
+
     fn print(&mut self, piece: &Piece) -> Result<()> {
         let mut marked = Ok(());
         if piece.gap > 0 {

@@ -79,16 +79,20 @@ impl Tail {
         let mut reader = Reader::new(number, self.attempt);
         let mut last = LastLines::new(self.lines);
         // What there is so far.
-        let state = loop {
+        let (state, lost) = loop {
             let reply = context.queue()?.call(reader.op()).await?;
-            let state = reply.state;
+            let (state, lost) = (reply.state, reply.lost);
             let pieces = reader.pieces(reply);
             if pieces.is_empty() {
-                break state;
+                break (state, lost);
             }
             pieces.into_iter().try_for_each(|piece| last.push(piece, &mut printer))?;
         };
         last.flush(&mut printer)?;
+        if lost {
+            reader.marked = true;
+            printer.lost()?;
+        }
         if self.follow && !state.is_terminal() {
             follow_from(context, reader, printer, Voice::watcher(), None).await?;
         }

@@ -7,7 +7,7 @@ use super::tenancy::load_mine;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Result};
 use crate::job::output::Chunk;
-use crate::job::{Fence, Number, State};
+use crate::job::{Fence, Number, Outcome, State};
 use crate::store::Tx;
 
 /// Reads output of one attempt after a place in it.
@@ -30,6 +30,9 @@ pub struct OutputReply {
     pub chunks: Vec<Chunk>,
     /// Whether this is all there will ever be of this attempt (when `chunks` is empty).
     pub ended: bool,
+    /// Whether the attempt was lost (when `chunks` is empty): it may have written more, and nobody knows how much.
+    #[serde(default)]
+    pub lost: bool,
     /// The job's state.
     pub state: State,
 }
@@ -54,11 +57,9 @@ impl Op for ReadOutput {
         let running = job.life.state == State::Running && attempt == current;
         let never = attempt == 0 && !job.life.state.is_terminal();
         let fence = Fence { number: job.number, attempt };
-        Ok(OutputReply {
-            attempt,
-            chunks: tx.output(fence, self.after, MAX_BYTES)?,
-            ended: !running && !never,
-            state: job.life.state,
-        })
+        let chunks = tx.output(fence, self.after, MAX_BYTES)?;
+        let ended = !running && !never;
+        let lost = ended && chunks.is_empty() && tx.outcome(fence)? == Some(Outcome::Lost);
+        Ok(OutputReply { attempt, chunks, ended, lost, state: job.life.state })
     }
 }

@@ -19,8 +19,8 @@ use crate::job::run::Moved;
 use crate::job::schedule::Entry;
 use crate::job::view::Said;
 use crate::job::{
-    Attempt, Definition, Event, Fence, JobId, LaneId, Number, Occurrence, OccurrenceId, Record, RunId, Schedule,
-    ScheduleId, SecretHash, Selector, State, WorkerId, WorkerProof,
+    Attempt, Definition, Event, Fence, JobId, LaneId, Number, Occurrence, OccurrenceId, Outcome, Record, RunId,
+    Schedule, ScheduleId, SecretHash, Selector, State, WorkerId, WorkerProof,
 };
 use crate::time::{Span, Timestamp};
 
@@ -178,6 +178,8 @@ pub trait History {
     fn record(&mut self, attempts: &[(Number, Attempt)]) -> Result<()>;
     /// The attempts of `number`, a running one last.
     fn attempts(&mut self, number: Number) -> Result<Vec<Attempt>>;
+    /// How an attempt ended; none: it has not.
+    fn outcome(&mut self, fence: Fence) -> Result<Option<Outcome>>;
     /// The current or last attempt of each job, and what it said.
     fn latest(&mut self, numbers: &[Number]) -> Result<Vec<(Option<Attempt>, Said)>>;
     /// Records what an attempt said; what it did not say stays as it was.

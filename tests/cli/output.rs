@@ -129,3 +129,23 @@ fn s28_who_follows_and_keeps_up_misses_nothing_and_the_halves_are_kept() {
     assert!(kept.stdout() == format!("{}{}", &all[..half], &all[all.len() - half..]), "{}", kept.stdout.len());
     assert_eq!(kept.stderr(), format!("[orx: {cut} bytes cut]\n"));
 }
+
+#[test]
+fn s28_a_lost_attempt_says_that_what_it_wrote_last_may_be_missing() {
+    let orx = Orx::new();
+    orx.write(".config/orx/config.toml", "[worker]\nmax_output = 1000\n");
+    let worker = orx.worker(&["--name", "w"]);
+    orx.sh(&["--max-losses", "0"], "seq 1 50000; echo last; exec sleep 300");
+    eventually("the end to be stored while it runs", || orx.ok(&["tail", "1"]).ends_with("\nlast\n"));
+    let lost = "[orx: the attempt was lost; nobody knows how much of its output is missing here]\n";
+    assert!(!orx.run(&["tail", "1"]).stderr().contains(lost), "it runs");
+    worker.kill();
+    orx.ok(&["-q", "worker", "--name", "w", "--burst"]);
+    assert_eq!(orx.job("1")["reason"], "lost");
+    let out = orx.run(&["tail", "1"]);
+    out.expect(0, &["bytes cut]"]);
+    assert!(out.stdout().starts_with("1\n2\n") && out.stdout().ends_with("\nlast\n"), "{out}");
+    assert!(out.stderr().ends_with(lost), "{out}");
+    let last = orx.run(&["tail", "-f", "-n", "1", "1"]);
+    assert_eq!((last.stdout(), last.stderr()), ("last\n".into(), lost.into()));
+}

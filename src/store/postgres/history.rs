@@ -31,6 +31,14 @@ impl History for PgTx<'_> {
         self.rows(sql!("attempts_of_job"), values![number])?.iter().map(|row| attempt(row, 0)).collect()
     }
 
+    fn outcome(&mut self, fence: Fence) -> Result<Option<Outcome>> {
+        if self.buffer.has_attempts() {
+            self.flush()?;
+        }
+        let words: Vec<String> = self.column(sql!("attempts_outcome"), values![fence.number, int(fence.attempt)])?;
+        Ok(words.first().and_then(|word| Outcome::parse(word)))
+    }
+
     fn latest(&mut self, numbers: &[Number]) -> Result<Vec<(Option<Attempt>, Said)>> {
         if self.buffer.has_attempts() {
             self.flush()?;

@@ -39,6 +39,12 @@ impl History for SqliteTx<'_> {
         self.all(sql!("attempts_of_job"), [number], attempt)
     }
 
+    fn outcome(&mut self, fence: Fence) -> Result<Option<Outcome>> {
+        let word = |row: &Row| row.get::<_, String>(0);
+        let word = self.first(sql!("attempts_outcome"), params![fence.number, fence.attempt], word)?;
+        Ok(word.and_then(|word| Outcome::parse(&word)))
+    }
+
     fn latest(&mut self, numbers: &[Number]) -> Result<Vec<(Option<Attempt>, Said)>> {
         numbers
             .iter()

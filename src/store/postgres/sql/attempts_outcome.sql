@@ -1,0 +1,1 @@
+SELECT outcome FROM attempts WHERE number = $1 AND attempt = $2
