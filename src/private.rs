@@ -201,3 +201,11 @@ pub(crate) fn temp_file(prefix: &str, suffix: &str) -> io::Result<NamedTempFile>
     let mode = Permissions::from_mode(FILE);
     tempfile::Builder::new().prefix(prefix).suffix(suffix).permissions(mode).tempfile()
 }
+
+/// A file without a name, where such things lie: nobody else can open it, and it goes with the process at the latest.
+///
+/// # Errors
+/// That it cannot be made.
+pub(crate) fn unnamed_file() -> io::Result<File> {
+    tempfile::tempfile()
+}

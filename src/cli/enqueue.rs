@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::bulk::{Bulk, Source};
 use super::context::Context;
+use super::follow::{Followed, Voice};
 use super::job_options::{JobOptions, StartOptions, submission};
 use super::{entering, exit, follow, ui, wait};
 use crate::error::{Error, Result};
@@ -95,20 +96,17 @@ impl Enqueue {
             return Ok(ExitCode::SUCCESS);
         }
         let ended = match self.follow {
-            true => follow::follow(context, number, follow::Voice::watcher(), None).await,
-            false => wait::until_ended(context, number).await,
+            true => follow::follow(context, number, Voice::watcher(), None, false).await,
+            false => wait::until_ended(context, number).await.map(Followed::unheard),
         };
-        let ended = match ended.map_err(stored) {
-            Ok(ended) => ended,
+        let code = match ended.map_err(stored) {
+            Ok(ended) => ended.conclude(context),
             Err(e) => {
                 ui::print_error(&e, context.manner());
-                return Ok(ExitCode::from(exit::own_error(e.kind()))); // the small numbers are the job's
+                exit::own_error(e.kind()) // the small numbers are the job's
             }
         };
-        if let Some(why) = exit::explain(&ended) {
-            ui::say(context, &why);
-        }
-        Ok(ExitCode::from(exit::exit_code(&ended)))
+        Ok(ExitCode::from(code))
     }
 }
 

@@ -1,9 +1,11 @@
 //! Follows a job to its end, and prints what it writes.
 
+use std::io::IsTerminal as _;
+
 use super::context::Context;
 use super::printing::{Piece, Printer};
 use super::stall::{Between, Stall};
-use super::ui;
+use super::{exit, ui};
 use crate::error::{Error, Result};
 use crate::job::output::Chunk;
 use crate::job::{Fence, Job, Number, State};
@@ -30,6 +32,13 @@ impl Voice {
         Self { stall, between: Some(Between::default()) }
     }
 
+    /// `attempt` of the job has begun: what comes is of that.
+    fn begins(&mut self, context: &Context, job: &Job, attempt: u32) {
+        if let Some(between) = &mut self.between {
+            between.begins(context, job, attempt);
+        }
+    }
+
     /// `attempt` has ended, and there is one more.
     async fn ended(&mut self, context: &Context, job: &Job, attempt: u32) -> Result<()> {
         match &mut self.between {
@@ -47,7 +56,51 @@ impl Voice {
     }
 }
 
-/// Prints the output of a job from its start until it has ended for good, through all its attempts.
+/// A job that was followed to its end.
+pub(super) struct Followed {
+    job: Job,
+    /// What is lacking of its output, if anything is.
+    lack: Option<String>,
+}
+
+impl Followed {
+    /// One whose output nobody was to print.
+    pub(super) fn unheard(job: Job) -> Self {
+        Self { job, lack: None }
+    }
+
+    /// Says what nobody else says, and gives the exit code: 125 for a job that is done, where a program was to get all of
+    /// its output and did not.
+    pub(super) fn conclude(&self, context: &Context) -> u8 {
+        if let Some(why) = exit::explain(&self.job) {
+            ui::say(context, &why);
+        }
+        let code = exit::exit_code(&self.job);
+        let Some(lack) = &self.lack else { return code };
+        let text = format!("job {}: {lack}", self.job.number);
+        if code != 0 || !is_for_programs() {
+            ui::say(context, &format!("orx: {text}"));
+            return code;
+        }
+        let hint = format!("orx status {} tells how it ended, orx tail what is kept", self.job.number);
+        let error = Error::failed(text).hint(hint);
+        ui::print_error(&error, context.manner());
+        exit::own_error(error.kind())
+    }
+}
+
+/// Whether standard output goes to a file or a program: to no terminal, and not to nowhere.
+fn is_for_programs() -> bool {
+    let out = std::io::stdout();
+    let is_null = rustix::fs::fstat(&out).is_ok_and(|out| {
+        let null = rustix::fs::stat("/dev/null");
+        null.is_ok_and(|null| (out.st_rdev, out.st_mode) == (null.st_rdev, null.st_mode))
+    });
+    !(is_null || out.is_terminal())
+}
+
+/// Prints the output of a job from its start until it has ended for good, through all its attempts; or that of the last
+/// alone, at the end.
 ///
 /// What this process runs is heard by the `listener`, every byte of it; the store keeps less (S28).
 pub(super) async fn follow(
@@ -55,8 +108,12 @@ pub(super) async fn follow(
     number: Number,
     voice: Voice,
     listener: Option<&Listener>,
-) -> Result<Job> {
-    follow_from(context, Reader::new(number, Some(1)), Printer::deaf(), voice, listener).await
+    last_only: bool,
+) -> Result<Followed> {
+    let printer = Printer::deaf(last_only);
+    let (job, printer) = follow_from(context, Reader::new(number, Some(1)), printer, voice, listener).await?;
+    let printer = say_lost(context, number, printer.aside(Printer::release).await?);
+    Ok(Followed { job, lack: printer.lack() })
 }
 
 pub(super) async fn follow_from(
@@ -65,7 +122,7 @@ pub(super) async fn follow_from(
     mut printer: Printer,
     mut voice: Voice,
     listener: Option<&Listener>,
-) -> Result<Job> {
+) -> Result<(Job, Printer)> {
     let queue = context.queue()?;
     let mut changes = queue.subscribe(Topics::OUTPUT | Topics::JOBS)?;
     loop {
@@ -77,6 +134,7 @@ pub(super) async fn follow_from(
         let current = reader.attempt.unwrap_or(job.attempt).max(1);
         reader.attempt = Some(current);
         if job.attempt >= current && !reader.heard {
+            voice.begins(context, &job, current);
             let reply = queue.call(reader.op()).await?;
             // One that this process runs is heard before anything of it is stored, so nothing of it was printed yet.
             let fence = Fence { number: job.number, attempt: current };
@@ -107,10 +165,11 @@ pub(super) async fn follow_from(
         }
         if job.attempt > current {
             reader.turn_to(current + 1);
+            printer.restart();
             continue;
         }
         if job.state.is_terminal() {
-            return Ok(job);
+            return Ok((job, printer));
         }
         voice.waits(context, job).await?;
         tokio::select! {

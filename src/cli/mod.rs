@@ -43,6 +43,7 @@ mod run_workflow;
 mod say;
 mod schedule;
 mod select;
+mod spool;
 mod stall;
 mod status;
 mod tail;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::spool::Spool;
 use super::view::{is_unread, raw, raw_err};
 use crate::error::{Error, Result};
 use crate::job::output::{Chunk, Stream};
@@ -37,8 +38,16 @@ pub(super) struct Printer {
     timestamps: bool,
     /// Goes on though it cannot print: `run` wants the job's end, not its output.
     deaf: bool,
+    /// Holds back what it prints.
+    spool: Option<Spool>,
     /// Something could not be printed, and that was said.
     failed: bool,
+    /// Not all of the standard output is where it was to be, though it would be read there.
+    torn: bool,
+    /// How many bytes were kept no more when they were to be printed.
+    missed: u64,
+    /// Nobody reads the standard output any more: nothing is lacking there.
+    unread: bool,
     inside_line: [bool; 2],
 }
 
@@ -48,9 +57,9 @@ impl Printer {
         Self { only, timestamps, ..Self::default() }
     }
 
-    /// One for whom the end of the job is what matters.
-    pub(super) fn deaf() -> Self {
-        Self { deaf: true, ..Self::default() }
+    /// One for whom the end of the job is what matters; it may hold back what it prints.
+    pub(super) fn deaf(holds_back: bool) -> Self {
+        Self { deaf: true, spool: holds_back.then(Spool::default), ..Self::default() }
     }
 
     /// Does something on another thread: a pager that stops reading must not stop a worker that lives in this process.
@@ -68,6 +77,37 @@ impl Printer {
             done => done.map(|()| (self, None)),
         });
         printing.await.map_err(|e| Error::failed("printing failed").source(e))?
+    }
+
+    /// What is lacking of what was printed, if anything is.
+    pub(super) fn lack(&self) -> Option<String> {
+        match (self.torn, self.missed) {
+            _ if self.unread => None,
+            (true, _) => Some("not all of its output could be written".into()),
+            (_, 0) => None,
+            (_, missed) => Some(format!("{missed} bytes of its output were not printed, as they were kept no more")),
+        }
+    }
+
+    /// Begins with another attempt: of what is held back there is no need any more.
+    pub(super) fn restart(&mut self) {
+        if self.spool.is_some() {
+            (self.spool, self.torn, self.missed) = (Some(Spool::default()), false, 0);
+        }
+    }
+
+    /// Prints what was held back.
+    pub(super) fn release(&mut self) -> Result<()> {
+        let Some(spool) = self.spool.take() else { return Ok(()) };
+        let mut printed = Ok(());
+        let read = spool.read(|stream, bytes| {
+            let one = self.put(stream, bytes);
+            let goes_on = one.is_ok() || self.deaf;
+            printed = std::mem::replace(&mut printed, Ok(())).and(one);
+            goes_on
+        });
+        self.torn |= read.is_err();
+        printed.and(read)
     }
 
     /// Prints these, and if it is deaf also those after one that could not be printed.
@@ -90,6 +130,7 @@ impl Printer {
     fn print(&mut self, piece: &Piece) -> Result<()> {
         let mut marked = Ok(());
         if piece.gap > 0 {
+            self.missed = self.missed.saturating_add(piece.gap);
             marked = self.put(Stream::Stderr, format!("[orx: {} bytes cut]\n", piece.gap).as_bytes());
         }
         match self.wants(piece) {
@@ -113,10 +154,16 @@ impl Printer {
     }
 
     fn put(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
-        match stream {
-            Stream::Stdout => raw(bytes),
-            Stream::Stderr => raw_err(bytes),
+        let put = match (&mut self.spool, stream) {
+            (Some(spool), _) => spool.put(stream, bytes),
+            (None, Stream::Stdout) => raw(bytes),
+            (None, Stream::Stderr) => raw_err(bytes),
+        };
+        if let (Stream::Stdout, Err(error)) = (stream, &put) {
+            let unread = is_unread(error);
+            (self.unread, self.torn) = (self.unread | unread, self.torn | !unread);
         }
+        put
     }
 
     fn stamp(&mut self, stream: Stream, at: Timestamp, bytes: &[u8]) -> Vec<u8> {

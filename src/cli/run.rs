@@ -2,16 +2,17 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::task::JoinSet;
 
 use super::context::Context;
 use super::enqueue::store;
+use super::follow::{Followed, Voice};
 use super::host::{Host, KILL, PATIENCE, Signals, unanswered};
 use super::job_options::{JobOptions, StartOptions, submission};
-use super::{exit, follow, run_workflow, ui};
+use super::{follow, run_workflow, ui};
 use crate::error::{Error, Result};
-use crate::job::{Job, JobSpec, Number, State};
+use crate::job::{JobSpec, Number, State};
 use crate::ops::cancel::Cancel;
 use crate::ops::jobs::GetJobs;
 use crate::ops::lease::Only;
@@ -29,6 +30,7 @@ const DETACHED: u8 = 128 + 1;
 Examples:
   orx run -- make test
   orx run --timeout 5m --max-attempts 3 --backoff 5s -- ./flaky.sh
+  orx run --max-attempts 3 --attempt-output last -- pg_dump shop > shop.sql
   orx run --name deploy -- ./deploy.sh      refused while another 'deploy' is unfinished
   orx run --workflow nightly.toml           all tasks of a workflow; 0 done, 1 failed, 130 cancelled
 
@@ -39,6 +41,10 @@ pub(super) struct Run {
     /// Run the tasks of this workflow instead, a TOML or JSON file (-: standard input), with a line for each
     #[arg(long, value_name = "FILE", conflicts_with = "command")]
     workflow: Option<String>,
+
+    /// What to print of a job that is tried again: every attempt as it comes, or the last alone, at the end
+    #[arg(long, value_name = "WHICH", default_value = "all", conflicts_with = "workflow")]
+    attempt_output: AttemptOutput,
 
     #[command(flatten)]
     options: JobOptions,
@@ -55,6 +61,15 @@ pub(super) struct Run {
     command: Vec<String>,
 }
 
+/// Which attempts are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AttemptOutput {
+    /// All, as they come
+    All,
+    /// The last one, when the job has ended
+    Last,
+}
+
 impl Run {
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         if let Some(file) = &self.workflow {
@@ -65,6 +80,7 @@ impl Run {
             }
             return run_workflow::run(context, file).await;
         }
+        let last_only = self.attempt_output == AttemptOutput::Last;
         let captured = self.options.captured(context)?;
         let at = self.start.instant(context)?;
         let spec = JobSpec { at, ..self.options.spec(self.command)? };
@@ -75,17 +91,13 @@ impl Run {
         let job = signals.outlast(store(context, submission)).await?;
         let stored = |e: Error| e.context(format_args!("stored as job {}", job.number));
         let mut host = Host::new(context, Only::Job(job.number), 1, [&spec]).map_err(stored)?;
-        let voice = follow::Voice::run(host.carries(&spec));
+        let voice = Voice::run(host.carries(&spec));
         let listener = host.listen();
-        let ended = accompany(context, &mut host, &listener, signals, job.number, voice).await;
+        let ended = accompany(context, &mut host, &listener, signals, job.number, (voice, last_only)).await;
         drop(listener); // nothing waits for it any more
         host.stop(ended.is_err()).await;
-        let Some(ended) = ended.map_err(stored)? else { return Ok(ExitCode::from(DETACHED)) };
-        let code = exit::exit_code(&ended);
-        if let Some(why) = exit::explain(&ended) {
-            ui::say(context, &why);
-        }
-        Ok(ExitCode::from(code))
+        let ended = ended.map_err(stored)?;
+        Ok(ExitCode::from(ended.map_or(DETACHED, |ended| ended.conclude(context))))
     }
 }
 
@@ -96,9 +108,9 @@ async fn accompany(
     listener: &Listener,
     mut signals: Signals,
     number: Number,
-    voice: follow::Voice,
-) -> Result<Option<Job>> {
-    let mut followed = std::pin::pin!(follow::follow(context, number, voice, Some(listener)));
+    (voice, last_only): (Voice, bool),
+) -> Result<Option<Followed>> {
+    let mut followed = std::pin::pin!(follow::follow(context, number, voice, Some(listener), last_only));
     let (mut asked, mut cancelling) = (0, JoinSet::new());
     loop {
         tokio::select! {

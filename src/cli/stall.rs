@@ -107,13 +107,24 @@ fn told(number: Number, state: &str, cause: &Cause, context: &Context, others: u
     text
 }
 
-/// Says how attempts of the job of `orx run` end that are not its last.
+/// Says how attempts of the job of `orx run` end that are not its last, and where the next begin.
 #[derive(Default)]
 pub(super) struct Between {
     told: u32,
+    /// The last attempt of which it is clear that what comes is its output.
+    begun: u32,
 }
 
 impl Between {
+    /// `attempt` has begun, and what it writes comes. It is said of those that did not follow at once.
+    pub(super) fn begins(&mut self, context: &Context, job: &Job, attempt: u32) {
+        if attempt > self.begun.max(1) {
+            let of = if job.max_attempts >= attempt { format!(" of {}", job.max_attempts) } else { String::new() };
+            ui::say(context, &format!("attempt {attempt}{of} begins"));
+        }
+        self.begun = self.begun.max(attempt);
+    }
+
     /// What is to be said of `attempt`, which has ended and is not the last; once.
     pub(super) async fn tell(&mut self, context: &Context, job: &Job, attempt: u32) -> Result<()> {
         if attempt <= self.told {
@@ -133,16 +144,18 @@ impl Between {
             (None, _) => return Ok(()),
         };
         let of = if job.max_attempts > 1 { format!(" of {}", job.max_attempts) } else { String::new() };
+        let waits = matches!(ended.outcome, Some(Outcome::Lost | Outcome::Interrupted));
         let next = match (job.state, job.due_at) {
-            _ if job.attempt > attempt => "the next begins now".into(),
+            _ if job.attempt > attempt => "begins now".into(),
             _ if job.state.is_terminal() => return Ok(()),
-            (State::Scheduled, Some(at)) => format!("the next begins {}", relative(at, context.clock.now())),
-            _ if matches!(ended.outcome, Some(Outcome::Lost | Outcome::Interrupted)) => {
-                "the next waits for a worker".into()
-            }
-            _ => "the next begins now".into(),
+            (State::Scheduled, Some(at)) => format!("begins {}", relative(at, context.clock.now())),
+            _ if waits => "waits for a worker".into(),
+            _ => "begins now".into(),
         };
-        ui::say(context, &format!("attempt {attempt}{of} {how}; {next}"));
+        if next.starts_with("begins") && !next.starts_with("begins in") {
+            self.begun = attempt + 1;
+        }
+        ui::say(context, &format!("attempt {attempt}{of} {how}; the next {next}"));
         Ok(())
     }
 }

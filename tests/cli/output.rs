@@ -131,6 +131,27 @@ fn s28_who_follows_and_keeps_up_misses_nothing_and_the_halves_are_kept() {
 }
 
 #[test]
+fn s28_who_missed_output_of_a_job_that_is_done_exits_with_125() {
+    let orx = Orx::new();
+    orx.write(".config/orx/config.toml", "[worker]\nmax_output = 1000\n");
+    let _worker = orx.worker(&[]);
+    let run = |code: &str| orx.run(&["run", "--", "sh", "-c", "seq 1 50000; exit $1", "sh", code]);
+    let said = ["bytes cut]", "orx: job 1: ", "bytes of its output were not printed"];
+    let out = run("0");
+    out.expect(125, &said);
+    assert_eq!(orx.job("1")["state"], "done");
+    assert!(out.stdout().starts_with("1\n2\n") && out.stdout().ends_with("\n50000\n"), "{out}");
+    run("3").expect(3, &["bytes cut]", "orx: job 2: ", "bytes of its output were not printed"]);
+    // Nobody lacks what goes nowhere, or to somebody who has seen enough.
+    let bin = env!("CARGO_BIN_EXE_orx");
+    orx.program("sh", &["-c", &format!("{bin} run -- seq 1 50000 > /dev/null")]).run().expect(0, &["not printed"]);
+    let job = format!("echo first; {UNTIL_GO}; seq 1 50000");
+    let line = format!("{{ {bin} run -- sh -c '{job}'; echo $? > code; }} | (head -n 1; exec <&-; touch go)");
+    let out = orx.program("sh", &["-c", &line]).run();
+    assert_eq!((orx.wait_line("code"), out.stdout()), ("0".into(), "first\n".into()), "{out}");
+}
+
+#[test]
 fn s28_a_lost_attempt_says_that_what_it_wrote_last_may_be_missing() {
     let orx = Orx::new();
     orx.write(".config/orx/config.toml", "[worker]\nmax_output = 1000\n");
@@ -148,4 +169,24 @@ fn s28_a_lost_attempt_says_that_what_it_wrote_last_may_be_missing() {
     assert!(out.stderr().ends_with(lost), "{out}");
     let last = orx.run(&["tail", "-f", "-n", "1", "1"]);
     assert_eq!((last.stdout(), last.stderr()), ("last\n".into(), lost.into()));
+}
+
+#[test]
+fn run_prints_the_last_attempt_alone_if_asked_wherever_it_runs() {
+    let orx = Orx::new();
+    // As much from each, and bytes that are no text.
+    let script = "head -c 2000000 /dev/urandom | tee copy; echo err $ORX_ATTEMPT >&2; exit $((ORX_ATTEMPT < 3))";
+    let args = ["--max-attempts", "3", "--backoff", "0s", "--attempt-output", "last", "--", "sh", "-c", script];
+    let run = || {
+        let out = orx.run(&[&["-q", "run"], &args[..]].concat());
+        let copy = std::fs::read(orx.path("copy")).unwrap();
+        assert!(out.code == Some(0) && out.stdout == copy, "{} of {} bytes", out.stdout.len(), copy.len());
+        assert_eq!(out.stderr(), "err 3\n");
+    };
+    run();
+    let _worker = orx.worker(&[]);
+    run();
+    let failed = orx.run(&["-q", "run", "--attempt-output", "last", "--", "sh", "-c", "echo out; exit 4"]);
+    assert_eq!((failed.code, failed.stdout()), (Some(4), "out\n".into()));
+    orx.run(&["run", "--attempt-output", "first", "--", "true"]).expect(125, &["--attempt-output"]);
 }

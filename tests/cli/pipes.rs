@@ -43,6 +43,18 @@ fn run_goes_on_to_the_end_of_the_job_though_its_output_cannot_be_written() {
     assert_eq!((orx.state("1"), orx.ok(&["tail", "--stdout", "1"])), ("failed".into(), "out\n".into()));
 }
 
+#[test]
+fn run_exits_with_125_where_its_job_is_done_and_its_output_is_not_written() {
+    let orx = Orx::new();
+    let out = shell(&orx, &format!("{ORX} run -- echo out > /dev/full"));
+    out.expect(125, &["orx: cannot write the output", "orx: job 1: not all of its output could be written"]);
+    assert_eq!(orx.state("1"), "done");
+    shell(&orx, &format!("{ORX} run -- sh -c 'echo err >&2' 2> /dev/full")).expect(0, &[]);
+    // Who reads no more has seen enough.
+    shell(&orx, &format!("{{ {ORX} run -- seq 1 500000; echo $? > code; }} | true")).expect(0, &[]);
+    assert_eq!(orx.wait_line("code"), "0");
+}
+
 /// Who shares it has made it so.
 #[test]
 fn output_that_must_not_block_is_written_to_its_end() {

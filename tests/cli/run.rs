@@ -327,6 +327,9 @@ fn run_says_what_it_does_between_attempts() {
     out.expect(0, &["attempt 1 of 3 failed (exit 2); the next ", "attempt 2 of 3 failed (exit 1); the next "]);
     assert_eq!(out.stdout(), "1\n2\n3\n");
     assert_eq!(out.stderr().matches("failed").count(), 2, "{out}");
+    assert!(!out.stderr().contains("attempt 1 of 3 begins"), "{out}");
+    let later = ["run", "--max-attempts", "2", "--backoff", "2s..2s", "--", "sh", "-c", "exit $((ORX_ATTEMPT < 2))"];
+    orx.run(&later).expect(0, &["attempt 1 of 2 failed (exit 1); the next begins in ", "\nattempt 2 of 2 begins\n"]);
     let slow = ["--timeout", "100ms", "--kill-grace", "0s", "--", "sh", "-c", "test $ORX_ATTEMPT = 2 || sleep 60"];
     let out = orx.run(&[&["run", "--max-attempts", "2", "--backoff", "10ms"], &slow[..]].concat());
     out.expect(0, &["attempt 1 of 2 timed out; the next "]);
