@@ -35,7 +35,7 @@ use crate::time::{Clock as _, SystemClock};
 /// let orx = orx::Client::connect("http://127.0.0.1:7117", std::env::var("ORX_TOKEN").ok())?;
 /// let job = orx.submit(JobSpec {
 ///     handler: Some("report".into()),
-///     payload: Some(serde_json::json!({ "month": "2026-10" })),
+///     payload: Some(serde_json::json!({ "month": "2026-10" }).into()),
 ///     idempotency_key: Some("report-2026-10".into()),
 ///     ..JobSpec::default()
 /// });

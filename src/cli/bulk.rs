@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::context::Context;
@@ -13,7 +12,8 @@ use super::enqueue::open;
 use super::view::is_unread;
 use super::{OutputFormat, entering, ui};
 use crate::error::{Error, Kind, Result};
-use crate::job::{Captured, JobId, JobSpec, Origin, Submission};
+use crate::job::json_text::{Members, flaw_of, read_members};
+use crate::job::{Captured, JobId, JobSpec, JsonText, Origin, Submission};
 use crate::ops::enqueue::{Enqueue, MAX_BATCH};
 
 /// The longest line, in bytes.
@@ -103,13 +103,10 @@ impl Bulk {
             start += line.len();
         }
         let defaults = match self.source {
-            Source::Ndjson => match serde_json::to_value(&self.defaults) {
-                Ok(Value::Object(map)) => map,
-                _ => Map::new(),
-            },
+            Source::Ndjson => JsonText::of(&self.defaults)?.members().unwrap_or_default(),
             Source::Lines => {
                 self.defaults.check()?;
-                Map::new()
+                Members::new()
             }
         };
         Ok(Parser { text, lines, source: self.source, defaults, template: self.defaults.clone() })
@@ -190,7 +187,7 @@ struct Parser {
     text: Arc<Vec<u8>>,
     lines: Vec<(usize, usize)>,
     source: Source,
-    defaults: Map<String, Value>,
+    defaults: Members,
     template: JobSpec,
 }
 
@@ -237,16 +234,19 @@ impl Parser {
         }
         let spec = match self.source {
             Source::Lines => return self.fill(line).map(Some),
-            Source::Ndjson if self.defaults.is_empty() => serde_json::from_slice(line),
-            Source::Ndjson => serde_json::from_slice::<Map<String, Value>>(line).and_then(|given| {
-                let mut all = self.defaults.clone();
-                all.extend(given);
-                serde_json::from_value(Value::Object(all))
+            Source::Ndjson if self.defaults.is_empty() => serde_json::from_slice(line).map_err(|e| e.to_string()),
+            Source::Ndjson => serde_json::from_slice::<Members>(line).map_err(|e| e.to_string()).and_then(|given| {
+                let all: Members = self.defaults.clone().into_iter().chain(given).collect();
+                read_members(&all).map_err(|e| flaw_of(&e))
             }),
         };
-        let spec: JobSpec = spec.map_err(|e| Error::usage(without_line(&e.to_string())))?;
+        let spec: JobSpec = spec.map_err(|e| Error::usage(without_line(&e)))?;
         spec.check()?;
-        Ok(Some(spec))
+        // Of two members with one key, the last would count and nobody would hear of it.
+        match serde_json::from_slice::<JsonText>(line).ok().and_then(|line| line.flaw()) {
+            Some(flaw) => Err(Error::usage(flaw)),
+            None => Ok(Some(spec)),
+        }
     }
 
     fn fill(&self, line: &[u8]) -> Result<JobSpec> {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::job::retry::{Backoff, CodeSet};
 use crate::job::spec::{After, Bytes, KeyLimit, MAX_PAYLOAD, OnConflict, Restart};
 use crate::job::workflow_file::{FROM_YAML, looks_like_yaml};
-use crate::job::{Captured, JobId, JobSpec, Origin, Submission};
+use crate::job::{Captured, JobId, JobSpec, JsonText, Origin, Submission};
 use crate::store::Location;
 use crate::time::{Span, Timestamp};
 use crate::worker::program::INHERITED;
@@ -312,17 +312,22 @@ fn directory(path: std::path::PathBuf) -> Result<String> {
     text.map_err(|_| Error::usage("the path is not UTF-8"))
 }
 
-fn payload(text: &str) -> Result<serde_json::Value> {
+fn payload(text: &str) -> Result<JsonText> {
     let bytes = match text.strip_prefix('@') {
         Some(file) => read(file, "--payload")?,
         None if text == "-" => read(text, "--payload")?,
         None => text.as_bytes().to_vec(),
     };
-    serde_json::from_slice(&bytes).map_err(|e| {
+    let text = std::str::from_utf8(&bytes).map_err(|e| {
+        Error::usage("--payload is not UTF-8, and so no JSON")
+            .source(e)
+            .hint("pass the path of a file, or text that base64 makes")
+    })?;
+    text.parse().map_err(|e: serde_json::Error| {
         let error = Error::usage("--payload is not JSON").source(e);
-        match std::str::from_utf8(&bytes) {
-            Ok(text) if looks_like_yaml(text) => error.hint(format!("this is YAML: {FROM_YAML}")),
-            Ok(text) if !text.starts_with(['{', '[', '"']) => {
+        match text {
+            text if looks_like_yaml(text) => error.hint(format!("this is YAML: {FROM_YAML}")),
+            text if !text.starts_with(['{', '[', '"']) => {
                 error.hint("text is JSON in double quotes: --payload '\"text\"'; @FILE reads a file")
             }
             _ => error,

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::Value;
 
 use super::context::{self, Context};
 use crate::error::{Error, Result};
@@ -71,10 +70,11 @@ impl JobResult {
         if bytes.len() > MAX_PAYLOAD {
             return Err(too_large());
         }
-        let result = match serde_json::from_slice(&bytes) {
-            Ok(value) => value,
-            Err(_) => Value::String(String::from_utf8_lossy(&bytes).trim_end().to_owned()),
-        };
+        let result = String::from_utf8(bytes).map_err(|e| {
+            Error::usage("the result is not UTF-8")
+                .source(e)
+                .hint("store it in a file and give its path, or: base64 | orx result -")
+        })?;
         say(Message { result: Some(result), ..Message::default() })
     }
 }

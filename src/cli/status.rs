@@ -162,7 +162,7 @@ fn describe(view: &View, job: &Job, process: Option<&Process>) -> Result<()> {
                 .as_ref()
                 .map(|p| Text::new(format!("{:.0} % {}", p.percent, p.text.as_deref().unwrap_or_default()))),
         ),
-        ("result", job.result.as_ref().map(|r| Text::new(r.to_string()))),
+        ("result", job.result.as_ref().map(|r| Text::new(r.one_line()))),
         ("key", job.idempotency_key.clone().map(Text::new)),
         ("trace", job.trace_id.clone().map(Text::dim)),
     ];

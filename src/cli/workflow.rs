@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
-use serde_json::Value;
 
 use super::context::Context;
 use super::job_options::{captured, chance};
@@ -16,7 +15,7 @@ use super::{OutputFormat, entering, run_workflow, ui, view};
 use crate::error::{Error, Result};
 use crate::job::ids::RunName;
 use crate::job::workflow_file::{self, MAX_FILE};
-use crate::job::{RunId, RunState, Workflow};
+use crate::job::{JsonText, RunId, RunState, Workflow};
 use crate::ops::runs::Started;
 use crate::ops::runs::cancel::CancelRun;
 use crate::ops::runs::replay::ReplayRun;
@@ -236,16 +235,16 @@ async fn get(context: &Context, run: RunName, options: bool) -> Result<RunView> 
 }
 
 /// Reads a workflow: as it was given, and what it means.
-pub(super) fn read(file: &str) -> Result<(Value, Workflow)> {
+pub(super) fn read(file: &str) -> Result<(JsonText, Workflow)> {
     read_as(file, workflow_file::parse)
 }
 
 /// As [`read`], for a schedule.
-pub(super) fn read_scheduled(file: &str) -> Result<(Value, Workflow)> {
+pub(super) fn read_scheduled(file: &str) -> Result<(JsonText, Workflow)> {
     read_as(file, workflow_file::parse_scheduled)
 }
 
-fn read_as(file: &str, parse: fn(&str) -> Result<(Value, Workflow)>) -> Result<(Value, Workflow)> {
+fn read_as(file: &str, parse: fn(&str) -> Result<(JsonText, Workflow)>) -> Result<(JsonText, Workflow)> {
     let mut text = String::new();
     let limit = MAX_FILE as u64 + 1;
     let done = match file {
@@ -257,7 +256,7 @@ fn read_as(file: &str, parse: fn(&str) -> Result<(Value, Workflow)>) -> Result<(
 }
 
 /// Stores a run and says so.
-pub(super) async fn submit(context: &Context, workflow: Value) -> Result<Started> {
+pub(super) async fn submit(context: &Context, workflow: JsonText) -> Result<Started> {
     let id = RunId::new(context.clock.now(), chance());
     let captured = Arc::new(captured(context, std::iter::empty(), None)?);
     let queue = super::enqueue::open(context)?;

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, forward_to_deserialize_any};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
+use super::json_text::{Members, flaw_of, read_members};
 use super::plan::{CatchUp, Overlap};
-use super::{Captured, Definition, JobSpec, Origin, Rule, RuleKind, Target, Workflow};
+use super::{Captured, Definition, JobSpec, JsonText, Origin, Rule, RuleKind, Target, Workflow};
 use crate::error::{Error, Kind, Result};
 use crate::time::{Span, Timestamp};
 
@@ -105,9 +107,10 @@ impl Texts {
     }
 
     /// The same of what a coordinator answers with.
-    pub fn given(spec: Value, captured: Value, origin: Option<Value>) -> Self {
-        let origin = origin.map(|origin| given("origin", origin)).unwrap_or_default();
-        Self::of(given("spec", spec), given("captured", captured), origin)
+    pub fn given(spec: &RawValue, captured: &RawValue, origin: Option<&RawValue>) -> Self {
+        let [spec, captured, origin] =
+            [Some(spec), Some(captured), origin].map(|raw| raw.map(|raw| raw.get().as_bytes()));
+        Self::read(spec, captured, origin)
     }
 
     fn of(spec: Part<JobSpec>, captured: Part<Captured>, origin: Part<Origin>) -> Self {
@@ -129,8 +132,8 @@ type Part<T> = (T, Option<Unread>);
 /// # Errors
 /// Only where it is no JSON.
 pub fn definition_given<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Definition, D::Error> {
-    let given = Value::deserialize(from)?;
-    Ok(Definition::deserialize(&given).unwrap_or_else(|_| definition(given.to_string().as_bytes()).0))
+    let given = JsonText::deserialize(from)?;
+    Ok(given.read().unwrap_or_else(|_| definition(given.as_str().as_bytes()).0))
 }
 
 /// The same of the options of a job.
@@ -138,7 +141,8 @@ pub fn definition_given<'de, D: Deserializer<'de>>(from: D) -> std::result::Resu
 /// # Errors
 /// Only where it is no JSON.
 pub fn options_given<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<JobSpec>, D::Error> {
-    Ok(Option::<Value>::deserialize(from)?.map(|options| given("options", options).0))
+    let given = Option::<JsonText>::deserialize(from)?;
+    Ok(given.map(|options| read("options", options.as_str().as_bytes()).0))
 }
 
 /// The same of a word; none for one that is not known here.
@@ -165,30 +169,21 @@ pub fn read<T: DeserializeOwned + Default>(part: &str, text: &[u8]) -> Part<T> {
         Ok(value) if is_object => (value, None),
         Ok(_) => (T::default(), Some(Unread::unreadable(format!("{part}: it is no JSON object")))),
         Err(error) => match serde_json::from_slice(text) {
-            Ok(Value::Object(fields)) => fields_of(part, fields),
+            Ok(fields) if is_object => fields_of(part, fields),
             _ => (T::default(), Some(Unread::unreadable(format!("{part}: {error}")))),
         },
     }
 }
 
-/// The same of a value.
-fn given<T: DeserializeOwned + Default>(part: &str, value: Value) -> Part<T> {
-    match (T::deserialize(&value), value) {
-        (Ok(read), Value::Object(_)) => (read, None),
-        (Err(_), Value::Object(fields)) => fields_of(part, fields),
-        _ => (T::default(), Some(Unread::unreadable(format!("{part}: it is no JSON object")))),
-    }
-}
-
 /// What a run was asked to do, as it was given, what surrounded whoever asked, and what of both is not understood.
-pub fn run(given: &[u8], around: &[u8]) -> (Value, Captured, Option<Unread>) {
-    let (given, of_given) = match serde_json::from_slice::<Value>(given) {
-        Ok(given @ Value::Object(_)) => {
+pub fn run(given: &[u8], around: &[u8]) -> (JsonText, Captured, Option<Unread>) {
+    let (given, of_given) = match serde_json::from_slice::<JsonText>(given) {
+        Ok(given) if given.as_str().starts_with('{') => {
             let unknown = Workflow::read(&given).err().map(|e| Unread::newer(format!("workflow: {}", Error::from(e))));
             (given, unknown)
         }
-        Ok(_) => (Value::Null, Some(Unread::unreadable("workflow: it is no JSON object"))),
-        Err(e) => (Value::Null, Some(Unread::unreadable(format!("workflow: {e}")))),
+        Ok(_) => (JsonText::default(), Some(Unread::unreadable("workflow: it is no JSON object"))),
+        Err(e) => (JsonText::default(), Some(Unread::unreadable(format!("workflow: {e}")))),
     };
     let (captured, of_captured) = read("captured", around);
     (given, captured, Unread::worse(of_given, of_captured))
@@ -204,9 +199,7 @@ pub fn definition(text: &[u8]) -> Part<Definition> {
         Ok(definition) if unknown.is_empty() => return (definition, None),
         Ok(_) => Unread::newer(format!("definition.{} is not known here", unknown.join(", definition."))),
         // A schedule is left alone and never ended for this: what may be new is taken for it.
-        Err(e) if serde_json::from_slice::<Map<String, Value>>(text).is_ok() => {
-            Unread::newer(format!("definition: {e}"))
-        }
+        Err(e) if serde_json::from_slice::<Members>(text).is_ok() => Unread::newer(format!("definition: {e}")),
         Err(e) => Unread::unreadable(format!("definition: {e}")),
     };
     let rule = Rule {
@@ -240,19 +233,18 @@ pub fn whole(text: &[u8]) -> Result<Definition> {
 }
 
 /// Those fields of an object that are understood, each by itself.
-fn fields_of<T: DeserializeOwned + Default>(part: &str, fields: Map<String, Value>) -> Part<T> {
+fn fields_of<T: DeserializeOwned + Default>(part: &str, fields: Members) -> Part<T> {
     let known = names::<T>();
-    let (mut good, mut newer, mut broken) = (Map::new(), Vec::new(), Vec::new());
+    let (mut good, mut newer, mut broken) = (Members::new(), Vec::new(), Vec::new());
     for (name, value) in fields {
         if !known.contains(&name.as_str()) {
             newer.push(format!("{part}.{name} is not known here"));
             continue;
         }
-        let alone = Map::from_iter([(name.clone(), value.clone())]);
-        match serde_json::from_value::<T>(Value::Object(alone)) {
+        match read_members::<T>(&Members::from([(name.clone(), value.clone())])) {
             Ok(_) => _ = good.insert(name, value),
-            Err(e) if is_of_another_kind(&e) => broken.push(format!("{part}.{name}: {e}")),
-            Err(e) => newer.push(format!("{part}.{name}: {e}")),
+            Err(e) if is_of_another_kind(&e) => broken.push(format!("{part}.{name}: {}", flaw_of(&e))),
+            Err(e) => newer.push(format!("{part}.{name}: {}", flaw_of(&e))),
         }
     }
     let unread = match (newer.is_empty(), broken.is_empty()) {
@@ -260,7 +252,7 @@ fn fields_of<T: DeserializeOwned + Default>(part: &str, fields: Map<String, Valu
         (true, false) => Unread::unreadable(broken.join(", ")),
         (true, true) => Unread::unreadable(format!("{part}: a field is in it twice")),
     };
-    (serde_json::from_value(Value::Object(good)).unwrap_or_default(), Some(unread))
+    (read_members(&good).unwrap_or_default(), Some(unread))
 }
 
 /// Whether a value is not of the kind that its field has, such as a number for a list. A word that is not known is of the

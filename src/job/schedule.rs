@@ -4,109 +4,15 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::plan::{CatchUp, Fire, Overlap, Skip, SkipReason, Tick};
 use super::spec::word;
-use super::{Captured, JobSpec, OccurrenceId, Recurrence, Rule, RunId, ScheduleId, Unread, Workflow};
-use crate::error::{Error, Result};
+use super::{Captured, OccurrenceId, Recurrence, Rule, RunId, ScheduleId, Target, Unread};
+use crate::error::Result;
 use crate::time::{Span, Timestamp};
 
 /// How often the ledger of a paused schedule is written at most.
 const PAUSED_LOOK: Span = Span::from_secs(59);
-
-/// The label by which the jobs of a schedule are found.
-pub const LABEL: &str = "schedule";
-
-/// What a schedule runs each time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    /// One job.
-    Job(Box<JobSpec>),
-    /// A workflow, as it was given.
-    Workflow(Value),
-}
-
-impl Target {
-    /// The task of a run that is one job.
-    pub const MAIN: &'static str = "main";
-
-    /// Whose jobs it makes.
-    pub fn tenant(&self) -> &str {
-        match self {
-            Self::Job(spec) => spec.tenant(),
-            Self::Workflow(given) => given.pointer("/defaults/tenant").and_then(Value::as_str).unwrap_or("default"),
-        }
-    }
-
-    /// About how many jobs a run of it has.
-    pub fn jobs(&self) -> usize {
-        match self {
-            Self::Job(_) => 1,
-            Self::Workflow(given) => {
-                let tasks = ["task", "tasks"].iter().find_map(|key| given.get(key)?.as_array());
-                tasks.map_or(1, Vec::len)
-            }
-        }
-    }
-
-    /// Refuses what can never run, or only once.
-    ///
-    /// # Errors
-    /// `Usage`, naming the field.
-    pub fn check(&self) -> Result<()> {
-        let spec = match self {
-            Self::Job(spec) => spec,
-            // With the label that it will have; whatever the schedule's name, it is one.
-            Self::Workflow(_) => return Ok(Workflow::read(&self.as_workflow(Self::MAIN)?)?.check_scheduled()?),
-        };
-        spec.check()?;
-        let bad = |what: &str, hint: &str| Err(Error::usage(format!("{what} has no place in a schedule")).hint(hint));
-        if spec.name.is_some() || spec.on_conflict.is_some() {
-            return bad("a job's name", "the schedule has a name; --overlap says what becomes of runs that meet");
-        }
-        if spec.idempotency_key.is_some() {
-            return bad("an idempotency key", "each instant makes one job, whoever finds it due");
-        }
-        if !spec.after.is_empty() {
-            return bad("waiting for another job", "put both into one command, or into a workflow: --workflow FILE");
-        }
-        if spec.at.is_some() {
-            return bad("a time of the job", "the schedule says when; --delay starts each job that much later");
-        }
-        match spec.is_service() {
-            true => bad("a service", "it runs for ever: store it once, with orx enqueue"),
-            false => Ok(()),
-        }
-    }
-
-    /// It as a workflow, with a label on all jobs that says which schedule made them.
-    ///
-    /// # Errors
-    /// Only where a job cannot be written down.
-    pub fn as_workflow(&self, schedule: &str) -> Result<Value> {
-        let mut given = match self {
-            Self::Workflow(given) => given.clone(),
-            Self::Job(spec) => {
-                let mut task = serde_json::to_value(spec).map_err(|e| Error::failed("cannot be run").source(e))?;
-                let tenant = task.as_object_mut().and_then(|task| task.remove("tenant"));
-                let defaults = tenant.map_or(json!({}), |tenant| json!({ "tenant": tenant }));
-                task["name"] = Self::MAIN.into();
-                json!({ "name": schedule, "defaults": defaults, "task": [task] })
-            }
-        };
-        let defaults = given.as_object_mut().map(|all| all.entry("defaults").or_insert_with(|| json!({})));
-        let labels = defaults.and_then(Value::as_object_mut).map(|defaults| {
-            let key = if defaults.contains_key("label") { "label" } else { "labels" };
-            defaults.entry(key).or_insert_with(|| json!({}))
-        });
-        if let Some(labels) = labels.and_then(Value::as_object_mut) {
-            labels.entry(LABEL).or_insert_with(|| schedule.into());
-        }
-        Ok(given)
-    }
-}
 
 /// Everything that a version of a schedule says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jsonschema::Validator;
 use serde_json::Value;
 
-use super::JobSpec;
+use super::{JobSpec, JsonText};
 use crate::error::{Error, Result};
 
 /// The longest description of what is wrong, in characters: it may quote the payload.
@@ -38,8 +38,8 @@ impl Schemas {
         let Some((name, validator)) = spec.handler.as_ref().and_then(|name| self.0.get_key_value(name)) else {
             return Ok(());
         };
-        let payload = spec.payload.as_ref().unwrap_or(&Value::Null);
-        validator.validate(payload).map_err(|e| {
+        let payload = spec.payload.as_ref().map_or(Value::Null, JsonText::value);
+        validator.validate(&payload).map_err(|e| {
             let place = e.instance_path().to_string();
             let place = if place.is_empty() { String::new() } else { format!(" at {place}") };
             Error::usage(format!("payload does not fit the schema of handler {name}{place}: {}", flaw(&e)))
@@ -70,7 +70,7 @@ mod tests {
     }
 
     fn spec(handler: &str, payload: Option<Value>) -> JobSpec {
-        JobSpec { handler: Some(handler.into()), payload, ..JobSpec::default() }
+        JobSpec { handler: Some(handler.into()), payload: payload.map(Into::into), ..JobSpec::default() }
     }
 
     #[test]

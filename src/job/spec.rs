@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 pub use super::captured::Captured;
 use super::ids::JobId;
+use super::json_text::JsonText;
 use super::origin::Origin;
 use super::retry::{Backoff, CodeSet};
 pub use super::secrets::secret_name;
-use super::words::one_or_many;
 pub use super::words::{After, Bytes, KeyLimit};
+use super::words::{once, one_or_many};
 use crate::error::{Error, Result};
 use crate::time::{Span, Timestamp};
 
@@ -45,9 +45,9 @@ pub struct JobSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handler: Option<String>,
     /// What the handler gets as JSON.
-    #[serde(skip_serializing_if = "Option::is_none", with = "super::words::present")]
-    #[schemars(with = "Option<Value>")]
-    pub payload: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none", with = "super::json_text::present")]
+    #[schemars(with = "Option<JsonText>")]
+    pub payload: Option<JsonText>,
     /// The queue; `default` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
@@ -91,7 +91,8 @@ pub struct JobSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_snoozes: Option<u32>,
     /// Labels that its worker must have.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "once")]
+    #[schemars(with = "BTreeMap<String, String>")]
     pub require: BTreeMap<String, String>,
     /// How long an attempt may take.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,13 +114,16 @@ pub struct JobSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
     /// Metadata for people and selectors.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", alias = "labels")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", alias = "labels", deserialize_with = "once")]
+    #[schemars(with = "BTreeMap<String, String>")]
     pub label: BTreeMap<String, String>,
     /// Environment variables.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "once")]
+    #[schemars(with = "BTreeMap<String, String>")]
     pub env: BTreeMap<String, String>,
     /// Environment variables that the worker reads from files of its machine.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "once")]
+    #[schemars(with = "BTreeMap<String, String>")]
     pub env_from_file: BTreeMap<String, String>,
     /// The directory it runs in.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -244,9 +248,13 @@ impl JobSpec {
 
     /// What an idempotency key compares: the SHA-256 of the options as given (S13).
     pub fn fingerprint(&self) -> [u8; 32] {
-        // Maps are ordered and absent options are left out, so equal specs have equal text.
-        let text = serde_json::to_vec(self).unwrap_or_default();
-        Sha256::digest(&text).into()
+        // Maps are ordered and absent options are left out, so equal specs have equal text once their payloads have.
+        let payload = self.payload.as_ref().and_then(|payload| payload.canonical().parse().ok());
+        let text = match payload {
+            Some(payload) => serde_json::to_vec(&Self { payload: Some(payload), ..self.clone() }),
+            None => serde_json::to_vec(self),
+        };
+        Sha256::digest(text.unwrap_or_default()).into()
     }
 
     /// Refuses what can never run or is out of range.
@@ -322,9 +330,13 @@ impl JobSpec {
         if args.clone().any(nul) || self.cwd.iter().any(nul) || self.env.values().any(nul) {
             return Err(field_error("command", "contains a NUL character"));
         }
-        let payload = self.payload.as_ref().map_or(0, |p| p.to_string().len());
-        if payload > MAX_PAYLOAD {
-            return Err(field_error("payload", "is larger than 1 MiB").hint("store it in a file and pass its path"));
+        if let Some(payload) = &self.payload {
+            if payload.as_str().len() > MAX_PAYLOAD {
+                return Err(field_error("payload", "is larger than 1 MiB").hint("store it in a file and pass its path"));
+            }
+            if let Some(flaw) = payload.flaw() {
+                return Err(field_error("payload", flaw));
+            }
         }
         if self.stdin.as_ref().is_some_and(|s| s.0.len() > MAX_PAYLOAD) {
             return Err(

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::{JobId, JobSpec, Number, OccurrenceId, Outcome, Record, RunId, ScheduleId, State, Unread};
+use super::{JobId, JobSpec, JsonText, Number, OccurrenceId, Outcome, Record, RunId, ScheduleId, State, Unread};
 use crate::time::Timestamp;
 
 /// A job as users see it.
@@ -22,7 +21,7 @@ pub struct Job {
     pub priority: i32,
     pub command: Option<Vec<String>>,
     pub handler: Option<String>,
-    pub payload: Option<Value>,
+    pub payload: Option<JsonText>,
     pub labels: BTreeMap<String, String>,
     pub attempt: u32,
     pub failures: u32,
@@ -47,7 +46,10 @@ pub struct Job {
     pub cancel_requested_at: Option<Timestamp>,
     pub trace_id: Option<String>,
     pub progress: Option<Progress>,
-    pub result: Option<Value>,
+    pub result: Option<JsonText>,
+    /// There only where true: it was no JSON, and `result` is the text as a string.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub result_is_text: bool,
     pub reason: Option<String>,
     /// What of it cannot be read here; absent where all is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,7 +100,9 @@ pub struct Said {
     /// How far it is.
     pub progress: Option<Progress>,
     /// What it made.
-    pub result: Option<Value>,
+    pub result: Option<JsonText>,
+    /// That was no JSON: it is a text, as a string.
+    pub result_is_text: bool,
 }
 
 impl Job {
@@ -143,6 +147,7 @@ impl Job {
             cancel_requested_at: life.cancel_requested_at,
             trace_id: Some(captured.trace_id(record.id)),
             progress: said.progress,
+            result_is_text: said.result_is_text,
             result: said.result,
             reason: life.reason,
             unread,

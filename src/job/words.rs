@@ -1,9 +1,11 @@
 //! Parts of a job's description that have a short text form: `42:ended`, `db=2`, bytes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use crate::schema::schema;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::Selector;
@@ -164,18 +166,29 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// Keeps `payload: null` apart from no payload.
-pub(super) mod present {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use serde_json::Value;
+/// A map in which no key is twice: of two, the last would count and nobody would hear of it.
+pub(super) fn once<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Once;
 
-    pub(in crate::job) fn serialize<S: Serializer>(v: &Option<Value>, s: S) -> Result<S::Ok, S::Error> {
-        v.serialize(s)
-    }
+    impl<'de> Visitor<'de> for Once {
+        type Value = BTreeMap<String, String>;
 
-    pub(in crate::job) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Value>, D::Error> {
-        Value::deserialize(d).map(Some)
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Self::Value, A::Error> {
+            let mut all = BTreeMap::new();
+            while let Some((key, value)) = from.next_entry::<String, String>()? {
+                if all.contains_key(&key) {
+                    return Err(de::Error::custom(format!("has the key {key:?} twice")));
+                }
+                all.insert(key, value);
+            }
+            Ok(all)
+        }
     }
+    d.deserialize_map(Once)
 }
 
 /// One word or several.

@@ -8,12 +8,13 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::value::{RawValue, to_raw_value};
 
-use super::JobSpec;
+use super::json_text::{Members as Options, flaw_of, members, read_members};
 use super::results::clash;
 use super::spec::word;
 use super::words::Words;
+use super::{JobSpec, JsonText};
 use crate::error::Result;
 use crate::time::Span;
 
@@ -109,7 +110,6 @@ impl fmt::Display for Flaw {
 }
 
 type Checked<T> = std::result::Result<T, Flaw>;
-type Options = Map<String, Value>;
 
 fn flaw<T>(task: Option<usize>, key: &str, message: impl Into<String>) -> Checked<T> {
     Err(Flaw { place: Place { task, key: key.into() }, message: message.into() })
@@ -130,9 +130,11 @@ impl Workflow {
     ///
     /// # Errors
     /// The first flaw, with its place.
-    pub fn read(given: &Value) -> Checked<Workflow> {
-        let Value::Object(map) = given else { return flaw(None, "", "a workflow is a table with name and task") };
-        let mut map = map.clone();
+    pub fn read(given: &JsonText) -> Checked<Workflow> {
+        if let Some(what) = given.flaw() {
+            return flaw(None, "", format!("the workflow {what}"));
+        }
+        let Some(mut map) = given.members() else { return flaw(None, "", "a workflow is a table with name and task") };
         let Some(name) = take::<String>(&mut map, "name")? else { return flaw(None, "", "the workflow has no name") };
         name_is_good(&name).or_else(|e| flaw(None, "name", e))?;
         let mode = take(&mut map, "mode")?.unwrap_or_default();
@@ -145,7 +147,8 @@ impl Workflow {
             return flaw(None, "timeout", "timeout is zero");
         }
         let on_failure = take(&mut map, "on_failure")?.unwrap_or_default();
-        let mut reader = Reader { defaults: take(&mut map, "defaults")?.unwrap_or_default(), limited: None };
+        let defaults = take::<Option<Options>>(&mut map, "defaults")?.flatten().unwrap_or_default();
+        let mut reader = Reader { defaults, limited: None };
         reader.limited = match mode {
             Mode::Sequential => Some("mode = \"sequential\""),
             Mode::Parallel => max_parallel.map(|_| "max_parallel"),
@@ -193,17 +196,9 @@ impl Workflow {
     }
 }
 
-/// Gives the jobs of a workflow to the tenant of whoever is bound to one, where it says nothing.
-pub fn bind(given: &mut Value, tenant: Option<&str>) {
-    let (Value::Object(given), Some(tenant)) = (given, tenant) else { return };
-    if let Value::Object(defaults) = given.entry("defaults").or_insert_with(|| Map::new().into()) {
-        defaults.entry("tenant").or_insert_with(|| tenant.into());
-    }
-}
-
 fn take<T: DeserializeOwned>(map: &mut Options, key: &str) -> Checked<Option<T>> {
     let Some(value) = map.remove(key) else { return Ok(None) };
-    serde_json::from_value(value).map(Some).or_else(|e| flaw(None, key, format!("{key}: {e}")))
+    serde_json::from_str(value.get()).map(Some).or_else(|e| flaw(None, key, format!("{key}: {}", flaw_of(&e))))
 }
 
 /// What a name may consist of; it is part of variables, files and routes.
@@ -235,11 +230,11 @@ impl Reader {
         Ok(spec.tenant().to_owned())
     }
 
-    fn hook(&self, key: &str, given: Value) -> Checked<JobSpec> {
-        let options = match given {
-            Value::Object(map) => map,
-            Value::Array(_) => Map::from_iter([("command".to_owned(), given)]),
-            _ => return flaw(None, key, format!("{key} is a command, such as [\"notify\", \"ops\"]")),
+    fn hook(&self, key: &str, given: Box<RawValue>) -> Checked<JobSpec> {
+        let options = match members(&given) {
+            Some(options) => options,
+            None if given.get().starts_with('[') => Options::from([("command".to_owned(), given)]),
+            None => return flaw(None, key, format!("{key} is a command, such as [\"notify\", \"ops\"]")),
         };
         let own = ("name", "belongs to tasks");
         let refused = REFUSED.into_iter().chain([own]).find(|(option, _)| options.contains_key(*option));
@@ -265,7 +260,7 @@ impl Reader {
         let mut places: HashMap<String, usize> = HashMap::with_capacity(given.len());
         for (i, options) in given.iter().enumerate() {
             let name = task_name(i, options)?;
-            if let Some(first) = places.insert(name.to_owned(), i) {
+            if let Some(first) = places.insert(name.clone(), i) {
                 return flaw(Some(i), "name", format!("task {name} is there twice, as number {} too", first + 1));
             }
         }
@@ -283,7 +278,7 @@ impl Reader {
     }
 
     fn task(&self, i: usize, mut options: Options, places: &HashMap<String, usize>) -> Checked<Task> {
-        let name = task_name(i, &options)?.to_owned();
+        let name = task_name(i, &options)?;
         options.remove("name");
         let in_task = |f: Flaw| Flaw {
             place: Place { task: Some(i), key: f.place.key },
@@ -331,10 +326,10 @@ impl Reader {
             all.remove("at");
         }
         for (key, value) in options {
-            match (all.get_mut(&key), value) {
-                (Some(Value::Object(old)), Value::Object(new)) if MERGED.contains(&key.as_str()) => old.extend(new),
-                (_, value) => _ = all.insert(key, value),
-            }
+            let old = all.get(&key).filter(|_| MERGED.contains(&key.as_str())).and_then(|old| members(old));
+            let both = old.and_then(|old| Some(old.into_iter().chain(members(&value)?).collect::<Options>()));
+            let both = both.and_then(|both| to_raw_value(&both).ok());
+            all.insert(key, both.unwrap_or(value));
         }
         let spec = spec_of(&all).map_err(|(key, e)| (key.clone(), format!("{key}{e}")))?;
         let first = |e: &str| e.split([' ', ':']).next().unwrap_or_default().to_owned();
@@ -346,33 +341,33 @@ impl Reader {
     }
 }
 
-fn task_name(i: usize, options: &Options) -> Checked<&str> {
-    let Some(Value::String(name)) = options.get("name") else {
+fn task_name(i: usize, options: &Options) -> Checked<String> {
+    let Some(name) = options.get("name").and_then(|name| serde_json::from_str::<String>(name.get()).ok()) else {
         return flaw(Some(i), "", format!("task number {} has no name", i + 1));
     };
-    name_is_good(name).or_else(|e| flaw(Some(i), "name", format!("task number {}: {e}", i + 1)))?;
+    name_is_good(&name).or_else(|e| flaw(Some(i), "name", format!("task number {}: {e}", i + 1)))?;
     match name.as_str() {
         ON_START | ON_COMPLETE => flaw(Some(i), "name", format!("the name {name} is not free: it is a hook's")),
-        name => Ok(name),
+        _ => Ok(name),
     }
 }
 
 /// `labels` is `label`.
 fn same_word(options: &mut Options) {
     if let Some(labels) = options.remove("labels") {
-        options.entry("label").or_insert(labels);
+        options.entry("label".to_owned()).or_insert(labels);
     }
 }
 
 /// The job of these options. An error comes with the key that is to blame.
 fn spec_of(options: &Options) -> std::result::Result<JobSpec, (String, String)> {
-    let read = |options: Options| serde_json::from_value::<JobSpec>(Value::Object(options));
-    let Err(error) = read(options.clone()).map(drop) else {
-        return read(options.clone()).map_err(|e| (String::new(), e.to_string()));
+    let error = match read_members::<JobSpec>(options) {
+        Ok(spec) => return Ok(spec),
+        Err(error) => flaw_of(&error),
     };
     for (key, value) in options {
-        if let Err(e) = read(Map::from_iter([(key.clone(), value.clone())])) {
-            let text = e.to_string();
+        if let Err(e) = read_members::<JobSpec>(&Options::from([(key.clone(), value.clone())])) {
+            let text = flaw_of(&e);
             // serde lists every field there is; the word that was not understood says enough.
             return Err(match text.split_once(", expected one of") {
                 Some(_) => (key.clone(), " is no option of a job".into()),
@@ -380,14 +375,14 @@ fn spec_of(options: &Options) -> std::result::Result<JobSpec, (String, String)> 
             });
         }
     }
-    Err((String::new(), error.to_string()))
+    Err((String::new(), error))
 }
 
 /// The workflow of a body.
 ///
 /// # Errors
 /// `Usage`, naming the task and the field.
-pub fn read(given: &Value) -> Result<Workflow> {
+pub fn read(given: &JsonText) -> Result<Workflow> {
     Ok(Workflow::read(given)?)
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::JsonText;
 use super::workflow::{Flaw, Place, Workflow};
 use crate::error::{Error, Result};
 
@@ -16,7 +17,7 @@ pub const MAX_FILE: usize = 16 * 1024 * 1024;
 ///
 /// # Errors
 /// `Usage`, with the line where that can be known.
-pub fn parse(text: &str) -> Result<(Value, Workflow)> {
+pub fn parse(text: &str) -> Result<(JsonText, Workflow)> {
     read(text, |_| Ok(()))
 }
 
@@ -24,17 +25,17 @@ pub fn parse(text: &str) -> Result<(Value, Workflow)> {
 ///
 /// # Errors
 /// `Usage`, with the line where that can be known.
-pub fn parse_scheduled(text: &str) -> Result<(Value, Workflow)> {
+pub fn parse_scheduled(text: &str) -> Result<(JsonText, Workflow)> {
     read(text, Workflow::check_scheduled)
 }
 
-fn read(text: &str, check: impl Fn(&Workflow) -> Result<(), Flaw>) -> Result<(Value, Workflow)> {
-    let read = |given: &Value| Workflow::read(given).and_then(|workflow| check(&workflow).map(|()| workflow));
+fn read(text: &str, check: impl Fn(&Workflow) -> Result<(), Flaw>) -> Result<(JsonText, Workflow)> {
+    let read = |given: &JsonText| Workflow::read(given).and_then(|workflow| check(&workflow).map(|()| workflow));
     if text.len() > MAX_FILE {
         return Err(Error::usage("the file is larger than 16 MiB"));
     }
     if text.trim_start().starts_with('{') {
-        let given: Value = serde_json::from_str(text).map_err(|e| Error::usage("not JSON").source(e))?;
+        let given: JsonText = text.parse().map_err(|e| Error::usage("not JSON").source(e))?;
         let workflow = read(&given)?;
         return Ok((given, workflow));
     }
@@ -47,7 +48,7 @@ fn read(text: &str, check: impl Fn(&Workflow) -> Result<(), Flaw>) -> Result<(Va
         }
     };
     let table: toml::Table = toml::from_str(text).map_err(not_toml)?;
-    let given = Value::Object(table.into_iter().map(|(key, value)| (key, json(value))).collect());
+    let given = Value::Object(table.into_iter().map(|(key, value)| (key, json(value))).collect()).into();
     let workflow = read(&given).map_err(|flaw| match lines.find(text, &flaw) {
         Some(line) => Error::usage(format!("line {line}: {flaw}")),
         None => flaw.into(),

@@ -164,15 +164,15 @@ fn what_is_wrong_is_told_with_its_line() {
 fn the_number_of_tasks_has_a_bound() {
     let task = |i: usize| json!({ "name": format!("t{i}"), "command": ["true"] });
     let of = |n: usize| json!({ "name": "w", "task": (0..n).map(task).collect::<Vec<_>>() });
-    assert_eq!(Workflow::read(&of(MAX_TASKS)).unwrap().tasks.len(), MAX_TASKS);
-    let flaw = Workflow::read(&of(MAX_TASKS + 1)).unwrap_err();
+    assert_eq!(Workflow::read(&of(MAX_TASKS).into()).unwrap().tasks.len(), MAX_TASKS);
+    let flaw = Workflow::read(&of(MAX_TASKS + 1).into()).unwrap_err();
     assert_eq!(flaw.message, "10001 tasks, and at most 10000 are allowed");
     let all = |i: usize| {
         let needs: Vec<String> = (0..i).map(|n| format!("t{n}")).collect();
         json!({ "name": format!("t{i}"), "command": ["true"], "needs": needs })
     };
     let dense = json!({ "name": "w", "task": (0..500).map(all).collect::<Vec<_>>() });
-    let flaw = Workflow::read(&dense).unwrap_err();
+    let flaw = Workflow::read(&dense.into()).unwrap_err();
     assert_eq!(flaw.message, "the tasks need each other more than 100000 times");
 }
 
@@ -195,7 +195,7 @@ proptest! {
             json!({ "name": name(&i), "command": ["x"], "needs": n.iter().map(name).collect::<Vec<_>>() })
         };
         let tasks: Vec<_> = needs.iter().enumerate().map(task).collect();
-        match Workflow::read(&json!({ "name": "w", "task": tasks })) {
+        match Workflow::read(&json!({ "name": "w", "task": tasks }).into()) {
             Ok(workflow) => {
                 let plan = workflow.plan(None);
                 let place: BTreeMap<&str, usize> = plan.iter().enumerate().map(|(i, p)| (p.task.as_str(), i)).collect();

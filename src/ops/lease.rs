@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::proof::check_holder;
 use super::tenancy::check_worker;
@@ -84,16 +85,16 @@ impl<'de> Deserialize<'de> for Leased {
             id: JobId,
             queue: String,
             tenant: String,
-            spec: Value,
-            captured: Value,
+            spec: Box<RawValue>,
+            captured: Box<RawValue>,
             #[serde(default)]
-            origin: Option<Value>,
+            origin: Option<Box<RawValue>>,
             lost: bool,
             #[serde(default)]
             results: Vec<(String, Number)>,
         }
         let Given { fence, id, queue, tenant, spec, captured, origin, lost, results } = Given::deserialize(from)?;
-        let Texts { spec, captured, origin, unread } = Texts::given(spec, captured, origin);
+        let Texts { spec, captured, origin, unread } = Texts::given(&spec, &captured, origin.as_deref());
         Ok(Self { fence, id, queue, tenant, spec, captured, origin, lost, results, unread })
     }
 }

@@ -2,7 +2,6 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::settle::{is_kept, reject_stale};
 use super::tenancy::check_jobs;
@@ -10,7 +9,7 @@ use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Result};
 use crate::job::spec::{MAX_NAME, MAX_PAYLOAD};
 use crate::job::view::{Progress, Said};
-use crate::job::{Fence, WorkerKey};
+use crate::job::{Fence, JsonText, WorkerKey};
 use crate::store::{Topics, Tx};
 
 /// Records what a running attempt says.
@@ -23,7 +22,12 @@ pub struct Say {
     /// How far it is, 0…100, and a few words.
     pub progress: Option<(f64, Option<String>)>,
     /// What it made.
-    pub result: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::job::json_text::present")]
+    #[schemars(with = "Option<JsonText>")]
+    pub result: Option<JsonText>,
+    /// That was no JSON: it is a text, as a string.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub result_is_text: bool,
 }
 
 /// Whether it was recorded.
@@ -53,10 +57,19 @@ impl Op for Say {
             let text = text.as_ref().map(|t| t.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect());
             Progress { percent: percent.clamp(0.0, 100.0), text, at }
         });
-        if self.result.as_ref().is_some_and(|r| r.to_string().len() > MAX_PAYLOAD) {
-            return Err(Error::usage("the result is larger than 1 MiB").hint("store it in a file and give its path"));
+        if let Some(result) = &self.result {
+            let text = result.string().filter(|_| self.result_is_text);
+            if text.as_deref().unwrap_or(result.as_str()).len() > MAX_PAYLOAD {
+                return Err(
+                    Error::usage("the result is larger than 1 MiB").hint("store it in a file and give its path")
+                );
+            }
+            if let Some(flaw) = result.flaw() {
+                return Err(Error::usage(format!("the result {flaw}")).hint("a JSON string may hold any text"));
+            }
         }
-        tx.say(self.fence, &Said { progress, result: self.result.clone() })?;
+        let (result, result_is_text) = (self.result.clone(), self.result_is_text);
+        tx.say(self.fence, &Said { progress, result, result_is_text })?;
         tx.wake(Topics::JOBS);
         Ok(Heard::Recorded)
     }

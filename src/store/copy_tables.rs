@@ -111,7 +111,15 @@ pub const TABLES: &[Table] = &[
     table("job_dependencies", &[("number", Int), ("needs", Int), ("until", Text), ("satisfied", Bool)]),
     table(
         "job_said",
-        &[("number", Int), ("attempt", Int), ("percent", Real), ("text", Text), ("at", Int), ("result", Text)],
+        &[
+            ("number", Int),
+            ("attempt", Int),
+            ("percent", Real),
+            ("text", Text),
+            ("at", Int),
+            ("result", Text),
+            ("result_is_text", Bool),
+        ],
     ),
     table(
         "attempts",

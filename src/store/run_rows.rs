@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::job::run::{Moved, Terms};
-use crate::job::{Captured, Number, OccurrenceId, RunId, RunLife, RunState, ScheduleId, State, Unread};
+use crate::job::{Captured, JsonText, Number, OccurrenceId, RunId, RunLife, RunState, ScheduleId, State, Unread};
 use crate::time::Timestamp;
 
 /// A run as it is stored.
@@ -46,7 +45,7 @@ pub struct Run {
 #[derive(Clone, Debug)]
 pub struct RunSpec {
     /// The workflow as it was given.
-    pub workflow: Value,
+    pub workflow: JsonText,
     /// What surrounded whoever submitted it.
     pub captured: Arc<Captured>,
     /// What of both cannot be read here.

@@ -2,10 +2,8 @@
 //!
 //! A statement gives rows of a key that rises, the name of the row, and its texts. What a newer orx wrote is sound.
 
-use serde_json::Value;
-
-use crate::job::Unread;
 use crate::job::reading::{self, Texts};
+use crate::job::{JsonText, Unread};
 
 /// What of the texts of a row cannot be read; none: all can.
 pub(super) type Look = fn(&[Option<&[u8]>]) -> Option<String>;
@@ -32,7 +30,7 @@ pub(super) fn definition(texts: &[Option<&[u8]>]) -> Option<String> {
 
 /// Whatever is JSON.
 pub(super) fn json(texts: &[Option<&[u8]>]) -> Option<String> {
-    let flaw = |text: &[u8]| serde_json::from_slice::<Value>(text).err().map(|e| e.to_string());
+    let flaw = |text: &[u8]| serde_json::from_slice::<JsonText>(text).err().map(|e| e.to_string());
     texts.iter().flatten().find_map(|text| flaw(text))
 }
 

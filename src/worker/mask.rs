@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use crate::job::output::Stream;
+use crate::job::{JsonText, json_text};
 
 /// What stands in the place of a secret.
 const MASKED: &[u8] = b"***";
@@ -72,18 +71,14 @@ impl Mask {
         }
     }
 
-    /// Hides them in a value: its texts, names and numbers.
-    pub(super) fn value(&self, value: Value) -> Value {
-        match value {
-            _ if self.0.words.is_empty() => value,
-            Value::String(text) => Value::String(self.text(&text)),
-            Value::Array(all) => all.into_iter().map(|one| self.value(one)).collect(),
-            Value::Object(map) => map.into_iter().map(|(name, one)| (self.text(&name), self.value(one))).collect(),
-            Value::Number(number) => {
-                let (plain, shown) = (number.to_string(), self.text(&number.to_string()));
-                if plain == shown { Value::Number(number) } else { Value::String(shown) }
-            }
-            other => other,
+    /// Hides them in JSON: its texts, names and numbers. What has none in it stays as it was written.
+    pub(super) fn json(&self, json: JsonText) -> JsonText {
+        match self.0.words.is_empty() {
+            true => json,
+            false => json.map(|token| {
+                let plain = if token.starts_with('"') { json_text::string(token) } else { token.to_owned() };
+                Some(self.text(&plain)).filter(|shown| *shown != plain)
+            }),
         }
     }
 }
@@ -114,7 +109,6 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
 
     use super::*;
 
@@ -127,8 +121,12 @@ mod tests {
         let mask = mask(&["hunter22", "hunter", "line one\nline two\n", "abc", "12345"]);
         assert_eq!(mask.text("a hunter22, a hunter2, line two"), "a ***, a ***2, ***");
         assert_eq!(mask.text("abc hunte"), "abc hunte");
-        let value = json!({ "hunter22": ["x hunter", 12345, 1, null, true] });
-        assert_eq!(mask.value(value), json!({ "***": ["x ***", "***", 1, null, true] }));
+        let hidden = |json: &str| mask.json(json.parse().unwrap()).to_string();
+        assert_eq!(
+            hidden(r#"{ "hunter22": ["x \u0068unter", 12345, 1.10, null, true,"\u0061\/"] }"#),
+            r#"{ "***": ["x ***", "***", 1.10, null, true,"\u0061\/"] }"#
+        );
+        assert_eq!(hidden(r#"{"hunter": 1, "hunter22": 2}"#), r#"{"***":2}"#, "a key is there once");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 
-use serde_json::Value;
 use tempfile::TempDir;
 
 use super::Shared;
@@ -52,13 +51,12 @@ pub(super) async fn write(shared: &Shared, job: &Leased) -> Result<Results> {
     let mut files = Vec::with_capacity(job.results.len());
     for (n, (task, number)) in job.results.iter().enumerate() {
         let jobs = shared.persist(&GetJobs { numbers: vec![*number], detail: false }).await?;
-        let result = jobs.into_iter().next().and_then(|job| job.result);
-        // As it was handed over: JSON, or else text.
-        let text = match result {
-            Some(Value::String(text)) => text,
-            Some(value) => value.to_string(),
-            None => return Err(Error::not_found(format!("the result of task {task} is gone"))),
+        let Some(made) = jobs.into_iter().next() else {
+            return Err(Error::not_found(format!("the result of task {task} is gone")));
         };
+        // As it was handed over: JSON, or else text. A coordinator's answer does not tell `null` from nothing.
+        let result = made.result.unwrap_or_default();
+        let text = result.string().filter(|_| made.result_is_text).unwrap_or_else(|| result.to_string());
         let file = n.to_string();
         private::file().write(true).create_new(true).open(dir.path().join(&file))?.write_all(text.as_bytes())?;
         files.push((task.clone(), file));

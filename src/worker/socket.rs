@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -22,13 +21,14 @@ use super::Config;
 use super::mask::Mask;
 use crate::error::{Error, Kind, Result};
 use crate::hex::hex;
-use crate::job::{Fence, WorkerKey};
+use crate::job::spec::MAX_PAYLOAD;
+use crate::job::{Fence, JsonText, WorkerKey};
 use crate::ops::say::{Heard, Say};
 use crate::private;
 use crate::queue::Queue;
 
-/// The longest line, in bytes: a result of 1 MiB and what surrounds it.
-pub const MAX_LINE: usize = 2 * 1024 * 1024;
+/// The longest line, in bytes: a result of 1 MiB, which may have a backslash before every character, and what surrounds it.
+pub const MAX_LINE: usize = 2 * MAX_PAYLOAD + 64 * 1024;
 /// How long a job may take to say one thing, once it is heard.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the store has for that; then the job is told that it does not answer.
@@ -46,8 +46,8 @@ pub struct Message {
     pub fence: String,
     /// How far it is, and a few words.
     pub progress: Option<(f64, Option<String>)>,
-    /// What it made.
-    pub result: Option<Value>,
+    /// What it made, as it was handed over: JSON, or else text. A string, so that the line breaks in it end no line.
+    pub result: Option<String>,
 }
 
 /// What it is answered: nothing when all is well.
@@ -268,8 +268,13 @@ async fn record(line: &str, queue: &Queue, talkers: &Talkers, key: &WorkerKey) -
     }
     let mask = mask.get().cloned().unwrap_or_default();
     let progress = message.progress.map(|(percent, text)| (percent, text.map(|text| mask.text(&text))));
-    let result = message.result.map(|result| mask.value(result));
-    let op = Say { worker: key.clone(), fence, progress, result };
+    let (result, result_is_text) = match message.result.map(|text| (text.parse::<JsonText>(), text)) {
+        None => (None, false),
+        Some((Ok(json), _)) => (Some(mask.json(json)), false),
+        // As the shell does with `$(…)`.
+        Some((Err(_), text)) => (Some(JsonText::of(mask.text(text.trim_end_matches(['\n', '\r'])).as_str())?), true),
+    };
+    let op = Say { worker: key.clone(), fence, progress, result, result_is_text };
     let in_time = tokio::time::timeout(STORE_PATIENCE, queue.call(op)).await;
     match in_time.unwrap_or_else(|_| Err(Error::unavailable("it does not answer in time"))) {
         Ok(Heard::Recorded) => Ok(()),

@@ -128,10 +128,10 @@ fn a_handler_gets_its_payload_on_stdin_and_in_a_file_of_its_own() {
     let orx = Orx::new();
     orx.write(".config/orx/config.toml", HANDLERS);
     let out = orx.ok(&["run", "--handler", "greet", "--payload", r#"{"name": "Ada"}"#]);
-    assert_eq!(out, "{\"name\":\"Ada\"}\n{\"name\":\"Ada\"}600\n");
+    assert_eq!(out, "{\"name\": \"Ada\"}\n{\"name\": \"Ada\"}600\n");
     let file = orx.write("p.json", "[1, 2]");
     let out = orx.ok(&["run", "--handler", "greet", "--payload", &format!("@{file}")]);
-    assert_eq!(out, "[1,2]\n[1,2]600\n");
+    assert_eq!(out, "[1, 2]\n[1, 2]600\n");
     let out = orx.call(&["run", "--handler", "greet", "--payload", "-"]).stdin("null").run();
     assert_eq!(out.stdout(), "null\nnull600\n");
 }

@@ -44,6 +44,7 @@ mod systemd;
 mod tail;
 mod unreadable;
 mod until_done;
+pub mod verbatim;
 mod wait;
 mod why;
 mod worker;

@@ -25,7 +25,7 @@ fn a_payload_that_does_not_fit_is_refused_where_the_schema_is_known() {
     assert_eq!(orx.states(), "");
     enqueue(r#"{"month": 12}"#).expect(0, &[]);
     orx.ok(&["-q", "--config", &config, "worker", "--burst"]);
-    assert_eq!((orx.states(), orx.ok(&["tail", "1"])), ("done".into(), "{\"month\":12}".into()));
+    assert_eq!((orx.states(), orx.ok(&["tail", "1"])), ("done".into(), "{\"month\": 12}".into()));
 }
 
 #[test]

@@ -14,3 +14,4 @@ pub mod support;
 mod systemd;
 mod tenants;
 mod traces;
+mod verbatim;

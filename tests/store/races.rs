@@ -341,7 +341,7 @@ async fn runs_of_one_workflow_that_start_side_by_side_share_no_limit() {
     let held = f.meanwhile("INSERT INTO limits (tenant, key, max_running) VALUES ('default', 'workflow/flow/1/1', 1)");
     let submit = || SubmitRun {
         id: RunId(Uuid::now_v7()),
-        workflow: workflow.clone(),
+        workflow: workflow.clone().into(),
         captured: Default::default(),
         behind: None,
     };

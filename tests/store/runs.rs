@@ -37,7 +37,7 @@ fn workflow(tasks: &str, more: Value) -> Value {
 }
 
 fn submission_of(workflow: Value, behind: Option<RunId>) -> SubmitRun {
-    SubmitRun { id: RunId(Uuid::now_v7()), workflow, captured: Default::default(), behind }
+    SubmitRun { id: RunId(Uuid::now_v7()), workflow: workflow.into(), captured: Default::default(), behind }
 }
 
 struct Flow<'f> {
@@ -500,7 +500,8 @@ on_every_store! {
         Flow::start(f, "a b c:a,b", json!({})).await;
         let w = f.worker("w", Offer::default()).await;
         let a = take(&w, "a").await;
-        f.queue.call(Say { worker: w.key.clone(), fence: a, progress: None, result: Some(json!({ "v": 1 })) }).await.unwrap();
+        let said = Say { worker: w.key.clone(), fence: a, progress: None, result: Some(json!({ "v": 1 }).into()), result_is_text: false };
+        f.queue.call(said).await.unwrap();
         w.exit(a, 0).await;
         run(&w, "b", 0).await;
         assert_eq!(w.lease(1).await[0].results, [("a".to_owned(), a.number)]);

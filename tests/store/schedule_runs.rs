@@ -33,7 +33,7 @@ fn nightly() -> Value {
 }
 
 fn minutely(workflow: Value, overlap: Overlap) -> Definition {
-    Definition { target: Target::Workflow(workflow), overlap, ..every("1m") }
+    Definition { target: Target::Workflow(workflow.into()), overlap, ..every("1m") }
 }
 
 impl Fixture {
@@ -71,7 +71,7 @@ async fn work(w: &TestWorker<'_>, code: i32) -> Vec<String> {
 on_every_store! {
     async fn s20_an_occurrence_makes_one_run_with_all_its_tasks(f: Fixture) {
         let added = f.schedule("flow", minutely(nightly(), Overlap::Skip)).await;
-        assert_eq!(added.task, json!({ "workflow": nightly() }));
+        assert_eq!(added.task.value(), json!({ "workflow": nightly() }));
         assert_eq!((f.minute().await, f.tick().await), ((1, 0), (0, 0)));
         let row = f.ledger("flow").await.remove(0);
         let run = f.runs_of("flow").await.remove(0);

@@ -60,13 +60,13 @@ on_every_store! {
         let w = f.worker("w", Offer::default()).await;
         let fence = w.take().await;
         let progress = Some((90.0, None));
-        f.queue.call(Say { worker: w.key.clone(), fence, progress, result: Some(json!({ "v": 1 })) }).await.unwrap();
+        f.queue.call(Say { worker: w.key.clone(), fence, progress, result: Some(json!({ "v": 1 }).into()), result_is_text: false }).await.unwrap();
         w.exit(fence, 1).await;
-        assert_eq!(f.job(number).await.result, Some(json!({ "v": 1 })), "the last that was said");
+        assert_eq!(f.job(number).await.result, Some(json!({ "v": 1 }).into()), "the last that was said");
         f.clock.pass(Span::from_secs(1));
         let fence = w.take().await;
         assert!(f.job(number).await.progress.is_none());
-        f.queue.call(Say { worker: w.key.clone(), fence, progress: Some((10.0, None)), result: None }).await.unwrap();
+        f.queue.call(Say { worker: w.key.clone(), fence, progress: Some((10.0, None)), result: None, result_is_text: false }).await.unwrap();
         w.exit(fence, 0).await;
         let job = f.job(number).await;
         assert_eq!((job.progress.unwrap().percent, job.result), (10.0, None));

@@ -169,7 +169,7 @@ async fn s29_schedules_and_runs_that_cannot_be_read_stop_no_others() {
         let task = |name: &str| json!({ "name": name, "command": ["true"] });
         let workflow = json!({ "name": "flow", "task": [task("a")], "on_complete": { "command": ["true"] } });
         let id = RunId(Uuid::now_v7());
-        let op = SubmitRun { id, workflow, captured: Default::default(), behind: None };
+        let op = SubmitRun { id, workflow: workflow.into(), captured: Default::default(), behind: None };
         f.queue.call(op).await.unwrap();
         f.damage("UPDATE run_specs SET spec = substr(spec, 1, 30)");
         let w = f.worker("w", Offer::default()).await;
@@ -189,7 +189,7 @@ on_damaged_stores! {
             let task = |name: &str| json!({ "name": name, "command": ["true"] });
             let workflow = json!({ "name": "flow", "task": [task("a"), task("b")], "on_failure": "continue" });
             let id = RunId(Uuid::now_v7());
-            f.queue.call(SubmitRun { id, workflow, captured: Default::default(), behind: None }).await.unwrap();
+            f.queue.call(SubmitRun { id, workflow: workflow.into(), captured: Default::default(), behind: None }).await.unwrap();
             let run = || f.queue.call(GetRun { run: RunName::Id(id), options: false });
             let bad = run().await.unwrap().tasks[0].job.unwrap();
             f.damage(&format!("{damage}{bad}"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use serde_json::{Map, Value};
+use serde_json::value::to_raw_value;
 
 use super::rule::{FiringOptions, RuleOptions};
 use crate::cli::context::Context;
@@ -12,8 +12,9 @@ use crate::cli::view::words::relative;
 use crate::cli::workflow::read_scheduled;
 use crate::cli::{entering, ui};
 use crate::error::{Error, Result};
+use crate::job::json_text::{Members, members, read_members};
 use crate::job::plan::{CatchUp, Overlap};
-use crate::job::{Captured, Definition, JobSpec, ScheduleId, Target};
+use crate::job::{Captured, Definition, JobSpec, JsonText, ScheduleId, Target};
 use crate::ops::schedules::Named;
 use crate::ops::schedules::change::{AddSchedule, Apply, UpdateSchedule};
 use crate::ops::schedules::look::{ScheduleView, ShowSchedule};
@@ -194,8 +195,8 @@ fn target(before: &Target, workflow: Option<&str>, given: JobSpec) -> Result<Tar
 
 /// Options of a job beside a workflow would be those of nobody.
 fn refuse_options(given: &JobSpec) -> Result<()> {
-    let given = serde_json::to_value(given).unwrap_or_default();
-    let Some(option) = given.as_object().and_then(|options| options.keys().next()) else { return Ok(()) };
+    let given = JsonText::of(given)?.members().unwrap_or_default();
+    let Some(option) = given.keys().next() else { return Ok(()) };
     Err(Error::usage(format!("--{} is an option of jobs, and the schedule runs a workflow", option.replace('_', "-")))
         .hint("write it into the file: under defaults for all tasks, or beside one; --env NAME takes a variable from here"))
 }
@@ -217,26 +218,25 @@ fn surroundings(context: &Context, options: &JobOptions, anew: bool, before: &Ca
 
 /// The options of `before` with those of `given` over them.
 fn overlay(before: &JobSpec, given: &JobSpec) -> Result<JobSpec> {
-    let fields = |spec: &JobSpec| match serde_json::to_value(spec) {
-        Ok(Value::Object(map)) => map,
-        _ => Map::new(),
-    };
-    let mut all = fields(before);
+    let fields = |spec: &JobSpec| JsonText::of(spec).map(|text| text.members().unwrap_or_default());
+    let mut all = fields(before)?;
     let gone: &[&str] = match (&given.command, &given.handler) {
         (Some(_), _) => &["handler", "payload"],
         (None, Some(_)) => &["command", "stdin", "payload"],
         (None, None) => &[],
     };
     all.retain(|field, _| !gone.contains(&field.as_str()));
-    for (field, value) in fields(given) {
-        match (all.get_mut(&field), value) {
-            // A payload is one value, whatever its form.
-            (Some(Value::Object(old)), Value::Object(new)) if field != "payload" => old.extend(new),
-            (_, value) => _ = all.insert(field, value),
-        }
+    let changed = |e: serde_json::Error| Error::failed("cannot be changed").source(e);
+    for (field, value) in fields(given)? {
+        // A payload is one value, whatever its form.
+        let old = all.get(&field).filter(|_| field != "payload").and_then(|old| members(old));
+        let value = match old.zip(members(&value)) {
+            Some((old, new)) => to_raw_value(&old.into_iter().chain(new).collect::<Members>()).map_err(changed)?,
+            None => value,
+        };
+        all.insert(field, value);
     }
-    let spec: JobSpec =
-        serde_json::from_value(Value::Object(all)).map_err(|e| Error::failed("cannot be changed").source(e))?;
+    let spec: JobSpec = read_members(&all).map_err(changed)?;
     Ok(JobSpec { tenant: before.tenant.clone(), ..spec })
 }
 

@@ -67,7 +67,8 @@ impl Show {
 fn describe(view: &View, s: &ScheduleView, definition: &Definition) -> Result<()> {
     let at = |t: Timestamp| format!("{} ({})", t.local(&s.tz), relative(t, view.now()));
     let text = |t: String| Some(Text::new(t));
-    let spec: JobSpec = serde_json::from_value(s.task.clone()).unwrap_or_default();
+    let spec: JobSpec = s.task.read().unwrap_or_default();
+    let is_workflow = s.task.members().unwrap_or_default().contains_key("workflow");
     let more = s.more.as_ref();
     let coming = Recurrence::new(definition.rule.clone()).ok().zip(s.next_due_at);
     let coming: Vec<String> = coming
@@ -88,7 +89,7 @@ fn describe(view: &View, s: &ScheduleView, definition: &Definition) -> Result<()
         ("overlap", text(s.overlap.to_string())),
         ("catch-up", text(s.catch_up.to_string())),
         ("jitter", more.filter(|m| m.jitter.as_millis() > 0).and_then(|m| text(m.jitter.to_string()))),
-        (if s.task.get("workflow").is_some() { "runs" } else { "command" }, text(title(&s.task))),
+        (if is_workflow { "runs" } else { "command" }, text(title(&s.task))),
         ("queue", spec.queue.clone().and_then(text)),
         ("version", text(format!("{}{}", s.version, waits.unwrap_or_default()))),
         ("added", more.and_then(|m| text(at(m.created_at)))),

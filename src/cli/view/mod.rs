@@ -140,7 +140,7 @@ impl View {
     pub(super) fn one<R: Row>(&self, row: &R, describe: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         match self.format {
             OutputFormat::Table if self.template.is_none() => describe(self),
-            OutputFormat::Json if self.template.is_none() => line(&to_json(row)?),
+            OutputFormat::Json if self.template.is_none() => painted(&to_json(row)?),
             _ => self.rows(std::slice::from_ref(row)),
         }
     }
@@ -150,7 +150,8 @@ impl View {
         match (&self.template, self.format) {
             (Some(template), _) => line(&template.render(value)?),
             (None, OutputFormat::Table | OutputFormat::Id | OutputFormat::Junit) => describe(self),
-            (None, _) => line(&to_json(value)?),
+            (None, OutputFormat::Ndjson) => raw(ndjson(std::slice::from_ref(value))?.as_bytes()),
+            (None, _) => painted(&to_json(value)?),
         }
     }
 
@@ -160,7 +161,7 @@ impl View {
             return jobs.iter().try_for_each(|job| line(&template.render(job)?));
         }
         match self.format {
-            OutputFormat::Json | OutputFormat::Ndjson => jobs.iter().try_for_each(|job| line(&to_json(job)?)),
+            OutputFormat::Json | OutputFormat::Ndjson => raw(ndjson(jobs)?.as_bytes()),
             _ => self.ids(jobs.iter().map(|job| job.id)),
         }
     }
@@ -220,9 +221,10 @@ fn width() -> Option<usize> {
 
 /// A line of JSON for each.
 pub(super) fn ndjson<T: Serialize>(all: &[T]) -> Result<String> {
-    all.iter().map(|one| Ok(to_json(one)? + "\n")).collect()
+    all.iter().map(|one| Ok(words::one_line_json(to_json(one)?) + "\n")).collect()
 }
 
+/// What people gave as JSON is as they wrote it, also with line breaks.
 fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
     serde_json::to_string(value).map(words::safe_json).map_err(|e| Error::failed("cannot be printed as JSON").source(e))
 }

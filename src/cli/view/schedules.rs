@@ -1,11 +1,10 @@
 //! What schedules, their instants and their history show in a table.
 
-use serde_json::Value;
-
 use super::words::relative;
 use super::{Row, Text, Tone};
 use crate::cli::schedule::Instant;
-use crate::job::{JobSpec, RuleKind};
+use crate::job::json_text::members;
+use crate::job::{JobSpec, JsonText, RuleKind};
 use crate::ops::schedules::look::{OccurrenceView, ScheduleState, ScheduleView};
 use crate::time::{Span, Timestamp};
 
@@ -39,10 +38,13 @@ impl Row for ScheduleView {
 }
 
 /// What it runs, on one line.
-pub(in crate::cli) fn title(task: &Value) -> String {
-    match task.get("workflow") {
-        Some(workflow) => format!("workflow {}", workflow["name"].as_str().unwrap_or_default()),
-        None => serde_json::from_value::<JobSpec>(task.clone()).unwrap_or_default().title(),
+pub(in crate::cli) fn title(task: &JsonText) -> String {
+    match task.members().unwrap_or_default().get("workflow") {
+        Some(workflow) => {
+            let name = members(workflow).and_then(|all| serde_json::from_str::<String>(all.get("name")?.get()).ok());
+            format!("workflow {}", name.unwrap_or_default())
+        }
+        None => task.read::<JobSpec>().unwrap_or_default().title(),
     }
 }
 

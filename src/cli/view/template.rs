@@ -4,6 +4,7 @@ use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::job::JsonText;
 
 /// A template that was understood.
 pub(super) struct Template {
@@ -42,7 +43,7 @@ impl Template {
         let misfit = |why: String| {
             Error::usage("--format does not fit the data").source(why).hint("-o json shows what there is")
         };
-        let data = minijinja::Value::from(minijinja::value::Serde(value));
+        let data = minijinja::Value::from(minijinja::value::Serde(JsonText::of(value)?.printable()));
         let is_there = |name: &str| data.get_attr(name).is_ok_and(|value| !value.is_undefined());
         if let Some(name) = self.names.iter().find(|name| !is_there(name)) {
             return Err(misfit(format!("there is no {name}")));
@@ -68,5 +69,9 @@ mod tests {
         assert_eq!(each.render(&json!({"number": 4})).unwrap(), "0414");
         assert!(Template::new("{{").is_err());
         assert!(Template::new("json").is_err(), "of each thing it would print just that");
+        let said: crate::job::JsonText =
+            r#"{"n":1.10,"big":12345678901234567890123,"half":0.5,"all":[1e3]}"#.parse().unwrap();
+        let numbers = Template::new("{{n}} {{big}} {{half * 2}} {{n|float + 1}} {{all[0]}}").unwrap();
+        assert_eq!(numbers.render(&said).unwrap(), "1.10 12345678901234567890123 1.0 2.1 1e3", "as they were written");
     }
 }

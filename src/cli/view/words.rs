@@ -33,7 +33,9 @@ pub(in crate::cli) fn safe(text: &str) -> String {
 }
 
 /// The same for JSON that is written already: there such characters lie in strings only, where they can be written otherwise.
+/// Line breaks and tabs lie outside of them only, and stay.
 pub(in crate::cli) fn safe_json(json: String) -> String {
+    let acts = |c: char| acts(c) && !c.is_ascii_whitespace();
     match json.chars().any(acts) {
         true => json.chars().fold(String::with_capacity(json.len() + 64), |mut out, c| {
             match acts(c) {
@@ -42,6 +44,14 @@ pub(in crate::cli) fn safe_json(json: String) -> String {
             }
             out
         }),
+        false => json,
+    }
+}
+
+/// JSON on one line.
+pub(in crate::cli) fn one_line_json(json: String) -> String {
+    match json.contains(['\n', '\r']) {
+        true => json.replace(['\n', '\r'], " "),
         false => json,
     }
 }
@@ -106,6 +116,8 @@ mod tests {
         assert!(json.contains('\u{9b}') && !shown.chars().any(acts), "{shown}");
         assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), hostile);
         assert_eq!(safe_json("[1]".into()), "[1]");
+        assert_eq!(safe_json("{\"a\":\r\n\t1}".into()), "{\"a\":\r\n\t1}", "as it was written");
+        assert_eq!(one_line_json("{\"a\":\r\n\t1}".into()), "{\"a\":  \t1}");
     }
 
     #[test]

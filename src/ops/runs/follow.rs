@@ -13,7 +13,7 @@ use crate::job::run::{Moved, Reach, Step};
 use crate::job::spec::{Bytes, KeyLimit};
 use crate::job::state::Cancelled;
 use crate::job::workflow::{self, ON_COMPLETE};
-use crate::job::{EventKind, JobId, Life, Number, Origin, Record, State, Unread};
+use crate::job::{EventKind, JobId, JsonText, Life, Number, Origin, Record, State, Unread};
 use crate::store::{CancelRequest, Edge, NewEvent, NewJob, Run, TaskKind, Topics, Tx};
 
 /// Looks at every run of which a job has changed. Nothing to do for jobs without a run.
@@ -120,7 +120,7 @@ fn complete(tx: &mut dyn Tx, run: &Run) -> Result<Option<Unread>> {
     }
     let report = view::report(tx, run)?;
     let Some(mut spec) = workflow::read(&given.workflow)?.on_complete else { return Ok(None) };
-    let report = serde_json::to_value(&report).map_err(|e| Error::failed("the report cannot be told").source(e))?;
+    let report = JsonText::of(&report)?;
     match spec.handler.is_some() {
         true => spec.payload = Some(report),
         false => spec.stdin = Some(Bytes(report.to_string().into_bytes())),

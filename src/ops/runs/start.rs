@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::Caller;
 use super::super::admission::LaneCache;
@@ -15,8 +15,8 @@ use crate::job::run::Terms;
 use crate::job::spec::{KeyLimit, Until};
 use crate::job::workflow::{self, OnFailure};
 use crate::job::{
-    Captured, EventKind, JobId, JobSpec, LaneId, Life, Number, OccurrenceId, Origin, Planned, RunId, RunLife, RunState,
-    ScheduleId, State, Workflow,
+    Captured, EventKind, JobId, JobSpec, JsonText, LaneId, Life, Number, OccurrenceId, Origin, Planned, RunId, RunLife,
+    RunState, ScheduleId, State, Workflow,
 };
 use crate::store::{Edge, NewEvent, NewJob, Run, RunSpec, TaskKind, Topics, Tx};
 use crate::time::Timestamp;
@@ -26,7 +26,7 @@ pub(in crate::ops) struct NewRun<'a> {
     /// Its id: the same makes no second run.
     pub(in crate::ops) id: RunId,
     /// The workflow as it was given.
-    pub(in crate::ops) workflow: &'a Value,
+    pub(in crate::ops) workflow: &'a JsonText,
     /// What surrounds its jobs.
     pub(in crate::ops) captured: Arc<Captured>,
     /// The schedule that makes it.
@@ -51,7 +51,7 @@ pub(in crate::ops) struct NewRun<'a> {
 
 impl<'a> NewRun<'a> {
     /// A run that starts at once, by nobody and of no schedule.
-    pub(in crate::ops) fn of(id: RunId, workflow: &'a Value, captured: Arc<Captured>) -> Self {
+    pub(in crate::ops) fn of(id: RunId, workflow: &'a JsonText, captured: Arc<Captured>) -> Self {
         Self {
             id,
             workflow,

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::super::admission::LaneCache;
 use super::super::{Access, Caller, Op, Scopes};
 use super::start::{self, NewRun, Started};
 use crate::error::Result;
-use crate::job::{Captured, RunId, workflow};
+use crate::job::json_text::members;
+use crate::job::target::bind_workflow;
+use crate::job::{Captured, JsonText, RunId, workflow};
 use crate::store::Tx;
 
 /// Stores a run of a workflow with all its jobs: all of it or nothing.
@@ -19,7 +21,7 @@ pub struct SubmitRun {
     /// The id that the caller made; the same makes no second run.
     pub id: RunId,
     /// The workflow as it was given.
-    pub workflow: Value,
+    pub workflow: JsonText,
     /// What surrounds its jobs.
     #[serde(default)]
     pub captured: Arc<Captured>,
@@ -44,7 +46,7 @@ impl Op for SubmitRun {
     }
 
     fn bind(&mut self, caller: &Caller) {
-        workflow::bind(&mut self.workflow, caller.tenant.as_deref());
+        bind_workflow(&mut self.workflow, caller.tenant.as_deref());
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<Started> {
@@ -66,20 +68,19 @@ impl Op for SubmitRun {
 }
 
 /// Raw commands anywhere in it need their own scope, and so does what surrounds a handler or is read for it.
-pub(in crate::ops) fn scopes(workflow: &Value, captured: &Captured) -> Scopes {
-    fn has_command(value: &Value, hook: bool) -> bool {
-        match value {
-            Value::Array(_) => hook,
-            value => ["command", "env", "env_from_file", "cwd"].iter().any(|key| value.get(key).is_some()),
+pub(in crate::ops) fn scopes(workflow: &JsonText, captured: &Captured) -> Scopes {
+    fn has_command(given: &RawValue, hook: bool) -> bool {
+        match members(given) {
+            Some(options) => ["command", "env", "env_from_file", "cwd"].iter().any(|key| options.contains_key(*key)),
+            None => hook && given.get().starts_with('['),
         }
     }
-    let tasks = ["task", "tasks"].iter().filter_map(|key| workflow.get(key)?.as_array()).flatten();
-    let mut hooks = ["on_start", "on_complete", "defaults"].iter().filter_map(|key| workflow.get(key));
+    let all = workflow.members().unwrap_or_default();
+    let list = |key| serde_json::from_str::<Vec<Box<RawValue>>>(all.get(key)?.get()).ok();
+    let mut tasks = ["task", "tasks"].into_iter().filter_map(list).flatten();
+    let mut hooks = ["on_start", "on_complete", "defaults"].into_iter().filter_map(|key| all.get(key));
     let surroundings = captured.has_surroundings();
-    match surroundings
-        || tasks.into_iter().any(|task| has_command(task, false))
-        || hooks.any(|hook| has_command(hook, true))
-    {
+    match surroundings || tasks.any(|task| has_command(&task, false)) || hooks.any(|hook| has_command(hook, true)) {
         true => Scopes::SUBMIT.and(Scopes::EXEC),
         false => Scopes::SUBMIT,
     }

@@ -2,7 +2,6 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::super::jobs::views;
 use super::super::{Access, Caller, Op, Scopes};
@@ -12,8 +11,8 @@ use crate::job::ids::RunName;
 use crate::job::run::is_on_complete;
 use crate::job::workflow::{self, ON_START};
 use crate::job::{
-    Job, JobId, JobSpec, Number, OccurrenceId, Outcome, Record, RunId, RunState, ScheduleId, Selector, State, Unread,
-    Workflow,
+    Job, JobId, JobSpec, JsonText, Number, OccurrenceId, Outcome, Record, RunId, RunState, ScheduleId, Selector, State,
+    Unread, Workflow,
 };
 use crate::store::{Run, RunFilter, RunSpec, Tx};
 use crate::time::Timestamp;
@@ -42,7 +41,7 @@ pub struct RunView {
     pub tasks: Vec<RunTask>,
     /// The workflow as it was given; with `options` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workflow: Option<Value>,
+    pub workflow: Option<JsonText>,
     /// What of it cannot be read here; absent where all is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread: Option<Unread>,

@@ -39,18 +39,18 @@ impl Op for AddSchedule {
     }
 
     fn bind(&mut self, caller: &Caller) {
-        bind(&mut self.definition.target, caller);
+        self.definition.target.bind(caller.tenant.as_deref());
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<ScheduleView> {
         let tenant = self.definition.target.tenant();
-        check_tenant(caller, tenant)?;
+        check_tenant(caller, &tenant)?;
         Schedule::check_name(&self.name)?;
         if let Some(same) = tx.schedule(self.id)? {
             check_tenant(caller, &same.tenant)?;
             return ScheduleView::new(&same);
         }
-        if let Some(other) = tx.schedule_named(tenant, &self.name)?
+        if let Some(other) = tx.schedule_named(&tenant, &self.name)?
             && other.removed_at.is_none()
         {
             return Err(Error::conflict(format!("there is a schedule {} already", self.name))
@@ -66,7 +66,7 @@ impl Op for AddSchedule {
         share_limit(tx, &definition)?;
         let schedule = Schedule {
             id: self.id,
-            tenant: tenant.to_owned(),
+            tenant,
             name: self.name.clone(),
             version: 1,
             definition: Arc::new(definition),
@@ -135,7 +135,7 @@ impl Op for UpdateSchedule {
     }
 
     fn bind(&mut self, caller: &Caller) {
-        bind(&mut self.definition.target, caller);
+        self.definition.target.bind(caller.tenant.as_deref());
     }
 
     fn run(&self, caller: &Caller, tx: &mut dyn Tx) -> Result<ScheduleView> {

@@ -9,8 +9,8 @@ use super::super::runs::{self, NewRun};
 use super::overlap::{Made, Waits};
 use crate::error::{Error, Kind, Result};
 use crate::job::plan::jitter;
-use crate::job::schedule::LABEL;
 use crate::job::spec::Until;
+use crate::job::target::LABEL;
 use crate::job::workflow;
 use crate::job::{
     Definition, EventKind, JobId, JobSpec, LaneId, Life, Number, OccurrenceId, Origin, RunId, Schedule, ScheduleId,

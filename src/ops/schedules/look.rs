@@ -2,15 +2,14 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::super::{Access, Caller, Op, Scopes};
 use super::Named;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::job::plan::{CatchUp, Overlap, SkipReason};
 use crate::job::{
-    Definition, JobId, Number, Occurrence, OccurrenceId, RuleKind, RunId, Schedule, ScheduleId, Selector, Target,
-    Unread,
+    Definition, JobId, JsonText, Number, Occurrence, OccurrenceId, RuleKind, RunId, Schedule, ScheduleId, Selector,
+    Target, Unread,
 };
 use crate::store::{ScheduleFilter, Tx};
 use crate::time::{Span, Timestamp};
@@ -71,7 +70,7 @@ pub struct ScheduleView {
     pub catch_up: CatchUp,
     pub version: u32,
     /// The options of its job, or `{"workflow": …}` as it was given.
-    pub task: Value,
+    pub task: JsonText,
     /// What of it cannot be read here; absent where all is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread: Option<Unread>,
@@ -100,10 +99,9 @@ impl ScheduleView {
         let Definition { rule, overlap, catch_up, target, .. } = &**definition;
         let state = ScheduleState::of(schedule);
         let task = match target {
-            Target::Job(spec) => serde_json::to_value(spec),
-            target @ Target::Workflow(_) => serde_json::to_value(target),
-        };
-        let task = task.map_err(|e| Error::failed("cannot be shown").source(e))?;
+            Target::Job(spec) => JsonText::of(spec),
+            target @ Target::Workflow(_) => JsonText::of(target),
+        }?;
         Ok(Self {
             id: schedule.id,
             name: schedule.name.clone(),

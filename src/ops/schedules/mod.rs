@@ -56,14 +56,6 @@ impl Named {
     }
 }
 
-/// Gives its jobs to the tenant of a caller that is bound to one, where it says nothing.
-fn bind(target: &mut Target, caller: &Caller) {
-    match target {
-        Target::Job(spec) => spec.bind(caller.tenant.as_deref()),
-        Target::Workflow(given) => workflow::bind(given, caller.tenant.as_deref()),
-    }
-}
-
 /// What a caller needs to have it run.
 fn scopes_of(Definition { target, captured, .. }: &Definition) -> Scopes {
     match target {

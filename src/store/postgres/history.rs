@@ -58,7 +58,8 @@ impl History for PgTx<'_> {
         let result = said.result.as_ref().map(to_json).transpose()?;
         let words = p.and_then(|p| p.text.as_deref()).map(text);
         let (percent, at) = (p.map(|p| p.percent), p.map(|p| p.at.0));
-        self.rows(sql!("said_put"), values![fence.number, int(fence.attempt), percent, words, at, result])?;
+        let row = values![fence.number, int(fence.attempt), percent, words, at, result, said.result_is_text];
+        self.rows(sql!("said_put"), row)?;
         Ok(())
     }
 
@@ -131,6 +132,7 @@ fn said_in(row: &Row) -> Result<Said> {
         progress: percent.zip(at).map(|(percent, at)| Progress { percent, text: words, at }),
         // What cannot be read is as good as never said.
         result: result.and_then(|text| serde_json::from_str(&text).ok()),
+        result_is_text: get(row, 5)?,
     })
 }
 

@@ -62,7 +62,7 @@ impl History for SqliteTx<'_> {
         let p = said.progress.as_ref();
         let result = said.result.as_ref().map(to_json).transpose()?;
         let (percent, text, at) = (p.map(|p| p.percent), p.and_then(|p| p.text.as_ref()), p.map(|p| p.at.0));
-        let row = params![fence.number, fence.attempt, percent, text, at, result];
+        let row = params![fence.number, fence.attempt, percent, text, at, result, said.result_is_text];
         self.execute(sql!("said_put"), row)?;
         Ok(())
     }
@@ -126,7 +126,7 @@ impl SqliteTx<'_> {
             let progress = percent.zip(at).map(|(percent, at)| Progress { percent, text, at });
             // What cannot be read is as good as never said.
             let result = r.get_ref(3)?.as_bytes_or_null()?.and_then(|text| serde_json::from_slice(text).ok());
-            Ok(Said { progress, result })
+            Ok(Said { progress, result, result_is_text: r.get(4)? })
         })?;
         Ok(row.unwrap_or_default())
     }

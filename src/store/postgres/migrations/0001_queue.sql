@@ -193,7 +193,8 @@ CREATE TABLE job_said (
     percent double precision,
     text    text,
     at      bigint,
-    result  text
+    result  text,
+    result_is_text boolean NOT NULL DEFAULT false -- it was no JSON, and is a string
 );
 
 -- Only running jobs. No index on the expiry: there are few rows, and renewing must touch no index.

@@ -168,7 +168,8 @@ CREATE TABLE job_said (
     percent REAL,
     text    TEXT,
     at      INTEGER,
-    result  TEXT
+    result  TEXT,
+    result_is_text INTEGER NOT NULL DEFAULT 0 -- it was no JSON, and is a string
 ) STRICT;
 
 -- Only running jobs. Expiry is by CLOCK_BOOTTIME of one boot: no wall clock can move it (S1).
