@@ -5,8 +5,8 @@
 
 use super::{
     Op, append_output, cancel, dead_letters, enqueue, events, heartbeat, holdings, jobs, lease, metrics, nodes, output,
-    outstanding, policies, prune, quarantine, register, renew, retention, retry, runs, say, schedules, select, settle,
-    sharing, status, tokens, turn, why, workers,
+    outstanding, policies, prune, quarantine, register, renew, results, retention, retry, runs, say, schedules, select,
+    settle, sharing, status, tokens, turn, why, workers,
 };
 
 /// Something that is done with each Op, whatever its type.
@@ -49,6 +49,7 @@ pub fn each(visitor: &mut impl Visitor) {
     visitor.op::<register::Deregister>();
     visitor.op::<register::Register>();
     visitor.op::<renew::Renew>();
+    visitor.op::<results::GetResult>();
     visitor.op::<retention::GetRetention>();
     visitor.op::<retention::SetRetention>();
     visitor.op::<retry::Retry>();

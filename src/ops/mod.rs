@@ -29,6 +29,7 @@ pub mod prune;
 pub mod quarantine;
 pub mod register;
 pub mod renew;
+pub mod results;
 pub mod retention;
 pub mod retry;
 pub mod runs;

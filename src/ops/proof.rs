@@ -1,7 +1,7 @@
 //! Whether who names a worker or a lease of it is that worker: it shows the secret that it registered with.
 
 use crate::error::{Error, Kind, Result};
-use crate::job::{SecretHash, WorkerId, WorkerProof};
+use crate::job::{Number, SecretHash, WorkerId, WorkerProof};
 use crate::store::{Lease, Tx};
 
 /// Refuses whoever is not the worker that was registered with `hash`.
@@ -16,7 +16,7 @@ pub(super) fn check_hash(worker: &WorkerProof, hash: &SecretHash) -> Result<()> 
 pub(super) fn check_holder(worker: &WorkerProof, lease: &Lease) -> Result<()> {
     match worker.id == lease.worker {
         true => check_hash(worker, &lease.secret_hash),
-        false => Err(Error::new(Kind::Denied, format!("another worker holds job {}", lease.fence.number))),
+        false => Err(not_the_holder(lease.fence.number)),
     }
 }
 
@@ -25,6 +25,11 @@ pub(super) fn check_registered(worker: &WorkerProof, tx: &mut dyn Tx) -> Result<
     let Some((name, hash)) = tx.registered(worker.id)? else { return Ok(None) };
     check_hash(worker, &hash)?;
     Ok(Some(name))
+}
+
+/// The lease is another worker's.
+pub(super) fn not_the_holder(number: Number) -> Error {
+    Error::new(Kind::Denied, format!("another worker holds job {number}"))
 }
 
 fn not_the_worker(id: WorkerId) -> Error {

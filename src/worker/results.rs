@@ -9,8 +9,8 @@ use super::files::is_shortage;
 use super::secrets::Missing;
 use crate::error::{Error, Result};
 use crate::job::results::variables;
-use crate::ops::jobs::GetJobs;
 use crate::ops::lease::Leased;
+use crate::ops::results::{GetResult, Handed};
 use crate::private;
 
 /// Files with what needed tasks made; gone when dropped.
@@ -50,13 +50,13 @@ pub(super) async fn write(shared: &Shared, job: &Leased) -> Result<Results> {
     let dir = private::temp_dir("orx-results-")?;
     let mut files = Vec::with_capacity(job.results.len());
     for (n, (task, number)) in job.results.iter().enumerate() {
-        let jobs = shared.persist(&GetJobs { numbers: vec![*number], detail: false }).await?;
-        let Some(made) = jobs.into_iter().next() else {
+        let handed =
+            shared.persist(&GetResult { worker: shared.config.key.clone(), fence: job.fence, number: *number }).await?;
+        let Some(Handed { result, is_text }) = handed else {
             return Err(Error::not_found(format!("the result of task {task} is gone")));
         };
-        // As it was handed over: JSON, or else text. A coordinator's answer does not tell `null` from nothing.
-        let result = made.result.unwrap_or_default();
-        let text = result.string().filter(|_| made.result_is_text).unwrap_or_else(|| result.to_string());
+        // As it was handed over: JSON, or else text.
+        let text = result.string().filter(|_| is_text).unwrap_or_else(|| result.to_string());
         let file = n.to_string();
         private::file().write(true).create_new(true).open(dir.path().join(&file))?.write_all(text.as_bytes())?;
         files.push((task.clone(), file));

@@ -6,6 +6,7 @@ use rustix::process::Signal;
 
 use super::coordinators::coordinator;
 use crate::cli::support::*;
+use crate::cli::verbatim;
 
 /// Coordinators that gossip with the first of them, each with a store of its own.
 pub struct Cluster {
@@ -317,4 +318,16 @@ async fn a_peer_that_lies_takes_nobody_down() {
         node.stop().expect(0, &[]);
     };
     tokio::task::spawn_blocking(rest).await.unwrap();
+}
+
+#[test]
+fn a_peer_is_given_payloads_and_gives_results_as_they_were_written() {
+    let values = verbatim::values(20);
+    let config = format!("[worker]\nlease = \"{LEASE}ms\"\n{}", verbatim::handlers());
+    let cluster = Cluster::start_with(&[&[], &["--slots", "4"]], &config);
+    let home = &cluster.homes[0];
+    home.ok(&["workflow", "submit", &home.write("w.json", verbatim::workflow(&values))]);
+    cluster.wait_done(0, values.len() + 1);
+    verbatim::arrived(home, &values);
+    cluster.audit();
 }

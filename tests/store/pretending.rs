@@ -16,7 +16,7 @@ pub use super::tenants::{World, report, worker};
 pub fn tries(of: &WorkerKey, fence: &Value, by: &WorkerKey) -> Vec<(&'static str, Value)> {
     let pretended = WorkerKey { id: of.id, secret: by.secret.clone() };
     let lease = |key: &WorkerKey| json!({ "worker": key, "name": "w", "offer": Offer::default(), "slots": 9, "ttl": 15, "only": null });
-    let chunk = json!({ "seq": 9, "stream": "stdout", "at": "2030-01-01T00:00:00Z", "gap": 0, "bytes": "c2FpZA==" });
+    let chunk = json!({ "seq": 9, "stream": "stdout", "at": "2030-01-01T00:00:00Z", "place": 0, "bytes": "c2FpZA==" });
     let started = json!([[fence, { "pid": 1, "at": "2030-01-01T00:00:00Z" }]]);
     let mut tries = Vec::new();
     for key in [&pretended, by] {
@@ -25,6 +25,7 @@ pub fn tries(of: &WorkerKey, fence: &Value, by: &WorkerKey) -> Vec<(&'static str
         tries.extend([
             ("append_output", json!({ "worker": key, "fence": fence, "chunks": [chunk] })),
             ("say", said),
+            ("get_result", json!({ "worker": key, "fence": fence, "number": fence["number"] })),
             ("settle", json!({ "worker": key, "reports": ends })),
             ("turn", json!({ "worker": key, "reports": ends, "lease": null })),
             ("turn", json!({ "worker": key, "reports": ends, "lease": null, "pass_over": true })),

@@ -3,13 +3,14 @@ use orx::job::ids::RunName;
 use orx::job::lanes::Offer;
 use orx::job::spec::Bytes;
 use orx::job::state::Cause;
-use orx::job::{Fence, JobId, Number, RunId, RunState};
+use orx::job::{Fence, JobId, JsonText, Number, RunId, RunState};
 use orx::ops::cancel::Cancel;
 use orx::ops::events::ReadEvents;
 use orx::ops::jobs::GetJobs;
 use orx::ops::lease::{Lease, Only};
 use orx::ops::policies::SetLimit;
 use orx::ops::prune::{Prunable, Prune};
+use orx::ops::results::{GetResult, Handed};
 use orx::ops::retry::Retry;
 use orx::ops::runs::Started;
 use orx::ops::runs::cancel::CancelRun;
@@ -497,14 +498,23 @@ on_every_store! {
     }
 
     async fn a_task_hears_what_those_that_it_needs_made(f: Fixture) {
-        Flow::start(f, "a b c:a,b", json!({})).await;
+        Flow::start(f, "a b c:a,b d:b", json!({})).await;
         let w = f.worker("w", Offer::default()).await;
         let a = take(&w, "a").await;
-        let said = Say { worker: w.key.clone(), fence: a, progress: None, result: Some(json!({ "v": 1 }).into()), result_is_text: false };
+        let result: JsonText = "{ \"v\": 1.10 }".parse().unwrap();
+        let said = Say { worker: w.key.clone(), fence: a, progress: None, result: Some(result.clone()), result_is_text: false };
         f.queue.call(said).await.unwrap();
         w.exit(a, 0).await;
         run(&w, "b", 0).await;
-        assert_eq!(w.lease(1).await[0].results, [("a".to_owned(), a.number)]);
+        let got = |fence, number| f.queue.call(GetResult { worker: w.key.clone(), fence, number });
+        let c = w.lease(1).await.pop().unwrap();
+        assert_eq!(c.results, [("a".to_owned(), a.number)]);
+        assert_eq!(got(c.fence, a.number).await.unwrap(), Some(Handed { result, is_text: false }));
+        assert_eq!(got(c.fence, c.fence.number).await.unwrap(), None, "it does not need itself");
+        let d = w.take().await;
+        assert_eq!(got(d, a.number).await.unwrap(), None, "what it does not need is not told");
+        w.exit(c.fence, 0).await;
+        assert_eq!(got(c.fence, a.number).await.unwrap(), None, "it has ended");
     }
 
     async fn a_worker_may_be_there_for_one_run_only(f: Fixture) {

@@ -229,6 +229,7 @@ on_every_store! {
             ("list_runs", json!({ "limit": 9, "filter": { "tenant": "acme" } }), Nothing),
             ("replay_run", json!({ "id": Uuid::now_v7(), "run": { "id": ended }, "from": null, "reason": null }), Gone),
             ("submit_run", json!({ "id": Uuid::now_v7(), "workflow": flow("acme") }), Denied),
+            ("get_result", json!({ "worker": key(), "fence": fence, "number": dead }), Gone),
             ("say", json!({ "worker": key(), "fence": fence, "progress": null, "result": 1 }), Gone),
             ("add_schedule", json!({ "id": Uuid::now_v7(), "name": "x", "definition": definition("acme") }), Denied),
             ("add_schedule", json!({ "id": schedule, "name": "x", "definition": definition("bee") }), Denied),
