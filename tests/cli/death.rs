@@ -251,12 +251,13 @@ fn s8_run_takes_back_its_own_job_from_a_dead_worker() {
 fn s8_why_says_that_the_worker_is_lost_and_when_the_job_is_free() {
     let orx = Orx::new();
     // Whoever leads would take it back.
-    let _leader = orx.worker(&["--name", "leader", "--queues", "none", "--lease", "1h"]);
+    let leader = orx.worker(&["--name", "leader", "--queues", "none", "--lease", "1h"]);
     let worker = orx.worker(&["--name", "dead", "--lease", "6s"]);
     orx.sh(&[], &first_time("echo up > up; sleep 300"));
     orx.wait_line("up");
     assert!(!orx.ok(&["why", "1"]).contains("lost"));
     worker.kill();
+    leader.kill();
     eventually("it to be lost", || {
         let said = orx.ok(&["why", "1"]);
         said.contains("runs on dead, which is lost") && said.contains(", until ")
