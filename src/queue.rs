@@ -13,6 +13,7 @@ use crate::ops::{Caller, Op};
 use crate::outage::Outage;
 use crate::remote::Remote;
 pub use crate::remote::Request;
+use crate::store::restore::Counted;
 use crate::store::{self, Claim, Finding, Holder, Location, Ownership, Topics};
 use crate::time::Clock;
 
@@ -193,11 +194,11 @@ impl Queue {
         }
     }
 
-    /// Copies the store to a new file, and checks the copy.
+    /// Copies the store to a new file, checks the copy, and gives what is in it.
     ///
     /// # Errors
     /// `Conflict` when the file exists, `Unavailable` when it cannot be written.
-    pub async fn backup(&self, to: PathBuf) -> Result<()> {
+    pub async fn backup(&self, to: PathBuf) -> Result<Vec<Counted>> {
         match self {
             Self::Local(engine) => engine.backup(to).await,
             Self::Remote(_) => Err(needs_store("a backup")),

@@ -166,7 +166,7 @@ pub(super) fn env(name: &str) -> Option<String> {
 }
 
 /// Who calls, for the audit trail.
-fn user() -> String {
+pub(super) fn user() -> String {
     env("USER").unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
 }
 

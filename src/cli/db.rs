@@ -9,12 +9,14 @@ use indicatif::ProgressBar;
 use super::context::Context;
 use super::copy::Copy;
 use super::quarantine::Quarantine;
+use super::restore::RestoreArgs;
 use super::retention::Retention;
 use super::ui;
 use super::view::{Row, Text, Tone};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ops::prune::{DropOutput, Prunable, Prune, PruneKeys, PruneLedger};
 use crate::queue::Queue;
+use crate::store::restore::{self, Counted};
 use crate::store::{self, Step};
 use crate::time::{Span, Timestamp};
 
@@ -31,8 +33,13 @@ pub(super) struct Db {
 #[derive(Subcommand)]
 enum DbSubcommand {
     /// Check that the files are whole and that no row contradicts another; exit code 1 if so
-    #[command(after_help = "Example:\n  orx db check && echo sound")]
-    Check,
+    ///
+    /// Of a backup also that it is as it was made: its manifest has the number of rows of each table, and a checksum.
+    #[command(after_help = "Examples:\n  orx db check && echo sound\n  orx db check orx-backup.db")]
+    Check {
+        /// A backup; else the store is checked
+        file: Option<PathBuf>,
+    },
     /// Forget finished jobs with their output and history, old rows of schedules, and shrink the files
     ///
     /// Never a job that has not finished or that an unfinished job waits for; dead letters only with --dead. Of a schedule's
@@ -53,12 +60,16 @@ enum DbSubcommand {
     },
     Retention(Retention),
     Quarantine(Quarantine),
-    /// Copy the store to a new file while others go on using it, and check the copy
+    /// Copy the store to one new file while others go on using it, and check the copy
+    ///
+    /// The file has all that is stored, output included, and a manifest that 'orx db check FILE' compares with it. It is
+    /// no store: 'orx db restore FILE' makes one of it. On PostgreSQL use pg_dump.
     #[command(after_help = "Example:\n  orx db backup orx-backup.db")]
     Backup {
-        /// The new file; output goes to FILE-output beside it
+        /// The new file
         file: PathBuf,
     },
+    Restore(RestoreArgs),
     Copy(Copy),
     /// Bring the schema up to date, and show the steps
     ///
@@ -83,29 +94,56 @@ impl Db {
 
     pub(super) async fn run(self, context: &Context) -> Result<ExitCode> {
         match self.command {
-            DbSubcommand::Check => {
-                let queue = context.queue()?;
-                let (findings, view) = (queue.check().await?, context.view()?);
-                if !(view.is_for_people() && findings.is_empty()) {
-                    view.rows(&findings)?;
-                }
-                if findings.is_empty() {
-                    ui::say(context, &format!("{} is sound", queue.location()));
-                    return Ok(ExitCode::SUCCESS);
-                }
-                Ok(ExitCode::FAILURE)
-            }
+            DbSubcommand::Check { file } => check(context, file).await,
             DbSubcommand::Prune { older_than, dead, yes } => prune(context, older_than, dead, yes).await,
             DbSubcommand::Retention(retention) => retention.run(context).await,
             DbSubcommand::Quarantine(quarantine) => quarantine.run(context).await,
             DbSubcommand::Backup { file } => {
-                context.queue()?.backup(file.clone()).await?;
-                ui::say(context, &format!("copied to {}, and checked", file.display()));
+                let counted = context.queue()?.backup(file.clone()).await?;
+                let view = context.view()?;
+                if !view.is_for_people() {
+                    view.rows(&counted)?;
+                }
+                let jobs = counted.iter().find(|c| c.table == "jobs").map_or(0, |c| c.rows);
+                ui::say(context, &format!("{} copied to {}, and checked", ui::count(jobs, "job"), file.display()));
                 Ok(ExitCode::SUCCESS)
             }
+            DbSubcommand::Restore(restore) => restore.run(context).await,
             DbSubcommand::Copy(copy) => copy.run(context).await,
             DbSubcommand::Migrate { dry_run } => migrate(context, dry_run),
         }
+    }
+}
+
+async fn check(context: &Context, backup: Option<PathBuf>) -> Result<ExitCode> {
+    let (what, findings) = match backup {
+        Some(file) => {
+            let shown = file.display().to_string();
+            let checking = tokio::task::spawn_blocking(move || restore::check(&file));
+            (shown, checking.await.map_err(|_| Error::failed("checking hit a bug in orx"))??)
+        }
+        None => (context.queue()?.location(), context.queue()?.check().await?),
+    };
+    let view = context.view()?;
+    if !(view.is_for_people() && findings.is_empty()) {
+        view.rows(&findings)?;
+    }
+    if findings.is_empty() {
+        ui::say(context, &format!("{what} is sound"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+impl Row for Counted {
+    const HEADERS: &'static [&'static str] = &["TABLE", "ROWS", "CHECKSUM"];
+
+    fn id(&self) -> String {
+        self.table.clone()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Text> {
+        vec![Text::new(self.table.clone()), Text::new(self.rows.to_string()), Text::new(self.checksum.clone())]
     }
 }
 

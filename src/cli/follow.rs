@@ -133,9 +133,11 @@ pub(super) async fn follow_from(
         // The state was read first: whatever was written before the end is there when we look now.
         let current = reader.attempt.unwrap_or(job.attempt).max(1);
         reader.attempt = Some(current);
+        let mut next = current + 1;
         if job.attempt >= current && !reader.heard {
             voice.begins(context, &job, current);
             let reply = queue.call(reader.op()).await?;
+            next = reply.next.unwrap_or(next);
             // One that this process runs is heard before anything of it is stored, so nothing of it was printed yet.
             let fence = Fence { number: job.number, attempt: current };
             if let Some(listener) = listener.filter(|listener| listener.hears(fence)) {
@@ -164,7 +166,7 @@ pub(super) async fn follow_from(
             voice.ended(context, &job, current).await?;
         }
         if job.attempt > current {
-            reader.turn_to(current + 1);
+            reader.turn_to(next);
             printer.restart();
             continue;
         }

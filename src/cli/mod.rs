@@ -36,6 +36,7 @@ mod policies;
 mod printing;
 mod process;
 mod quarantine;
+mod restore;
 mod retention;
 mod retry;
 mod run;

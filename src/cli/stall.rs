@@ -143,7 +143,11 @@ impl Between {
             (Some(outcome), _) => format!("was {}", outcome.as_str()),
             (None, _) => return Ok(()),
         };
-        let of = if job.max_attempts > 1 { format!(" of {}", job.max_attempts) } else { String::new() };
+        let of = if job.max_attempts > 1 && attempt <= job.max_attempts {
+            format!(" of {}", job.max_attempts)
+        } else {
+            String::new()
+        };
         let waits = matches!(ended.outcome, Some(Outcome::Lost | Outcome::Interrupted));
         let next = match (job.state, job.due_at) {
             _ if job.attempt > attempt => "begins now".into(),

@@ -84,6 +84,7 @@ fn meant(word: &str) -> Option<&'static str> {
         "submit" | "push" => "enqueue",
         "clean" | "clear" | "purge" | "gc" | "vacuum" => "db prune",
         "backup" => "db backup",
+        "restore" => "db restore",
         "requeue" => "dlq requeue",
         "rerun" | "restart" => "retry",
         "pause" => "queue pause",

@@ -19,6 +19,7 @@ use crate::job::{WorkerId, WorkerKey};
 use crate::ops::exposition::{Histogram, Timings};
 use crate::ops::{Access, Caller, Op};
 use crate::outage::Outage;
+use crate::store::restore::Counted;
 use crate::store::{Claim, Finding, Holder, Listening, Ownership, Store, Topics};
 
 /// The most Ops that wait for the writer; more callers wait to hand theirs over.
@@ -199,11 +200,11 @@ impl Engine {
         tokio::task::spawn_blocking(move || store.check()).await.map_err(|_| ended())?
     }
 
-    /// Copies the store to a new file, and checks the copy.
+    /// Copies the store to a new file, checks the copy, and gives what is in it.
     ///
     /// # Errors
     /// `Conflict` when the file exists, `Unavailable` when it cannot be written.
-    pub async fn backup(&self, to: PathBuf) -> Result<()> {
+    pub async fn backup(&self, to: PathBuf) -> Result<Vec<Counted>> {
         let store = Arc::clone(&self.store);
         tokio::task::spawn_blocking(move || store.backup(&to)).await.map_err(|_| ended())?
     }

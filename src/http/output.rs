@@ -103,7 +103,7 @@ impl Reading {
                 let op = GetJobs { numbers: vec![self.next.number], detail: false };
                 let job = run(&self.app, &self.who, op).await?.into_iter().next();
                 if job.is_some_and(|job| job.attempt > found.attempt) {
-                    (self.next.attempt, self.next.after) = (Some(found.attempt + 1), None);
+                    (self.next.attempt, self.next.after) = (Some(found.next.unwrap_or(found.attempt + 1)), None);
                     continue;
                 }
             }

@@ -88,6 +88,8 @@ kinds! {
     CallDenied = "call_denied",
     /// Shown to a reader who may not see what lies here and before, so that it can go on; never stored.
     Hidden = "hidden",
+    /// This became another store than the one that `data.from` names: by a backup that was restored, or a copy.
+    Restored = "restored",
     /// A queue was paused or resumed, or a limit was changed.
     PolicyChanged = "policy_changed",
     /// Something that a newer orx tells of; `data.unread` has its word. Never stored.

@@ -164,12 +164,12 @@ impl Life {
         }
     }
 
-    /// pending → running, under the next fence.
-    pub fn lease(mut self) -> Result<Life, Refused> {
+    /// pending → running, under the next fence, which lies above `floor` (S38).
+    pub fn lease(mut self, floor: u32) -> Result<Life, Refused> {
         match self.state {
             State::Pending => {
                 self.state = State::Running;
-                self.attempt += 1;
+                self.attempt = self.attempt.max(floor) + 1;
                 Ok(self)
             }
             _ => Err(self.refuse("leased")),

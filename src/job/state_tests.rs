@@ -46,7 +46,7 @@ fn grid_of_states_and_events() {
         };
         let row = [
             ("promote", word(life(state).promote(NOW))),
-            ("lease", word(life(state).lease())),
+            ("lease", word(life(state).lease(0))),
             ("satisfy", word(life(state).satisfy(NOW))),
             ("skip", word(life(state).skip("x".into(), NOW))),
             ("revive", word(life(state).revive(&JobSpec::default(), NOW, 1, NOW))),
@@ -139,7 +139,7 @@ fn s4_losses_and_jobs_that_must_not_run_twice() {
         assert_eq!(l.losses, n);
         if n < 4 {
             assert_eq!(l.state, State::Pending);
-            l = l.lease().unwrap();
+            l = l.lease(0).unwrap();
         }
     }
     assert_eq!((l.state, l.reason.as_deref(), l.failures), (State::Failed, Some(reason::POISON), 0));
@@ -184,7 +184,7 @@ fn s10_a_job_that_is_brought_back_is_as_late_as_it_was_to_be() {
 #[test]
 fn s7_a_deadline_holds_until_the_first_attempt_that_started_and_was_not_snoozed() {
     let spec = spec(r#"{"deadline":5,"max_attempts":3,}"#);
-    let mut l = Life::admit(&spec, NOW, 0).lease().unwrap();
+    let mut l = Life::admit(&spec, NOW, 0).lease(0).unwrap();
     assert!(l.clone().expire(NOW.plus(Span::from_secs(9))).is_err(), "never a running job");
     for ended in [ending(Cause::Itself, Some(75)), ending(Cause::NotStarted, None)] {
         l = settle(l, &spec, &ended).life;
@@ -202,7 +202,9 @@ fn a_retry_is_a_new_generation_under_a_higher_fence() {
     let dead = settle(dead, &spec("{}"), &ending(Cause::Cancel, None)).life;
     let again = dead.retry(0, NOW).unwrap();
     assert_eq!((again.generation, again.attempt, again.cancel_requested_at), (2, 1, None));
-    assert_eq!(again.lease().unwrap().attempt, 2);
+    assert_eq!(again.clone().lease(0).unwrap().attempt, 2);
+    assert_eq!(again.clone().lease(1).unwrap().attempt, 2);
+    assert_eq!(again.lease(1_000_001).unwrap().attempt, 1_000_002, "S38");
 }
 
 /// The wait after an attempt that was not started.

@@ -18,6 +18,7 @@ use crate::job::{
     Captured, EventKind, Fence, JobId, JobSpec, LaneId, Number, Origin, Record, RunId, State, Unread, WorkerKey,
     WorkerProof,
 };
+use crate::store::restore::Floor;
 use crate::store::{Change, Foresight, Tx};
 use crate::time::Span;
 
@@ -343,6 +344,7 @@ impl Lease {
         let tasks: Vec<Number> = tasks.map(|job| job.number).collect();
         let mut over = if tasks.is_empty() { Vec::new() } else { runs::begin(tx, &tasks)? };
         taken.held_up |= !over.is_empty();
+        let floor = if found.is_empty() { Floor::default() } else { tx.floor()? };
         for job in found {
             if over.contains(&job.number) {
                 continue;
@@ -352,7 +354,7 @@ impl Lease {
                 change(tx, &job, &life, EventKind::Expired, By::default(), Value::Null)?;
                 continue;
             }
-            let Ok(life) = job.life.clone().lease() else {
+            let Ok(life) = job.life.clone().lease(floor.of(job.number)) else {
                 continue; // `only`: it is not pending
             };
             if let Some(what) = &job.unread {

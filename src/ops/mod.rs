@@ -29,6 +29,7 @@ pub mod prune;
 pub mod quarantine;
 pub mod register;
 pub mod renew;
+pub mod restore;
 pub mod results;
 pub mod retention;
 pub mod retry;

@@ -35,6 +35,9 @@ pub struct OutputReply {
     pub lost: bool,
     /// The job's state.
     pub state: State,
+    /// The attempt that follows this one, if there is one.
+    #[serde(default)]
+    pub next: Option<u32>,
 }
 
 /// How much output one call gives, in bytes.
@@ -60,6 +63,20 @@ impl Op for ReadOutput {
         let chunks = tx.output(fence, self.after, MAX_BYTES)?;
         let ended = !running && !never;
         let lost = ended && chunks.is_empty() && tx.outcome(fence)? == Some(Outcome::Lost);
-        Ok(OutputReply { attempt, chunks, ended, lost, state: job.life.state })
+        let next = following(tx, fence, current)?;
+        Ok(OutputReply { attempt, chunks, ended, lost, state: job.life.state, next })
     }
+}
+
+/// The attempt after that of `fence`; in a store that was restored many numbers are left out (S38).
+fn following(tx: &mut dyn Tx, fence: Fence, current: u32) -> Result<Option<u32>> {
+    let Fence { number, attempt } = fence;
+    if attempt >= current {
+        return Ok(None);
+    }
+    if attempt + 1 == current || attempt > tx.floor()?.of(number) {
+        return Ok(Some(attempt + 1));
+    }
+    let attempts = tx.attempts(number)?;
+    Ok(Some(attempts.iter().map(|other| other.number).find(|other| *other > attempt).unwrap_or(current)))
 }

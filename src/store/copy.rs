@@ -6,6 +6,7 @@
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::restore::{Renewal, Renewed};
 use super::{Location, postgres, sqlite};
 use crate::error::{Error, Kind, Result};
 pub use crate::store::copy_tables::{Column, TABLES, Table};
@@ -40,6 +41,9 @@ pub(super) trait Dump {
     /// Ends the moment that is looked at, if there is one, and begins another.
     fn moment(&mut self) -> Result<()>;
 
+    /// The id of the store.
+    fn id(&mut self) -> Result<Option<String>>;
+
     /// How many jobs are running now.
     fn running(&mut self) -> Result<u64>;
 
@@ -64,8 +68,9 @@ pub(super) trait Load: Dump {
     /// Fills in what follows from the rows: counters, places in line.
     fn derive(&mut self) -> Result<()>;
 
-    /// Takes the mark away: it is a store like any other.
-    fn finish(&mut self) -> Result<()>;
+    /// Takes the mark away: it is a store like any other, and another one than that of which it was made, which is `from`
+    /// unless it was in its place before.
+    fn finish(&mut self, renewal: &Renewal, from: Option<String>) -> Result<Renewed>;
 }
 
 /// What was copied of a table.
@@ -82,12 +87,17 @@ pub struct Copied {
 }
 
 /// Copies the queue at `from` to the empty store at `to`, reads it back and compares; `progress` hears of steps done
-/// and in all.
+/// and in all. What comes after it is numbered as `renewal` has it.
 ///
 /// # Errors
 /// `Conflict` when the target is not empty, jobs are running, or the source changed meanwhile; `Unavailable` when one of
 /// them cannot be used; `Corrupt` when the copy differs.
-pub fn copy(from: &Location, to: &Location, progress: &mut dyn FnMut(u64, u64)) -> Result<Vec<Copied>> {
+pub fn copy(
+    from: &Location,
+    to: &Location,
+    renewal: &Renewal,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Vec<Copied>, Renewed)> {
     let mut source = source(from)?;
     source.moment()?;
     idle(&mut *source)?;
@@ -131,8 +141,8 @@ pub fn copy(from: &Location, to: &Location, progress: &mut dyn FnMut(u64, u64)) 
         return Err(Error::new(Kind::Corrupt, format!("the copy differs in {table}: {copied} rows for {rows}"))
             .hint("did somebody write to the target meanwhile? it stays unfinished; copy it again"));
     }
-    target.finish()?;
-    Ok(copied)
+    let from = source.id()?;
+    Ok((copied, target.finish(renewal, from)?))
 }
 
 fn source(location: &Location) -> Result<Box<dyn Dump>> {

@@ -15,6 +15,7 @@ mod migrate;
 mod owners;
 mod peer_rows;
 pub mod postgres;
+pub mod restore;
 mod roles;
 mod rows;
 mod run_rows;
@@ -268,11 +269,11 @@ pub trait Store: Send + Sync {
     /// `Unavailable` when it cannot be read.
     fn check(&self) -> Result<Vec<Finding>>;
 
-    /// Copies it to a new file while others go on writing, and checks the copy.
+    /// Copies it to a new file while others go on writing, checks the copy, and gives what is in it.
     ///
     /// # Errors
     /// `Conflict` when the file exists, `Unavailable` when it cannot be written.
-    fn backup(&self, to: &Path) -> Result<()>;
+    fn backup(&self, to: &Path) -> Result<Vec<restore::Counted>>;
 
     /// Keeps some room for a time when there is none, or gives it away; says whether it is kept, or was.
     ///

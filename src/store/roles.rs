@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::lease_rows::Holding;
 use super::limit_rows::{Limits, NamedLimit, Quota, Tenant};
+use super::restore::Floor;
 use super::rows::{
     CancelRequest, Change, DeadLetter, Edge, Filter, Kept, KeyHolder, Leader, Lease, Letter, LetterFilter, LetterGroup,
     NewEvent, NewJob, NewNode, NewWorker, Node, QueueTotals, ScheduleFilter, Worker, WorkerState,
@@ -166,6 +167,8 @@ pub trait Leases {
     fn expired(&mut self, limit: usize) -> Result<Vec<Lease>>;
     /// The leases of `worker`, as they are at this moment.
     fn leases_of(&mut self, worker: WorkerId) -> Result<Vec<Lease>>;
+    /// Above what the next attempts of older jobs lie.
+    fn floor(&mut self) -> Result<Floor>;
     /// The leases that end soonest, at most `limit`; of `number` only, where one is given. Locks none.
     fn holdings(&mut self, number: Option<Number>, limit: usize) -> Result<Vec<Holding>>;
     /// Leaves a request for the holder of the lease on `number`.

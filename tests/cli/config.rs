@@ -70,7 +70,7 @@ fn what_is_written_never_goes_where_a_link_leads() {
     orx.add(&["--", "true"]);
     let other = orx.write("other", "precious\n");
     std::fs::create_dir(orx.path("man")).unwrap();
-    for link in ["man/orx.1", "copy.db", "copy.db.part"] {
+    for link in ["man/orx.1", "copy.db"] {
         std::os::unix::fs::symlink(&other, orx.path(link)).unwrap();
     }
     orx.run(&["man", "man"]).expect(1, &["cannot write man/orx.1", "it is a symbolic link"]);
@@ -80,9 +80,8 @@ fn what_is_written_never_goes_where_a_link_leads() {
     orx.run(&["db", "backup", "copy.db"]).expect(5, &["copy.db exists already"]);
     std::fs::remove_file(orx.path("copy.db")).unwrap();
     orx.ok(&["db", "backup", "copy.db"]);
-    assert_eq!(orx.json(&["--store", "copy.db", "list"]).as_array().unwrap().len(), 1);
+    orx.ok(&["db", "check", "copy.db"]);
     assert_eq!(orx.read("other"), "precious\n");
-    assert!(orx.path("copy.db.part").symlink_metadata().is_err());
 }
 
 #[test]

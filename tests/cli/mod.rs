@@ -1,5 +1,6 @@
 //! The real binary: what a person at a shell meets. The rules (S1…) are those of docs/semantics.md.
 
+mod backups;
 mod bulk;
 mod cancel;
 mod cluster;

@@ -200,7 +200,8 @@ fn payloads_and_results_of_a_workflow_arrive_as_they_were_written_and_again_in_a
     }
     if !orx.url().contains("://") {
         orx.ok(&["-q", "db", "backup", "backup.db"]);
-        assert_eq!(list("backup.db"), listed);
+        orx.ok(&["-q", "--store", "restored.db", "db", "restore", "backup.db"]);
+        assert_eq!(list("restored.db"), listed);
     }
 }
 

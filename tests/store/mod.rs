@@ -13,6 +13,7 @@ mod output;
 pub mod pretending;
 mod pruning;
 mod races;
+mod restored;
 mod runs;
 mod schedule_runs;
 pub mod schedules;

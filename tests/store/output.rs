@@ -48,7 +48,7 @@ on_every_store! {
         let texts: [&[u8]; 4] = [b"head", b"\0\xff\0\xff", b"\xfe\0t\0", b"three"];
         let chunks = texts.iter().zip([(0, 0), (1, 4), (2, 8), (3, 12)]);
         let chunks = chunks.map(|(bytes, (seq, place))| Chunk { place, bytes: bytes.to_vec(), ..chunk(seq, "") });
-        let op = |chunks, cut| AppendOutput { fence, chunks, cut };
+        let op = |chunks, cut| AppendOutput { worker: w.key.clone(), fence, chunks, cut };
         let first = op(chunks.collect(), Some(Cut { from: 1, below: 3, to: 10 }));
         for _ in 0..2 {
             // Said once more it changes nothing.

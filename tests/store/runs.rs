@@ -279,7 +279,7 @@ on_every_store! {
         // Nobody did the upkeep yet. What may start does, in whichever order they stand.
         assert_eq!(w.lease_numbers(9).await, [flow.number("tidy").await, other]);
         assert_eq!(flow.tasks().await, "a=done b=pending tidy=running");
-        let op = Lease { worker: w.id, name: "w".into(), offer: Offer::default(), slots: 9, ttl: TTL, only: None };
+        let op = Lease { worker: w.key.clone(), name: "w".into(), offer: Offer::default(), slots: 9, ttl: TTL, only: None };
         let reply = f.queue.call(op.clone()).await.unwrap();
         assert_eq!((reply.jobs.len(), reply.held_up, reply.next_timer.is_some()), (0, true, true));
         let only = Lease { only: Some(Only::Run(flow.id)), ..op.clone() };
@@ -542,13 +542,13 @@ on_every_store! {
         let lease = |labels: &[(&str, &str)]| {
             let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
             let (offer, only) = (Offer { labels, ..Offer::default() }, Some(Only::Run(run.id)));
-            f.queue.call(Lease { worker: w.id, name: "w".into(), offer, slots: 1, ttl: TTL, only })
+            f.queue.call(Lease { worker: w.key.clone(), name: "w".into(), offer, slots: 1, ttl: TTL, only })
         };
         assert_eq!(lease(&[]).await.unwrap().jobs.len(), 0);
         let jobs = lease(&[("os", "any")]).await.unwrap().jobs;
         assert_eq!(jobs.iter().map(|job| job.origin.task.as_deref().unwrap()).collect::<Vec<_>>(), ["here"]);
         let only = Some(Only::Job(1));
-        let one = Lease { worker: w.id, name: "w".into(), offer: Offer::default(), slots: 1, ttl: TTL, only };
+        let one = Lease { worker: w.key.clone(), name: "w".into(), offer: Offer::default(), slots: 1, ttl: TTL, only };
         assert_eq!(f.queue.call(one).await.unwrap().jobs.len(), 0);
     }
 
@@ -633,7 +633,7 @@ async fn s19_a_lease_passes_over_tasks_whose_run_somebody_else_has_and_asks_agai
     let other = f.add("").await;
     let w = f.worker("w", Offer::default()).await;
     let held = f.meanwhile("SELECT 1 FROM runs FOR UPDATE");
-    let op = Lease { worker: w.id, name: "w".into(), offer: Offer::default(), slots: 9, ttl: TTL, only: None };
+    let op = Lease { worker: w.key.clone(), name: "w".into(), offer: Offer::default(), slots: 9, ttl: TTL, only: None };
     let reply = f.queue.call(op).await.unwrap();
     assert_eq!(reply.jobs.iter().map(|job| job.fence.number).collect::<Vec<_>>(), [other]);
     assert!(reply.held_up && reply.next_timer.is_some_and(|span| span < Span::from_secs(1)));

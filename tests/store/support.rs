@@ -152,6 +152,11 @@ impl Fixture {
         Self { queue, clock, location: location.clone(), _dir: dir, epoch: 0.into() }
     }
 
+    /// Where the store is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
     /// Runs SQL behind the back of orx, in a file or at a server.
     pub fn damage(&self, statements: &str) {
         match &self.location {

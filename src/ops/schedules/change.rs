@@ -10,7 +10,7 @@ use super::super::enqueue::make_limit;
 use super::super::{Access, Caller, Op, Scopes, runs};
 use super::look::ScheduleView;
 use super::tick::bring_up_to_date;
-use super::{Named, bind, changed, check_tenant, scopes_of};
+use super::{Named, changed, check_tenant, scopes_of};
 use crate::error::{Error, Result};
 use crate::job::schedule::Then;
 use crate::job::{Definition, Recurrence, Rule, Schedule, ScheduleId, Target, workflow};

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::runs::submit;
 use super::{Caller, Scopes};
 use crate::error::{Error, Kind, Result};
-use crate::job::{Definition, EventKind, Schedule, ScheduleId, Target, workflow};
+use crate::job::{Definition, EventKind, Schedule, ScheduleId, Target};
 use crate::store::{NewEvent, Topics, Tx};
 
 /// How a person names a schedule.

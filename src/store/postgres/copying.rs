@@ -4,14 +4,15 @@ use tokio_postgres::Row as PgRow;
 use tokio_postgres::types::FromSqlOwned;
 use uuid::Uuid;
 
-use super::conn::{Conn, Failure, LOCK_LIMIT, Param};
+use super::conn::{Conn, Failure, LOCK_LIMIT, Param, values};
 use super::place::Place;
-use super::tx::{get, text};
+use super::tx::{get, text, to_json};
 use super::{fault, maintain, sql};
 use crate::error::{Error, Result};
 use crate::store::copy::{
     BATCH_ROWS, Column, Dump, Load, Row, Sink, TABLES, Table, Value, not_empty, taken, unfinished,
 };
+use crate::store::restore::{Floor, ID, LEAP, MAX_LEAP, Renewal, Renewed};
 
 /// What belongs to processes, or follows from the rest.
 const OTHERS: [&str; 7] = ["leases", "workers", "nodes", "unreadable", "lane_turns", "lane_totals", "lane_deltas"];
@@ -45,6 +46,11 @@ impl Copying {
             true => Ok(copying),
             false => Err(taken(&place.to_string())),
         }
+    }
+
+    /// The store at `place`, to be made another one.
+    pub(in crate::store) fn existing(place: &Place) -> Result<Self> {
+        Self::source(place)
     }
 
     fn connect(place: &Place, make: bool) -> Result<Self> {
@@ -84,6 +90,29 @@ impl Copying {
         let any: Vec<String> = stored().map(|name| format!("EXISTS (SELECT 1 FROM {name})")).collect();
         let rows = self.query(&format!("SELECT {}", any.join(" OR ")), &[])?;
         rows.first().map_or(Ok(true), |row| get::<bool>(row, 0).map(|any| !any))
+    }
+
+    /// Makes another store of it; a transaction is open.
+    fn renew(&mut self, renewal: &Renewal, from: Option<String>) -> Result<Renewed> {
+        let Renewal { id, at, by, actor } = renewal;
+        let floor: Option<String> = self.cell(sql!("renew_floor"), values![LEAP])?;
+        self.tell(sql!("renew_numbers"), values![LEAP, MAX_LEAP])?;
+        let jobs = self.cell(sql!("renew_jobs"), values![])?.unwrap_or_default();
+        let epochs = self.cell(sql!("renew_epoch"), values![LEAP, at.0])?.unwrap_or_default();
+        let store = id.simple().to_string();
+        self.tell(sql!("renew_id"), values![store.clone()])?;
+        let attempts = Floor::read(floor.as_deref()).attempt;
+        let renewed = Renewed { store, from, by: (*by).to_owned(), attempts, jobs, epochs };
+        self.tell(sql!("renew_event"), values![at.0, text(actor), to_json(&renewed)?])?;
+        Ok(renewed)
+    }
+
+    fn tell(&mut self, sql: &str, params: Vec<Param>) -> Result<()> {
+        self.query(sql, &params).map(|_| ())
+    }
+
+    fn cell<T: FromSqlOwned>(&mut self, sql: &str, params: Vec<Param>) -> Result<Option<T>> {
+        self.query(sql, &params)?.first().map(|row| get(row, 0)).transpose()
     }
 
     fn end_moment(&mut self) -> Result<()> {
@@ -152,6 +181,10 @@ impl Dump for Copying {
         Ok(())
     }
 
+    fn id(&mut self) -> Result<Option<String>> {
+        self.cell(sql!("meta_find"), values![ID.to_owned()])
+    }
+
     fn running(&mut self) -> Result<u64> {
         self.number(sql!("copy_running"))
     }
@@ -201,9 +234,14 @@ impl Load for Copying {
         self.simple(&format!("BEGIN; SET LOCAL enable_seqscan TO on; {}; COMMIT", sql!("copy_derive"))).map(|_| ())
     }
 
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self, renewal: &Renewal, from: Option<String>) -> Result<Renewed> {
         self.end_moment()?;
-        self.query(sql!("copy_unmark"), &maintain::mark()).map(|_| ())
+        let from = from.map_or_else(|| self.id(), |from| Ok(Some(from)))?;
+        self.simple("BEGIN")?;
+        let renewed = self.renew(renewal, from)?;
+        self.query(sql!("copy_unmark"), &maintain::mark())?;
+        self.simple("COMMIT")?;
+        Ok(renewed)
     }
 }
 

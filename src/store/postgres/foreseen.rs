@@ -14,6 +14,7 @@ use super::tx::{PgTx, get, time};
 use crate::error::Result;
 use crate::job::lanes::Lane;
 use crate::job::{LaneId, Number, State, WorkerId};
+use crate::store::restore::Floor;
 use crate::store::{Change, Foresight, Topics, Tx as _};
 use crate::time::Timestamp;
 
@@ -26,6 +27,8 @@ const WORKERS: usize = 1024;
 #[derive(Default)]
 pub(super) struct Foreseen {
     timers: Option<Timers>,
+    /// Above what the next attempts of older jobs lie.
+    pub(super) floor: Option<Floor>,
     /// The first lanes in turn, at most so many, with pending jobs up to so many.
     lanes: Option<(usize, u32, Vec<Lane>)>,
     /// The first jobs of a lane, locked.
@@ -187,12 +190,14 @@ impl PgTx<'_> {
             pending = Some((lane, held.split_off(place.unwrap_or(held.len()))));
         }
         self.keep_held(&numbers, &held)?;
-        let (timers, lanes) = match next.lanes {
-            Some((limit, _)) if !limited => ahead_of(&ahead, limit)?,
+        let floor = |rows: &[Row], at| rows.first().map(|row| floor(row, at)).transpose();
+        let (floor, (timers, lanes)) = match next.lanes {
+            Some((limit, _)) if !limited => (floor(&ahead, 14)?, ahead_of(&ahead, limit)?),
             lanes => {
-                let timers = Timers::of(&answer(true), 0)?;
+                let next = answer(true);
+                let (floor, timers) = (floor(&next, 2)?, Timers::of(&next, 0)?);
                 let mut found = || answer(true).iter().map(lane).collect::<Result<Vec<_>>>();
-                (timers, lanes.map(|_| found()).transpose()?)
+                (floor, (timers, lanes.map(|_| found()).transpose()?))
             }
         };
         if next.lanes.is_some() {
@@ -202,7 +207,7 @@ impl PgTx<'_> {
             habits.limited = if is_seen { LIMITED } else { habits.limited.saturating_sub(1) };
         }
         let lanes = next.lanes.zip(lanes).map(|((limit, most), lanes)| (limit, most, lanes));
-        self.foreseen = Foreseen { timers, lanes, pending, worker: next.worker, ..Foreseen::default() };
+        self.foreseen = Foreseen { timers, floor, lanes, pending, worker: next.worker, ..Foreseen::default() };
         Ok(())
     }
 
@@ -235,6 +240,10 @@ impl PgTx<'_> {
             }
         }
     }
+}
+
+fn floor(row: &Row, at: usize) -> Result<Floor> {
+    Ok(Floor::read(get::<Option<String>>(row, at)?.as_deref()))
 }
 
 /// What an answer of turn_ahead.sql tells. No lanes where a limit may keep jobs of one from running, or where idle lanes

@@ -10,7 +10,8 @@ use super::sql;
 use super::tx::{PgTx, get, natural, to_json};
 use crate::error::Result;
 use crate::job::{Fence, Number, SecretHash, WorkerId, WorkerProof};
-use crate::store::{CancelRequest, Holding, Kept, Lease, Leases, Tx as _};
+use crate::store::restore::{FLOOR, Floor};
+use crate::store::{CancelRequest, Holding, Kept, Lease, Leases, Policies as _, Tx as _};
 use crate::time::{Span, Timestamp};
 
 impl Leases for PgTx<'_> {
@@ -129,6 +130,13 @@ impl Leases for PgTx<'_> {
 
     fn leases_of(&mut self, worker: WorkerId) -> Result<Vec<Lease>> {
         self.read_one(sql!("leases_of_worker"), values![worker.0])?.iter().map(numbered).collect()
+    }
+
+    fn floor(&mut self) -> Result<Floor> {
+        match self.foreseen.floor {
+            Some(floor) => Ok(floor),
+            None => Ok(Floor::read(self.setting(FLOOR)?.as_deref())),
+        }
     }
 
     fn holdings(&mut self, number: Option<Number>, limit: usize) -> Result<Vec<Holding>> {

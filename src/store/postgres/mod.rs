@@ -49,6 +49,7 @@ use self::side::Side;
 use self::tx::{Mode, PgTx};
 use self::watch::Watch;
 use super::migrate::{Step, steps};
+use super::restore::Counted;
 use super::{Claim, Finding, Listening, Ownership, Store, Topics, Work, Writers, Written};
 use crate::error::{Error, Result};
 use crate::job::{WorkerId, WorkerKey};
@@ -328,7 +329,7 @@ impl Store for Postgres {
         findings
     }
 
-    fn backup(&self, _to: &Path) -> Result<()> {
+    fn backup(&self, _to: &Path) -> Result<Vec<Counted>> {
         Err(maintain::no_backup(&self.place))
     }
 

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::io::Errno;
 
-use super::{Sqlite, ballast, identity, sql, wake};
+use super::{Sqlite, backup, ballast, identity, placing, sql, wake};
 use crate::error::{Error, Kind, Result};
 use crate::mutant::{Mutant, planted};
 use crate::private::{self, Beside};
@@ -19,9 +19,9 @@ use crate::store::{copy, locks};
 /// Older versions lose acknowledged rows when the owning process opens the file itself.
 const MIN_SQLITE: i32 = 3_053_002;
 /// "orx" in the header of the file, so that another program's database is never touched.
-const APPLICATION_ID: i32 = 0x006f_7278;
+pub(super) const APPLICATION_ID: i32 = 0x006f_7278;
 /// How long a writer waits for another process.
-const BUSY_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const BUSY_LIMIT: Duration = Duration::from_secs(30);
 /// What is kept of a log that one large transaction made longer, in bytes.
 const LOG_LIMIT: u32 = 64 << 20;
 /// How many pages of a log nobody else has open are read by each that opens it, before one writes them to the file.
@@ -55,15 +55,20 @@ pub(super) fn open_queue(path: &Path) -> Result<Connection> {
         Err(e) if e.kind() == Kind::Unavailable && ballast::lend(path).unwrap_or_default() => open_unfinished(path)?,
         opened => opened?,
     };
-    let unfinished = conn.prepare_cached(sql!("meta_find"))?.exists([copy::MARK])?;
-    match unfinished {
-        false => {
-            // A disk that is full, or fails, is told of by whoever writes.
-            let _ = shorten_log(&conn, path);
-            Ok(conn)
-        }
-        true => Err(copy::unfinished(&path.display().to_string())),
+    match mark(&conn)?.as_deref() {
+        Some(backup::MARK) => return Err(backup::is_backup(path)),
+        Some(copy::MARK) => return Err(copy::unfinished(&path.display().to_string())),
+        Some(_) => placing::clear(&conn, path)?,
+        None => {}
     }
+    // A disk that is full, or fails, is told of by whoever writes.
+    let _ = shorten_log(&conn, path);
+    Ok(conn)
+}
+
+/// The first mark that says that a file is no store, or not yet.
+fn mark(conn: &Connection) -> Result<Option<String>> {
+    Ok(conn.prepare_cached(sql!("meta_marks"))?.query_row([], |r| r.get(0)).optional()?)
 }
 
 /// The same of one that may be an unfinished copy.
@@ -89,6 +94,9 @@ pub(super) fn open_renewals(path: &Path) -> Result<Connection> {
 fn prepare(conn: &Connection, path: &Path, location: &str) -> Result<()> {
     if version(conn)? != SCHEMA {
         let _lock = locks::wait(path, "migrate", BUSY_LIMIT)?;
+        if own_tables(conn)? > 0 && mark(conn)?.as_deref() == Some(backup::MARK) {
+            return Err(backup::is_backup(path)); // it stays as it is
+        }
         migrate_queue(conn, location)?;
     }
     writer_pragmas(conn, "FULL")
@@ -217,7 +225,7 @@ fn cannot_make(path: &Path, error: std::io::Error) -> Error {
         .hint("name another place with --store or ORX_STORE")
 }
 
-fn version(conn: &Connection) -> Result<u32> {
+pub(super) fn version(conn: &Connection) -> Result<u32> {
     Ok(conn.query_row("PRAGMA user_version", [], |r| r.get(0))?)
 }
 

@@ -3,16 +3,18 @@
 use std::path::Path;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OptionalExtension as _, Row as SqliteRow, ToSql, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row as SqliteRow, ToSql, params, params_from_iter};
 use uuid::Uuid;
 
 use super::connect::{self, begin, check_library, open_output};
 use super::doubt::roll_back;
+use super::tx::to_json;
 use super::{Sqlite, sql};
 use crate::error::{Error, Kind, Result};
 use crate::store::copy::{
     BATCH_BYTES, BATCH_ROWS, Column, Dump, Load, MARK, Row, Sink, TABLES, Table, Value, not_empty, size, taken,
 };
+use crate::store::restore::{Floor, ID, LEAP, MAX_LEAP, Renewal, Renewed};
 use crate::store::{Ownership, locks};
 
 /// What belongs to processes and is not copied.
@@ -55,10 +57,17 @@ impl Copying {
         Ok(Self { conn, location, side: true, lock })
     }
 
+    /// The store at `path`, to be made another one.
+    pub(in crate::store) fn existing(path: &Path) -> Result<Self> {
+        check_library()?;
+        let conn = connect::open_queue(path)?;
+        Ok(Self { conn, location: path.display().to_string(), side: false, lock: None })
+    }
+
     /// Runs `work` in a writing transaction.
-    fn write(&self, work: impl FnOnce(&Connection) -> Result<()>) -> Result<()> {
+    fn write<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         begin(&self.conn)?;
-        let done = work(&self.conn).and_then(|()| Ok(self.conn.execute_batch("COMMIT")?));
+        let done = work(&self.conn).and_then(|done| Ok(self.conn.execute_batch("COMMIT").map(|()| done)?));
         done.inspect_err(|_| roll_back(&self.conn))
     }
 
@@ -100,6 +109,10 @@ impl Dump for Copying {
             self.conn.execute_batch("COMMIT")?;
         }
         Ok(self.conn.execute_batch("BEGIN")?)
+    }
+
+    fn id(&mut self) -> Result<Option<String>> {
+        Ok(self.conn.query_row(sql!("meta_find"), [ID], |r| r.get(0)).optional()?)
     }
 
     fn running(&mut self) -> Result<u64> {
@@ -176,17 +189,34 @@ impl Load for Copying {
         self.write(|conn| Ok(conn.execute_batch(sql!("copy_derive"))?))
     }
 
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self, renewal: &Renewal, from: Option<String>) -> Result<Renewed> {
         if !self.conn.is_autocommit() {
             self.conn.execute_batch("COMMIT")?;
         }
-        self.write(|conn| {
+        let from = from.map_or_else(|| self.id(), |from| Ok(Some(from)))?;
+        let renewed = self.write(|conn| {
             conn.execute(sql!("copy_unmark"), [MARK])?;
-            Ok(())
+            renew(conn, renewal, from)
         })?;
         self.lock = None;
-        Ok(())
+        Ok(renewed)
     }
+}
+
+/// Makes another store of the one that `conn` has a transaction open on.
+fn renew(conn: &Connection, renewal: &Renewal, from: Option<String>) -> Result<Renewed> {
+    let Renewal { id, at, by, actor } = renewal;
+    let floor: String = conn.query_row(sql!("renew_floor"), [LEAP], |r| r.get(0))?;
+    conn.execute_batch(sql!("renew_sequences"))?;
+    conn.execute(sql!("renew_numbers"), [LEAP, MAX_LEAP])?;
+    let jobs = conn.query_row(sql!("renew_jobs"), [], |r| r.get(0))?;
+    let epochs = conn.query_row(sql!("renew_epoch"), [LEAP, at.0], |r| r.get(0))?;
+    let store = id.simple().to_string();
+    conn.execute(sql!("renew_id"), [&store])?;
+    let attempts = Floor::read(Some(&floor)).attempt;
+    let renewed = Renewed { store, from, by: (*by).to_owned(), attempts, jobs, epochs };
+    conn.execute(sql!("renew_event"), params![at.0, actor, to_json(&renewed)?])?;
+    Ok(renewed)
 }
 
 impl ToSql for Value {

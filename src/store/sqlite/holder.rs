@@ -1,5 +1,6 @@
 //! Who holds the lock that a database is written under.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,17 @@ fn locker(path: &Path) -> Option<u32> {
     let inode = identity::of(&identity::shared_memory(path))?.inode();
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
     locks.lines().find_map(|line| writer_of(line, inode))
+}
+
+/// The processes that hold any lock on the file `inode`, but this one.
+pub(super) fn users(inode: u64) -> BTreeSet<u32> {
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let user = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, "POSIX", _, _, pid, file, ..] = words.as_slice() else { return None };
+        (file.rsplit(':').next()?.parse() == Ok(inode)).then(|| pid.parse().ok()).flatten()
+    };
+    locks.lines().filter_map(user).filter(|pid| ![0, std::process::id()].contains(pid)).collect()
 }
 
 /// The process of a line of /proc/locks, if that is the lock for writing of the shared memory `inode`.

@@ -7,7 +7,8 @@ use super::tx::{Column, SqliteTx, to_json};
 use crate::error::{Error, Result};
 use crate::job::{Fence, Number, SecretHash, WorkerId, WorkerProof};
 use crate::mutant::{Mutant, planted};
-use crate::store::{CancelRequest, Holding, Lease, Leases, Tx as _};
+use crate::store::restore::{FLOOR, Floor};
+use crate::store::{CancelRequest, Holding, Lease, Leases, Policies as _, Tx as _};
 use crate::time::{Span, Timestamp};
 
 impl Leases for SqliteTx<'_> {
@@ -67,6 +68,10 @@ impl Leases for SqliteTx<'_> {
 
     fn leases_of(&mut self, worker: WorkerId) -> Result<Vec<Lease>> {
         self.all(sql!("leases_of_worker"), [worker.0.as_bytes().as_slice()], lease)
+    }
+
+    fn floor(&mut self) -> Result<Floor> {
+        Ok(Floor::read(self.setting(FLOOR)?.as_deref()))
     }
 
     fn holdings(&mut self, number: Option<Number>, limit: usize) -> Result<Vec<Holding>> {

@@ -1,14 +1,13 @@
-//! Looking after the files: whether they are sound, and copies of them.
+//! Looking after the files: whether they are sound, and how large they are.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::Connection;
 
 use super::doubt::roll_back;
 use super::tx::Lossy;
 use super::{connect, sql};
-use crate::error::{Error, Kind, Result};
-use crate::private;
+use crate::error::Result;
 use crate::store::Finding;
 use crate::store::sound::{self, Look};
 
@@ -44,19 +43,20 @@ const READ: [(&str, &str, Look); 6] = [
 pub(super) fn check(queue: &Path, output: &Path) -> Result<Vec<Finding>> {
     let conn = connect::open_reader(queue)?;
     conn.execute_batch("BEGIN")?; // one moment for all checks
-    let mut findings = rows(&conn)?;
-    for (check, sql, look) in READ {
-        findings.extend(read(&conn, check, sql, look)?);
-    }
+    let mut findings = pages(&conn, "the queue's file is whole")?;
+    findings.extend(contradictions(&conn)?);
     findings.extend(output_pages(output)?);
     Ok(findings)
 }
 
-/// Whether the pages are whole and no row contradicts another.
-fn rows(conn: &Connection) -> Result<Vec<Finding>> {
-    let mut findings = pages(conn, "the queue's file is whole")?;
+/// Whether no row contradicts another, and all can be read.
+pub(super) fn contradictions(conn: &Connection) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
     for (check, sql) in CHECKS {
         findings.extend(all(conn, check, sql)?);
+    }
+    for (check, sql, look) in READ {
+        findings.extend(read(conn, check, sql, look)?);
     }
     Ok(findings)
 }
@@ -88,7 +88,8 @@ fn output_pages(output: &Path) -> Result<Vec<Finding>> {
     }
 }
 
-fn pages(conn: &Connection, check: &str) -> Result<Vec<Finding>> {
+/// What is wrong with the pages of a file.
+pub(super) fn pages(conn: &Connection, check: &str) -> Result<Vec<Finding>> {
     let mut found = all(conn, check, "PRAGMA integrity_check(20)")?;
     found.retain(|f| f.message != "ok");
     Ok(found)
@@ -98,49 +99,6 @@ fn all(conn: &Connection, check: &str, sql: &str) -> Result<Vec<Finding>> {
     let mut statement = conn.prepare(sql)?;
     let rows = statement.query_map([], |r| Ok(Finding { check: check.to_owned(), message: r.get(0)? }))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// Copies both files while others go on writing; the copy is read back before it counts.
-pub(super) fn backup(queue: &Path, output: &Path, to: &Path) -> Result<()> {
-    let side = with_ending(to, "-output");
-    for file in [to, side.as_path()] {
-        if file.symlink_metadata().is_ok() {
-            return Err(Error::conflict(format!("{} exists already", file.display())).hint("name a new file"));
-        }
-    }
-    copy(queue, to)?;
-    if output.exists() {
-        copy(output, &side)?;
-    }
-    // What cannot be read in the store itself cannot be read in a good copy either.
-    let mut findings = rows(&connect::open_reader(to)?)?;
-    findings.extend(output_pages(&side)?);
-    match findings.first() {
-        None => Ok(()),
-        Some(f) => Err(Error::new(Kind::Corrupt, format!("the copy is damaged: {}: {}", f.check, f.message))),
-    }
-}
-
-/// `VACUUM INTO` reads one moment and ends even under a busy writer, which copying page by page does not.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let cannot = |e: std::io::Error| Error::unavailable(format!("cannot write {}", to.display())).source(e);
-    // In a directory of our own: nobody else can put a link there under the name that is written.
-    let dir = with_ending(to, ".part");
-    let _ = std::fs::remove_dir_all(&dir); // of a copy that was interrupted
-    private::make_dir(&dir).map_err(cannot)?;
-    let part = dir.join("copy");
-    let text = part.to_str().ok_or_else(|| Error::usage("the path is not UTF-8"))?;
-    let conn = connect::open_reader(from)?;
-    conn.execute_batch("PRAGMA query_only=0")?;
-    let copied = conn.execute("VACUUM INTO ?1", [text]).map_err(Error::from);
-    let kept = copied.and_then(|_| {
-        // VACUUM keeps neither mode nor journal; a store is for its owner only.
-        private::close(&part).map_err(cannot)?;
-        std::fs::File::open(&part).and_then(|f| f.sync_all()).map_err(cannot)?;
-        std::fs::rename(&part, to).map_err(cannot)
-    });
-    let _ = std::fs::remove_dir_all(&dir); // empty where all went well
-    kept
 }
 
 /// How many free pages are given back at a time.
@@ -169,10 +127,4 @@ fn shrink_step(conn: &Connection) -> Result<()> {
     while rows.next()?.is_some() {}
     drop(rows);
     Ok(conn.execute_batch("COMMIT")?)
-}
-
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }

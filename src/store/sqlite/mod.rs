@@ -1,5 +1,6 @@
 //! The store on one machine: SQLite in WAL mode, every commit synced.
 
+pub(super) mod backup;
 mod ballast;
 mod batch;
 mod connect;
@@ -18,8 +19,10 @@ mod leases;
 mod letters;
 mod line;
 mod maintain;
+mod manifest;
 mod measures;
 mod outputs;
+pub(super) mod placing;
 mod policies;
 mod prune;
 mod runs;
@@ -43,6 +46,7 @@ pub(super) use self::identity::is_locked_here;
 use self::line::Lines;
 use self::tx::{Reach, SqliteTx};
 use super::migrate::{Step, steps};
+use super::restore::Counted;
 use super::{Claim, Finding, Holder, Listening, Ownership, Store, Topics, Work, Writers, Written};
 use crate::error::{Error, Result};
 use crate::job::{WorkerId, WorkerKey};
@@ -88,9 +92,13 @@ impl Sqlite {
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
         check_library()?;
         let path = std::path::absolute(path)?;
+        let before = identity::of(&path);
         let writer = open_queue(&path)?;
         // One spelling for all: locks, sockets and marks of processes go by it.
         let path = path.canonicalize()?;
+        if before.is_some() && before != identity::of(&path) {
+            return Err(Error::unavailable(format!("{} was replaced just now", path.display())).hint("try again"));
+        }
         Ok(Self::new(Some(path), clock, writer, None))
     }
 
@@ -309,9 +317,9 @@ impl Store for Sqlite {
         }
     }
 
-    fn backup(&self, to: &Path) -> Result<()> {
+    fn backup(&self, to: &Path) -> Result<Vec<Counted>> {
         match &self.path {
-            Some(path) => maintain::backup(path, &Self::output_path(path), to),
+            Some(path) => backup::backup(path, &Self::output_path(path), to, self.clock.now()),
             None => Err(Error::usage("a store in memory cannot be copied")),
         }
     }

@@ -8,6 +8,9 @@ CREATE TABLE meta (
 -- The oldest schema whose code may still use this store (S29).
 INSERT INTO meta VALUES ('min_compatible', '1');
 
+-- The id of this store, and of no copy of it.
+INSERT INTO meta VALUES ('store', replace(gen_random_uuid()::text, '-', ''));
+
 -- The only reading of the clock: fixed when the transaction begins.
 CREATE FUNCTION clock_ms() RETURNS bigint LANGUAGE sql STABLE AS
     $$ SELECT floor(extract(epoch FROM now()) * 1000)::bigint $$;

@@ -1,7 +1,9 @@
 -- What begin.sql and jobs_lock.sql do; whether that took so long that what stands beside it is old; the next timers; and
--- the first lanes in turn, as lanes_turn.sql finds them where no limit is, but with those that nobody has found idle yet.
+-- the first lanes in turn, as lanes_turn.sql finds them where no limit is, but with those that nobody has found idle yet;
+-- and the floor of attempts.
 -- One row that names a limit says that there is one. Each lateral LIMIT has its rows found one by one.
-SELECT t.*, p.id, p.queue, p.tenant, p.limit_key, p.needs, p.pending, p.limited
+SELECT t.*, p.id, p.queue, p.tenant, p.limit_key, p.needs, p.pending, p.limited,
+       (SELECT value FROM settings WHERE name = 'floor')
 FROM (SELECT clock_ms(), txid_current(), pg_advisory_xact_lock_shared(hashtext(current_schema()),
                  ((CASE WHEN is_called THEN last_value ELSE last_value - 1 END) & 2147483647)::integer),
              ARRAY(SELECT number FROM jobs WHERE number = ANY($1::bigint[]) ORDER BY number FOR NO KEY UPDATE),

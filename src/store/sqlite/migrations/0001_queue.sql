@@ -8,6 +8,9 @@ CREATE TABLE meta (
 -- The oldest schema whose code may still use this store (S29).
 INSERT INTO meta VALUES ('min_compatible', '1');
 
+-- The id of this store, and of no copy of it.
+INSERT INTO meta VALUES ('store', lower(hex(randomblob(16))));
+
 -- One per (queue, tenant, limit key, needs): what a lease chooses between (S14).
 CREATE TABLE lanes (
     id        INTEGER PRIMARY KEY,

@@ -1,0 +1,2 @@
+DROP TABLE manifest;
+DELETE FROM meta WHERE key = 'backup'

@@ -1,0 +1,1 @@
+SELECT name, rows, checksum FROM manifest
