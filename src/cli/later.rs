@@ -1,6 +1,7 @@
 //! Commands whose options are only made when they are asked for.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 
 use clap::builder::Resettable;
 use clap::{ArgMatches, Args, Command, FromArgMatches, Id};
@@ -21,6 +22,15 @@ pub(super) fn at_once<T>(make: impl FnOnce() -> T) -> T {
     let made = make();
     AT_ONCE.set(false);
     made
+}
+
+/// `orx help COMMAND` as what it stands for, `orx COMMAND --help`.
+pub(super) fn spelled(mut words: Vec<OsString>) -> Vec<OsString> {
+    if words.get(1).is_some_and(|word| word == "help") {
+        words.remove(1);
+        words.push("--help".into());
+    }
+    words
 }
 
 impl<T: Args> Args for Later<T> {

@@ -57,7 +57,6 @@ mod worker;
 mod workers;
 mod workflow;
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
@@ -349,7 +348,7 @@ pub fn run() -> ExitCode {
     unsafe { crate::hide::begin(context::is_secret) };
     completions::complete_and_exit();
     crate::daemon::signals::survive_large_files();
-    let words = spelled(std::env::args_os().collect());
+    let words = later::spelled(std::env::args_os().collect());
     // Help lists global options last only where they come last.
     let help = words.iter().any(|word| word == "-h" || word == "--help");
     let parse = || Cli::try_parse_from(words.clone());
@@ -377,15 +376,6 @@ pub fn run() -> ExitCode {
         ui::print_error(&error, manner);
         ExitCode::from(own_error(error.kind()))
     })
-}
-
-/// `orx help COMMAND` as what it stands for, `orx COMMAND --help`.
-fn spelled(mut words: Vec<OsString>) -> Vec<OsString> {
-    if words.get(1).is_some_and(|word| word == "help") {
-        words.remove(1);
-        words.push("--help".into());
-    }
-    words
 }
 
 /// Runs a command to its end.

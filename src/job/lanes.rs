@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::spec::{field_error, text, word};
+use super::names::text;
+use super::spec::{field_error, word};
 use super::{JobSpec, LaneId};
 use crate::error::Result;
 

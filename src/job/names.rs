@@ -1,6 +1,6 @@
-//! What processes may be called, and what may be said why: all else that has a name is a [`super::spec::word`].
+//! What processes and labels may be called, and what may be said why: all else that has a name is a [`super::spec::word`].
 
-use super::spec::field_error;
+use super::spec::{MAX_NAME, field_error};
 use crate::error::{Error, Result};
 
 /// The longest reason, in bytes.
@@ -33,6 +33,17 @@ pub fn reason(given: Option<&str>) -> Result<()> {
             Err(field_error("reason", format!("is longer than {MAX_REASON} bytes")))
         }
         Some(text) if text.contains('\0') => Err(field_error("reason", "contains a NUL character")),
+        _ => Ok(()),
+    }
+}
+
+/// Names, keys and values of labels: short, and all of it can be seen.
+pub(super) fn text(field: &str, value: Option<&str>) -> Result<()> {
+    let Some(value) = value else { return Ok(()) };
+    match value {
+        "" => Err(field_error(field, "is empty")),
+        v if v.len() > MAX_NAME => Err(field_error(field, format!("is longer than {MAX_NAME} bytes"))),
+        v if v.chars().any(char::is_control) => Err(field_error(field, "has a control character")),
         _ => Ok(()),
     }
 }

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 pub use super::captured::Captured;
 use super::ids::JobId;
 use super::json_text::JsonText;
+use super::names::text;
 use super::origin::Origin;
 use super::retry::{Backoff, CodeSet};
 pub use super::secrets::secret_name;
@@ -384,17 +385,6 @@ pub fn word(field: &str, value: Option<&str>) -> Result<()> {
         v if !v.chars().all(plain) => {
             Err(field_error(field, format!("{v:?} may have letters, digits and - _ . : / @ + only")))
         }
-        _ => Ok(()),
-    }
-}
-
-/// Names, keys and values of labels: short, and all of it can be seen.
-pub(super) fn text(field: &str, value: Option<&str>) -> Result<()> {
-    let Some(value) = value else { return Ok(()) };
-    match value {
-        "" => Err(field_error(field, "is empty")),
-        v if v.len() > MAX_NAME => Err(field_error(field, format!("is longer than {MAX_NAME} bytes"))),
-        v if v.chars().any(char::is_control) => Err(field_error(field, "has a control character")),
         _ => Ok(()),
     }
 }

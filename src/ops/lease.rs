@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 use super::proof::check_holder;
 use super::tenancy::check_worker;
-use super::transition::{By, Next, change, change_all};
+use super::timers::{expire, next_timer, promote};
+use super::transition::{By, change};
 use super::{Access, Caller, Op, Scopes, Takes, bounds, runs};
 use crate::error::Result;
 use crate::job::lanes::{self, Lane, Offer};
@@ -19,7 +20,7 @@ use crate::job::{
     WorkerProof,
 };
 use crate::store::restore::Floor;
-use crate::store::{Change, Foresight, Tx};
+use crate::store::{Foresight, Tx};
 use crate::time::Span;
 
 /// Leases up to `slots` jobs for a worker.
@@ -114,8 +115,6 @@ pub struct LeaseReply {
 
 /// The most jobs of one call.
 pub const MAX_LEASE: u32 = 1024;
-/// How many due or overdue jobs one call moves on, so that pending ones are never starved (S18).
-pub(super) const MAX_TIMERS: usize = 256;
 /// How often lanes are chosen anew when other workers were faster.
 const ROUNDS: usize = 3;
 /// How many lanes are looked at at once.
@@ -386,32 +385,4 @@ fn add_results(tx: &mut dyn Tx, jobs: &mut [Leased]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn next_timer(tx: &mut dyn Tx) -> Result<Option<Span>> {
-    let now = tx.now();
-    Ok(tx.next_timer()?.map(|at| at.since(now)))
-}
-
-/// scheduled → pending for jobs that are due. Tells nobody: whoever leases looks here first (S26).
-pub(super) fn promote(tx: &mut dyn Tx) -> Result<usize> {
-    let due = tx.due(MAX_TIMERS)?;
-    for job in tx.load(&due)? {
-        let life = job.life.clone().promote(tx.now())?;
-        tx.save(&[Change { number: job.number, lane: job.lane, from: job.life.state, life: &life }])?;
-    }
-    Ok(due.len())
-}
-
-/// Cancels jobs that have not started by their deadline (S7).
-pub(super) fn expire(tx: &mut dyn Tx) -> Result<usize> {
-    let overdue = tx.overdue(MAX_TIMERS)?;
-    let now = tx.now();
-    let expired = tx.load(&overdue)?.into_iter().filter_map(|job| {
-        let life = job.life.clone().expire(now).ok()?;
-        Some(Next { job, life, kind: EventKind::Expired, data: Value::Null })
-    });
-    // All at once: one of them may be what another waits for.
-    change_all(tx, &expired.collect::<Vec<_>>(), By::default())?;
-    Ok(overdue.len())
 }

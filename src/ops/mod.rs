@@ -43,6 +43,7 @@ pub mod sharing;
 pub mod status;
 pub mod sweep;
 mod tenancy;
+mod timers;
 pub mod tokens;
 mod transition;
 pub mod turn;

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lead::{silent, soon_silent};
-use super::lease::{MAX_TIMERS, expire, promote};
 use super::register::remove;
 use super::settle::lose;
+use super::timers::{MAX_TIMERS, expire, promote};
 use super::{Access, Caller, Op, Scopes, quarantine, runs};
 use crate::error::Result;
 use crate::job::{EventKind, Number};

@@ -18,6 +18,7 @@ pub mod postgres;
 pub mod restore;
 mod roles;
 mod rows;
+mod run_roles;
 mod run_rows;
 mod sound;
 pub mod sqlite;
@@ -35,10 +36,11 @@ pub use self::location::Location;
 pub use self::migrate::Step;
 pub use self::peer_rows::*;
 pub use self::roles::{
-    Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Ledger, Letters, Measures, Outputs, Policies, Prune, RunJobs,
-    Runs, Schedules, Tokens,
+    Edges, Fleet, History, Jobs, Keys, Lanes, Leases, Ledger, Letters, Measures, Outputs, Policies, Prune, Schedules,
+    Tokens,
 };
 pub use self::rows::*;
+pub use self::run_roles::{RunJobs, Runs};
 pub use self::run_rows::*;
 pub use self::token_rows::*;
 

@@ -263,7 +263,7 @@ fn s8_why_says_that_the_worker_is_lost_and_when_the_job_is_free() {
         said.contains("runs on dead, which is lost") && said.contains(", until ")
     });
     let wait = orx.spawn(&["wait", "1"]);
-    wait.wait_stderr("job 1 is running: it runs on dead, which is lost");
+    wait.wait_stderr("job 1 is running: attempt 1 runs on dead, which is lost");
 }
 
 /// Whether this test can try what only root can: say why it was skipped otherwise.
