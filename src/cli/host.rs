@@ -1,7 +1,7 @@
 //! A worker in this process for what `orx run` submitted, where nobody else serves it (S33).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::watch;
@@ -56,7 +56,12 @@ pub(super) struct Signals {
     hup: Option<Signal>,
     /// One that came while the store was to answer, and is still to be obeyed.
     early: Option<bool>,
+    /// When the last one came.
+    last: Option<Instant>,
 }
+
+/// So soon after a signal another one is no second thought: `timeout` of GNU signals its child, and then its whole group.
+const SAME: Duration = Duration::from_millis(100);
 
 impl Signals {
     pub(super) fn new() -> Result<Self> {
@@ -65,6 +70,7 @@ impl Signals {
             term: listen(SignalKind::terminate())?,
             hup: listen(SignalKind::hangup())?,
             early: None,
+            last: None,
         })
     }
 
@@ -73,10 +79,16 @@ impl Signals {
         if let Some(early) = self.early.take() {
             return early;
         }
-        tokio::select! {
-            () = next(&mut self.int) => false,
-            () = next(&mut self.term) => false,
-            () = next(&mut self.hup) => true,
+        loop {
+            let hung_up = tokio::select! {
+                () = next(&mut self.int) => false,
+                () = next(&mut self.term) => false,
+                () = next(&mut self.hup) => true,
+            };
+            let before = self.last.replace(Instant::now());
+            if before.is_none_or(|before| before.elapsed() >= SAME) {
+                return hung_up;
+            }
         }
     }
 }
