@@ -21,6 +21,7 @@ use super::pump::{self, pump};
 use super::results::{self, Results};
 use super::secrets::{Missing, Secrets};
 use super::sending::Sending;
+use super::socket::prefix;
 use super::spawn::{Child, Program, SpawnError};
 use super::sweep::{self, Swept};
 use super::tree::Tree;
@@ -170,7 +171,7 @@ impl Attempt {
 
     fn write_payload(&self) -> io::Result<Option<tempfile::TempPath>> {
         let Some(payload) = &self.job.spec.payload else { return Ok(None) };
-        let mut file = private::temp_file("orx-payload-", ".json")?;
+        let mut file = private::temp_file(&format!("{}payload-", prefix(&self.shared.config)), ".json")?;
         io::Write::write_all(&mut file, payload.to_string().as_bytes())?;
         Ok(Some(file.into_temp_path()))
     }

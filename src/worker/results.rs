@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use super::Shared;
 use super::files::is_shortage;
 use super::secrets::Missing;
+use super::socket::prefix;
 use crate::error::{Error, Result};
 use crate::job::results::variables;
 use crate::ops::lease::Leased;
@@ -47,7 +48,7 @@ pub(super) async fn write(shared: &Shared, job: &Leased) -> Result<Results> {
     if job.results.is_empty() {
         return Ok(Results::default());
     }
-    let dir = private::temp_dir("orx-results-")?;
+    let dir = private::temp_dir(&format!("{}results-", prefix(&shared.config)))?;
     let mut files = Vec::with_capacity(job.results.len());
     for (n, (task, number)) in job.results.iter().enumerate() {
         let handed =

@@ -150,8 +150,8 @@ impl Socket {
     /// # Errors
     /// When no directory or socket can be made.
     pub(super) fn open(queue: Queue, talkers: Talkers, config: &Config) -> io::Result<Self> {
-        let Config { store_id, name, key, .. } = config;
-        let prefix = format!("orx-{}-", hex(&Sha256::digest(format!("{store_id}.{name}"))[..6]));
+        let key = &config.key;
+        let prefix = prefix(config);
         let places = places();
         places.iter().for_each(|place| remove_left(place, &prefix));
         let mut refused = io::Error::other("no directory for it");
@@ -184,6 +184,12 @@ impl Socket {
     }
 }
 
+/// How the names of all temporary files of a worker begin: a worker of the same name removes what a dead one left.
+pub(super) fn prefix(config: &Config) -> String {
+    let Config { store_id, name, .. } = config;
+    format!("orx-{}-", hex(&Sha256::digest(format!("{store_id}.{name}"))[..6]))
+}
+
 /// Where sockets may lie, the best place first. A path of one has 107 bytes at most, and TMPDIR may be anything: too long,
 /// missing, empty, read-only.
 fn places() -> Vec<PathBuf> {
@@ -200,16 +206,17 @@ fn places() -> Vec<PathBuf> {
     places
 }
 
-/// Removes directories of ours that begin so: their owner cannot live, as its name is ours now.
+/// Removes what is ours and begins so: its owner cannot live, as its name is ours now.
 fn remove_left(place: &Path, prefix: &str) {
     let Ok(entries) = std::fs::read_dir(place) else { return };
     let uid = rustix::process::getuid().as_raw();
     let left = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
     for entry in left {
         // Of the entry itself: all may make links in there.
-        if entry.metadata().is_ok_and(|meta| meta.is_dir() && meta.uid() == uid) {
-            let _ = std::fs::remove_dir_all(entry.path()); // a few bytes that stay
-        }
+        let Some(meta) = entry.metadata().ok().filter(|meta| meta.uid() == uid) else { continue };
+        let path = entry.path();
+        // What cannot be removed stays.
+        let _ = if meta.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     }
 }
 

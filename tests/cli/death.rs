@@ -106,6 +106,31 @@ fn workers_that_die_leave_no_more_than_one_directory_for_temporary_files() {
 }
 
 #[test]
+fn a_worker_of_the_same_name_removes_the_payload_that_a_dead_one_left() {
+    let orx = Orx::new();
+    orx.make();
+    let tmp = tempfile::tempdir().unwrap();
+    let config = "[handlers.h]\ncommand = ['sh', '-c', 'echo up > up; sleep 300']\n";
+    let config = orx.write("config.toml", config);
+    let payloads = || {
+        let names = std::fs::read_dir(tmp.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().contains("-payload-")).count()
+    };
+    let worker = |args: &[&str]| {
+        let args = [&["--config", &config, "worker", "--name", "w"][..], args].concat();
+        orx.call(&args).env("TMPDIR", tmp.path()).spawn()
+    };
+    orx.add(&["--handler", "h", "--payload", "1", "--max-losses", "0"]);
+    let first = worker(&[]);
+    orx.wait_line("up");
+    assert_eq!(payloads(), 1);
+    first.kill();
+    assert_eq!(payloads(), 1);
+    worker(&["--burst"]).wait().expect(0, &[]);
+    assert_eq!(payloads(), 0);
+}
+
+#[test]
 fn s4_too_many_losses_are_poison() {
     let orx = Orx::new();
     orx.sh(&["--max-losses", "1"], "echo up >> starts; sleep 300");
