@@ -152,6 +152,16 @@ impl Beside {
     }
 }
 
+/// Gives `made`, a file of this process, to whoever owns the file whose place it is to take, where root does that.
+///
+/// # Errors
+/// As those of `chown`.
+pub(crate) fn give_as(made: &Path, before: &Path) -> io::Result<()> {
+    let Beside(Some((user, group))) = Beside::of(before) else { return Ok(()) };
+    let made = found(made)?;
+    Ok(chownat(&made, "", Some(user), Some(group), AtFlags::EMPTY_PATH)?)
+}
+
 /// Makes a directory.
 ///
 /// # Errors

@@ -202,8 +202,8 @@ fn unchanged(source: &mut dyn Dump, sums: &[Sum]) -> Result<()> {
 
 /// The refusal of a store that is an unfinished copy.
 pub(super) fn unfinished(location: &str) -> Error {
-    Error::unavailable(format!("{location} is an unfinished copy of another store"))
-        .hint("copy it again with: orx --store FROM db copy TO")
+    Error::unavailable(format!("{location} is an unfinished copy of another store, or of a backup"))
+        .hint("make it again with: orx --store FROM db copy TO, or orx db restore FILE")
         .lasting()
 }
 

@@ -177,7 +177,7 @@ fn an_interrupted_copy_is_refused_for_use_and_made_anew() {
         assert_eq!(out.stdout(), "", "it was too fast");
         for args in [&["enqueue", "--", "true"][..], &["worker", "--burst"], &["list"], &["db", "check"]] {
             orx.run(&[&["--store", target], args].concat())
-                .expect(6, &["is an unfinished copy of another store", "hint: copy it again"]);
+                .expect(6, &["is an unfinished copy of another store", "hint: make it again"]);
         }
         orx.run(&["--store", target, "db", "copy", "third.db"]).expect(6, &["unfinished copy"]);
         // The server may still be busy with what the dead one asked for last.

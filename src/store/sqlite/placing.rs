@@ -98,6 +98,7 @@ impl Workshop {
         for ending in ["-wal", "-shm", "-journal"] {
             remove(&with_ending(&self.target, ending)).map_err(cannot)?;
         }
+        private::give_as(part, &self.target).map_err(cannot)?;
         let placed = match shut {
             Some(_) => std::fs::rename(part, &self.target),
             None => rename_new(part, &self.target), // somebody may have made one since
