@@ -33,10 +33,8 @@ pub(super) fn worker(worker: &NewWorker, tx: &mut dyn Tx) -> Result<()> {
     names::process("machine", &worker.host, MAX_WORD).map_err(|e| e.field("host")).map_err(within)?;
     word("version", Some(&worker.version)).map_err(within)?;
     worker.offer.check().map_err(|e| e.within("worker.offer"))?;
-    if worker.slots > MAX_SLOTS {
-        return Err(within(Error::usage(format!("slots are more than {MAX_SLOTS}")).field("slots")));
-    }
-    match tx.workers()?.len() >= MAX_WORKERS {
+    slots(worker.slots).map_err(within)?;
+    match tx.count_workers()? >= MAX_WORKERS {
         true => Err(Error::new(Kind::Limit, format!("there are {MAX_WORKERS} workers already")).retry_after(CROWDED)),
         false => Ok(()),
     }
@@ -45,6 +43,14 @@ pub(super) fn worker(worker: &NewWorker, tx: &mut dyn Tx) -> Result<()> {
 /// Refuses what no worker is called. That of a guest has the name of its node in it.
 pub(super) fn name(name: &str) -> Result<()> {
     names::process("worker", name, MAX_WORD)
+}
+
+/// Refuses more slots than a worker may have.
+pub(super) fn slots(slots: u32) -> Result<()> {
+    match slots > MAX_SLOTS {
+        true => Err(Error::usage(format!("slots are more than {MAX_SLOTS}")).field("slots")),
+        false => Ok(()),
+    }
 }
 
 /// Refuses a lease that hardly ends.

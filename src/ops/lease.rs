@@ -207,6 +207,7 @@ impl Lease {
         check_worker(caller, tx, self.worker.id)?;
         bounds::name(&self.name)?;
         bounds::ttl(self.ttl)?;
+        bounds::slots(self.slots)?;
         self.offer.check().map_err(|e| e.within("offer"))?;
         let worker = self.worker.proof();
         promote(tx)?;

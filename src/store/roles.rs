@@ -285,6 +285,8 @@ pub trait Fleet {
     ) -> Result<Option<(WorkerState, SecretHash)>>;
     /// Removes a worker.
     fn deregister(&mut self, id: WorkerId) -> Result<()>;
+    /// How many workers there are; costs the same whatever they hold.
+    fn count_workers(&mut self) -> Result<usize>;
     /// Every worker, by name.
     fn workers(&mut self) -> Result<Vec<Worker>>;
     /// Workers whose heartbeat has run out and that hold no lease any more, by name; none of them says that it lives until

@@ -327,6 +327,9 @@ fn what_a_worker_says_of_itself_is_bounded_and_can_be_shown() {
     };
     lease("a\0b", "15s").expect(422);
     lease("w", "30d").expect(422);
+    let greedy =
+        json!({ "worker": key, "name": "w", "offer": {}, "slots": 4_000_000_000_u32, "ttl": "15s", "only": null });
+    assert_eq!(post("lease", &greedy).expect(422).json()["field"], "slots");
     post("deregister", &json!({ "worker": key, "name": "\u{1b}[2J" })).expect(422);
     let beat = |name: &str, trouble: &str| {
         post("heartbeat", &json!({ "worker": key, "name": name, "ttl": "15s", "trouble": trouble }))

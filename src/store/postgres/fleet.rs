@@ -41,6 +41,11 @@ impl Fleet for PgTx<'_> {
         rows.first().map(|row| Ok((get(row, 0)?, SecretHash::stored(get(row, 1)?)))).transpose()
     }
 
+    fn count_workers(&mut self) -> Result<usize> {
+        let counted: Vec<i64> = self.column(sql!("workers_count"), values![])?;
+        Ok(counted.first().map_or(0, |count| (*count).max(0) as usize))
+    }
+
     fn heartbeat(
         &mut self,
         id: WorkerId,

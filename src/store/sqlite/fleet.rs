@@ -42,6 +42,11 @@ impl Fleet for SqliteTx<'_> {
         self.first(sql!("workers_registered"), row, |r| Ok((r.get(0)?, SecretHash::stored(r.get(1)?))))
     }
 
+    fn count_workers(&mut self) -> Result<usize> {
+        let count: Option<i64> = self.first(sql!("workers_count"), [], |r| r.get(0))?;
+        Ok(count.unwrap_or_default().max(0) as usize)
+    }
+
     fn heartbeat(
         &mut self,
         id: WorkerId,
