@@ -56,11 +56,11 @@ pub(super) struct Signals {
     hup: Option<Signal>,
     /// One that came while the store was to answer, and is still to be obeyed.
     early: Option<bool>,
-    /// When the last one came.
-    last: Option<Instant>,
+    /// When the last SIGTERM came.
+    termed: Option<Instant>,
 }
 
-/// So soon after a signal another one is no second thought: `timeout` of GNU signals its child, and then its whole group.
+/// So soon after a SIGTERM another one is no second thought: `timeout` of GNU signals its child, and then its whole group.
 const SAME: Duration = Duration::from_millis(100);
 
 impl Signals {
@@ -70,7 +70,7 @@ impl Signals {
             term: listen(SignalKind::terminate())?,
             hup: listen(SignalKind::hangup())?,
             early: None,
-            last: None,
+            termed: None,
         })
     }
 
@@ -80,14 +80,15 @@ impl Signals {
             return early;
         }
         loop {
-            let hung_up = tokio::select! {
-                () = next(&mut self.int) => false,
-                () = next(&mut self.term) => false,
-                () = next(&mut self.hup) => true,
-            };
-            let before = self.last.replace(Instant::now());
-            if before.is_none_or(|before| before.elapsed() >= SAME) {
-                return hung_up;
+            tokio::select! {
+                () = next(&mut self.int) => return false,
+                () = next(&mut self.hup) => return true,
+                () = next(&mut self.term) => {
+                    let before = self.termed.replace(Instant::now());
+                    if before.is_none_or(|before| before.elapsed() >= SAME) {
+                        return false;
+                    }
+                }
             }
         }
     }

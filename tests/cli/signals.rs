@@ -29,6 +29,17 @@ fn s33_one_int_cancels_and_the_process_tree_is_gone() {
 }
 
 #[test]
+fn s33_timeout_of_gnu_which_signals_twice_asks_once() {
+    let orx = Orx::new();
+    let script = "trap 'echo cleaned; exit 0' TERM; echo up; while :; do sleep 0.05; done";
+    let args = ["0.5", env!("CARGO_BIN_EXE_orx"), "run", "--kill-grace", "10s", "--", "sh", "-c", script];
+    for _ in 0..4 {
+        let out = orx.program("timeout", &args).own_group().run();
+        assert!(out.stdout().contains("cleaned") && !out.stderr().contains("killing"), "{out}");
+    }
+}
+
+#[test]
 fn s33_two_ints_kill_a_job_that_ignores_term() {
     let orx = Orx::new();
     let run = orx.spawn(&["run", "--kill-grace", "1h", "--", "sh", "-c", STUBBORN]);
