@@ -96,7 +96,7 @@ impl Enqueue {
             return Ok(ExitCode::SUCCESS);
         }
         let ended = match self.follow {
-            true => follow::follow(context, number, Voice::watcher(), None, false).await,
+            true => follow::follow(context, number, Voice::watcher(), None).await,
             false => wait::until_ended(context, number).await.map(Followed::unheard),
         };
         let code = match ended.map_err(stored) {

@@ -14,8 +14,9 @@ use crate::ops::output::{OutputReply, ReadOutput};
 use crate::store::Topics;
 use crate::worker::tee::Listener;
 
-/// What is said beside the output of a job that is followed.
+/// How a job is followed: what is said beside its output, and of which attempts that is printed.
 pub(super) struct Voice {
+    last_only: bool,
     stall: Stall,
     /// What happens between two attempts.
     between: Option<Between>,
@@ -23,13 +24,14 @@ pub(super) struct Voice {
 
 impl Voice {
     pub(super) fn watcher() -> Self {
-        Self { stall: Stall::of_watcher(), between: None }
+        Self { last_only: false, stall: Stall::of_watcher(), between: None }
     }
 
-    /// That of `orx run`, which can run the job itself or has to leave it to others.
-    pub(super) fn run(can: bool) -> Self {
+    /// That of `orx run`, which can run the job itself or has to leave it to others, and prints the output of all attempts
+    /// or of the last alone.
+    pub(super) fn run(can: bool, last_only: bool) -> Self {
         let stall = if can { Stall::of_run() } else { Stall::of_watcher() };
-        Self { stall, between: Some(Between::default()) }
+        Self { last_only, stall, between: Some(Between::default()) }
     }
 
     /// `attempt` of the job has begun: what comes is of that.
@@ -100,7 +102,7 @@ fn is_for_programs() -> bool {
 }
 
 /// Prints the output of a job from its start until it has ended for good, through all its attempts; or that of the last
-/// alone, at the end.
+/// alone, at the end, where the voice says so.
 ///
 /// What this process runs is heard by the `listener`, every byte of it; the store keeps less (S28).
 pub(super) async fn follow(
@@ -108,9 +110,8 @@ pub(super) async fn follow(
     number: Number,
     voice: Voice,
     listener: Option<&Listener>,
-    last_only: bool,
 ) -> Result<Followed> {
-    let printer = Printer::deaf(last_only);
+    let printer = Printer::deaf(voice.last_only);
     let (job, printer) = follow_from(context, Reader::new(number, Some(1)), printer, voice, listener).await?;
     let printer = say_lost(context, number, printer.aside(Printer::release).await?);
     Ok(Followed { job, lack: printer.lack() })

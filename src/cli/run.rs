@@ -91,9 +91,9 @@ impl Run {
         let job = signals.outlast(store(context, submission)).await?;
         let stored = |e: Error| e.context(format_args!("stored as job {}", job.number));
         let mut host = Host::new(context, Only::Job(job.number), 1, [&spec]).map_err(stored)?;
-        let voice = Voice::run(host.carries(&spec));
+        let voice = Voice::run(host.carries(&spec), last_only);
         let listener = host.listen();
-        let ended = accompany(context, &mut host, &listener, signals, job.number, (voice, last_only)).await;
+        let ended = accompany(context, &mut host, &listener, signals, job.number, voice).await;
         drop(listener); // nothing waits for it any more
         host.stop(ended.is_err()).await;
         let ended = ended.map_err(stored)?;
@@ -108,9 +108,9 @@ async fn accompany(
     listener: &Listener,
     mut signals: Signals,
     number: Number,
-    (voice, last_only): (Voice, bool),
+    voice: Voice,
 ) -> Result<Option<Followed>> {
-    let mut followed = std::pin::pin!(follow::follow(context, number, voice, Some(listener), last_only));
+    let mut followed = std::pin::pin!(follow::follow(context, number, voice, Some(listener)));
     let (mut asked, mut cancelling) = (0, JoinSet::new());
     loop {
         tokio::select! {
