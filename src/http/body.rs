@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::App;
 use super::problem::Refusal;
 use crate::error::{Error, Kind, Result};
-use crate::ops::many::MAX_MANY;
+use crate::job::many::MAX_MANY;
 
 /// The longest body that is read, in bytes: 10,000 jobs of 6 KiB.
 pub(super) const MAX_BODY: usize = 64 * 1024 * 1024;

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod json_text;
 mod kinds;
 pub mod lanes;
+pub mod many;
 pub mod names;
 mod origin;
 pub mod output;

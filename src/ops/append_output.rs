@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::many::{MAX_MANY, at_most};
 use super::settle::is_kept;
 use super::tenancy::check_jobs;
 use super::{Access, Caller, Op, Scopes, bounds};
 use crate::error::Result;
+use crate::job::many::{MAX_MANY, at_most};
 use crate::job::output::{Chunk, Cut};
 use crate::job::{Fence, WorkerKey};
 use crate::store::{Topics, Tx};

@@ -4,12 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::many::at_most;
 use super::select::MAX_SELECTED;
 use super::tenancy::load_mine;
 use super::transition::{By, change};
 use super::{Access, Caller, Op, Scopes, status_of};
 use crate::error::Result;
+use crate::job::many::at_most;
 use crate::job::state::Cancelled;
 use crate::job::{EventKind, JobId, Number, State, names};
 use crate::store::{CancelRequest, Topics, Tx};

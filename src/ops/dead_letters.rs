@@ -6,11 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::jobs::views;
-use super::many::at_most;
 use super::select::MAX_SELECTED;
 use super::tenancy::{check_jobs, load_mine};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Kind, Result};
+use crate::job::many::at_most;
 use crate::job::{EventKind, Job, Number};
 use crate::store::{Letter, LetterFilter, LetterGroup, NewEvent, Topics, Tx};
 use crate::time::Timestamp;

@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::admission::{Before, LaneCache};
-use super::many::at_most;
 use super::naming::{Name, by_key, name_conflict};
 use super::select::resolve;
 use super::transition::{self, Gate, load_one};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Kind, Result};
 use crate::job::audit::Terms;
+use crate::job::many::at_most;
 use crate::job::run::is_on_complete;
 use crate::job::spec::{After, Until};
 use crate::job::{EventKind, JobId, JobSpec, LaneId, Life, Number, Origin, Selector, State, Submission};
@@ -59,9 +59,6 @@ impl Op for Enqueue {
     }
 
     fn vet(&self) -> Result<()> {
-        if self.jobs.len() > MAX_BATCH {
-            return Err(Error::usage(format!("more than {MAX_BATCH} jobs in one request")));
-        }
         self.jobs.iter().enumerate().try_for_each(|(i, job)| vet(job).map_err(|e| self.named(e, i)))
     }
 

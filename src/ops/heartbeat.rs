@@ -3,12 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::many::{MAX_MANY, at_most};
 use super::proof::{check_hash, check_holder};
 use super::settle::{Started, record_start};
 use super::tenancy::{check_jobs, check_worker};
 use super::{Access, Caller, Op, Scopes, bounds};
 use crate::error::Result;
+use crate::job::many::{MAX_MANY, at_most};
 use crate::job::{Fence, Number, WorkerKey};
 use crate::store::{Kept, Topics, Tx, WorkerState};
 use crate::time::Span;

@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::many::at_most;
 use super::select::MAX_SELECTED;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
+use crate::job::many::at_most;
 use crate::job::spec::Until;
 use crate::job::{Job, Number, surroundings};
 use crate::store::{Filter, Tx};

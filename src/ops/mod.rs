@@ -17,7 +17,6 @@ pub mod holdings;
 pub mod jobs;
 pub mod lead;
 pub mod lease;
-pub mod many;
 pub mod metrics;
 mod naming;
 pub mod nodes;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::job::{Number, SecretHash, WorkerId, WorkerProof};
-use crate::store::{Lease, Tx};
+use crate::store::{KnownWorker, Lease, Tx};
 
 /// Refuses whoever is not the worker that was registered with `hash`.
 pub(super) fn check_hash(worker: &WorkerProof, hash: &SecretHash) -> Result<()> {
@@ -20,11 +20,11 @@ pub(super) fn check_holder(worker: &WorkerProof, lease: &Lease) -> Result<()> {
     }
 }
 
-/// Refuses whoever is not the worker, where that is registered; gives its name.
-pub(super) fn check_registered(worker: &WorkerProof, tx: &mut dyn Tx) -> Result<Option<String>> {
-    let Some((name, hash)) = tx.registered(worker.id)? else { return Ok(None) };
-    check_hash(worker, &hash)?;
-    Ok(Some(name))
+/// Refuses whoever is not the worker, where that is registered; gives what is known of it.
+pub(super) fn check_registered(worker: &WorkerProof, tx: &mut dyn Tx) -> Result<Option<KnownWorker>> {
+    let known = tx.registered(worker.id)?;
+    known.iter().try_for_each(|known| check_hash(worker, &known.secret))?;
+    Ok(known)
 }
 
 /// The lease is another worker's.

@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::many::{MAX_MANY, at_most};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::Number;
+use crate::job::many::{MAX_MANY, at_most};
 use crate::store::{Topics, Tx};
 use crate::time::Timestamp;
 

@@ -4,14 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::many::{MAX_MANY, at_most};
 use super::proof::{check_hash, check_registered};
 use super::settle::lose;
 use super::tenancy::check_worker;
 use super::{Access, Caller, Op, Scopes, bounds};
 use crate::error::Result;
+use crate::job::many::at_most;
 use crate::job::{EventKind, Fence, Number, WorkerId, WorkerKey, WorkerProof, WorkerSecret};
-use crate::store::{Lease, NewEvent, NewWorker, Topics, Tx};
+use crate::store::{Lease, MAX_PREDECESSORS, NewEvent, NewWorker, Topics, Tx};
 use crate::time::Span;
 
 /// How much the clocks of a store and of a worker's machine may differ over the time of a job.
@@ -28,7 +28,7 @@ pub struct Register {
     pub ttl: Span,
     /// It owns the lock on its name, whose owners these were until they died: their jobs move at once (S8). The lock file has
     /// their secrets.
-    #[serde(deserialize_with = "at_most::<MAX_MANY, _, _>")]
+    #[serde(deserialize_with = "at_most::<MAX_PREDECESSORS, _, _>")]
     pub succeeds: Vec<WorkerKey>,
     /// How young a process is that may be the first one of an attempt of theirs, and cannot be shown to be dead. Leases that
     /// are older are waited for; none: all of their processes are dead.
@@ -62,24 +62,17 @@ impl Op for Register {
         let proof = self.proof();
         worker.offer.bind(caller.tenant.as_deref());
         let (mut taken_back, mut left) = (Vec::new(), Vec::new());
-        if !self.succeeds.is_empty() {
-            let same = |w: &crate::store::Worker| {
-                self.succeeds.iter().any(|key| key.id == w.id)
-                    && w.name == worker.name
-                    && w.host == worker.host
-                    && w.id != worker.id
-                    && (caller.tenant.is_none() || w.tenant == caller.tenant)
-            };
-            for key in &self.succeeds {
-                check_registered(&key.proof(), tx)?;
+        for key in self.succeeds.iter().filter(|key| key.id != worker.id) {
+            let Some(dead) = check_registered(&key.proof(), tx)? else { continue };
+            let is_its_own = caller.tenant.is_none() || dead.tenant == caller.tenant;
+            if !is_its_own || (&dead.name, &dead.host) != (&worker.name, &worker.host) {
+                continue;
             }
-            for dead in tx.workers()?.into_iter().filter(same) {
-                let (sure, doubtful) = self.part(tx, dead.id)?;
-                taken_back.extend(take_back(tx, &sure, "its worker died", self.jitter)?);
-                match doubtful.is_empty() {
-                    true => remove(tx, dead.id, &dead.name, EventKind::WorkerLost)?,
-                    false => left.extend(doubtful), // it is forgotten when it has no lease any more
-                }
+            let (sure, doubtful) = self.part(tx, key.id)?;
+            taken_back.extend(take_back(tx, &sure, "its worker died", self.jitter)?);
+            match doubtful.is_empty() {
+                true => remove(tx, key.id, &dead.name, EventKind::WorkerLost)?,
+                false => left.extend(doubtful), // it is forgotten when it has no lease any more
             }
         }
         check_hash(&proof, &tx.register(&worker, &proof.hash, self.ttl)?)?;

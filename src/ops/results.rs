@@ -45,7 +45,7 @@ impl Op for GetResult {
         if life.state != State::Running || life.attempt != attempt {
             return Ok(None);
         }
-        let held = tx.leases_of(self.worker.id)?.into_iter().find(|lease| lease.fence == self.fence);
+        let held = tx.held(&[self.fence])?.pop().flatten();
         check_holder(&self.worker.proof(), &held.ok_or_else(|| not_the_holder(number))?)?;
         if !tx.results(&[number])?.iter().any(|(_, _, source)| *source == self.number) {
             return Ok(None);

@@ -6,13 +6,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::many::at_most;
 use super::naming::name_holder;
 use super::select::MAX_SELECTED;
 use super::tenancy::{check_jobs, load_mine};
 use super::transition::{By, Gate, admit, change, gate, meets};
 use super::{Access, Caller, Op, Scopes, status_of};
 use crate::error::{Error, Kind, Result};
+use crate::job::many::at_most;
 use crate::job::reading::Misread;
 use crate::job::{EventKind, JobId, Number, Record, State};
 use crate::store::{Edge, KeyHolder, Tx};

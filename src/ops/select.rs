@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::many::at_most;
 use super::transition::no_job;
 use super::{Access, Caller, Op, Scopes};
 use crate::error::{Error, Result};
+use crate::job::many::at_most;
 use crate::job::{JobId, Number, Selector, State};
 use crate::store::{Filter, Tx};
 

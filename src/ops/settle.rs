@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::lease::Lease;
-use super::many::{MAX_MANY, at_most};
 use super::proof::{check_holder, check_registered};
 use super::tenancy::check_jobs;
 use super::transition::{By, load_one, record, resolve_dependants};
 use super::{Access, Caller, Op, Scopes, bounds, runs};
 use crate::error::{Error, Result};
 use crate::job::fingerprint::fingerprint;
+use crate::job::many::{MAX_MANY, at_most};
 use crate::job::output::Chunk;
 use crate::job::state::Ending;
 use crate::job::{Attempt, EventKind, Fence, Life, Number, Outcome, Record, State, WorkerKey, WorkerProof};
 use crate::mutant::{Mutant, planted};
-use crate::store::{self, DeadLetter, Kept, NewEvent, Topics, Tx};
+use crate::store::{self, DeadLetter, Kept, KnownWorker, NewEvent, Topics, Tx};
 use crate::time::{Span, Timestamp};
 
 /// Reports the ends of attempts; each by itself, so that a stale one hinders no other.
@@ -156,7 +156,7 @@ impl Settle {
     ) -> Result<Option<Vec<Settled>>> {
         check_jobs(caller, tx, &numbers(reports))?;
         // Its leases are gone, and with them who held them: the attempts have its name.
-        let Some(name) = check_registered(worker, tx)? else { return Ok(None) };
+        let Some(KnownWorker { name, .. }) = check_registered(worker, tx)? else { return Ok(None) };
         let mut settled = Vec::with_capacity(reports.len());
         for report in reports {
             // One that has ended may have been ended by others meanwhile: its lease ran out.

@@ -56,11 +56,10 @@ pub(super) fn check_jobs(caller: &Caller, tx: &mut dyn Tx, numbers: &[Number]) -
 
 /// Refuses what is meant for a worker that does not serve the caller's tenant only.
 pub(super) fn check_worker(caller: &Caller, tx: &mut dyn Tx, id: WorkerId) -> Result<()> {
-    let is_other = |w: &Worker| w.id == id && w.tenant != caller.tenant;
-    match caller.tenant.is_some() && tx.workers()?.iter().any(is_other) {
-        true => Err(Error::not_found(format!("no worker {id}"))),
-        false => Ok(()),
+    if caller.tenant.is_some() && tx.registered(id)?.is_some_and(|known| known.tenant != caller.tenant) {
+        return Err(Error::not_found(format!("no worker {id}")));
     }
+    Ok(())
 }
 
 /// The workers that may serve the caller, with those of its jobs that they run.

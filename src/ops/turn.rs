@@ -4,11 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::lease::{Lease, LeaseReply};
-use super::many::{MAX_MANY, at_most};
 use super::settle::{Report, Settle, Settled};
 use super::{Access, Caller, Op, Scopes};
 use crate::error::Result;
 use crate::job::WorkerKey;
+use crate::job::many::{MAX_MANY, at_most};
 use crate::store::Tx;
 
 /// Settles attempts, then leases jobs: a slot that became free is filled in the same breath.

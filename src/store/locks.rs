@@ -15,7 +15,7 @@ use crate::job::{WorkerId, WorkerKey};
 use crate::private::{self, Beside};
 
 /// How many that died one after the other are remembered.
-const MAX_PREDECESSORS: usize = 16;
+pub const MAX_PREDECESSORS: usize = 16;
 /// The most that is read of their keys, in bytes.
 const MAX_LINES: u64 = 4096;
 

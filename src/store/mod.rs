@@ -33,6 +33,7 @@ pub use self::holder::Holder;
 pub use self::lease_rows::*;
 pub use self::limit_rows::*;
 pub use self::location::Location;
+pub use self::locks::MAX_PREDECESSORS;
 pub use self::migrate::Step;
 pub use self::peer_rows::*;
 pub use self::roles::{

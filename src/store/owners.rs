@@ -10,7 +10,7 @@ use super::Location;
 use crate::error::{Error, Kind, Result};
 
 /// The endings of the files of a store, the database first.
-const FILES: [&str; 15] = [
+const FILES: [&str; 17] = [
     "",
     "-wal",
     "-shm",
@@ -26,6 +26,8 @@ const FILES: [&str; 15] = [
     "-workers",
     "-coordinators",
     "-wake",
+    "-restore",
+    "-restoring",
 ];
 const ROOT: u32 = 0;
 /// The bits of a mode: who may write, and that in a directory each may take away only what is their own.
@@ -167,8 +169,12 @@ mod tests {
             std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(check().is_ok(), fine, "{mode:o}");
         }
-        std::os::unix::fs::symlink("elsewhere", dir.join("orx.db-output")).unwrap();
-        assert!(check().unwrap_err().to_string().contains("orx.db-output is a symbolic link"));
+        for ending in &FILES[1..] {
+            let beside = dir.join(format!("orx.db{ending}"));
+            std::os::unix::fs::symlink("elsewhere", &beside).unwrap();
+            assert!(check().unwrap_err().to_string().contains(&format!("orx.db{ending} is a symbolic link")));
+            std::fs::remove_file(beside).unwrap();
+        }
         Location::Memory.check_owners().unwrap();
     }
 }

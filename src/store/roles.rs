@@ -8,8 +8,8 @@ use super::lease_rows::Holding;
 use super::limit_rows::{Limits, NamedLimit, Quota, Tenant};
 use super::restore::Floor;
 use super::rows::{
-    CancelRequest, Change, DeadLetter, Edge, Filter, Kept, KeyHolder, Leader, Lease, Letter, LetterFilter, LetterGroup,
-    NewEvent, NewJob, NewNode, NewWorker, Node, QueueTotals, ScheduleFilter, Worker, WorkerState,
+    CancelRequest, Change, DeadLetter, Edge, Filter, Kept, KeyHolder, KnownWorker, Leader, Lease, Letter, LetterFilter,
+    LetterGroup, NewEvent, NewJob, NewNode, NewWorker, Node, QueueTotals, ScheduleFilter, Worker, WorkerState,
 };
 use super::token_rows::TokenRow;
 use crate::error::Result;
@@ -273,8 +273,8 @@ pub trait Keys {
 pub trait Fleet {
     /// Adds a worker whose heartbeat lasts `ttl`; gives the hash with which its id is registered, be it `secret` or not.
     fn register(&mut self, worker: &NewWorker, secret: &SecretHash, ttl: Span) -> Result<SecretHash>;
-    /// The name of a worker and the hash of its secret, where it is registered.
-    fn registered(&mut self, id: WorkerId) -> Result<Option<(String, SecretHash)>>;
+    /// A worker, where it is registered; costs the same whatever it and others hold.
+    fn registered(&mut self, id: WorkerId) -> Result<Option<KnownWorker>>;
     /// Makes a worker's heartbeat last `ttl` from now, and keeps why it starts no jobs; gives its state and the hash of
     /// its secret, or none when it is not known.
     fn heartbeat(

@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 use super::limit_rows::Limits;
 use super::peer_rows::{Home, PeerNode};
+use crate::job::lanes::Offer;
+use crate::job::many::at_most;
 use crate::job::spec::Until;
 use crate::job::{
     Captured, EventKind, Fence, JobId, JobSpec, LaneId, Life, Number, Origin, ScheduleId, SecretHash, State, WorkerId,
@@ -57,11 +59,15 @@ pub struct Foresight {
     pub worker: Option<WorkerId>,
 }
 
+/// The most states that are named: there are eight.
+const MAX_STATES: usize = 64;
+
 /// Which jobs to list.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// Any of these states; empty: all.
+    #[serde(deserialize_with = "at_most::<MAX_STATES, _, _>")]
     pub states: Vec<State>,
     /// In this queue.
     pub queue: Option<String>,
@@ -269,6 +275,27 @@ pub struct NewWorker {
     pub version: String,
     /// Whether it runs one job of its own only (`orx run`).
     pub solo: bool,
+}
+
+/// A worker as whoever asks who it is sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownWorker {
+    /// Its name.
+    pub name: String,
+    /// The machine that it runs on.
+    pub host: String,
+    /// The only tenant whose jobs it runs; none: all.
+    pub tenant: Option<String>,
+    /// The hash of the secret that it registered with.
+    pub secret: SecretHash,
+}
+
+impl KnownWorker {
+    /// One with this offer, which may be one that cannot be read.
+    pub(super) fn new(name: String, host: String, offer: &[u8], secret: SecretHash) -> Self {
+        let Offer { tenant, .. } = serde_json::from_slice(offer).unwrap_or_default();
+        Self { name, host, tenant, secret }
+    }
 }
 
 /// A worker as users see it.

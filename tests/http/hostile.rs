@@ -255,7 +255,12 @@ fn a_body_that_becomes_large_is_refused_and_holds_nobody_up() {
         json!(orx::worker::new_key().unwrap()),
         vec![r#"{"number":1,"attempt":1}"#; 10_001].join(",")
     );
+    let states = format!(r#"{{"limit":1,"filter":{{"states":["done"{}]}}}}"#, r#","done""#.repeat(500_000));
+    let reader = token(orx, &["--name", "reader", "--scope", "read"]);
+    let read = |body: &str| request(orx, Some(&reader), "POST /api/v1/ops/list_jobs", &[], body);
     let before = peak(pid);
+    let refused = read(&states).expect(422).json();
+    assert!(refused["detail"].as_str().unwrap().contains("at most 64"), "{refused}");
     let longest = std::thread::scope(|scope| {
         let sent: Vec<_> = (0..3)
             .map(|_| {
@@ -318,6 +323,9 @@ fn what_a_worker_says_of_itself_is_bounded_and_can_be_shown() {
     refuse("/version", long.as_str().into());
     refuse("/slots", 4_000_000_000_u32.into());
     refuse("/offer/queues", json!(vec!["q"; 1001]));
+    let many = vec![&key; 17];
+    let heir = json!({ "worker": worker, "secret": key.secret, "ttl": "15s", "succeeds": many, "jitter": 0.5 });
+    assert_eq!(post("register", &heir).expect(422).json()["field"], "succeeds");
     register(&worker).expect(200);
     let events = || orx.events().len();
     let before = events();

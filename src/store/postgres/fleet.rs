@@ -8,7 +8,7 @@ use super::tx::{PgTx, damaged, get, text, to_json};
 use crate::error::Result;
 use crate::job::lanes::Offer;
 use crate::job::{Number, SecretHash, WorkerId};
-use crate::store::{Fleet, Leader, NewNode, NewWorker, Node, Tx as _, Worker, WorkerState};
+use crate::store::{Fleet, KnownWorker, Leader, NewNode, NewWorker, Node, Tx as _, Worker, WorkerState};
 use crate::time::{Span, Timestamp};
 
 /// By how much the server's clock may differ from the boot clock's progress before leases are shifted (S1).
@@ -36,9 +36,11 @@ impl Fleet for PgTx<'_> {
         Ok(SecretHash::stored(hash.into_iter().next().ok_or_else(damaged)?))
     }
 
-    fn registered(&mut self, id: WorkerId) -> Result<Option<(String, SecretHash)>> {
+    fn registered(&mut self, id: WorkerId) -> Result<Option<KnownWorker>> {
         let rows = self.read_one(sql!("workers_registered"), values![id.0])?;
-        rows.first().map(|row| Ok((get(row, 0)?, SecretHash::stored(get(row, 1)?)))).transpose()
+        let Some(row) = rows.first() else { return Ok(None) };
+        let (offer, secret) = (get::<String>(row, 2)?, SecretHash::stored(get(row, 3)?));
+        Ok(Some(KnownWorker::new(get(row, 0)?, get(row, 1)?, offer.as_bytes(), secret)))
     }
 
     fn count_workers(&mut self) -> Result<usize> {

@@ -8,7 +8,7 @@ use super::tx::{Column, SqliteTx, json, to_json};
 use crate::error::Result;
 use crate::job::lanes::Offer;
 use crate::job::{SecretHash, WorkerId};
-use crate::store::{Fleet, Leader, NewNode, NewWorker, Node, Tx as _, Worker, WorkerState};
+use crate::store::{Fleet, KnownWorker, Leader, NewNode, NewWorker, Node, Tx as _, Worker, WorkerState};
 use crate::time::{Span, Timestamp};
 
 impl Fleet for SqliteTx<'_> {
@@ -37,9 +37,12 @@ impl Fleet for SqliteTx<'_> {
         Ok(SecretHash::stored(hash.unwrap_or_default()))
     }
 
-    fn registered(&mut self, id: WorkerId) -> Result<Option<(String, SecretHash)>> {
+    fn registered(&mut self, id: WorkerId) -> Result<Option<KnownWorker>> {
         let row = [id.0.as_bytes().as_slice()];
-        self.first(sql!("workers_registered"), row, |r| Ok((r.get(0)?, SecretHash::stored(r.get(1)?))))
+        self.first(sql!("workers_registered"), row, |r| {
+            let secret = SecretHash::stored(r.get(3)?);
+            Ok(KnownWorker::new(r.get(0)?, r.get(1)?, r.get_ref(2)?.as_bytes()?, secret))
+        })
     }
 
     fn count_workers(&mut self) -> Result<usize> {

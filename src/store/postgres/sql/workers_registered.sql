@@ -1,1 +1,1 @@
-SELECT name, secret_hash FROM workers WHERE id = $1
+SELECT name, host, offer, secret_hash FROM workers WHERE id = $1
