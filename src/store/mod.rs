@@ -23,6 +23,7 @@ mod run_rows;
 mod sound;
 pub mod sqlite;
 mod token_rows;
+mod worker_rows;
 
 use std::ops::{BitAnd, BitOr};
 use std::path::Path;
@@ -44,6 +45,7 @@ pub use self::rows::*;
 pub use self::run_roles::{RunJobs, Runs};
 pub use self::run_rows::*;
 pub use self::token_rows::*;
+pub use self::worker_rows::*;
 
 use crate::error::{Error, Result};
 use crate::job::{WorkerId, WorkerKey};

@@ -8,10 +8,11 @@ use super::lease_rows::Holding;
 use super::limit_rows::{Limits, NamedLimit, Quota, Tenant};
 use super::restore::Floor;
 use super::rows::{
-    CancelRequest, Change, DeadLetter, Edge, Filter, Kept, KeyHolder, KnownWorker, Leader, Lease, Letter, LetterFilter,
-    LetterGroup, NewEvent, NewJob, NewNode, NewWorker, Node, QueueTotals, ScheduleFilter, Worker, WorkerState,
+    CancelRequest, Change, DeadLetter, Edge, Filter, Kept, KeyHolder, Leader, Lease, Letter, LetterFilter, LetterGroup,
+    NewEvent, NewJob, NewNode, Node, QueueTotals, ScheduleFilter,
 };
 use super::token_rows::TokenRow;
+use super::worker_rows::{KnownWorker, NewWorker, Worker, WorkerState};
 use crate::error::Result;
 use crate::job::lanes::{Lane, OpenLane};
 use crate::job::output::{Chunk, Cut};

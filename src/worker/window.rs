@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::job::output::{Chunk, Cut};
 use crate::time::{Span, Timestamp};
 
-/// How long whoever follows has for what he reads.
+/// How long whoever follows has to read what is stored.
 const YOUNG: Span = Span::from_secs(10);
 /// How much may be there because it is young, in caps.
 const MOST: u64 = 4;
